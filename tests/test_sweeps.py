@@ -208,23 +208,21 @@ class TestSweep:
 
     def test_each_ablation_is_applied_exactly_once(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))
-        calls: list[tuple[int, int, int]] = []
-        before = sweeps._Part._replace
+        for positions in ("all", "last"):
+            sweep(model, PROMPTS, logit_difference, "mean", positions)  # what the model allows is known now
+        calls: list[tuple[int, int]] = []  # copy and head
+        for name in ("put", "shift"):
+            plain = getattr(prefix.Edit, name)
 
-        def counted(self: Any, layer: int, pairs: list[tuple[int, int]], start: int) -> Any:
-            edit = before(self, layer, pairs, start)
+            def counted(self: prefix.Edit, *given: Any, plain: Any = plain) -> None:
+                calls.extend(self.pairs)
+                plain(self, *given)
 
-            def count(z: torch.Tensor) -> None:
-                calls.extend((layer, head, copy) for copy, head in pairs)
-                edit(z)
-
-            return count
-
-        monkeypatch.setattr(sweeps._Part, "_replace", counted)
+            monkeypatch.setattr(prefix.Edit, name, counted)
         for positions in ("all", "last"):
             calls.clear()
             sweep(model, PROMPTS, logit_difference, "mean", positions)
-            assert sorted((layer, head) for layer, head, _ in calls) == [(la, he) for la in (0, 1) for he in range(4)]
+            assert sorted(head for _, head in calls) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 class TestMistakes:
@@ -282,7 +280,7 @@ class TestHygiene:
         sweep(model, PROMPTS, logit_difference, "zero", positions)  # so that the next one gets to its reruns
         clean = trace(model, tokens, torch.tensor([LAST]), LAST if positions == "last" else 0)
         with pytest.raises(KeyError), seam.tapped({model.anatomy.attention[1]: explode_in_layer_1}):
-            rerun(model, clean, 1, 2, {})
+            rerun(model, clean, 0, 2, {})
         for each in (sweep, attribution_patching):
             with pytest.raises(KeyError):
                 each(model, PROMPTS, explode, "zero", positions)
@@ -313,11 +311,32 @@ class TestHygiene:
             for layer in (0, 1):
                 assert (rerun(model, clean, layer, 3, {}) - clean.logits).abs().max() < 1e-5
 
+    @pytest.mark.parametrize("family", ["llama", "phi"])
+    def test_a_rerun_computes_no_more_than_it_must(self, family: str, tiny: Tiny) -> None:
+        model = loud(tiny(family))
+        clean = trace(model, torch.tensor([prompt.tokens for prompt in PROMPTS]), torch.tensor([20, LAST]))
+        modules = {
+            "norm": [block.input_layernorm for block in model.anatomy.blocks],
+            "projection": model.anatomy.projections,
+            "mlp": [block.mlp for block in model.anatomy.blocks],
+        }
+        rows: dict[tuple[str, int], list[int]] = {}
+        for name, each in modules.items():
+            for layer, module in enumerate(each):
+                seen = rows.setdefault((name, layer), [])
+                module.register_forward_hook(lambda _m, read, _o, seen=seen: seen.append(read[0][..., 0].numel()))
+        copies, whole = 5, len(PROMPTS) * LENGTH
+        rerun(model, clean, 0, copies, {})
+        parallel = family == "phi"  # its MLP reads the stream as its attention does, so the first one is not copied
+        assert rows["norm", 0] == rows["projection", 0] == [whole]
+        assert rows["mlp", 0] == [whole if parallel else copies * whole]
+        assert rows["projection", 1] == rows["mlp", 1] == [copies * len(PROMPTS) * 2]
+
     def test_an_edit_before_the_first_layer_that_runs_is_refused(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("llama")))
         clean = trace(model, torch.tensor([PROMPTS[0].tokens]), torch.tensor([LAST]))
         with pytest.raises(ValueError, match="would not be seen"):
-            rerun(model, clean, 1, 1, {0: lambda z: None})
+            rerun(model, clean, 1, 1, {0: prefix.Edit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
 
     def test_memory_that_is_short_is_asked_for_in_halves(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))

@@ -6,9 +6,7 @@ heads. Norms are found by what they read and write, and recognised by what they 
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +15,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.factored import Factored
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.probing import gap, precision, tokens_for
+from headatlas.lab.writers import writers
 
 _LARGE = 100.0  # of probing vectors, so that the epsilon of a norm does not count
 
@@ -157,88 +156,17 @@ def _unit(states: Tensor, centred: bool) -> Tensor:
     return states / states.square().mean().sqrt()
 
 
-@dataclass
-class _Layer:
-    """What passed one block: what entered it, what attention read and wrote, what left it; and its modules' steps.
-
-    All are [row d_model], rows being prompts times positions.
-    """
-
-    stream: Tensor = field(default_factory=lambda: torch.empty(0))
-    states: Tensor = field(default_factory=lambda: torch.empty(0))
-    attn_out: Tensor = field(default_factory=lambda: torch.empty(0))
-    left: Tensor = field(default_factory=lambda: torch.empty(0))
-    steps: list[tuple[nn.Module, Tensor, Tensor]] = field(default_factory=list)
-
-
-@torch.no_grad()
 def fold(model: OpenModel) -> Folding:
     """Find the norms around the heads with one small pass, and confirm that blocks only add to the stream.
 
     Raises:
         HeadatlasError: where a block does something else.
     """
-    anatomy = model.anatomy
-    seen = [_Layer() for _ in range(anatomy.layers)]
-    with ExitStack() as stack:
-        for layer, found in enumerate(seen):
-            _watch(stack, model, layer, found)
-        model.model(tokens_for(model.model), use_cache=False)
-    pairs = [_norms(model, layer, found) for layer, found in enumerate(seen)]
-    return Folding(model, tuple(before for before, _ in pairs), tuple(after for _, after in pairs))
-
-
-def _watch(stack: ExitStack, model: OpenModel, layer: int, found: _Layer) -> None:
-    anatomy = model.anatomy
-    block, attention, width = anatomy.blocks[layer], anatomy.attention[layer], anatomy.d_model
-
-    def entering(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            setattr(found, name, (args[0] if args else kwargs["hidden_states"]).reshape(-1, width))
-
-        return hook
-
-    def leaving(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: tuple[Any, ...], out: Any) -> None:
-            setattr(found, name, (out[0] if isinstance(out, tuple) else out).reshape(-1, width))
-
-        return hook
-
-    def step(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        out = out[0] if isinstance(out, tuple) else out
-        if args and isinstance(args[0], Tensor) and isinstance(out, Tensor) and out.shape[-1] == width:
-            found.steps.append((module, args[0].reshape(-1, args[0].shape[-1]), out.reshape(-1, width)))
-
-    stack.callback(block.register_forward_pre_hook(entering("stream"), with_kwargs=True).remove)
-    stack.callback(attention.register_forward_pre_hook(entering("states"), with_kwargs=True).remove)
-    stack.callback(anatomy.projections[layer].register_forward_hook(leaving("attn_out")).remove)
-    stack.callback(block.register_forward_hook(leaving("left")).remove)
-    inside = set(attention.modules())
-    for module in block.modules():
-        if module is not block and module not in inside:
-            stack.callback(module.register_forward_hook(step).remove)
-
-
-def _norms(model: OpenModel, layer: int, found: _Layer) -> tuple[nn.Module | None, nn.Module | None]:
-    stream, states, attn_out, left, steps = found.stream, found.states, found.attn_out, found.left, found.steps
-    before = next((m for m, read, wrote in steps if _same(read, stream) and _same(wrote, states)), None)
-    after, written = next(
-        ((m, wrote) for m, read, wrote in steps if _same(read, attn_out) and not _same(wrote, attn_out)),
-        (None, attn_out),
-    )
-    reads_stream = before is not None or _same(stream, states)
-    adds = any(
-        gap(stream + written + wrote, left) <= precision(left.dtype)
-        for _, _, wrote in steps
-        if wrote.shape == left.shape
-    )
-    if not (reads_stream and adds):
-        raise HeadatlasError(
-            f"layer {layer} of {model.name} does not just add its attention and its MLP to the stream (a norm or a "
-            "factor stands where none was expected), so its heads cannot be told apart there; measure z instead"
-        )
-    return before, after
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
+    found = writers(model, tokens_for(model.model))
+    for layer, each in enumerate(found):
+        if not each.reads_stream:
+            raise HeadatlasError(
+                f"attention {layer} of {model.name} does not read the stream or a norm of it, so its heads' weights "
+                "cannot be compared with others'; measure z instead"
+            )
+    return Folding(model, tuple(each.before for each in found), tuple(each.norm for each in found))

@@ -13,6 +13,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy import Anatomy
 from headatlas.lab.edited_pattern import LayerEdit, PatternEdits
 from headatlas.lab.edits import Edit
+from headatlas.lab.hooks import on_input, on_output
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.seam import Call, Rewrite, Tap, rewritten, tapped
 from headatlas.lab.sites import STREAM_SITES
@@ -193,20 +194,9 @@ def _results(anatomy: Anatomy, layer: int, edits: list[LayerEdit]) -> Callable[[
 def on_stream(anatomy: Anatomy, layer: int, change: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
     """Look at, or change, the residual stream [batch position d_model] that enters a layer; `layers` is the end."""
 
-    def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        states = args[0] if args else kwargs["hidden_states"]
-        changed = change(states)
-        if changed is None:
-            return None
-        return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": changed})
-
-    def leaving(_: nn.Module, args: tuple[Any, ...], output: Tensor | tuple[Any, ...]) -> Any:
-        changed = change(output[0] if isinstance(output, tuple) else output)
-        return (changed, *output[1:]) if isinstance(output, tuple) and changed is not None else changed
-
     if layer == anatomy.layers:
-        return anatomy.blocks[-1].register_forward_hook(leaving)
-    return anatomy.blocks[layer].register_forward_pre_hook(entering, with_kwargs=True)
+        return on_output(anatomy.blocks[-1], change)
+    return on_input(anatomy.blocks[layer], change)
 
 
 def on_projection(anatomy: Anatomy, layer: int, change: Callable[[Tensor, Tensor], Tensor | None]) -> RemovableHandle:

@@ -6,7 +6,7 @@ Prompts are batched by length, so nothing is ever padded.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.hooks import on_input, on_output
 from headatlas.lab.interventions import Ablation, Reference, ablate
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.reading import Reading, read
@@ -281,19 +282,12 @@ def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
     """MLP0(E(t)) for each token: [token 1 d_model]."""
     block, projection = model.anatomy.blocks[0], model.anatomy.projections[0]
     kept: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-            kept[name] = (output[0] if isinstance(output, tuple) else output).detach()
-
-        return hook
-
     embedded = model.model.get_input_embeddings()(torch.tensor(tokens, device=model.device))[:, None]
     silence = ablate(model.anatomy, [Head(0, h) for h in range(model.anatomy.heads)], Reference.zero(model.anatomy))
     with ExitStack() as stack:
         stack.enter_context(block_inputs(model, embedded, [0]))
         for name, module in (("block", block), ("attention", projection)):
-            stack.callback(module.register_forward_hook(keep(name)).remove)
+            stack.callback(on_output(module, partial(kept.__setitem__, name)).remove)
         forward(model, stack_tokens([(t,) for t in tokens]), silence)
     written: Tensor = kept["block"] - embedded - kept["attention"]
     return written
@@ -303,14 +297,9 @@ def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
 def block_inputs(model: OpenModel, states: Tensor, layers: Iterable[int]) -> Iterator[None]:
     """While active, the given blocks read `states` [token 1 d_model] instead of what the stream brings them."""
 
-    def swap(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if args:
-            return (states.to(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": states.to(kwargs["hidden_states"])}
-
     with ExitStack() as stack:
         for layer in layers:
-            handle = model.anatomy.blocks[layer].register_forward_pre_hook(swap, with_kwargs=True)
+            handle = on_input(model.anatomy.blocks[layer], lambda stream: states.to(stream))
             stack.callback(handle.remove)
         yield
 

@@ -25,7 +25,7 @@ from headatlas.stimuli.prompts import Prompt
 
 Way = Literal["naive", "layers", "tokens"]
 
-_ROOM = 1 << 30  # bytes for the activations of one rerun on a CPU; more is no faster
+_ROOM = 1 << 27  # bytes for the activations of one rerun on a CPU; larger ones are slower to come by than to fill
 _ROWS = 64  # with fewer tokens in a pass, reading the weights costs more than using them
 _IN_A_ROW = 256  # tokens of copies that share one past: each is masked from the others, at a cost of their square
 
@@ -78,8 +78,8 @@ def sweep(
         heads: which; all by default.
         contrast: read the behaviour as prompt minus control, the head ablated in both.
         source: the other run: one token list per prompt, of its length; the prompts' controls by default.
-        memory: bytes that the activations of one rerun may take; by default 1 GiB on a CPU, half of what is free on
-            an accelerator.
+        memory: bytes that the activations of one rerun may take; by default 128 MiB on a CPU, half of what is free
+            on an accelerator.
         progress: called with the number of (head, prompt) pairs that have been done since.
 
     Raises:
@@ -130,22 +130,12 @@ class _Part:
     reference: Reference
     at: Tensor  # [edited], ascending
 
-    def edit(self, chosen: Sequence[tuple[int, Head]], start: int = 0) -> dict[int, Edit]:
-        """By layer, what replaces z of one head in each copy; the copies begin at position `start`."""
+    def edit(self, chosen: Sequence[tuple[int, Head]]) -> dict[int, Edit]:
+        """By layer, what replaces z of one head in each copy."""
         by_layer: dict[int, list[tuple[int, int]]] = {}
         for copy, head in chosen:
             by_layer.setdefault(head.layer, []).append((copy, head.head))
-        return {layer: self._replace(layer, pairs, start) for layer, pairs in by_layer.items()}
-
-    def _replace(self, layer: int, pairs: list[tuple[int, int]], start: int) -> Edit:
-        def edit(z: Tensor) -> None:  # [copy prompt position head d_head]
-            at = self.at.to(z.device)
-            shape = (*self.tokens.shape, *z.shape[3:])  # [prompt position head d_head]
-            reference = self.reference.z[layer].to(z).expand(shape)[:, at]
-            for copy, head in pairs:
-                z[copy, :, :, head][:, at - start] = reference[:, :, head]
-
-        return edit
+        return {layer: Edit(pairs, self.at, self.reference.z[layer]) for layer, pairs in by_layer.items()}
 
     def read(self, logits: Tensor) -> Array:
         """The behaviour, [copy prompt], of logits [copy prompt kept vocabulary]."""
@@ -254,7 +244,7 @@ def _naive(part: _Part) -> _Found:
 def _editing(edit: Edit) -> Tap:
     def tap(call: Call, z: Tensor) -> Tensor:
         z = z.clone()
-        edit(z[None])
+        edit.put(z[None], 0)
         return z
 
     return tap
@@ -282,7 +272,7 @@ def _rerun_all(part: _Part, start: int, memory: int | None) -> _Found:
     ablated: list[Array] = []
     while (done := sum(map(len, ablated))) < len(heads):
         chunk = _chunk(heads[done:], most, len(part.tokens) * (part.tokens.shape[1] - start))
-        edits = part.edit(list(enumerate(chunk)), start)
+        edits = part.edit(list(enumerate(chunk)))
         try:
             ablated.append(part.read(rerun(model, clean, chunk[0].layer, len(chunk), edits)))
         except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""Which modules write to the residual stream: in each block one for attention and one for the MLP, found by numbers."""
+"""Which modules of a block read from the residual stream for attention, and which write to it, found by numbers."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.interventions import on_stream
+from headatlas.lab.hooks import on_input, on_output, states_of
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.probing import precision
@@ -17,15 +17,30 @@ from headatlas.lab.probing import precision
 
 @dataclass(frozen=True)
 class Writers:
-    """The modules of one block whose outputs are added to the stream, and nothing else is.
+    """The modules of one block around its attention, whose outputs are added to the stream, and nothing else is.
 
     Attributes:
+        before: the norm between the stream and attention, or None where attention reads the stream itself (OLMo 2).
+        reads_stream: whether attention reads that; False where something else stands between, and `before` is None.
         norm: what the attention's output goes through first (Gemma 2, OLMo 2), or None where it is added as it is.
         mlp: what writes the MLP's part: the MLP itself, its last linear map, or a norm after it.
     """
 
+    before: nn.Module | None
+    reads_stream: bool
     norm: nn.Module | None
     mlp: nn.Module
+
+
+@dataclass
+class _Passed:
+    """What passed one block, each [batch position d_model]: the stream before it, what attention read, and the rest."""
+
+    stream: list[Tensor] = field(default_factory=list)
+    read: list[Tensor] = field(default_factory=list)
+    attn_out: list[Tensor] = field(default_factory=list)
+    left: list[Tensor] = field(default_factory=list)
+    children: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict)  # what each read and wrote
 
 
 _known: WeakKeyDictionary[nn.Module, tuple[Writers, ...]] = WeakKeyDictionary()
@@ -46,46 +61,47 @@ def writers(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
 
 def _find(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
     anatomy = model.anatomy
-    stream: dict[nn.Module, list[Tensor]] = {}  # what entered and left a block
-    passed: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # what a module read and wrote, [batch position d_model]
+    passed = [_Passed() for _ in anatomy.blocks]
+    with ExitStack() as stack:
+        for layer, found in enumerate(passed):
+            stack.callback(on_input(anatomy.blocks[layer], found.stream.append).remove)
+            stack.callback(on_output(anatomy.blocks[layer], found.left.append).remove)
+            stack.callback(on_input(anatomy.attention[layer], found.read.append).remove)
+            stack.callback(on_output(anatomy.projections[layer], found.attn_out.append).remove)
+            for child in anatomy.blocks[layer].children():
+                _watch(stack, child, found, (*tokens.shape, anatomy.d_model))
+        forward(model, tokens, {}, torch.tensor([0]))
+    return tuple(_of_block(model, layer, found) for layer, found in enumerate(passed))
+
+
+def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int, ...]) -> None:
+    """Keep what a module reads and writes, where it could stand between the stream and a block's parts."""
+    size = torch.Size(shape).numel()
 
     def watch(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        wrote = output[0] if isinstance(output, tuple) else output
-        if isinstance(wrote, Tensor) and wrote.numel() == tokens.numel() * anatomy.d_model:
-            shape = (*tokens.shape, anatomy.d_model)
-            read = args[0] if args and isinstance(args[0], Tensor) and args[0].numel() == wrote.numel() else wrote
-            passed[module] = (read.reshape(shape), wrote.reshape(shape))
+        wrote = states_of(output)
+        if isinstance(wrote, Tensor) and wrote.numel() == size:
+            read = args[0] if args and isinstance(args[0], Tensor) and args[0].numel() == size else wrote
+            found.children[module] = (read.reshape(shape), wrote.reshape(shape))
 
-    def leave(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        stream[block].append(output[0] if isinstance(output, tuple) else output)
-
-    with ExitStack() as stack:
-        for layer, block in enumerate(anatomy.blocks):
-            stream[block] = []
-            stack.callback(on_stream(anatomy, layer, stream[block].append).remove)
-            stack.callback(block.register_forward_hook(leave).remove)
-        for module in (*anatomy.projections, *(child for block in anatomy.blocks for child in block.children())):
-            stack.callback(module.register_forward_hook(watch).remove)
-        forward(model, tokens, {}, torch.tensor([0]))
-    return tuple(_of_block(model, layer, stream[block], passed) for layer, block in enumerate(anatomy.blocks))
+    stack.callback(child.register_forward_hook(watch).remove)
 
 
-def _of_block(
-    model: OpenModel, layer: int, stream: list[Tensor], passed: dict[nn.Module, tuple[Tensor, Tensor]]
-) -> Writers:
+def _of_block(model: OpenModel, layer: int, found: _Passed) -> Writers:
     """The pair of writers that accounts best for what the block added."""
-    entered, left = stream
-    block, attn_out = model.anatomy.blocks[layer], passed[model.anatomy.projections[layer]][1]
-    children = [child for child in block.children() if child in passed]
-    after = [child for child in children if _follows(passed[child], attn_out)]
-    added = (left - entered).float()
+    (stream,), (left,), (states,) = found.stream, found.left, found.read
+    shape = stream.shape
+    attn_out = found.attn_out[0].reshape(shape)
+    before = next((m for m, (read, wrote) in found.children.items() if _leads(read, wrote, stream, states)), None)
+    after = [m for m, (read, wrote) in found.children.items() if _leads(read, wrote, attn_out, None)]
+    added = (left - stream).float()
     best, least = None, float("inf")
     for norm in (None, *after):
-        rest = added - (attn_out if norm is None else passed[norm][1]).float()
-        for mlp in children:
-            error = float((rest - passed[mlp][1].float()).abs().max())
+        rest = added - (attn_out if norm is None else found.children[norm][1]).float()
+        for mlp, (_, wrote) in found.children.items():
+            error = float((rest - wrote.float()).abs().max())
             if mlp is not norm and error < least:
-                best, least = Writers(norm, mlp), error
+                best, least = Writers(before, before is not None or torch.equal(stream, states), norm, mlp), error
     rounding = torch.finfo(attn_out.dtype).eps * left.float().abs().max()
     if best is None or not least <= precision(attn_out.dtype) * added.abs().max() + 4 * rounding:
         raise HeadatlasError(
@@ -95,5 +111,8 @@ def _of_block(
     return best
 
 
-def _follows(passed: tuple[Tensor, Tensor], attn_out: Tensor) -> bool:
-    return torch.equal(passed[0], attn_out) and not torch.equal(passed[1], attn_out)
+def _leads(read: Tensor, wrote: Tensor, one: Tensor, other: Tensor | None) -> bool:
+    """Whether a module that read and wrote these leads from one state to the other, or to any other."""
+    if not torch.equal(read, one):
+        return False
+    return not torch.equal(wrote, one) if other is None else torch.equal(wrote, other)
