@@ -20,13 +20,14 @@ from headatlas.lab import (
     logit_difference,
     mean_z,
     open_model,
-    prefix,
     seam,
     sweeps,
 )
-from headatlas.lab.prefix import rerun, trace
+from headatlas.lab.copies import Edit
+from headatlas.lab.prefix import rerun
 from headatlas.lab.screening import attribution_patching, screen
 from headatlas.lab.sweeps import naive_sweep, sweep
+from headatlas.lab.tracing import Trace, trace
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -212,13 +213,13 @@ class TestSweep:
             sweep(model, PROMPTS, logit_difference, "mean", positions)  # what the model allows is known now
         calls: list[tuple[int, int]] = []  # copy and head
         for name in ("put", "shift"):
-            plain = getattr(prefix.Edit, name)
+            plain = getattr(Edit, name)
 
-            def counted(self: prefix.Edit, *given: Any, plain: Any = plain) -> None:
+            def counted(self: Edit, *given: Any, plain: Any = plain) -> None:
                 calls.extend(self.pairs)
                 plain(self, *given)
 
-            monkeypatch.setattr(prefix.Edit, name, counted)
+            monkeypatch.setattr(Edit, name, counted)
         for positions in ("all", "last"):
             calls.clear()
             sweep(model, PROMPTS, logit_difference, "mean", positions)
@@ -336,14 +337,14 @@ class TestHygiene:
         model = open_model(str(tiny("llama")))
         clean = trace(model, torch.tensor([PROMPTS[0].tokens]), torch.tensor([LAST]))
         with pytest.raises(ValueError, match="would not be seen"):
-            rerun(model, clean, 1, 1, {0: prefix.Edit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
+            rerun(model, clean, 1, 1, {0: Edit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
 
     def test_memory_that_is_short_is_asked_for_in_halves(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))
         expected = sweep(model, PROMPTS, logit_difference).ablated
 
         def short(at_most: int, error: type[RuntimeError], message: str) -> Callable[..., torch.Tensor]:
-            def limited(model: OpenModel, clean: prefix.Trace, layer: int, copies: int, edits: Any) -> torch.Tensor:
+            def limited(model: OpenModel, clean: Trace, layer: int, copies: int, edits: Any) -> torch.Tensor:
                 if copies * len(clean.tokens) > at_most:
                     raise error(message)
                 return rerun(model, clean, layer, copies, edits)

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.copies import Edit, Side, editing, fitting
 from headatlas.lab.interventions import Reference
 from headatlas.lab.measuring import Array, Progress, batches, forward, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
-from headatlas.lab.prefix import Edit, obstacle, rerun, trace
+from headatlas.lab.prefix import obstacle, rerun
 from headatlas.lab.readouts import Behaviour
 from headatlas.lab.replacing import Replacement, SweepAblation, SweepPositions, edited
-from headatlas.lab.seam import Call, Tap
+from headatlas.lab.tracing import trace
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 Way = Literal["naive", "layers", "tokens"]
 
-_ROOM = 1 << 27  # bytes for the activations of one rerun on a CPU; larger ones are slower to come by than to fill
 _ROWS = 64  # with fewer tokens in a pass, reading the weights costs more than using them
 _IN_A_ROW = 256  # tokens of copies that share one past: each is masked from the others, at a cost of their square
 
@@ -231,23 +231,15 @@ def _batch(
 
 
 def _naive(part: _Part) -> _Found:
-    model, keep = part.task.model, part.readouts[0]
+    model, keep, alone = part.task.model, part.readouts[0], Side(len(part.tokens), copies=1)
     clean = part.read(forward(model, part.tokens, {}, keep)[None])[0]
     ablated = []
     for head in part.task.heads:
-        taps = {model.anatomy.attention[layer]: _editing(edit) for layer, edit in part.edit([(0, head)]).items()}
+        ((layer, edit),) = part.edit([(0, head)]).items()
+        taps = {model.anatomy.attention[layer]: editing(alone, edit, 0)}
         ablated.append(part.read(forward(model, part.tokens, taps, keep)[None])[0])
         part.done(1)
     return _Found(clean, np.stack(ablated), "naive")
-
-
-def _editing(edit: Edit) -> Tap:
-    def tap(call: Call, z: Tensor) -> Tensor:
-        z = z.clone()
-        edit.put(z[None], 0)
-        return z
-
-    return tap
 
 
 def _reuse(part: _Part, memory: int | None) -> _Found:
@@ -297,16 +289,10 @@ def _chunk(heads: Sequence[Head], most: int, rows: int) -> Sequence[Head]:
 
 def _copies(part: _Part, start: int, memory: int | None) -> int:
     """How many copies of the prompts one rerun may hold."""
-    model, (prompts, length) = part.task.model, part.tokens.shape
-    if memory is None:
-        memory = torch.cuda.mem_get_info(model.device)[0] // 2 if model.device.type == "cuda" else _ROOM
+    prompts, length = part.tokens.shape
     width = length - start
-    vocabulary: int = model.model.get_input_embeddings().weight.shape[0]
-    # Of a token: stream, norms, q, k, v and the MLP's hidden layer, generously, and rows of scores and weights.
-    numbers = prompts * width * (24 * model.anatomy.d_model + 3 * model.anatomy.heads * length)
-    numbers += 3 * prompts * len(part.readouts[0]) * vocabulary
-    most = memory // (numbers * model.dtype.itemsize)
-    return max(1, min(most, _IN_A_ROW // width) if start else most)
+    most = fitting(part.task.model, prompts, length, width, len(part.readouts[0]), memory)
+    return max(1, min(most, _IN_A_ROW // width)) if start else most
 
 
 def _short_of_memory(error: RuntimeError) -> bool:

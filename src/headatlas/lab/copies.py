@@ -1,0 +1,124 @@
+"""Many copies of the same prompts in one run: how they lie, and which head is edited in which."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headatlas.lab.opening import OpenModel
+from headatlas.lab.seam import Call, Tap
+
+_ROOM = 1 << 27  # bytes for the activations of one rerun on a CPU; larger ones are slower to come by than to fill
+
+
+def fitting(model: OpenModel, prompts: int, length: int, width: int, kept: int, memory: int | None = None) -> int:
+    """How many copies of prompts of a length one run may hold, at least one.
+
+    Args:
+        model: that runs.
+        prompts, length: of one copy.
+        width: how many positions of each are computed.
+        kept: at how many of them logits are read.
+        memory: bytes for activations; by default 128 MiB on a CPU, half of what is free on an accelerator.
+    """
+    if memory is None:
+        memory = torch.cuda.mem_get_info(model.device)[0] // 2 if model.device.type == "cuda" else _ROOM
+    vocabulary: int = model.model.get_input_embeddings().weight.shape[0]
+    # Of a token: stream, norms, q, k, v and the MLP's hidden layer, generously, and rows of scores and weights.
+    numbers = prompts * width * (24 * model.anatomy.d_model + 3 * model.anatomy.heads * length)
+    numbers += 3 * prompts * kept * vocabulary
+    return max(1, memory // (numbers * model.dtype.itemsize))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What becomes of z in one layer: in each of some copies, one head's is replaced, at the same positions of all.
+
+    Attributes:
+        pairs: which copy, and which head in it.
+        at: [edited], positions counted from the beginning of the prompts.
+        new: z in its place, broadcastable to [prompt position head d_head].
+    """
+
+    pairs: Sequence[tuple[int, int]]
+    at: Tensor
+    new: Tensor
+
+    def put(self, z: Tensor, start: int) -> None:
+        """Replace z [copy prompt position head d_head] in place, its positions counted from `start`."""
+        at, new = self._chosen(z[0], start)
+        for copy, head in self.pairs:
+            z[copy, :, :, head][:, at] = new[:, :, head]
+
+    def shift(self, attn_out: Tensor, z: Tensor, w_o: Tensor, start: int) -> None:
+        """Change in place what attention writes, [copy prompt position d_model], as if z had been replaced.
+
+        Args:
+            attn_out: in each copy.
+            z: clean, [prompt position head d_head].
+            w_o: [head d_head d_model].
+            start: from where positions are counted.
+        """
+        at, new = self._chosen(z, start)
+        change = (new - z[:, at]).float()  # [prompt edited head d_head]
+        for copy, head in self.pairs:
+            attn_out[copy][:, at] += (change[:, :, head] @ w_o[head].float()).to(attn_out)
+
+    def _chosen(self, z: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """The edited positions [edited], counted from `start`, and z there: [prompt edited head d_head]."""
+        at = self.at.to(z.device)
+        new = self.new.to(z)
+        new = new[:, at] if new.shape[1] > 1 else new
+        return at - start, new.expand(len(z), len(at), *z.shape[2:])
+
+
+@dataclass(frozen=True)
+class Side:
+    """Copies side by side in the batch: [copy*prompt position ...]."""
+
+    prompts: int
+    copies: int
+
+    def join(self, apart: Tensor) -> Tensor:
+        """[copy prompt position ...] -> as they lie."""
+        return apart.reshape(-1, *apart.shape[2:])
+
+    def split(self, joined: Tensor) -> Tensor:
+        """As they lie -> [copy prompt position ...], a view."""
+        return joined.view(self.copies, self.prompts, *joined.shape[1:])
+
+    def places(self, positions: Tensor, width: int) -> Tensor:
+        """Where positions of each copy stand in the sequence."""
+        return positions
+
+
+@dataclass(frozen=True)
+class Row:
+    """Copies one after the other in the sequence: [prompt copy*position ...]."""
+
+    prompts: int
+    copies: int
+
+    def join(self, apart: Tensor) -> Tensor:
+        """[copy prompt position ...] -> as they lie."""
+        return apart.transpose(0, 1).flatten(1, 2).contiguous()  # GPT-2 asks for it
+
+    def split(self, joined: Tensor) -> Tensor:
+        """As they lie -> [copy prompt position ...], a view."""
+        return joined.view(self.prompts, self.copies, -1, *joined.shape[2:]).transpose(0, 1)
+
+    def places(self, positions: Tensor, width: int) -> Tensor:
+        """Where positions of each copy stand in the sequence, each copy being `width` long."""
+        return (positions + width * torch.arange(self.copies)[:, None]).flatten()
+
+
+def editing(layout: Side | Row, edit: Edit, start: int) -> Tap:
+    """A tap that edits z of the copies, whose positions begin at `start`."""
+
+    def tap(call: Call, z: Tensor) -> Tensor:
+        z = z.clone()
+        edit.put(layout.split(z), start)
+        return z
+
+    return tap

@@ -1,0 +1,69 @@
+"""Continues from the clean keys and values of a trace, for copies of the positions after them that lie in a row."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from headatlas.lab.opening import OpenModel
+from headatlas.lab.tracing import Trace
+
+
+class _Kept(DynamicLayer):  # type: ignore[misc]
+    """One layer's clean keys and values: new ones are seen behind them, but not kept."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, key_states], -2), torch.cat([self.values, value_states], -2)
+
+
+@contextmanager
+def continuing(model: OpenModel, clean: Trace, layer: int, copies: int) -> Iterator[None]:
+    """While active, the model takes its input for copies of the positions from `clean.start`, after the clean past."""
+    cache = DynamicCache()
+    attended = [each.attended for each in clean.layers if each.attended]
+    cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended]
+    prompts, length = clean.tokens.shape
+    positions = torch.arange(clean.start, length, device=model.device).repeat(copies).expand(prompts, -1)
+    told = _told(past_key_values=cache, position_ids=positions)
+    masks: dict[int, Tensor] = {}  # layers share them
+    with ExitStack() as stack:
+        stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
+        for module, (key, _, mask) in list(zip(model.anatomy.attention, attended, strict=True))[layer:]:
+            if id(mask) not in masks:
+                masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, clean.start, copies)
+            told = _told(attention_mask=masks[id(mask)].to(key.device))
+            stack.callback(module.register_forward_pre_hook(told, with_kwargs=True).remove)
+        yield
+
+
+def _told(**inputs: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """A hook that gives a module these keyword arguments, whatever it was called with."""
+    return lambda _module, args, kwargs: (args, {**kwargs, **inputs})
+
+
+def _causal(length: int, device: torch.device) -> Tensor:
+    return torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
+
+
+def _mask(mask: Tensor, start: int, copies: int) -> Tensor:
+    """The clean mask [prompt head query key], for copies in a row: [prompt head copy*position past+copy*position].
+
+    Each copy sees the clean past and itself, as the clean mask has it, and no other copy.
+    """
+    length = mask.shape[2]
+    rows = mask[:, :, start:, :length]  # a mask may be longer than the prompt
+    width = length - start
+    hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    own = rows.new_full((*rows.shape[:2], copies, width, copies, width), hidden)
+    each = torch.arange(copies, device=mask.device)
+    own[:, :, each, :, each] = rows[..., start:]  # the indexed axes come first: [copy prompt head query key]
+    past = rows[..., :start].repeat(1, 1, copies, 1)
+    return torch.cat([past, own.flatten(4, 5).flatten(2, 3)], -1)

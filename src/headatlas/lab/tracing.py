@@ -1,0 +1,100 @@
+"""What a clean run leaves for later ones that start in the middle of the model."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.hooks import on_input, on_output, states_of
+from headatlas.lab.measuring import forward
+from headatlas.lab.opening import OpenModel
+from headatlas.lab.seam import Call, Tap
+from headatlas.lab.writers import writers
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What passed one layer in a clean run.
+
+    Attributes:
+        stream: what entered the block, [prompt position d_model].
+        output: what the block gave.
+        z: [prompt position head d_head].
+        plain: whether its attention module gave just what its output projection wrote.
+        beside: how many things that module gave beside it; None where it comes alone.
+        attended: keys, values [prompt kv_head position d_head] and mask, where reruns skip positions.
+    """
+
+    stream: Tensor
+    output: Any
+    z: Tensor
+    plain: bool
+    beside: int | None
+    attended: tuple[Tensor, Tensor, Tensor | None] | None
+
+    def attention_gives(self, attn_out: Tensor) -> Any:
+        """What the attention module gives where this is what it writes."""
+        return attn_out if self.beside is None else (attn_out, *[None] * self.beside)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a clean run leaves for reruns.
+
+    Attributes:
+        tokens: [prompt position].
+        keep: the positions whose logits are wanted, ascending.
+        start: the first position that reruns compute.
+        logits: [prompt kept vocabulary].
+        layers: what passed each.
+        norm: what the last block's attention reads the stream through; None where that is not known.
+    """
+
+    tokens: Tensor
+    keep: Tensor
+    start: int
+    logits: Tensor
+    layers: tuple[Passed, ...]
+    norm: nn.Module | None
+
+
+def trace(model: OpenModel, tokens: Tensor, keep: Tensor, start: int = 0) -> Trace:
+    """Run prompts [prompt position] once, keeping what reruns from `start` onwards need."""
+    anatomy, norm = model.anatomy, _last_norm(model, tokens)
+    seen: list[dict[str, Any]] = [{} for _ in anatomy.blocks]
+    taps: dict[nn.Module, Tap] = {}
+    with ExitStack() as stack:
+        for layer, found in enumerate(seen):
+            taps[anatomy.attention[layer]] = partial(_note_heads, found, start)
+            stack.callback(anatomy.attention[layer].register_forward_hook(partial(_note_attention, found)).remove)
+            stack.callback(on_output(anatomy.projections[layer], partial(found.__setitem__, "attn_out")).remove)
+            stack.callback(on_input(anatomy.blocks[layer], partial(found.__setitem__, "stream")).remove)
+            stack.callback(anatomy.blocks[layer].register_forward_hook(partial(_note_output, found)).remove)
+        logits = forward(model, tokens, taps, keep)
+    return Trace(tokens, keep, start, logits, tuple(Passed(**found) for found in seen), norm)
+
+
+def _note_heads(found: dict[str, Any], start: int, call: Call, z: Tensor) -> None:
+    found["z"], found["attended"] = z, (call.key, call.value, call.mask) if start else None
+
+
+def _note_attention(found: dict[str, Any], _: nn.Module, args: Any, output: Any) -> None:
+    found["plain"] = torch.equal(states_of(output), found.pop("attn_out"))
+    found["beside"] = len(output) - 1 if isinstance(output, tuple) else None
+
+
+def _note_output(found: dict[str, Any], _: nn.Module, args: Any, output: Any) -> None:
+    found["output"] = output
+
+
+def _last_norm(model: OpenModel, tokens: Tensor) -> nn.Module | None:
+    """What the last block's attention reads the stream through; None where that is not known."""
+    try:
+        found = writers(model, tokens[:2])[-1]
+    except HeadatlasError:
+        return None
+    return (found.before or nn.Identity()) if found.reads_stream else None
