@@ -26,6 +26,7 @@ from headatlas.lab.graphs import information_flow
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
 from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z, ov_outputs, unembed
 from headatlas.lab.opening import OpenModel, open_model
+from headatlas.lab.path_sweeps import PathSweep, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_patch, path_runs
 from headatlas.lab.previous_position import previous_position_scores
 from headatlas.lab.probes import Directions, Probes, collect_z, mean_difference, probe_directions, probe_heads
@@ -68,6 +69,7 @@ __all__ = [
     "Opened",
     "PairWeight",
     "PathRuns",
+    "PathSweep",
     "Probes",
     "Receiver",
     "Recording",
@@ -107,6 +109,7 @@ __all__ = [
     "ov_positivity",
     "path_patch",
     "path_runs",
+    "path_sweep",
     "prefix_matching_scores",
     "previous_position_scores",
     "probability",

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
@@ -21,7 +22,9 @@ from headatlas.lab.interventions import intervene
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.recording import Tokens, batch_of, record
-from headatlas.lab.sites import Positions, Recording, located
+from headatlas.lab.sites import Positions, Recording, Site, located
+from headatlas.lab.tracing import Trace, trace
+from headatlas.lab.unembedding import only_logits_of
 from headatlas.lab.writers import writers
 from headatlas.notation import Head
 
@@ -43,18 +46,27 @@ class PathRuns:
         model: that ran.
         tokens: the clean prompts, [batch position].
         clean, corrupted: z of every head.
+        trace: what the clean run left for runs that start in the middle.
         mlps: what each layer's MLP wrote in the clean run, where MLPs are frozen.
         logits: clean, [batch kept vocabulary].
         kept: the positions whose logits are kept, [kept].
+        vocabulary: the tokens whose logits are kept; None for all.
     """
 
     model: OpenModel
     tokens: Tensor
     clean: Recording
     corrupted: Recording
+    trace: Trace
     mlps: tuple[Any, ...] | None
     logits: Tensor
     kept: Tensor
+    vocabulary: Tensor | None
+
+    def logits_now(self) -> Tensor:
+        """The kept logits of the clean prompts with whatever edits are in force, [batch kept vocabulary]."""
+        with only_logits_of(self.model, self.vocabulary):
+            return forward(self.model, self.tokens, {}, self.kept)
 
 
 def path_runs(
@@ -63,6 +75,7 @@ def path_runs(
     corrupted: Tokens,
     positions: Sequence[int] | None = None,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
+    vocabulary: Sequence[int] | None = None,
 ) -> PathRuns:
     """Run the clean and the corrupted prompts once.
 
@@ -71,9 +84,11 @@ def path_runs(
         clean, corrupted: [batch position], aligned.
         positions: whose logits the metric sees; the last by default.
         mlps: whether MLPs pass on what reaches them, or write what they wrote in the clean run.
+        vocabulary: the tokens whose logits the metric sees, in this order; all by default. Over many heads and
+            prompts, most of the time goes into logits that nobody reads.
 
     Raises:
-        HeadatlasError: where the prompts do not align.
+        HeadatlasError: where the prompts do not align, or for tokens that the model does not have.
     """
     tokens, others = batch_of(model, clean), batch_of(model, corrupted)
     if tokens.shape != others.shape:
@@ -82,14 +97,18 @@ def path_runs(
             "path patching needs pairs of one length"
         )
     kept = located([tokens.shape[1] - 1] if positions is None else positions, 1, tokens.shape[1])[0]
+    chosen = None if vocabulary is None else torch.as_tensor(vocabulary)
     written: dict[int, Any] = {}
     with ExitStack() as stack:
         if mlps == "frozen":
             for layer, each in enumerate(writers(model, tokens)):
                 stack.callback(each.mlp.register_forward_hook(_keep(written, layer)).remove)
-        first = record(model, tokens, ["z"])
+        stack.enter_context(only_logits_of(model, chosen))
+        first = trace(model, tokens, kept)
     frozen = tuple(written[layer] for layer in sorted(written)) if mlps == "frozen" else None
-    return PathRuns(model, tokens, first, record(model, others, ["z"]), frozen, forward(model, tokens, {}, kept), kept)
+    z: dict[tuple[Site, int], Tensor] = {("z", layer): found.z for layer, found in enumerate(first.layers)}
+    second = record(model, others, ["z"])
+    return PathRuns(model, tokens, Recording(z), second, first, frozen, first.logits, kept, chosen)
 
 
 def path_patch(
@@ -117,24 +136,37 @@ def path_patch(
     Raises:
         ValueError: for no senders or no receivers, or heads the model does not have.
     """
+    return metric(patched_logits(runs, senders, receivers, sender_positions, receiver_positions)) - metric(runs.logits)
+
+
+def patched_logits(
+    runs: PathRuns,
+    senders: Iterable[Head],
+    receivers: Iterable[Receiver] | Literal["logits"],
+    sender_positions: Positions = None,
+    receiver_positions: Positions = None,
+) -> Tensor:
+    """The kept logits with the path patched, [batch kept vocabulary]. Arguments and errors as in `path_patch`."""
     model, layers = runs.model, range(runs.model.anatomy.layers)
     everyone = [Head(layer, head) for layer in layers for head in range(model.anatomy.heads)]
     sending = [patch("z", everyone, runs.clean), patch("z", senders, runs.corrupted, sender_positions)]
-    ends = receivers if receivers == "logits" else _by_input(receivers)
-    if ends == "logits":
+    if receivers == "logits":
         with _held(runs), intervene(model, sending):
-            logits = forward(model, runs.tokens, {}, runs.kept)
-    else:
-        reading = sorted({head.layer for each in ends.values() for head in each})
-        with _held(runs), intervene(model, sending):
-            found = record(model, runs.tokens, list(ends), layers=reading)
-        reached = [patch(site, heads, found, receiver_positions) for site, heads in ends.items()]
-        with intervene(model, reached):
-            logits = forward(model, runs.tokens, {}, runs.kept)
-    return metric(logits) - metric(runs.logits)
+            return runs.logits_now()
+    ends = by_input(receivers)
+    reading = sorted({head.layer for each in ends.values() for head in each})
+    with _held(runs), intervene(model, sending):
+        found = record(model, runs.tokens, list(ends), layers=reading)
+    with intervene(model, [patch(site, heads, found, receiver_positions) for site, heads in ends.items()]):
+        return runs.logits_now()
 
 
-def _by_input(receivers: Iterable[Receiver]) -> dict[Literal["q", "k", "v"], list[Head]]:
+def by_input(receivers: Iterable[Receiver]) -> dict[Literal["q", "k", "v"], list[Head]]:
+    """The heads that receive at each input.
+
+    Raises:
+        ValueError: for no receivers.
+    """
     ends: dict[Literal["q", "k", "v"], list[Head]] = {}
     for head, site in receivers:
         ends.setdefault(site, []).append(head)

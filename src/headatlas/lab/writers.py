@@ -40,7 +40,7 @@ class _Passed:
     read: list[Tensor] = field(default_factory=list)
     attn_out: list[Tensor] = field(default_factory=list)
     left: list[Tensor] = field(default_factory=list)
-    children: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict)  # what each read and wrote
+    children: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)  # what each read and wrote
 
 
 _known: WeakKeyDictionary[nn.Module, tuple[Writers, ...]] = WeakKeyDictionary()
@@ -82,7 +82,7 @@ def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int,
         wrote = states_of(output)
         if isinstance(wrote, Tensor) and wrote.numel() == size:
             read = args[0] if args and isinstance(args[0], Tensor) and args[0].numel() == size else wrote
-            found.children[module] = (read.reshape(shape), wrote.reshape(shape))
+            found.children.setdefault(module, []).append((read.reshape(shape), wrote.reshape(shape)))
 
     stack.callback(child.register_forward_hook(watch).remove)
 
@@ -90,15 +90,15 @@ def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int,
 def _of_block(model: OpenModel, layer: int, found: _Passed) -> Writers:
     """The pair of writers that accounts best for what the block added."""
     (stream,), (left,), (states,) = found.stream, found.left, found.read
-    shape = stream.shape
-    attn_out = found.attn_out[0].reshape(shape)
-    before = next((m for m, (read, wrote) in found.children.items() if _leads(read, wrote, stream, states)), None)
-    after = [m for m, (read, wrote) in found.children.items() if _leads(read, wrote, attn_out, None)]
+    attn_out = found.attn_out[0].reshape(stream.shape)
+    once = {module: each[0] for module, each in found.children.items() if len(each) == 1}  # Phi has one dropout for two
+    before = next((m for m, (read, wrote) in once.items() if _leads(read, wrote, stream, states)), None)
+    after = [m for m, (read, wrote) in once.items() if _leads(read, wrote, attn_out, None)]
     added = (left - stream).float()
     best, least = None, float("inf")
     for norm in (None, *after):
-        rest = added - (attn_out if norm is None else found.children[norm][1]).float()
-        for mlp, (_, wrote) in found.children.items():
+        rest = added - (attn_out if norm is None else once[norm][1]).float()
+        for mlp, (_, wrote) in once.items():
             error = float((rest - wrote.float()).abs().max())
             if mlp is not norm and error < least:
                 best, least = Writers(before, before is not None or torch.equal(stream, states), norm, mlp), error
