@@ -12,22 +12,21 @@ from headatlas.lab.seam import Call, Tap
 _ROOM = 1 << 27  # bytes for the activations of one rerun on a CPU; larger ones are slower to come by than to fill
 
 
-def fitting(model: OpenModel, prompts: int, length: int, width: int, kept: int, memory: int | None = None) -> int:
+def fitting(model: OpenModel, prompts: int, length: int, width: int, logits: int, memory: int | None = None) -> int:
     """How many copies of prompts of a length one run may hold, at least one.
 
     Args:
         model: that runs.
         prompts, length: of one copy.
         width: how many positions of each are computed.
-        kept: at how many of them logits are read.
+        logits: how many of them are kept of each prompt: positions times tokens.
         memory: bytes for activations; by default 128 MiB on a CPU, half of what is free on an accelerator.
     """
     if memory is None:
         memory = torch.cuda.mem_get_info(model.device)[0] // 2 if model.device.type == "cuda" else _ROOM
-    vocabulary: int = model.model.get_input_embeddings().weight.shape[0]
     # Of a token: stream, norms, q, k, v and the MLP's hidden layer, generously, and rows of scores and weights.
     numbers = prompts * width * (24 * model.anatomy.d_model + 3 * model.anatomy.heads * length)
-    numbers += 3 * prompts * kept * vocabulary
+    numbers += 3 * prompts * logits
     return max(1, memory // (numbers * model.dtype.itemsize))
 
 

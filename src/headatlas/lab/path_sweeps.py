@@ -95,8 +95,12 @@ class _Reach:
         self.receivers, self._where = receivers, (sender_positions, receiver_positions)
         batch, length = runs.tokens.shape
         self.ends = {} if receivers == "logits" else by_input(receivers)
+        layers, width = self.model.anatomy.layers, self.model.anatomy.heads
+        for head in (head for heads in self.ends.values() for head in heads):
+            if not (head.layer < layers and head.head < width):
+                raise ValueError(f"{head} is not in a model of {layers} layers x {width} heads")
         self._reading = sorted({head.layer for heads in self.ends.values() for head in heads})
-        self.layers = self._reading[-1] if self._reading else self.model.anatomy.layers  # senders come before
+        self.layers = self._reading[-1] if self._reading else layers  # senders come before
         at = runs.kept.expand(batch, -1) if receivers == "logits" else located(receiver_positions, batch, length)
         self._at = at  # [batch reached], where receivers read
         sending = located(sender_positions, batch, length)  # [batch sent]
@@ -110,7 +114,7 @@ class _Reach:
         """How many senders one run may hold."""
         batch, length = self.runs.tokens.shape
         width = length if self.ends else self._at.shape[1]
-        return fitting(self.model, batch, length, width, self.runs.logits.shape[1], memory)
+        return fitting(self.model, batch, length, width, self.runs.logits[0].numel(), memory)
 
     def logits(self, layer: int, heads: Tensor) -> Tensor:
         """The kept logits with the path from each of these heads patched, [sender batch kept vocabulary]."""

@@ -290,8 +290,9 @@ def _chunk(heads: Sequence[Head], most: int, rows: int) -> Sequence[Head]:
 def _copies(part: _Part, start: int, memory: int | None) -> int:
     """How many copies of the prompts one rerun may hold."""
     prompts, length = part.tokens.shape
-    width = length - start
-    most = fitting(part.task.model, prompts, length, width, len(part.readouts[0]), memory)
+    width, model = length - start, part.task.model
+    logits: int = len(part.readouts[0]) * model.model.get_input_embeddings().weight.shape[0]
+    most = fitting(model, prompts, length, width, logits, memory)
     return max(1, min(most, _IN_A_ROW // width)) if start else most
 
 
