@@ -2,11 +2,14 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 from conftest import load_tool
+from headatlas.lab import open_model, path_patch, path_runs
+from headatlas.notation import Head
 
 cross_check = load_tool("cross_check")  # the two others import it by this name
 contenders = load_tool("contenders")
@@ -60,6 +63,19 @@ def test_scores_agree_with_plain_patterns(folder: Path) -> None:
     assert ours == pytest.approx(plain, abs=1e-6) and len(ours) == 16
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_paths_of_all_heads_are_those_of_each(folder: Path, frozen: bool) -> None:
+    prompts = cross_check.draw_prompts(cross_check.SMALL.vocabulary, 3, 12)
+    found = contenders.our_paths(folder, frozen)(prompts, 0)
+    model = open_model(str(folder))
+    mlps: Literal["recomputed", "frozen"] = "frozen" if frozen else "recomputed"
+    runs = path_runs(model, cross_check.tokens_of(prompts), torch.tensor([each.control for each in prompts]), mlps=mlps)
+    for head in (Head(0, 3), Head(1, 1)):
+        alone = path_patch(runs, [head], "logits", lambda logits: cross_check.difference_at_last(logits, prompts))
+        assert found[str(head)] == pytest.approx(float(alone.mean()), abs=1e-5)
+    assert len(found) == 8 and contenders.products(folder)(prompts, 0) == {}
+
+
 def test_a_measurement_repeats_and_counts_memory(folder: Path) -> None:
     def prepare(_: Path) -> object:
         return lambda prompts, repeat: {str(repeat): float(torch.ones(len(prompts) << 20).sum())}  # 4 MB a prompt
@@ -87,10 +103,13 @@ def test_different_results_are_named() -> None:
 
 def test_the_rows_are_those_of_the_targets() -> None:
     rows = list(bench.jobs(cross_check.GPT2, small=False))
-    assert [(job.prompts, job.length, job.faster, job.smaller) for job in rows] == [
-        (4, 256, 2, 5),
-        (2, 1024, 4, 10),
-        (4, 256, 3, None),
-        (4, 256, 50, None),
+    assert [(job.prompts, job.length, job.faster, job.smaller, job.within) for job in rows] == [
+        (4, 256, 2, 5, None),
+        (2, 1024, 4, 10, None),
+        (4, 256, 3, None, None),
+        (4, 256, 50, None, None),
+        (64, 16, None, None, 180),
+        (64, 16, None, None, 180),
     ]
-    assert rows[2].floor.factor == 78  # of 144 passes: half the layers, and half a layer more
+    assert [row.ours.factor * row.prompts for row in rows[4:]] == [5000, 5000]
+    assert rows[2].floor.factor == 66  # of 144 passes: half the layers, and half a layer less

@@ -5,7 +5,8 @@ gives what it computed by name, for comparison. Loops over heads do one head eac
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import transformers
 from torch import Tensor
 
 from cross_check import difference_at_last, open_lens, tokens_of
-from headatlas.lab import PairWeight, SinkMass, logit_difference, open_model, score_heads, sweep
+from headatlas.lab import PairWeight, SinkMass, logit_difference, open_model, path_runs, path_sweep, score_heads, sweep
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -98,6 +99,70 @@ def lens_ablation(folder: Path, positions: Positions) -> Run:
     return run
 
 
+def our_paths(folder: Path, frozen: bool) -> Run:
+    """headatlas: path_sweep, from every head to the logits."""
+    model = open_model(str(folder))
+
+    def run(prompts: Sequence[Prompt], repeat: int) -> Values:
+        pairs = [(each.readouts[0].answer, each.readouts[0].rivals[0]) for each in prompts]
+        few = sorted({token for pair in pairs for token in pair})  # as few tokens are read as there are names
+        place = torch.tensor([[few.index(token) for token in pair] for pair in pairs])
+        mlps: Literal["recomputed", "frozen"] = "frozen" if frozen else "recomputed"
+        runs = path_runs(model, tokens_of(prompts), _controls(prompts), mlps=mlps, vocabulary=few)
+
+        def metric(logits: Tensor) -> Tensor:  # of logits [batch 1 token]
+            chosen = logits[:, -1].gather(1, place)
+            return chosen[:, 0] - chosen[:, 1]
+
+        effect = path_sweep(runs, "logits", metric).effect.mean(-1)
+        heads = product(range(model.anatomy.layers), range(model.anatomy.heads))
+        return {str(Head(*each)): float(effect[each]) for each in heads}
+
+    return run
+
+
+def lens_paths(folder: Path, frozen: bool) -> Run:
+    """TransformerLens: run_with_hooks, all heads held but one, a head each time; the two runs are kept between."""
+    lens = open_lens(folder)
+    held: dict[int, tuple[Any, Any, Tensor]] = {}
+    sites = ["attn.hook_z", "hook_mlp_out"] if frozen else ["attn.hook_z"]
+
+    def run(prompts: Sequence[Prompt], repeat: int) -> Values:
+        tokens, head = tokens_of(prompts), _in_turn(repeat, lens.cfg.n_layers)
+        if len(prompts) not in held:
+            logits, clean = lens.run_with_cache(tokens, names_filter=lambda name: name.endswith(tuple(sites)))
+            _, other = lens.run_with_cache(_controls(prompts), names_filter=lambda name: name.endswith("attn.hook_z"))
+            held[len(prompts)] = clean, other, difference_at_last(logits, prompts)
+        clean, other, before = held[len(prompts)]
+        sent = f"blocks.{head.layer}.attn.hook_z"
+
+        def hold(activation: Tensor, hook: Any, name: str) -> Tensor:  # z: [batch position head d_head]
+            kept: Tensor = clean[name].clone()
+            if name == sent:
+                kept[:, :, head.head] = other[sent][:, :, head.head]
+            return kept
+
+        names = [f"blocks.{layer}.{site}" for layer in range(lens.cfg.n_layers) for site in sites]
+        logits = lens.run_with_hooks(tokens, fwd_hooks=[(name, partial(hold, name=name)) for name in names])
+        return {str(head): float((difference_at_last(logits, prompts) - before).mean())}
+
+    return run
+
+
+def products(folder: Path) -> Run:
+    """torch: the two matrix products of one MLP, at one position of every prompt, for as many heads as a layer has."""
+    block = _plain(folder, "sdpa").transformer.h[0]
+    heads, weights = block.attn.num_heads, (block.mlp.c_fc.weight, block.mlp.c_proj.weight)
+
+    def run(prompts: Sequence[Prompt], repeat: int) -> Values:
+        rows = torch.randn(heads * len(prompts), len(weights[0]))
+        for weight in weights:
+            rows = rows @ weight
+        return {}
+
+    return run
+
+
 def plain_ablation(folder: Path, positions: Positions) -> Run:
     """transformers: a hook before the output projection, a head each time, and only the last logits."""
     model = _plain(folder, "sdpa")
@@ -130,6 +195,11 @@ def plain_pass(folder: Path) -> Run:
         return {}
 
     return run
+
+
+def _controls(prompts: Sequence[Prompt]) -> Tensor:
+    """[prompt position]"""
+    return torch.tensor([prompt.control for prompt in prompts])
 
 
 def _plain(folder: Path, implementation: str) -> Any:
