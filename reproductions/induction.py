@@ -14,22 +14,12 @@ Cause      The heads found are replaced by their mean over the controls: without
 import random
 
 from headatlas.lab import accuracy
-from headatlas.stimuli import Prompt, Readout, Vocabulary
+from headatlas.stimuli import Prompt, Vocabulary, repeats
 
-FAMILIES = {"twice": (50, 2), "four times": (25, 4)}
+FAMILIES = {"twice": (50, 2), "four times": (25, 4)}  # tokens, and how often they are written
 BEHAVIOUR = accuracy
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A span of random tokens, written so many times."""
-    length, copies = FAMILIES[family]
-    span = words.draw(rng, length)
-    fresh = tuple(token for _ in range(copies) for token in words.draw(rng, length))
-    start = len(words.bos)
-    later = range(start + length, start + length * copies - 1)  # the last token is followed by nothing
-    return Prompt(
-        tokens=words.bos + span * copies,
-        control=words.bos + fresh,
-        pairs=tuple((query, key + 1) for query in later for key in range(query - length, start - 1, -length)),
-        readouts=tuple(Readout(query, answer=span[(query - start + 1) % length]) for query in later),
-    )
+    return repeats.written(words, *FAMILIES[family], rng)

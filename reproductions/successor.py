@@ -15,7 +15,7 @@ import random
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, ov_outputs, unembed
+from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, ov_logits
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, ordinals
 
 FAMILIES = {"separated": ordinals.separated, "in sentences": ordinals.in_sentences}
@@ -48,7 +48,7 @@ def detect(model: OpenModel, split: str) -> Scores:
     hits, controls = [], []
     for members in classes(model.vocabulary).values():
         ids = [model.vocabulary.continuation(f" {member}")[0] for member in members]
-        logits = unembed(model, ov_outputs(model, ids))[..., ids]  # [layer head token member]
+        logits = ov_logits(model, ids, among=ids, states="mlp0")  # [layer head token member]
         best = logits.argmax(-1).cpu().numpy()
         order = ordinals.shuffled(list(range(len(ids))), random.Random(0))
         for token in range(split == "test", len(ids) - 1, 2):

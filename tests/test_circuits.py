@@ -7,11 +7,12 @@ import pytest
 import torch
 import transformers
 
-from conftest import FAMILIES
+from conftest import FAMILIES, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import open_model
 from headatlas.lab.circuits import (
     copying_scores,
+    ov_logits,
     ov_positivity,
     positivity,
     prefix_matching_scores,
@@ -176,6 +177,25 @@ def test_copying_equals_the_weights_multiplied_out(tiny: Tiny) -> None:
     own = torch.tensor(tokens)[:, None]
     assert found.copying[1, 2].item() == pytest.approx((top == own).any(1).double().mean().item())
     assert found.suppression[1, 2].item() == pytest.approx((bottom == own).any(1).double().mean().item())
+
+
+def test_logits_of_ov_circuits_equal_the_weights_multiplied_out(tiny: Tiny) -> None:
+    model, tokens, among = open_model(str(tiny("gpt2"))), [3, 7, 250], [9, 4]
+    roughen(model.model)
+    gpt2 = model.model.transformer
+    found = ov_logits(model, tokens, among, states="mlp0")
+    assert found.shape == (2, 4, 3, 2)
+    with torch.no_grad():
+        block = gpt2.h[0]
+        state = gpt2.wte.weight[tokens] + block.attn.c_proj.bias
+        state = block.mlp(block.ln_2(state))  # MLP0 of the token alone
+        for layer, block in enumerate(gpt2.h):
+            value = ((block.ln_1(state) - block.ln_1.bias) @ block.attn.c_attn.weight)[:, 64:]
+            for head in range(4):
+                part = slice(head * 8, head * 8 + 8)
+                written = value[:, part] @ block.attn.c_proj.weight[part]
+                normed = torch.nn.functional.layer_norm(written, (32,), gpt2.ln_f.weight, eps=1e-5)
+                assert torch.allclose(found[layer, head], normed @ gpt2.wte.weight[among].T, atol=1e-4)
 
 
 def test_scores_of_the_first_mlp_are_others_than_of_the_embedding(tiny: Tiny) -> None:

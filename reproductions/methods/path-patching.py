@@ -6,7 +6,7 @@ Each head in turn gives what it gave where there are three other names; all othe
 import torch
 from torch import Tensor
 
-from headatlas.lab import OpenModel, path_patch, path_runs
+from headatlas.lab import OpenModel, path_runs, path_sweep
 from headatlas.methods import two_names
 from headatlas.notation import Head
 
@@ -22,12 +22,11 @@ def example(model: OpenModel) -> dict[str, float | str]:
         chosen = logits[:, -1].gather(1, answers.to(logits.device))
         return chosen[:, 0] - chosen[:, 1]
 
-    heads = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
-    effects = {head: path_patch(runs, [head], "logits", metric).mean().item() for head in heads}
-    strongest = min(heads, key=lambda head: effects[head])
+    effects = path_sweep(runs, "logits", metric).effect.mean(-1)  # [layer head]
+    strongest = Head(*divmod(int(effects.argmin()), model.anatomy.heads))
     return {
         "clean logit difference of the names (nats)": metric(runs.logits).mean().item(),
         "strongest head": str(strongest),
-        "change by its path to the logits (nats)": effects[strongest],
-        "mean change over all heads (nats)": sum(effects.values()) / len(effects),
+        "change by its path to the logits (nats)": effects[strongest].item(),
+        "mean change over all heads (nats)": effects.mean().item(),
     }

@@ -1,6 +1,5 @@
 """Runs the worked example of each method, reproductions/methods/<id>.py, and draws the prompts that they share."""
 
-import importlib.util
 import inspect
 import random
 from collections.abc import Mapping
@@ -8,9 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from headatlas import paths
-from headatlas.errors import HeadatlasError
-from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object
+from headatlas import paths, scripts
+from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, repeats
 from headatlas.stimuli.lexicon import NAMES
 
 if TYPE_CHECKING:
@@ -49,25 +47,13 @@ def run_example(id: str, model: "OpenModel") -> Figures:
 
 def _load(id: str) -> ModuleType:
     path = path_of(id)
-    spec = importlib.util.spec_from_file_location(f"headatlas_method_{id.replace('-', '_')}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise HeadatlasError(f"there is no worked example of {id} ({path} is missing); `headatlas method` lists them")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load(path, f"there is no worked example of {id} ({path} is missing); `headatlas method` lists them")
 
 
 def repeated_spans(words: Vocabulary, count: int, length: int = 25) -> list[Prompt]:
     """Random tokens written twice; the second time each next token is known. The control is not repeated."""
-    rng, prompts = random.Random(0), []
-    for _ in range(count):
-        span, fresh = words.draw(rng, length), words.draw(rng, 2 * length)
-        start = len(words.bos)
-        later = range(start + length, start + 2 * length - 1)
-        pairs = tuple((query, query - length + 1) for query in later)
-        readouts = tuple(Readout(query, span[key - start]) for query, key in pairs)
-        prompts.append(Prompt(words.bos + span * 2, words.bos + fresh, pairs, readouts=readouts))
-    return prompts
+    rng = random.Random(0)
+    return [repeats.written(words, length, 2, rng) for _ in range(count)]
 
 
 def two_names(words: Vocabulary, count: int, same: bool = False) -> list[Prompt]:

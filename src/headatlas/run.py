@@ -1,7 +1,6 @@
 """Reruns one finding on one model: entry and script in, run record out."""
 
 import hashlib
-import importlib.util
 import platform
 import random
 import resource
@@ -19,7 +18,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from headatlas import paths
+from headatlas import paths, scripts
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule
 from headatlas.errors import HeadatlasError
@@ -100,15 +99,7 @@ def load_script(id: str, folder: Path | None = None) -> Script:
         HeadatlasError: where there is none, or it does not import.
     """
     path = (folder or paths.reproductions()) / f"{id}.py"
-    if not path.is_file():
-        raise HeadatlasError(f"{id} has no reproduction script; expected {path}")
-    spec = importlib.util.spec_from_file_location(f"headatlas_reproduction_{id.replace('-', '_')}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise HeadatlasError(f"{path} does not import ({type(error).__name__}: {error}); mend the script") from error
+    module = scripts.load(path, f"{id} has no reproduction script; expected {path}")
     return Script(id, hashlib.sha256(path.read_bytes()).hexdigest(), module)
 
 

@@ -13,6 +13,7 @@ from headatlas.lab.attribution import Attribution, direct_logit_attribution, log
 from headatlas.lab.circuits import (
     Copying,
     copying_scores,
+    ov_logits,
     ov_positivity,
     prefix_matching_scores,
     qk_positivity,
@@ -24,7 +25,7 @@ from headatlas.lab.edges import edge_attribution
 from headatlas.lab.factored import Factored
 from headatlas.lab.graphs import information_flow
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
-from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z, ov_outputs, unembed
+from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
 from headatlas.lab.opening import OpenModel, open_model
 from headatlas.lab.path_sweeps import PathSweep, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_patch, path_runs
@@ -105,7 +106,7 @@ __all__ = [
     "mean_z",
     "naive_sweep",
     "open_model",
-    "ov_outputs",
+    "ov_logits",
     "ov_positivity",
     "path_patch",
     "path_runs",
@@ -121,5 +122,4 @@ __all__ = [
     "score_heads",
     "screen",
     "sweep",
-    "unembed",
 ]

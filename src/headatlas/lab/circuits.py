@@ -16,6 +16,7 @@ from headatlas.lab.factored import Factored
 from headatlas.lab.folding import fold, recognise
 from headatlas.lab.measuring import first_mlp
 from headatlas.lab.opening import OpenModel
+from headatlas.lab.unembedding import only_logits_of
 from headatlas.notation import Head
 
 States = Literal["embedding", "mlp0"]
@@ -56,23 +57,68 @@ def copying_scores(
     Raises:
         HeadatlasError: where weights, norms or unembedding could not be confirmed.
     """
-    chosen, folding, anatomy = drawn_tokens(model, tokens, 500), fold(model), model.anatomy
-    read = _states(model, chosen, states)  # [token d_model]
+    chosen, anatomy = drawn_tokens(model, tokens, 500), model.anatomy
+    vocabulary = len(_embedding(model))
+    if not 0 < k < vocabulary:
+        raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary of {vocabulary} tokens")
+    circuits = _Circuits(model, _states(model, chosen, states))
     counts = torch.zeros(2, anatomy.layers, anatomy.heads, dtype=torch.float64)
-    zero = anatomy.logits(torch.zeros(1, anatomy.d_model, device=read.device)).float()  # the norm's bias, unembedded
-    if not 0 < k < zero.shape[-1]:
-        raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary of {zero.shape[-1]} tokens")
     for layer in range(anatomy.layers):
-        states_of_layer = folding.reads(layer, read)
         for head in range(anatomy.heads):
             for rows in torch.split(torch.arange(len(chosen)), _TOKENS):
-                written = folding.written(layer, anatomy.ov(layer, head).apply(states_of_layer[rows]))
-                logits = anatomy.logits(written).float() - zero  # [token vocabulary]
+                logits = circuits.logits(layer, head, rows)  # [token vocabulary]
                 own = logits.gather(1, torch.tensor(chosen, device=logits.device)[rows.to(logits.device), None])
                 counts[0, layer, head] += ((logits >= own).sum(1) <= k).sum().item()
                 counts[1, layer, head] += ((logits <= own).sum(1) <= k).sum().item()
     copying, suppression = counts / len(chosen)
-    return Copying(copying, suppression, k / zero.shape[-1])
+    return Copying(copying, suppression, k / vocabulary)
+
+
+@torch.no_grad()
+def ov_logits(model: OpenModel, tokens: Sequence[int], among: Sequence[int], states: States = "embedding") -> Tensor:
+    """What each head's full OV circuit W_E W_V W_O W_U, with the norms between, makes of a token.
+
+    The logits of what the head writes when it attends to the token alone, through the final norm and without biases;
+    their size is the final norm's, so only their order says anything.
+
+    Args:
+        model: whose weights.
+        tokens: what heads attend to.
+        among: the tokens whose logits are read.
+        states: as in `copying_scores`.
+
+    Returns:
+        [layer head token among], float32.
+
+    Raises:
+        HeadatlasError: where weights, norms or unembedding could not be confirmed, or a token is not in the vocabulary.
+    """
+    chosen, read = drawn_tokens(model, tokens, 0), drawn_tokens(model, among, 0)
+    circuits, rows = _Circuits(model, _states(model, chosen, states), read), torch.arange(len(chosen))
+    return torch.stack(
+        [
+            torch.stack([circuits.logits(layer, head, rows) for head in range(model.anatomy.heads)])
+            for layer in range(model.anatomy.layers)
+        ]
+    )
+
+
+class _Circuits:
+    """The OV circuits of all heads, from states [token d_model] to logits of all tokens, or of some."""
+
+    def __init__(self, model: OpenModel, states: Tensor, among: Sequence[int] | None = None) -> None:
+        self._model, self._folding, self._states = model, fold(model), states
+        self._among = None if among is None else torch.tensor(among)
+        self._zero = self._unembed(torch.zeros(1, model.anatomy.d_model, device=states.device))  # the norm's bias
+
+    def logits(self, layer: int, head: int, rows: Tensor) -> Tensor:
+        """Of some of the states: [row token], float32."""
+        ov, states = self._model.anatomy.ov(layer, head), self._folding.reads(layer, self._states[rows])
+        return self._unembed(self._folding.written(layer, ov.apply(states))) - self._zero
+
+    def _unembed(self, written: Tensor) -> Tensor:
+        with only_logits_of(self._model, self._among):
+            return self._model.anatomy.logits(written).float()
 
 
 def positivity(matrix: Factored) -> Tensor:

@@ -251,33 +251,6 @@ def batches(
             yield index, [prompts[number] for number in index]
 
 
-def ov_outputs(model: OpenModel, tokens: Sequence[int]) -> Tensor:
-    """What each head would write if it attended fully to a token, read at that token's state after the first MLP.
-
-    The state is MLP0(E(t)): what the first block's MLP adds for the token alone, with attention silenced and no
-    position embedding. It is put at the input of every block as a prompt of one token, where each head can only
-    attend to that token; so the head's own input norm and value bias are included.
-
-    Returns:
-        [layer head token d_model], float32.
-    """
-    states = first_mlp(model, tokens)  # [token 1 d_model]
-    found: dict[int, Tensor] = {}
-
-    def tap(layer: int) -> Tap:
-        def look(call: Call, z: Tensor) -> None:
-            found[layer] = z.float()[:, 0]  # [token head d_head]
-
-        return look
-
-    attention = model.anatomy.attention
-    with block_inputs(model, states, range(model.anatomy.layers)):
-        forward(model, stack_tokens([(t,) for t in tokens]), {m: tap(layer) for layer, m in enumerate(attention)})
-    return torch.stack(
-        [torch.einsum("thd,hdm->htm", found[layer], model.anatomy.w_o(layer).float()) for layer in sorted(found)]
-    )
-
-
 def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
     """MLP0(E(t)) for each token: [token 1 d_model]."""
     block, projection = model.anatomy.blocks[0], model.anatomy.projections[0]
@@ -302,10 +275,3 @@ def block_inputs(model: OpenModel, states: Tensor, layers: Iterable[int]) -> Ite
             handle = on_input(model.anatomy.blocks[layer], lambda stream: states.to(stream))
             stack.callback(handle.remove)
         yield
-
-
-def unembed(model: OpenModel, states: Tensor) -> Tensor:
-    """Logits of residual states [..., d_model] through the unembedding matrix alone: [..., vocabulary]."""
-    matrix = model.model.get_output_embeddings().weight.float()  # [vocabulary d_model]
-    logits: Tensor = states.float() @ matrix.T
-    return logits
