@@ -1,5 +1,6 @@
 """Models the tests share: the specimen, planted circuits, and tiny untrained models of many families."""
 
+import gc
 import importlib.util
 import shutil
 import sys
@@ -96,6 +97,13 @@ def roughen(model: torch.nn.Module) -> None:
     drawn = torch.Generator().manual_seed(0)
     for _, parameter in sorted(model.named_parameters()):
         parameter.add_(torch.randn(parameter.shape, generator=drawn), alpha=0.15)
+
+
+def held_bytes() -> int:
+    """Of all tensors alive, each storage once."""
+    gc.collect()
+    found = (each for each in gc.get_objects() if issubclass(type(each), torch.Tensor))
+    return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in found}.values())
 
 
 @pytest.fixture(scope="session")

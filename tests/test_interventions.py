@@ -618,6 +618,18 @@ class TestBadInput:
         with pytest.raises(HeadatlasError, match="no mean per position"):
             position_mean("z", HEADS, record(pair[0], TOKENS, ["z"], torch.tensor([[1], [2], [3]])))
 
+    @pytest.mark.parametrize("number", [float("nan"), float("inf")])
+    def test_activations_that_are_no_numbers(self, number: float, pair: Pair) -> None:
+        """After the first position, and in the last layer, from where they reach no logit that recording reads."""
+        broken = scale("z", HEADS, number, [7])
+        with (
+            pytest.raises(HeadatlasError, match=r"z of layer 1 of .* holds NaN or infinite numbers"),
+            intervene(pair[0], [broken]),
+        ):
+            record(pair[0], TOKENS, ["q", "z"])
+        with pytest.raises(HeadatlasError, match="NaN or infinite logits"), intervene(pair[0], [broken]):
+            forward(pair[0], TOKENS, {})
+
     def test_paths(self, pair: Pair) -> None:
         with pytest.raises(HeadatlasError, match="pairs of one length"):
             path_runs(pair[0], TOKENS, OTHERS[:, :9])

@@ -1,6 +1,5 @@
 """Scores of all heads: drawn patterns by hand, then every way of streaming against the full pattern."""
 
-import gc
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import FAMILIES
+from conftest import FAMILIES, held_bytes
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, fused, open_model, places, reading
 from headatlas.lab.reading import Reading, read
@@ -311,13 +310,6 @@ class TestMemory:
         assert totals.n == 40
         kept = 2 * (8 + 16) * 4  # a batch's own values: two prompts, eight heads, one number and two
         assert held[1] - held[0] <= 18 * kept
-
-
-def held_bytes() -> int:
-    """Of all tensors alive, each storage once."""
-    gc.collect()
-    found = (each for each in gc.get_objects() if issubclass(type(each), torch.Tensor))
-    return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in found}.values())
 
 
 class TestScoreHeads:

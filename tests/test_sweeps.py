@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import FAMILIES
+from conftest import FAMILIES, held_bytes, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import (
     OpenModel,
@@ -362,6 +362,32 @@ class TestHygiene:
         monkeypatch.setattr(sweeps, "rerun", short(0, RuntimeError, "something else"))
         with pytest.raises(RuntimeError, match="something else"):
             sweep(model, PROMPTS, logit_difference)
+
+
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_memory_stays_flat_over_twenty_batches(tiny: Tiny, positions: str) -> None:
+    model, held = loud(tiny("llama")), []
+    for batch in range(20):
+        sweep(model, drawn(2, seed=batch), logit_difference, "resample", positions)
+        if batch in (1, 19):
+            held.append(held_bytes())
+    assert held[0] == held[1]
+
+
+def test_two_models_swept_at_once_do_not_mix(tiny: Tiny, tmp_path: Path) -> None:
+    """A sweep of one inside a sweep of the other."""
+    one, two = loud(tiny("llama")), loud(save_tiny("llama", tmp_path, seed=1))
+    alone = [sweep(model, PROMPTS, logit_difference, "zero").ablated for model in (one, two)]
+    inside: list[np.ndarray] = []
+
+    def behaviour(*given: torch.Tensor) -> torch.Tensor:
+        if not inside:
+            inside.append(sweep(two, PROMPTS, logit_difference, "zero").ablated)
+        return logit_difference(*given)
+
+    outside = sweep(one, PROMPTS, behaviour, "zero").ablated
+    assert np.array_equal(outside, alone[0]) and np.array_equal(inside[0], alone[1])
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
 class TestScreening:

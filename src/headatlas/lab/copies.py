@@ -30,6 +30,11 @@ def fitting(model: OpenModel, prompts: int, length: int, width: int, logits: int
     return max(1, memory // (numbers * model.dtype.itemsize))
 
 
+def short_of_memory(error: RuntimeError) -> bool:
+    """Whether this is what torch says when memory is short; on a CPU it has no class of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 @dataclass(frozen=True)
 class Edit:
     """What becomes of z in one layer: in each of some copies, one head's is replaced, at the same positions of all.

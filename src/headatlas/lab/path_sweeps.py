@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.copies import Side, fitting
+from headatlas.errors import HeadatlasError
+from headatlas.lab.copies import Side, fitting, short_of_memory
 from headatlas.lab.edits import patch
 from headatlas.lab.hooks import gives, on_input, states_of, with_states
 from headatlas.lab.interventions import intervene
@@ -64,21 +65,40 @@ def path_sweep(
         memory: bytes that the activations of one run may take; by default as in `sweep`.
 
     Raises:
-        HeadatlasError: for positions that the prompts do not have.
+        HeadatlasError: for positions that the prompts do not have, or where memory is short for a single head.
         ValueError: for no receivers, or heads the model does not have.
     """
     ends = receivers if receivers == "logits" else tuple(receivers)
     reach = _Reach(runs, ends, sender_positions, receiver_positions)
     problem = _obstacle(reach)
-    notes = () if problem is None else (f"every path of {runs.model.name} ran in full: {problem}",)
+    notes = [] if problem is None else [f"every path of {runs.model.name} ran in full: {problem}"]
     clean, anatomy = metric(runs.logits), runs.model.anatomy
     effect = clean.new_zeros(anatomy.layers, anatomy.heads, len(clean))  # zero where no path leads to the receivers
+    most = reach.copies(memory) if problem is None else 1
     for layer in range(reach.layers):
-        most = reach.copies(memory) if problem is None else 1
-        for heads in torch.split(torch.arange(anatomy.heads), most):
-            found = reach.logits(layer, heads) if problem is None else reach.in_full(layer, int(heads))[None]
+        waiting = list(torch.split(torch.arange(anatomy.heads), most))
+        while waiting:
+            heads = waiting.pop(0)
+            try:
+                found = reach.logits(layer, heads) if problem is None else reach.in_full(layer, int(heads))[None]
+            except RuntimeError as error:
+                most = max(1, len(heads) // 2)
+                waiting[:0] = torch.split(heads, most)
+                notes.append(_fewer(error, heads, len(clean)))
+                continue
             effect[layer, heads] = torch.stack([metric(each) for each in found]) - clean
-    return PathSweep(effect, notes)
+    return PathSweep(effect, tuple(dict.fromkeys(notes)))
+
+
+def _fewer(error: RuntimeError, heads: Tensor, prompts: int) -> str:
+    """What to say where memory is short for several heads at once; raises where it is short for one."""
+    if not short_of_memory(error):
+        raise error
+    if len(heads) == 1:
+        raise HeadatlasError(
+            f"not enough memory for the paths of one head on {prompts} prompts; give path_runs fewer at once"
+        ) from None
+    return f"not enough memory for {len(heads)} heads at once; they ran in halves"
 
 
 class _Reach:

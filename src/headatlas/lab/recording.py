@@ -37,7 +37,8 @@ def record(
         layers: of which layers; all by default, and for resid the end of the last one too.
 
     Raises:
-        HeadatlasError: for prompts of different lengths, tokens or positions out of range, NaN.
+        HeadatlasError: for prompts of different lengths, tokens or positions out of range, or activations that are not
+            finite.
     """
     if not sites or (strange := [site for site in sites if site not in SITES]):
         raise ValueError(f"choose sites among {', '.join(SITES)}" + (f", not {strange[0]}" if sites else ""))
@@ -57,6 +58,12 @@ def record(
             if written := [site for site in chosen if site in ("result", "attn_out")]:
                 stack.callback(on_projection(model.anatomy, layer, watch.writing(written)).remove)
         forward(model, prompts, taps, torch.tensor([0]))
+    for (site, layer), activation in found.items():
+        if not torch.isfinite(activation).all():
+            raise HeadatlasError(
+                f"{site} of layer {layer} of {model.name} holds NaN or infinite numbers; try float32, or check its "
+                "weights and your edits"
+            )
     return Recording(found, index)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.copies import Edit, Side, editing, fitting
+from headatlas.lab.copies import Edit, Side, editing, fitting, short_of_memory
 from headatlas.lab.interventions import Reference
 from headatlas.lab.measuring import Array, Progress, batches, forward, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
@@ -195,7 +195,7 @@ def _sweep(task: _Task, prompts: Sequence[Prompt], contrast: bool, how: Callable
         try:
             found = _batch(task, index, batch, contrast, how)
         except RuntimeError as error:
-            if not _short_of_memory(error):
+            if not short_of_memory(error):
                 raise
             if len(index) == 1:
                 raise HeadatlasError(
@@ -268,7 +268,7 @@ def _rerun_all(part: _Part, start: int, memory: int | None) -> _Found:
         try:
             ablated.append(part.read(rerun(model, clean, chunk[0].layer, len(chunk), edits)))
         except RuntimeError as error:
-            if len(chunk) == 1 or not _short_of_memory(error):
+            if len(chunk) == 1 or not short_of_memory(error):
                 raise
             most = len(chunk) // 2
             notes.append(f"not enough memory for {len(chunk)} heads at once; went on with {most}")
@@ -294,8 +294,3 @@ def _copies(part: _Part, start: int, memory: int | None) -> int:
     logits: int = len(part.readouts[0]) * model.model.get_input_embeddings().weight.shape[0]
     most = fitting(model, prompts, length, width, logits, memory)
     return max(1, min(most, _IN_A_ROW // width)) if start else most
-
-
-def _short_of_memory(error: RuntimeError) -> bool:
-    # On a CPU torch has no class of its own for it.
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
