@@ -15,7 +15,9 @@ from headatlas.lab import (
     Reference,
     accuracy,
     behave,
+    edits,
     forward,
+    intervene,
     log_probability,
     logit_difference,
     mean_z,
@@ -303,6 +305,18 @@ class TestHygiene:
         slow = naive_sweep(model, PROMPTS, logit_difference, "zero", "last")
         assert found.ways == ("naive",) and "no layers" in found.notes[-1]
         assert np.array_equal(found.ablated, slow.ablated)
+
+    @pytest.mark.parametrize("positions", ["all", "last"])
+    def test_nothing_is_skipped_while_other_edits_are_in_force(self, tiny: Tiny, positions: str) -> None:
+        model = loud(tiny("llama"))
+        sweep(model, PROMPTS, logit_difference, "zero", positions)  # what the model allows is known now
+        for edit in (edits.zero("attn_out", [0], [5, LAST]), edits.scale("z", [Head(1, 2)], 3.0, [LAST])):
+            with intervene(model, [edit]):
+                found, slow = (
+                    each(model, PROMPTS, logit_difference, "zero", positions) for each in (sweep, naive_sweep)
+                )
+            assert found.ways == ("naive",) and "in force" in found.notes[0]
+            assert np.array_equal(found.ablated, slow.ablated)
 
     def test_an_unedited_rerun_gives_the_clean_logits(self, tiny: Tiny) -> None:
         model = loud(tiny("gemma3"))

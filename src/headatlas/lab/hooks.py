@@ -32,6 +32,11 @@ def on_output(module: nn.Module, change: Change) -> RemovableHandle:
     return module.register_forward_hook(leaving)
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether a hook may change what a module reads or gives."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def states_of(output: Any) -> Tensor:
     """The states in what a module gives: the whole of it, or the first of several."""
     states: Tensor = output[0] if isinstance(output, tuple) else output

@@ -23,7 +23,7 @@ from headatlas.lab.hooks import gives, on_input, states_of, with_states
 from headatlas.lab.interventions import intervene
 from headatlas.lab.measuring import forward
 from headatlas.lab.paths import Metric, PathRuns, Receiver, by_input, patched_logits
-from headatlas.lab.prefix import cut_last
+from headatlas.lab.prefix import cut_last, in_force
 from headatlas.lab.seam import Call, Tap
 from headatlas.lab.sites import Positions, Recording, Site, located
 from headatlas.lab.unembedding import only_logits_of
@@ -258,6 +258,8 @@ class _Reach:
 def _obstacle(reach: _Reach) -> str | None:
     """Why a model's paths cannot be swept, or None where two senders get what `path_patch` gives; tried once."""
     runs = reach.runs
+    if problem := in_force(runs.model):
+        return problem
     kind = f"{'heads' if reach.ends else 'logits'}, MLPs {'recomputed' if runs.mlps is None else 'frozen'}"
     known = _known.setdefault(runs.model.model, {})
     if kind not in known and reach.layers:

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.copies import Edit, Row, Side, editing
-from headatlas.lab.hooks import gives, on_input, on_output
+from headatlas.lab.hooks import gives, hooked, on_input, on_output
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.past import continuing
+from headatlas.lab.seam import attached
 from headatlas.lab.tracing import Trace, trace
 
 
@@ -86,10 +87,20 @@ def obstacle(model: OpenModel, tokens: Tensor, skip_positions: bool) -> str | No
         tokens: [prompt position], at least two positions where positions are to be skipped.
         skip_positions: whether to try reruns that skip positions too.
     """
+    if problem := in_force(model):
+        return problem
     known = _tried.setdefault(model.model, {})
     if skip_positions not in known:
         known[skip_positions] = _try(model, tokens[:2], skip_positions)
     return known[skip_positions]
+
+
+def in_force(model: OpenModel) -> str | None:
+    """Why nothing may be skipped at the moment: what is attached to a model may change what is left out."""
+    anatomy = model.anatomy
+    if any(map(hooked, (*anatomy.blocks, *anatomy.projections))) or any(map(attached, anatomy.attention)):
+        return "edits or hooks are in force, which may change what would be skipped"
+    return None
 
 
 _tried: WeakKeyDictionary[nn.Module, dict[bool, str | None]] = WeakKeyDictionary()

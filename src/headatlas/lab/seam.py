@@ -106,6 +106,11 @@ def rewritten(rewrites: dict[nn.Module, Rewrite]) -> Iterator[None]:
             _rewrites[module].remove(rewrite)
 
 
+def attached(module: nn.Module) -> bool:
+    """Whether anything is attached to an attention module."""
+    return bool(_rewrites.get(module) or _taps.get(module))
+
+
 class _Ungrouped:
     """An attention module as its implementation should see it when every query head has a key and value of its own."""
 
