@@ -11,7 +11,7 @@ from torch import Tensor
 from conftest import FAMILIES, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, PathRuns, Receiver, forward, open_model, path_patch, path_runs, path_sweep
-from headatlas.lab.path_sweeps import _Reach
+from headatlas.lab.reach import Reach
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]
@@ -117,24 +117,24 @@ def test_an_exception_leaves_the_model_as_it_was(tiny: Tiny) -> None:
 def test_memory_that_is_short_is_asked_for_in_halves(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = path_runs(rough(tiny, "llama"), TOKENS, OTHERS)
     expected = path_sweep(runs, "logits", metric).effect
-    plain = _Reach.logits
+    plain = Reach.logits
 
-    def short(at_most: int, message: str) -> Callable[[_Reach, int, Tensor], Tensor]:
-        def limited(self: _Reach, layer: int, heads: Tensor) -> Tensor:
+    def short(at_most: int, message: str) -> Callable[[Reach, int, Tensor], Tensor]:
+        def limited(self: Reach, layer: int, heads: Tensor) -> Tensor:
             if len(heads) > at_most:
                 raise RuntimeError(message)
             return plain(self, layer, heads)
 
         return limited
 
-    monkeypatch.setattr(_Reach, "logits", short(1, "can't allocate memory: you tried"))
+    monkeypatch.setattr(Reach, "logits", short(1, "can't allocate memory: you tried"))
     found = path_sweep(runs, "logits", metric)
     assert (found.effect - expected).abs().max() < 1e-5
     assert found.notes == tuple(f"not enough memory for {n} heads at once; they ran in halves" for n in (4, 2))
-    monkeypatch.setattr(_Reach, "logits", short(0, "can't allocate memory: you tried"))
+    monkeypatch.setattr(Reach, "logits", short(0, "can't allocate memory: you tried"))
     with pytest.raises(HeadatlasError, match="one head on 3 prompts; give path_runs fewer"):
         path_sweep(runs, "logits", metric)
-    monkeypatch.setattr(_Reach, "logits", short(0, "something else"))
+    monkeypatch.setattr(Reach, "logits", short(0, "something else"))
     with pytest.raises(RuntimeError, match="something else"):
         path_sweep(runs, "logits", metric)
 

@@ -13,7 +13,7 @@ Copies lie side by side in the batch. Where the clean positions come from the ca
 the sequence instead, each blind to the others, so that all of them share one copy of the clean keys and values.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from weakref import WeakKeyDictionary
@@ -110,7 +110,8 @@ def _try(model: OpenModel, tokens: Tensor, skip_positions: bool) -> str | None:
     last = tokens.shape[1] - 1
     start = max(1, last - 1) if skip_positions else 0
     tolerance = max(1e-5, 8 * torch.finfo(model.dtype).eps)
-    try:
+
+    def attempt() -> str | None:
         clean = trace(model, tokens, torch.arange(start, last + 1), start)
         forward(model, tokens.flip(1), {}, torch.tensor([last]))
         if not all(found.plain for found in clean.layers):
@@ -121,11 +122,19 @@ def _try(model: OpenModel, tokens: Tensor, skip_positions: bool) -> str | None:
                 return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
         if not (gap := _gap_of_an_edit(model, clean)) <= tolerance * clean.logits.abs().max():
             return f"rerunning with a head ablated does not give what a full run gives (off by {gap:.1e})"
+        return None
+
+    return outcome(attempt)
+
+
+def outcome(attempt: Callable[[], str | None]) -> str | None:
+    """What an attempt at skipping finds wrong; so is an error in it, whatever a family makes of it."""
+    try:
+        return attempt()
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever a family makes of skipped blocks, the slow way is still right
+    except Exception as error:  # the slow way is still right
         return f"its blocks cannot be skipped ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
-    return None
 
 
 def _gap_of_an_edit(model: OpenModel, clean: Trace) -> Tensor:
