@@ -2,9 +2,9 @@
 
 Rooms: opening (a model, and a record of what was opened), anatomy (its matrices, read off its shapes), doctor (is it
 safe to measure), streaming (attention scores of all heads without a T x T pattern), edits and interventions, paths
-(path patching, of one path or of every head), readouts and attribution (what the logits say, and who wrote them), sweeps (the exact effect of every
-head) and screening (attribution patching, joined to exact verification), circuits and composition (scores read from
-weights), probes, and graphs (information flow, edge attribution, pruning).
+(path patching, of one path or of every head), readouts and attribution (what the logits say, and who wrote them),
+sweeps (the exact effect of every head) and screening (attribution patching, joined to exact verification), circuits and
+composition (scores read from weights), probes, and graphs (information flow, edge attribution, pruning).
 """
 
 from headatlas.lab import edits
