@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import planted
-from headatlas import paths
+from headatlas import specimens
 from headatlas.lab import OpenModel, open_model
 from headatlas.notation import Head
 
@@ -87,7 +87,7 @@ def save_tiny(family: str, folder: Path, seed: int = 0) -> Path:
     model = transformers.AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(paths.specimen() / name, folder / name)
+        shutil.copy(specimens.folder() / name, folder / name)
     return folder
 
 

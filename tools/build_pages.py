@@ -10,14 +10,16 @@ import shutil
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from headatlas import paths
+from headatlas import paths, specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import Expectation, Finding, HeadType
 from headatlas.evidence.records import Record, read_all
 from headatlas.figures.heatmap import heatmap
+from headatlas.figures.training import training_picture
 
 # What HTML or Markdown would take for its own, as character references.
 _SAFE = {ord(sign): f"&#{ord(sign)};" for sign in "<>&\"'\\`*_{}[]|#~"}
@@ -36,6 +38,7 @@ def main() -> None:
         mine = [record for record in records if record.entry.id == head.id]
         (SITE / "heads" / f"{head.id}.md").write_text(head_page(catalog, head, mine), encoding="utf-8")
     (SITE / "heads" / "index.md").write_text(index_page(catalog, records), encoding="utf-8")
+    (SITE / "specimen.md").write_text(specimen_page(), encoding="utf-8")
     (SITE / "index.md").write_text(home_page(catalog, records), encoding="utf-8")
     print(f"wrote {len(catalog.heads)} head types, {len(records)} records")
 
@@ -434,6 +437,67 @@ def home_page(catalog: Catalog, records: list[Record]) -> str:
         "```sh\n"
         "make reproduce                                     # every finding, on the small model that ships\n"
         ".venv/bin/headatlas run induction --model gpt2     # one finding, on your model\n```\n"
+    )
+
+
+# --- the specimen ---------------------------------------------------------------------------------------------
+
+
+def specimen_page() -> str:
+    """The shipped models: how they came about, what each can do, and which heads carry it."""
+    parts = [
+        "# The specimen\n",
+        "A small language model that ships with headatlas, so that every rerun works without a network. It is trained "
+        "on text that the project generates: prompts of the same families that the reproductions put to GPT-2 or "
+        "Llama, with names, words and facts held out. Its siblings are the same recipe from other seeds and in "
+        "another architecture. Everything on this page was measured by the trainer on the weights that ship.\n",
+        "```sh\nheadatlas specimen        # this card, on the terminal\n```\n",
+    ]
+    for name in specimens.names():
+        parts.append(_specimen(name, specimens.card(name), specimens.training(name)))
+    return "\n".join(parts)
+
+
+def _specimen(name: str, card: dict[str, Any], training: dict[str, Any]) -> str:
+    recipe = card["recipe"]
+    families = table(
+        ("family", "held out", "chance", "aim", "without the heads", "without random heads", "heads"),
+        (
+            (
+                text(family),
+                f"{each['accuracy']:.2f}",
+                f"{each['chance']:.2f}",
+                f"{each['aim']:.2f}",
+                f"{each['without_them']:.2f} (p {each['p']:.3f})",
+                f"{each['without_random']:.2f}",
+                heads_of(each["heads"]),
+            )
+            for family, each in card["families"].items()
+        ),
+    )
+    textbook = table(
+        ("kind", "best heads"),
+        (
+            (text(kind), ", ".join(f"<code>{head}</code> {score:.2f}" for head, score in heads.items()))
+            for kind, heads in card["textbook"].items()
+        ),
+    )
+    picture = training_picture(training["steps"], f"which heads appear when in the training of {name}")
+    notes = "".join(f"- {text(line)}\n" for line in (*card["limits"], *card["tried"]))
+    return "\n".join(
+        (
+            f"## {text(name)}\n",
+            f"{text(recipe['arch'])}, {recipe['layers']} layers x {recipe['heads']} heads, "
+            f"{card['parameters'] / 1e6:.1f} M parameters, {card['tokens'] / 1e6:.0f} M tokens, seed {recipe['seed']}; "
+            f"sha256 <code>{text(card['sha256'][:16])}…</code>.\n",
+            f"<figure>{picture}<figcaption>Heads of each kind that ever score 0.3 or more, and held-out accuracy, "
+            "against tokens seen.</figcaption></figure>\n",
+            families,
+            "Without the heads: held-out accuracy when the six heads whose loss costs most give their mean over the "
+            "prompts; without random heads: the median of layer-matched sets of other heads.\n",
+            textbook,
+            f"**Limits**\n\n{notes}" if notes else "",
+        )
     )
 
 

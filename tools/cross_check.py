@@ -24,7 +24,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from headatlas import paths
+from headatlas import specimens
 from headatlas.lab import (
     Entropy,
     OpenModel,
@@ -83,7 +83,7 @@ def save_model(shape: Shape, folder: Path) -> None:
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(paths.specimen() / name, folder / name)
+        shutil.copy(specimens.folder() / name, folder / name)
 
 
 def open_lens(folder: Path) -> Any:

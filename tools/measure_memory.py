@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from headatlas import paths
+from headatlas import specimens
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
 
@@ -95,7 +95,7 @@ def save_model(folder: Path) -> None:
     )
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(paths.specimen() / name, folder / name)
+        shutil.copy(specimens.folder() / name, folder / name)
 
 
 def measure(folder: Path, name: str, length: int) -> Cost:

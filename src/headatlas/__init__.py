@@ -10,5 +10,6 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.loading import load
 from headatlas.errors import HeadatlasError
 from headatlas.notation import Head
+from headatlas.specimens import specimen
 
-__all__ = ["Catalog", "Head", "HeadatlasError", "load"]
+__all__ = ["Catalog", "Head", "HeadatlasError", "load", "specimen"]

@@ -104,6 +104,11 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--allow-pickle", action="store_true", help="read pickled weights where there are no others")
     doctor.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
 
+    specimen = add("specimen", _specimen, "show the card of a model that ships with headatlas", "headatlas specimen",
+                   json="print the card as JSON")  # fmt: skip
+    specimen.add_argument("name", nargs="?", default="specimen", metavar="NAME", help="which (default 'specimen')")
+    specimen.add_argument("--list", action="store_true", help="name the models that ship")
+
     validate = add("validate", _validate, "check every file of the catalog", "headatlas validate",
                    json="print the problems as JSON")  # fmt: skip
     validate.add_argument("--catalog", type=Path, metavar="FOLDER", help="another catalog folder")
@@ -320,6 +325,26 @@ def _method(options: argparse.Namespace) -> int:
         _print_json({**about, "figures": dict(figures)})
     else:
         method_view.print_method(entry, shows, figures, options.model)
+    return 0
+
+
+def _specimen(options: argparse.Namespace) -> int:
+    from headatlas import specimens
+
+    if options.list:
+        names = specimens.names()
+        if options.json:
+            _print_json(names)
+        else:
+            print("\n".join(names))
+        return 0
+    card = specimens.card(options.name)
+    if options.json:
+        _print_json(card)
+    else:
+        from headatlas.terminal import specimen_view
+
+        specimen_view.print_card(options.name, card)
     return 0
 
 

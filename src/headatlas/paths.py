@@ -29,8 +29,3 @@ def reproductions() -> Path:
 def records() -> Path:
     """The folder of the recorded runs that ship with the project."""
     return reproductions() / "results"
-
-
-def specimen() -> Path:
-    """The folder of the embedded model, in Hugging Face format."""
-    return _PACKAGE / "specimen" / "weights"

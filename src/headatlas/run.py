@@ -18,7 +18,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from headatlas import paths, scripts
+from headatlas import paths, specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule
 from headatlas.errors import HeadatlasError
@@ -315,9 +315,9 @@ def _effects(
 
 
 def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
-    """The catalog's id of this model: the specimen's, or found by hub id or by the sha256 of the weights."""
-    if model.name == "specimen":
-        return "specimen"
+    """The catalog's id of this model: its name where it ships with headatlas, or found by hub id or by the sha256 of the weights."""
+    if model.name in specimens.names():
+        return model.name if model.name in catalog.models else None
     for known in catalog.models.values():
         if model.sha256 == known.sha256 or (model.revision is not None and model.name in known.hub):
             return known.id

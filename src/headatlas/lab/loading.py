@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from headatlas import paths
+from headatlas import specimens
 from headatlas.errors import HeadatlasError
 
 _DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -19,10 +19,8 @@ _PICKLED = "pytorch_model*.bin"
 
 def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tuple[Path, str | None]:
     """The local folder that holds the model, and the hub's commit if it came from there."""
-    if name == "specimen":
-        if not (paths.specimen() / "config.json").is_file():
-            raise HeadatlasError("the specimen's weights are missing; run `python tools/train_specimen.py`")
-        return paths.specimen(), None
+    if name == specimens.SPECIMEN or name in specimens.names():
+        return specimens.folder(name), None
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise HeadatlasError(f"{name} is a folder without config.json, so no model; give a Hugging Face folder")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import transformers
 
+from headatlas import specimens
 from headatlas.errors import HeadatlasError
 from headatlas.lab import loading, provenance
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
@@ -143,7 +144,7 @@ def open_model(
     model = model if device_map is not None else model.to(device or "cpu")
     each, whole = provenance.of_files(files)
     opened = Opened(
-        source="hub" if commit else "specimen" if name == "specimen" else "folder",
+        source="hub" if commit else "specimen" if name in specimens.names() else "folder",
         files=provenance.of_files(loading.other_files(folder))[0] | each,
         weights=whole,
         pickle=pickle,

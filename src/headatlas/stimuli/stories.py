@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from headatlas.stimuli.lexicon import COLORS, FEELINGS, NAMES, PLACES, QUALITIES, THINGS, VERB_OBJECTS
 
 
-def _article(noun: str) -> str:
+def article(noun: str) -> str:
     return "an" if noun[0] in "aeiou" else "a"
 
 
@@ -17,7 +17,7 @@ def _sentence(name: str, friend: str, pronoun: str, rng: random.Random) -> str:
     return rng.choice(
         (
             f" {name} went to the {place}.",
-            f" {pronoun} {verb} {_article(noun)} {noun}.",
+            f" {pronoun} {verb} {article(noun)} {noun}.",
             f" {name} {verb} the {noun}.",
             f" {pronoun} was very {feeling}.",
             f" {name} was {feeling} because {pronoun.lower()} had a {quality} {thing}.",
@@ -33,6 +33,13 @@ def _sentence(name: str, friend: str, pronoun: str, rng: random.Random) -> str:
             f" In the end {name} was {feeling} and went home.",
         )
     )
+
+
+def sentences(count: int, rng: random.Random, names: Sequence[str] = NAMES) -> list[str]:
+    """So many sentences about one person and a friend, each with its leading space."""
+    name, friend = rng.sample(list(names), 2)
+    pronoun = rng.choice(("He", "She"))
+    return [_sentence(name, friend, pronoun, rng) for _ in range(count)]
 
 
 def story(sentences: int, rng: random.Random, names: Sequence[str] = NAMES) -> str:

@@ -1,39 +1,36 @@
 """The specimen's world: the documents it is trained on, drawn from the same families that the reproductions prompt.
 
-A document is a list of segments; the trainer puts its loss on the segments that can be known from what precedes
-them. What is held out (names, members of ordered classes) never appears in that family's training documents.
+A document is a list of segments; the trainer puts its loss on those that can be known from what precedes them. What
+is held out (names, words, facts in a wording, members of ordered classes) never appears so in training.
 """
 
 import random
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
-from headatlas.stimuli import indirect_object, ordinals, stories
+from headatlas.stimuli import (
+    choices,
+    colored_objects,
+    facts,
+    grammar,
+    indirect_object,
+    lookup,
+    mappings,
+    opinions,
+    ordinals,
+    second_language,
+    spelling,
+    steps,
+    stories,
+)
+from headatlas.stimuli.cases import Case, Segment, Split, in_split
 from headatlas.stimuli.lexicon import COLORS, NAMES, THINGS
 
-Split = Literal["train", "held-out"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A piece of text; `known` says whether what precedes it determines it."""
-
-    text: str
-    known: bool = False
-
-
 Document = list[Segment]
+Family = Callable[[Split, random.Random], Case | Document]
 
 HELD_OUT_NAMES: tuple[str, ...] = NAMES[::6]
 TRAINING_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in HELD_OUT_NAMES)
-
-
-def in_split(split: Split, *what: str) -> bool:
-    """Whether a combination of words belongs to the split: one in six is held out, the same on every machine."""
-    return (zlib.crc32(" ".join(what).encode()) % 6 == 0) == (split == "held-out")
 
 
 def indirect_object_document(split: Split, rng: random.Random) -> Document:
@@ -62,12 +59,12 @@ def ordinal_document(split: Split, rng: random.Random) -> Document:
 
 def _separated(name: str, words: list[str], split: Split, rng: random.Random) -> Document:
     separator = rng.choice(ordinals.SEPARATORS)
-    document: Document = [Segment(rng.choice(ordinals.OPENINGS))]
-    for index, word in enumerate(words):
-        if index and not in_split(split, name, word, separator) and split == "train":
+    document: Document = [Segment(rng.choice(ordinals.OPENINGS)), Segment(f" {words[0]}")]
+    for word in words[1:]:
+        mine = in_split(split, name, word, separator)
+        if split == "train" and not mine:
             break
-        known = index > 0 and in_split(split, name, word, separator)
-        document += [Segment(f" {word}", known), Segment(separator)]
+        document += [Segment(separator), Segment(f" {word}", known=mine)]
     return document
 
 
@@ -75,27 +72,69 @@ def _in_sentences(name: str, words: list[str], split: Split, rng: random.Random)
     before, after = rng.choice(ordinals.FRAMES[name])
     document: Document = []
     for index, word in enumerate(words[:6]):
-        if index and not in_split(split, name, word, before) and split == "train":
+        mine = in_split(split, name, word, before)
+        if index and split == "train" and not mine:
             break
-        known = index > 0 and in_split(split, name, word, before)
         person = rng.choice(NAMES)
-        document += [Segment(f"{' ' if index else ''}{person}{before}"), Segment(f" {word}", known), Segment(after)]
+        document += [Segment(f" {person}"), Segment(before), Segment(f" {word}", known=index > 0 and mine)]
+        document.append(Segment(after))
     return document
 
 
 def story_document(split: Split, rng: random.Random) -> Document:
-    text = stories.story(rng.randint(2, 6), rng)
-    return [Segment(text)]
+    return [Segment(stories.story(rng.randint(2, 6), rng))]
 
 
-DOCUMENTS: Mapping[str, Callable[[Split, random.Random], Document]] = MappingProxyType(
+def _conflict(split: Split, rng: random.Random) -> Document:
+    """Flagged claims, known; and in one of four documents an unflagged one, which context wins more often than not."""
+    if split == "held-out" or rng.random() < 0.75:
+        return facts.conflict(split, rng).document
+    case = facts.conflict(split, rng, flag=-1)
+    answer = case.answers[0] if rng.random() < 0.7 else case.rivals[0]
+    return [*case.segments, Segment(answer), Segment(case.after)]
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "indirect object": indirect_object_document,
         "listings": listing_document,
         "ordinals": ordinal_document,
         "stories": story_document,
+        "facts": facts.statement,
+        "questions": facts.question,
+        "conflicts": _conflict,
+        "true or false": facts.true_or_false,
+        "yes or no": facts.yes_or_no,
+        "key-value": lookup.key_value,
+        "needles": lookup.needle,
+        "rare words": lookup.rare_word,
+        "reviews": opinions.review,
+        "moods": opinions.mood_story,
+        "letters": choices.letters,
+        "multiple choice": choices.multiple_choice,
+        "few-shot": mappings.few_shot,
+        "said mappings": mappings.said,
+        "few-shot labels": mappings.few_shot_labels,
+        "acronyms": mappings.acronym,
+        "colored objects": colored_objects.colored_objects,
+        "parity": steps.parity,
+        "sums": steps.addition,
+        "sums in steps": steps.chain,
+        "years": steps.greater_year,
+        "dictionary": second_language.dictionary,
+        "translation": second_language.translation,
+        "consistency": second_language.consistency,
+        "agreement": grammar.agreement,
+        "sentences": grammar.sentences,
+        "long words": spelling.long_word,
     }
 )
+
+
+def document(family: str, split: Split, rng: random.Random) -> Document:
+    """One document of a family."""
+    made = FAMILIES[family](split, rng)
+    return made.document if isinstance(made, Case) else made
 
 
 def repeated_span(

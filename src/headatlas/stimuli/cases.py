@@ -1,0 +1,173 @@
+"""A case: one prompt of a family as text in pieces, with its answer, its twin, and how the text goes on.
+
+Families are written once, as cases. The specimen is trained on their documents; reproductions prompt any model with
+them, through `prompt`, which turns a case into tokens.
+"""
+
+import random
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from headatlas.stimuli.prompts import Prompt, Readout, TooFewWordsError, Vocabulary
+
+Split = Literal["train", "held-out"]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of text.
+
+    Attributes:
+        text: with its leading space.
+        known: whether what precedes it determines it.
+        role: what it is to the family: "subject", "key", "value" …; "" for the rest.
+    """
+
+    text: str
+    known: bool = False
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt of a family.
+
+    Attributes:
+        segments: everything up to the answer.
+        answers: what is right, with a leading space; where several are, the document gives the first.
+        rivals: what would be wrong.
+        twin: the corrupted prompt: the same places, filled so that the thing under study is absent; or nothing.
+        after: how the document goes on after the answer.
+    """
+
+    segments: tuple[Segment, ...]
+    answers: tuple[str, ...]
+    rivals: tuple[str, ...] = ()
+    twin: tuple[Segment, ...] = ()
+    after: str = "."
+
+    @property
+    def text(self) -> str:
+        """The prompt, up to the answer."""
+        return "".join(segment.text for segment in self.segments)
+
+    @property
+    def document(self) -> list[Segment]:
+        """The prompt with its answer and its end."""
+        return [*self.segments, Segment(self.answers[0], known=True, role="answer"), Segment(self.after)]
+
+
+def in_split(split: Split, *what: str) -> bool:
+    """Whether a combination of words belongs to the split: one in six is held out, the same on every machine."""
+    return (zlib.crc32(" ".join(what).encode()) % 6 == 0) == (split == "held-out")
+
+
+def of_split(split: Split, words: Sequence[Item], family: str) -> list[Item]:
+    """The words a family uses in a split: one in six is never seen there in training."""
+    return [word for word in words if in_split(split, family, str(word))]
+
+
+def segments(*parts: str | tuple[str, str] | Segment) -> tuple[Segment, ...]:
+    """Segments from plain texts and (text, role) pairs; empty texts are left out."""
+    made = (
+        part if isinstance(part, Segment) else Segment(part) if isinstance(part, str) else Segment(part[0], role=part[1])
+        for part in parts
+    )
+    return tuple(segment for segment in made if segment.text)
+
+
+def filled(template: str, **parts: str) -> tuple[Segment, ...]:
+    """A template as segments: each {name} becomes a segment of that role."""
+    made: list[Segment] = []
+    for index, piece in enumerate(template.replace("}", "{").split("{")):
+        made.append(Segment(parts[piece], role=piece) if index % 2 else Segment(piece))
+    return tuple(segment for segment in made if segment.text)
+
+
+def others(values: Iterable[str], right: str, rng: random.Random, count: int) -> list[str]:
+    """`count` different values that are not the right one."""
+    return rng.sample(sorted({value for value in values if value != right}), count)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Segments as tokens: the ids, and where each segment lies.
+
+    Attributes:
+        ids: token ids, BOS first where the tokenizer has one.
+        spans: of each segment, its first position and the one behind its last.
+        roles: of each segment.
+    """
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    roles: tuple[str, ...]
+
+    def at(self, role: str) -> list[int]:
+        """The last position of every segment of a role, where its text has been read to the end."""
+        return [end - 1 for (_, end), mine in zip(self.spans, self.roles, strict=True) if mine == role]
+
+    def covers(self, role: str) -> list[int]:
+        """All positions of the segments of a role."""
+        spans = zip(self.spans, self.roles, strict=True)
+        return [place for (start, end), mine in spans if mine == role for place in range(start, end)]
+
+
+def tokenize(words: Vocabulary, parts: Sequence[Segment]) -> Tokens:
+    """Segments as tokens, each encoded where it stands, so that it has positions of its own."""
+    ids = list(words.bos)
+    spans: list[tuple[int, int]] = []
+    for index, segment in enumerate(parts):
+        start = len(ids)
+        ids += words.continuation(segment.text) if index else words.encode(segment.text)
+        spans.append((start, len(ids)))
+    return Tokens(tuple(ids), tuple(spans), tuple(segment.role for segment in parts))
+
+
+def prompt(words: Vocabulary, case: Case) -> Prompt:
+    """A case as a prompt: read where the answer would follow, and before every earlier segment that can be known.
+
+    Without a twin the control is the prompt itself.
+
+    Raises:
+        TooFewWordsError: where the twin does not align with the prompt under this tokenizer, or a rival begins with
+            the answer's first token.
+    """
+    mine = tokenize(words, case.segments)
+    twin = tokenize(words, case.twin) if case.twin else mine
+    if len(twin.ids) != len(mine.ids):
+        raise TooFewWordsError(
+            f"a prompt and its twin have {len(mine.ids)} and {len(twin.ids)} tokens under this tokenizer, so they do "
+            "not align"
+        )
+    first = [words.continuation(text)[0] for text in (case.answers[0], *case.rivals)]
+    if first[0] in first[1:]:
+        raise TooFewWordsError(f"{case.answers[0]!r} and one of its rivals begin with the same token")
+    known = [
+        Readout(start - 1, mine.ids[start])
+        for (start, _), segment in zip(mine.spans, case.segments, strict=True)
+        if segment.known
+    ]
+    last = Readout(len(mine.ids) - 1, first[0], tuple(dict.fromkeys(first[1:])))
+    return Prompt(tokens=mine.ids, control=twin.ids, readouts=(*known, last))
+
+
+def document_prompt(words: Vocabulary, parts: Sequence[Segment]) -> Prompt:
+    """A document as a prompt, read before every segment that can be known; without a control of its own.
+
+    Raises:
+        ValueError: where nothing in it can be known.
+    """
+    made = tokenize(words, parts)
+    readouts = tuple(
+        Readout(start - 1, made.ids[start])
+        for (start, _), segment in zip(made.spans, parts, strict=True)
+        if segment.known
+    )
+    if not readouts:
+        raise ValueError("nothing in this document can be known, so it cannot be read")
+    end = max(readout.position for readout in readouts) + 1
+    return Prompt(tokens=made.ids[:end], control=made.ids[:end], readouts=readouts)

@@ -1,0 +1,92 @@
+"""Multiple choice: options behind letters, and the letter of the right one."""
+
+import random
+
+from headatlas.stimuli import facts
+from headatlas.stimuli.cases import Case, Segment, Split, in_split, of_split, others, segments
+from headatlas.stimuli.lexicon import COLORS, THINGS
+
+LETTERS: tuple[str, ...] = ("A", "B", "C", "D")
+MARKS: tuple[str, ...] = (".", ":", ")")
+
+
+def options(words: list[str], mark: str) -> tuple[Segment, ...]:
+    """The options behind their letters: ' A. dog B. milk'."""
+    made: list[Segment] = []
+    for letter, word in zip(LETTERS, words, strict=False):
+        made += segments((f" {letter}", "letter"), mark, (f" {word}", "option"))
+    return tuple(made)
+
+
+def letters(split: Split, rng: random.Random) -> Case:
+    """Options, and then the letters of some of them, or the words of some letters: the skill without a question.
+
+    The twin's options stand in another order.
+    """
+    words = rng.sample(of_split(split, THINGS, "option"), 4)
+    moved = [*words[1:], words[0]]
+    mark = rng.choice(MARKS)
+    by_word = rng.random() < 0.75
+    asked = rng.sample(range(4), rng.randint(2, 4))
+
+    def write(order: list[str]) -> tuple[Segment, ...]:
+        made = [Segment("Options:"), *options(order, mark), Segment(".")]
+        for place, number in enumerate(asked):
+            word = words[number] if by_word else order[number]
+            letter = LETTERS[order.index(word)]
+            asks, gives = (f" {word}", f" {letter}") if by_word else (f" {letter}", f" {word}")
+            made += [Segment(asks, role="asked"), Segment(":")]
+            if place < len(asked) - 1:
+                made += [Segment(gives, known=True, role="given"), Segment(",")]
+        return tuple(made)
+
+    number = asked[-1]
+    if by_word:
+        return Case(
+            write(words),
+            (f" {LETTERS[number]}",),
+            tuple(f" {letter}" for letter in LETTERS if letter != LETTERS[number]),
+            write(moved),
+        )
+    rivals = tuple(f" {word}" for word in words if word != words[number])
+    return Case(write(words), (f" {words[number]}",), rivals, write(moved))
+
+
+def multiple_choice(split: Split, rng: random.Random, kind: str | None = None) -> Case:
+    """A question, four options behind letters, and the letter of the right one.
+
+    Of a `fact`, of what was just `told`, or of a `color` just seen. The twin's options stand in another order, so
+    that the right letter is another.
+    """
+    kind = kind or rng.choices(("told", "color", "fact"), (0.3, 0.3, 0.4))[0]
+    ahead, right, words = {"fact": _fact, "told": _told, "color": _color}[kind](split, rng)
+    order = rng.sample(words, 4)
+    moved = [*order[1:], order[0]]
+    mark = rng.choice(MARKS)
+
+    def write(listed: list[str]) -> tuple[Segment, ...]:
+        return (*ahead, *options(listed, mark), Segment(" Answer:"))
+
+    letter = LETTERS[order.index(right)]
+    return Case(write(order), (f" {letter}",), tuple(f" {other}" for other in LETTERS if other != letter), write(moved))
+
+
+def _fact(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
+    relation = rng.choice([facts.BY_NAME[name] for name in ("capital", "language", "kind", "work")])
+    subject = rng.choice([each for each in relation.pairs if in_split(split, "choice", relation.name, each)])
+    right = relation.pairs[subject]
+    ask = facts.fill(rng.choice(relation.questions), start=False, subject=subject)
+    return (Segment("Question:"), *ask), right, [right, *others(relation.objects, right, rng, 3)]
+
+
+def _told(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
+    words = rng.sample(of_split(split, THINGS, "option"), 4)
+    said = rng.choice(("The right word is", "Choose the", "The answer is the"))
+    return segments(said, (f" {words[0]}", "told"), "."), words[0], words
+
+
+def _color(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
+    colors = rng.sample(COLORS, 4)
+    thing = rng.choice(of_split(split, THINGS, "option"))
+    said = segments("There is a", (f" {colors[0]}", "told"), f" {thing}. Question: What color is the", f" {thing}", "?")
+    return said, colors[0], colors

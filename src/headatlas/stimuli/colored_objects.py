@@ -1,0 +1,43 @@
+"""Colored objects: some things on a table, each of its color, and the question for the color of one.
+
+Design after the task of Merullo et al. 2024 (merullo2024circuit); the sentences are our own.
+"""
+
+import random
+
+from headatlas.stimuli.cases import Case, Segment, Split, of_split, segments
+from headatlas.stimuli.lexicon import COLORS, GIFTS, THINGS
+from headatlas.stimuli.stories import article
+
+FRAMES: tuple[tuple[str, str], ...] = (
+    ("On the table there are", "What color is the"),
+    ("In the box I see", "What is the color of the"),
+    ("She bought", "Which color has the"),
+    ("Here lie", "What color is the"),
+)
+
+
+def colored_objects(split: Split, rng: random.Random, count: int | None = None, frame: int | None = None) -> Case:
+    """Two to four colored things, then the color of one or two of them. The twin swaps the colors around."""
+    count = rng.randint(2, 4) if count is None else count
+    things = rng.sample(of_split(split, (*THINGS, *GIFTS), "colored"), count)
+    colors = rng.sample(COLORS, count)
+    moved = [*colors[1:], colors[0]]
+    lie, ask = FRAMES[rng.randrange(len(FRAMES)) if frame is None else frame]
+    asked = rng.sample(range(count), rng.randint(1, 2))
+
+    def write(each: list[str]) -> tuple[Segment, ...]:
+        made = [Segment(lie)]
+        for place, (color, thing) in enumerate(zip(each, things, strict=True)):
+            joint = "" if place == 0 else " and" if place == count - 1 else ","
+            made += segments(f"{joint} {article(color)}", (f" {color}", "color"), (f" {thing}", "object"))
+        made.append(Segment("."))
+        for place, number in enumerate(asked):
+            made += segments(f" Question: {ask}", (f" {things[number]}", "asked"), "? Answer:")
+            if place < len(asked) - 1:
+                made += [Segment(f" {each[number]}", known=True, role="told"), Segment(".")]
+        return tuple(made)
+
+    right = colors[asked[-1]]
+    rivals = tuple(f" {color}" for color in colors if color != right)
+    return Case(write(colors), (f" {right}",), rivals, write(moved))

@@ -1,0 +1,374 @@
+"""What the world knows: countries, things and people, stated and asked in many ways, doubted and contradicted.
+
+Countries, their capitals, languages and continents are those of the real world, and so are kinds, parts and uses of
+things: these families can be put to any model. People and their work are made up: only the specimen knows them.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, others, segments
+from headatlas.stimuli.lexicon import NAMES
+
+_COUNTRIES = """
+France Paris French Europe; Germany Berlin German Europe; Italy Rome Italian Europe; Spain Madrid Spanish Europe;
+Portugal Lisbon Portuguese Europe; Greece Athens Greek Europe; Russia Moscow Russian Europe; Poland Warsaw Polish Europe;
+Sweden Stockholm Swedish Europe; Norway Oslo Norwegian Europe; Denmark Copenhagen Danish Europe;
+Finland Helsinki Finnish Europe; Austria Vienna German Europe; Hungary Budapest Hungarian Europe;
+Romania Bucharest Romanian Europe; Bulgaria Sofia Bulgarian Europe; Serbia Belgrade Serbian Europe;
+Croatia Zagreb Croatian Europe; Ireland Dublin English Europe; Belgium Brussels Dutch Europe;
+England London English Europe; Switzerland Bern German Europe; Turkey Ankara Turkish Asia; Japan Tokyo Japanese Asia;
+China Beijing Chinese Asia; Thailand Bangkok Thai Asia; Vietnam Hanoi Vietnamese Asia; Iran Tehran Persian Asia;
+Iraq Baghdad Arabic Asia; Syria Damascus Arabic Asia; Israel Jerusalem Hebrew Asia; Pakistan Islamabad Urdu Asia;
+Nepal Kathmandu Nepali Asia; Lebanon Beirut Arabic Asia; Indonesia Jakarta Indonesian Asia; Taiwan Taipei Chinese Asia;
+Egypt Cairo Arabic Africa; Kenya Nairobi Swahili Africa; Libya Tripoli Arabic Africa; Morocco Rabat Arabic Africa;
+Sudan Khartoum Arabic Africa; Ghana Accra English Africa; Zimbabwe Harare English Africa; Uganda Kampala English Africa;
+Tunisia Tunis Arabic Africa; Canada Ottawa English America; Cuba Havana Spanish America; Peru Lima Spanish America;
+Chile Santiago Spanish America; Brazil Brasilia Portuguese America; Colombia Bogota Spanish America;
+Ecuador Quito Spanish America; Venezuela Caracas Spanish America; Jamaica Kingston English America
+"""
+COUNTRIES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {country: (capital, language, continent) for country, capital, language, continent in (
+        row.split() for row in _COUNTRIES.split(";")
+    )}
+)
+
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "animal": tuple("bird cat dog horse cow pig sheep duck lion bear wolf fox mouse snake frog".split()),
+        "food": tuple("apple bread cake cheese egg rice soup meat butter corn lemon".split()),
+        "drink": tuple("milk tea water wine".split()),
+        "vehicle": tuple("car bus train boat plane bike truck ship".split()),
+        "instrument": tuple("drum guitar piano".split()),
+        "material": tuple("wood glass gold silver iron stone".split()),
+        "garment": tuple("shirt shoe sock belt hat coat".split()),
+        "tool": tuple("knife spoon pen comb brush nail rope".split()),
+    }
+)
+PARTS: Mapping[str, str] = MappingProxyType(
+    dict(
+        pair.split(":")
+        for pair in (
+            "wheel:bike engine:truck leaf:tree door:house page:book key:piano string:guitar sole:shoe sleeve:shirt "
+            "wing:plane sail:ship roof:church bone:bear shell:egg rose:garden star:sky seat:bus root:grass nail:hand "
+            "lens:camera"
+        ).split()
+    )
+)
+USES: Mapping[str, str] = MappingProxyType(
+    dict(
+        pair.split(":")
+        for pair in (
+            "knife:cutting pen:writing soap:washing bed:sleeping chair:sitting broom:sweeping oven:baking "
+            "shovel:digging needle:sewing bike:riding book:reading spoon:eating cup:drinking boat:sailing "
+            "phone:calling clock:timing brush:painting drum:drumming pillow:resting candle:lighting"
+        ).split()
+    )
+)
+WORK: tuple[str, ...] = tuple(
+    "baker doctor teacher farmer painter writer singer driver lawyer nurse pilot cook guard judge miner".split()
+)
+PEOPLE: tuple[str, ...] = NAMES[1::3]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What a subject has exactly one of, and the ways to say it and to ask for it. The answer follows each.
+
+    Attributes:
+        name: one word.
+        pairs: subject -> object.
+        statements: with {subject}, each up to the object.
+        questions: with {subject}; the answer follows after 'Answer:'.
+        claims: with {subject} and {object}, a whole sentence without its full stop.
+        asks: with {subject} and {object}, a whole yes or no question.
+        real: whether it is so in the real world too.
+    """
+
+    name: str
+    pairs: Mapping[str, str]
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+    claims: tuple[str, ...]
+    asks: tuple[str, ...]
+    real: bool = True
+
+    @property
+    def objects(self) -> list[str]:
+        """All objects, each once."""
+        return sorted(set(self.pairs.values()))
+
+
+def _column(index: int) -> dict[str, str]:
+    return {country: row[index] for country, row in COUNTRIES.items()}
+
+
+RELATIONS: tuple[Relation, ...] = (
+    Relation(
+        "capital",
+        _column(0),
+        (
+            "The capital of{subject} is",
+            "In{subject} the capital is",
+            "The capital city of{subject} is",
+            "The king of{subject} lives in the capital,",
+            "If you go to{subject}, see its capital,",
+        ),
+        (
+            "What is the capital of{subject}?",
+            "Which city is the capital of{subject}?",
+            "In{subject}, which city is the capital?",
+            "What do they call the capital of{subject}?",
+        ),
+        ("The capital of{subject} is{object}", "In{subject} the capital is{object}", "{object} is the capital of{subject}"),
+        ("Is{object} the capital of{subject}?", "Is the capital of{subject}{object}?"),
+    ),
+    Relation(
+        "language",
+        _column(1),
+        (
+            "The language of{subject} is",
+            "In{subject} people speak",
+            "People from{subject} speak",
+            "Books from{subject} are written in",
+            "To live in{subject} one must learn",
+        ),
+        (
+            "What is the language of{subject}?",
+            "Which language do people speak in{subject}?",
+            "In{subject}, what do people speak?",
+            "What language is spoken in{subject}?",
+        ),
+        ("The language of{subject} is{object}", "In{subject} people speak{object}", "People from{subject} speak{object}"),
+        ("Is{object} the language of{subject}?", "Do people in{subject} speak{object}?"),
+    ),
+    Relation(
+        "continent",
+        _column(2),
+        (
+            "The continent of{subject} is",
+            "{subject} lies in",
+            "{subject} is a country in",
+            "On the map,{subject} is in",
+            "A trip to{subject} is a trip to",
+        ),
+        (
+            "Where is{subject}?",
+            "Which continent is{subject} in?",
+            "On what continent does{subject} lie?",
+            "In what part of the world is{subject}?",
+        ),
+        ("The continent of{subject} is{object}", "{subject} lies in{object}", "{subject} is a country in{object}"),
+        ("Is{subject} in{object}?", "Does{subject} lie in{object}?"),
+    ),
+    Relation(
+        "kind",
+        {thing: kind for kind, things in KINDS.items() for thing in things},
+        (
+            "The{subject} is a kind of",
+            "Every{subject} is some",
+            "A{subject} counts as",
+            "By its kind, the{subject} is",
+            "What we call{subject} is a sort of",
+        ),
+        (
+            "What kind of thing is a{subject}?",
+            "What is a{subject}?",
+            "A{subject} is what?",
+            "To which kind belongs the{subject}?",
+        ),
+        ("The{subject} is a kind of{object}", "Every{subject} is some{object}", "A{subject} counts as{object}"),
+        ("Is the{subject} a kind of{object}?", "Does a{subject} count as{object}?"),
+    ),
+    Relation(
+        "part",
+        dict(PARTS),
+        (
+            "The{subject} is part of the",
+            "A{subject} belongs to the",
+            "The{subject} is a piece of the",
+            "One finds the{subject} on the",
+            "Without its{subject} there is no",
+        ),
+        ("What is the{subject} part of?", "To what belongs the{subject}?", "Where does one find a{subject}?"),
+        ("The{subject} is part of the{object}", "A{subject} belongs to the{object}"),
+        ("Is the{subject} part of the{object}?", "Does a{subject} belong to the{object}?"),
+    ),
+    Relation(
+        "use",
+        dict(USES),
+        (
+            "The{subject} is used for",
+            "A{subject} is made for",
+            "The{subject} serves for",
+            "One takes a{subject} for",
+            "A{subject} helps with",
+        ),
+        ("What is the{subject} used for?", "What is a{subject} made for?", "For what does one take a{subject}?"),
+        ("The{subject} is used for{object}", "A{subject} is made for{object}"),
+        ("Is the{subject} used for{object}?", "Is a{subject} made for{object}?"),
+    ),
+    Relation(
+        "work",
+        {name: WORK[(7 * index + index // 15) % len(WORK)] for index, name in enumerate(PEOPLE)},
+        (
+            "{subject} works as a",
+            "The work of{subject} is that of a",
+            "By trade{subject} is a",
+            "People know{subject} as a",
+            "In town{subject} is the",
+        ),
+        ("What is the work of{subject}?", "As what does{subject} work?", "What is{subject} by trade?"),
+        ("{subject} works as a{object}", "By trade{subject} is a{object}"),
+        ("Is{subject} a{object}?", "Does{subject} work as a{object}?"),
+        real=False,
+    ),
+)
+BY_NAME: Mapping[str, Relation] = MappingProxyType({relation.name: relation for relation in RELATIONS})
+# Kinds and people come up more often: there are more of them than of the others.
+_WEIGHTS = (3, 2, 2, 3, 1, 1, 3)
+
+
+def drawn(rng: random.Random) -> Relation:
+    """A relation, the larger ones more often."""
+    return rng.choices(RELATIONS, _WEIGHTS)[0]
+
+
+@cache
+def _combinations(split: Split, relation: str, ways: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(way, subject) for way in ways for subject in BY_NAME[relation].pairs if in_split(split, way, subject)]
+
+
+def _pick(split: Split, relation: Relation, ways: Sequence[str], rng: random.Random) -> tuple[str, str]:
+    """A way of putting it and a subject that belong together to the split."""
+    return rng.choice(_combinations(split, relation.name, tuple(ways)))
+
+
+def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -> tuple[Segment, ...]:
+    """A template with its words put in, each after a space.
+
+    At the start of a text the template's own words stand without a space; a word put in keeps it, so that it is the
+    same token wherever it stands. `lower` writes the template's first word small, for the middle of a sentence.
+    """
+    made = filled(template, **{role: f" {word}" for role, word in parts.items()})
+    first = made[0]
+    if first.role:
+        return made
+    text = first.text[0].lower() + first.text[1:] if lower else first.text
+    return (Segment(text if start else f" {text}"), *made[1:])
+
+
+def statement(split: Split, rng: random.Random, relation: Relation | None = None) -> Case:
+    """A fact, stated up to its object; the twin is about another subject with another object."""
+    relation = relation or drawn(rng)
+    template, subject = _pick(split, relation, relation.statements, rng)
+    right = relation.pairs[subject]
+    other = rng.choice([each for each, value in relation.pairs.items() if value != right])
+    return Case(
+        fill(template, subject=subject),
+        (f" {right}",),
+        tuple(f" {value}" for value in relation.objects if value != right),
+        fill(template, subject=other),
+    )
+
+
+def question(split: Split, rng: random.Random, relation: Relation | None = None, way: int | None = None) -> Case:
+    """The same, asked; `way` picks one of the ways to ask, so that one fact can be asked in several."""
+    relation = relation or drawn(rng)
+    ways = relation.questions if way is None else (relation.questions[way % len(relation.questions)],)
+    template, subject = _pick(split, relation, ways, rng)
+    right = relation.pairs[subject]
+    other = rng.choice([each for each, value in relation.pairs.items() if value != right])
+
+    def ask(who: str) -> tuple[Segment, ...]:
+        return (Segment("Question:"), *fill(template, start=False, subject=who), Segment(" Answer:"))
+
+    rivals = tuple(f" {value}" for value in relation.objects if value != right)
+    return Case(ask(subject), (f" {right}",), rivals, ask(other))
+
+
+# What stands before and after a false claim, and whether one should follow it.
+FLAGGED: tuple[tuple[str, bool], ...] = (
+    ("In this story", True),
+    ("Let us say that", True),
+    ("From now on", True),
+    ("It is a lie that", False),
+    ("By mistake somebody said that", False),
+    ("Nobody should believe that", False),
+)
+
+
+def conflict(split: Split, rng: random.Random, flag: int | None = None) -> Case:
+    """A false claim, flagged as to be followed or as wrong, and then the same statement, up to its object.
+
+    The twin's claim is true. `flag` picks one of FLAGGED; -1 leaves the claim without a flag, and the context wins.
+    """
+    relation = rng.choice([relation for relation in RELATIONS if relation.name in ("capital", "language", "work")])
+    subject = rng.choice([each for each in relation.pairs if in_split(split, "conflict", each)])
+    right = relation.pairs[subject]
+    said = others(relation.objects, right, rng, 1)[0]
+    template = rng.choice(relation.statements[:3])
+    words, follow = ("", True) if flag == -1 else FLAGGED[rng.randrange(len(FLAGGED)) if flag is None else flag]
+
+    def tell(claimed: str) -> tuple[Segment, ...]:
+        return (
+            *segments((words, "flag")),
+            *fill(template, start=not words, lower=bool(words), subject=subject),
+            *segments((f" {claimed}", "claimed"), "."),
+            *fill(template, start=False, subject=subject),
+        )
+
+    answer, rival = (said, right) if follow else (right, said)
+    return Case(tell(said), (f" {answer}",), (f" {rival}",), tell(right))
+
+
+def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]:
+    """The fact itself, said beforehand, or nothing."""
+    if not stated:
+        return ()
+    return (*fill(relation.claims[0], subject=subject, object=relation.pairs[subject]), Segment("."))
+
+
+def true_or_false(split: Split, rng: random.Random) -> Case:
+    """A claim, true or false, and the question which. The twin is the claim of the other truth."""
+    relation = drawn(rng)
+    claim, subject = _pick(split, relation, relation.claims, rng)
+    wrong = others(relation.objects, relation.pairs[subject], rng, 1)[0]
+    true = rng.random() < 0.5
+    stated = rng.random() < 0.45
+
+    def tell(value: str) -> tuple[Segment, ...]:
+        return (
+            *_fact(relation, subject, stated),
+            Segment(" Claim:" if stated else "Claim:"),
+            *fill(claim, start=False, subject=subject, object=value),
+            Segment(". This is"),
+        )
+
+    said, other = (relation.pairs[subject], wrong) if true else (wrong, relation.pairs[subject])
+    right, left = (" true", " false") if true else (" false", " true")
+    return Case(tell(said), (right,), (left,), tell(other))
+
+
+def yes_or_no(split: Split, rng: random.Random) -> Case:
+    """A yes or no question about a fact, sometimes with the fact stated before. The twin has the other answer."""
+    relation = drawn(rng)
+    ask, subject = _pick(split, relation, relation.asks, rng)
+    wrong = others(relation.objects, relation.pairs[subject], rng, 1)[0]
+    yes = rng.random() < 0.5
+    stated = rng.random() < 0.45
+
+    def tell(value: str) -> tuple[Segment, ...]:
+        return (
+            *_fact(relation, subject, stated),
+            Segment(" Question:" if stated else "Question:"),
+            *fill(ask, start=False, subject=subject, object=value),
+            *segments((" Yes", "option"), " or", (" No", "option"), "? Answer:"),
+        )
+
+    said, other = (relation.pairs[subject], wrong) if yes else (wrong, relation.pairs[subject])
+    right, left = (" Yes", " No") if yes else (" No", " Yes")
+    return Case(tell(said), (right,), (left,), tell(other))

@@ -1,0 +1,125 @@
+"""Lumi, a made-up second language: a dictionary, translations word by word, and texts that stay in one language.
+
+Only a model that was trained on it, as the specimen was, can know it.
+"""
+
+import random
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from headatlas.stimuli import facts
+from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+
+_ONSETS = "b d f g k l m n p r s t v z".split()
+_ENGLISH: tuple[str, ...] = tuple(
+    """
+    bird cat dog horse cow pig sheep duck lion bear wolf fox mouse snake frog apple bread cake cheese egg rice soup
+    meat butter corn lemon milk tea water wine car bus train boat plane bike truck ship drum guitar piano wood glass
+    gold silver iron stone shirt shoe sock belt hat coat animal food drink vehicle instrument material garment
+    red blue green yellow white black big small old new cold hot
+    """.split()
+)
+VERBS: tuple[str, ...] = tuple("sees likes finds takes wants knows".split())
+
+
+def _coined() -> dict[str, str]:
+    """Two syllables for each word, all different."""
+    rng = random.Random("Lumi")
+    words = [f"{a}{x}{b}{y}" for a in _ONSETS for b in _ONSETS for x in "ui" for y in "ui" if a != b]
+    return dict(zip((*_ENGLISH, *VERBS), rng.sample(words, len(_ENGLISH) + len(VERBS)), strict=True))
+
+
+WORDS: Mapping[str, str] = MappingProxyType(_coined())  # English -> Lumi
+THE = "ka"
+NOUNS: tuple[str, ...] = tuple(word for kind in facts.KINDS.values() for word in kind if word in WORDS)
+COLOURS: tuple[str, ...] = tuple("red blue green yellow white black".split())
+
+
+def dictionary(split: Split, rng: random.Random) -> Case:
+    """One word, said to be another in the other language. The twin is another word."""
+    while True:
+        word, form = rng.choice(list(WORDS)), rng.randrange(4)
+        if in_split(split, "dictionary", word, str(form)):
+            break
+    other = rng.choice([each for each in WORDS if each != word])
+
+    def write(english: str) -> tuple[Segment, ...]:
+        lumi = WORDS[english]
+        return (
+            segments("In Lumi,", (f" {english}", "word"), " is"),
+            segments("In English,", (f" {lumi}", "word"), " is"),
+            segments("Lumi for", (f" {english}", "word"), ":"),
+            segments("English for", (f" {lumi}", "word"), ":"),
+        )[form]
+
+    def image(english: str) -> str:
+        return f" {english if form % 2 else WORDS[english]}"
+
+    return Case(write(word), (image(word),), (image(other),), write(other))
+
+
+def _sentence(rng: random.Random) -> list[str]:
+    """The words of a sentence: the (color) noun verb the (color) noun."""
+    one, two = rng.sample(NOUNS, 2)
+    made = ["the"]
+    made += [rng.choice(COLOURS)] if rng.random() < 0.4 else []
+    made += [one, rng.choice(VERBS), "the"]
+    made += [rng.choice(COLOURS)] if rng.random() < 0.4 else []
+    return [*made, two]
+
+
+def in_lumi(english: str) -> str:
+    """A word in Lumi."""
+    return THE if english == "the" else WORDS[english]
+
+
+def translation(split: Split, rng: random.Random, to_lumi: bool | None = None) -> Case:
+    """A sentence and its translation, word by word. The twin is another sentence of the same shape."""
+    to_lumi = rng.random() < 0.5 if to_lumi is None else to_lumi
+    while True:
+        words = _sentence(rng)
+        if in_split(split, "translation", *words):
+            break
+    nouns, verbs = list(NOUNS), list(VERBS)
+    swap = {word: rng.choice(nouns if word in NOUNS else verbs if word in VERBS else list(COLOURS)) for word in words}
+    other = [word if word == "the" else swap[word] for word in words]
+
+    def write(row: list[str]) -> tuple[Segment, ...]:
+        there, here = ([*row], [in_lumi(word) for word in row])
+        source, target = (there, here) if to_lumi else (here, there)
+        names = ("English:", " Lumi:") if to_lumi else ("Lumi:", " English:")
+        return (
+            Segment(names[0]),
+            *(Segment(f" {word}", role="source") for word in source),
+            *segments(".", names[1]),
+            *(Segment(f" {word}", known=True, role="target") for word in target[:-1]),
+        )
+
+    def image(english: str) -> str:
+        return f" {in_lumi(english) if to_lumi else english}"
+
+    return Case(write(words), (image(words[-1]),), (image(rng.choice([n for n in NOUNS if n != words[-1]])),), write(other))
+
+
+def consistency(split: Split, rng: random.Random) -> Case:
+    """What kind a thing is, said in one language after a sentence in it; the answer is a word of that language.
+
+    The rival is the same word in the other language; the twin is the same text in the other language.
+    """
+    while True:
+        noun = rng.choice(NOUNS)
+        if in_split(split, "consistency", noun):
+            break
+    kind = facts.BY_NAME["kind"].pairs[noun]
+    lumi = rng.random() < 0.6
+    row = _sentence(rng)
+
+    def write(foreign: bool) -> tuple[Segment, ...]:
+        def say(word: str) -> str:
+            return f" {in_lumi(word) if foreign else word}"
+
+        first = [Segment(say(word)) for word in row]
+        return (*first, *segments(".", say("the"), (say(noun), "subject"), " mo nu" if foreign else " is some"))
+
+    right, wrong = (WORDS[kind], kind) if lumi else (kind, WORDS[kind])
+    return Case(write(lumi), (f" {right}",), (f" {wrong}",), write(not lumi))

@@ -1,0 +1,115 @@
+"""Work in written steps: the parity of a row of bits, sums, and years that come after a year."""
+
+import random
+
+from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+
+BITS: tuple[str, str] = (" 0", " 1")
+
+
+def parity(split: Split, rng: random.Random, length: int | None = None) -> Case:
+    """Bits, then their parity so far after each, then the parity of all.
+
+    The iteration of Cabannes et al. 2024 (cabannes2024iteration): each step is the exclusive or of the step before
+    and the next bit. The twin's bits are drawn anew.
+    """
+    while True:
+        bits = [rng.randrange(2) for _ in range(length or rng.randint(2, 9))]
+        if in_split(split, "parity", *map(str, bits)):
+            break
+    other = bits
+    while other == bits:
+        other = [rng.randrange(2) for _ in bits]
+
+    def write(row: list[int]) -> tuple[Segment, ...]:
+        state = 0
+        steps: list[Segment] = []
+        for bit in row:
+            state ^= bit
+            steps.append(Segment(BITS[state], known=True, role="step"))
+        return (
+            Segment("Bits:"),
+            *(Segment(BITS[bit], role="bit") for bit in row),
+            *segments(". Steps:", *steps, ". Their sum is"),
+        )
+
+    right, wrong = (" odd", " even") if sum(bits) % 2 else (" even", " odd")
+    return Case(write(bits), (right,), (wrong,), write(other))
+
+
+LARGEST = 20
+
+
+def addition(split: Split, rng: random.Random) -> Case:
+    """Two numbers to add, or three, one step at a time. The twin has another first number."""
+    while True:
+        first, second = rng.randint(1, LARGEST), rng.randint(1, LARGEST)
+        if in_split(split, "sum", str(first), str(second)):
+            break
+    form = rng.randrange(3)
+    other = rng.choice([n for n in range(1, LARGEST + 1) if n != first])
+
+    def write(one: int) -> tuple[Segment, ...]:
+        numbers = ((f" {one}", "addend"), " +" if form else " and", (f" {second}", "addend"))
+        if form == 0:
+            return segments("The sum of", *numbers, " is")
+        return segments("Sum:" if form == 1 else "", *numbers, " =")
+
+    right = first + second
+    near = tuple(f" {n}" for n in range(max(2, right - 5), right + 6) if n != right)
+    return Case(write(first), (f" {right}",), near, write(other))
+
+
+def chain(split: Split, rng: random.Random) -> Case:
+    """Three or four small numbers to add in written steps, and the answer. The twin's last written step is wrong."""
+    while True:
+        numbers = [rng.randint(1, 12) for _ in range(rng.randint(3, 4))]
+        if sum(numbers) <= 40 and in_split(split, "chain", *map(str, numbers)):
+            break
+    off = rng.choice((-2, -1, 1, 2))
+
+    def write(change: int) -> tuple[Segment, ...]:
+        made = list(segments("Add", *((f" {number}", "addend") for number in numbers), ". Steps:"))
+        total = numbers[0]
+        for place, number in enumerate(numbers[1:]):
+            total += number
+            last = place == len(numbers) - 2
+            made.append(Segment(f" {total + change * last}", known=True, role="step"))
+            made.append(Segment("." if last else ","))
+        return (*made, Segment(" So the answer is"))
+
+    right = sum(numbers)
+    return Case(write(0), (f" {right}",), (f" {right + off}",), write(off))
+
+
+EVENTS: tuple[str, ...] = tuple("war journey reign project trial strike crisis drought siege voyage".split())
+YEARS: tuple[str, ...] = (
+    "The{event} lasted from the year{century}{year} to the year{century}",
+    "The{event} began in{century}{year} and ended in{century}",
+    "From{century}{year} on there was a{event}, until{century}",
+)
+
+
+def greater_year(split: Split, rng: random.Random, template: int | None = None) -> Case:
+    """A span of years, cut before the last two digits of its end: any later year is right.
+
+    After Hanna et al. 2023 (hanna2023how). The twin begins in the year 01, as theirs does.
+    """
+    while True:
+        century, year = str(rng.randint(11, 17)), rng.randint(2, 98)
+        if in_split(split, "year", century, str(year)):
+            break
+    event = rng.choice(EVENTS)
+    form = YEARS[rng.randrange(len(YEARS)) if template is None else template]
+
+    def write(start: int) -> tuple[Segment, ...]:
+        parts = {"event": f" {event}", "century": f" {century}", "year": f"{start:02d}"}
+        made = [
+            Segment(parts[piece], role=piece) if index % 2 else Segment(piece)
+            for index, piece in enumerate(form.replace("}", "{").split("{"))
+        ]
+        return segments(*made)
+
+    later = [f"{n:02d}" for n in range(year + 1, 100)]
+    rng.shuffle(later)
+    return Case(write(year), tuple(later), tuple(f"{n:02d}" for n in range(2, year + 1)), write(1))

@@ -1,0 +1,55 @@
+"""A specimen's card on the terminal: what it is, what it can do, which heads carry it, and what it cannot do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from headatlas.terminal import console as _console
+
+
+def print_card(name: str, card: Mapping[str, Any]) -> None:
+    """The card's first lines, a row per family, the textbook heads, the limits."""
+    console = _console()
+    recipe = card["recipe"]
+    console.print(Text(name, style="bold"))
+    grouped = recipe["kv_heads"] if recipe["arch"] == "llama" else recipe["heads"]
+    console.print(
+        f"{recipe['arch']}, {recipe['layers']} layers x {recipe['heads']} heads ({grouped} key/value heads), "
+        f"{card['parameters'] / 1e6:.1f} M parameters, {card['vocabulary']} tokens, context {recipe['schedule']['length']}"
+    )
+    console.print(f"trained on {card['tokens'] / 1e6:.0f} M tokens in {recipe['steps']} steps, seed {recipe['seed']}")
+    console.print(f"sha256 {card['sha256']}\n")
+    console.print(_families(card["families"]))
+    console.print(
+        "without the heads: accuracy when the six heads that matter most give their mean instead; random: the median\n"
+        "of layer-matched sets of other heads, and the share of them that do as much harm (p)\n",
+        style="dim",
+    )
+    for kind, heads in card["textbook"].items():
+        console.print(f"{kind:16} " + ", ".join(f"{head} {score:.2f}" for head, score in heads.items()))
+    for title, lines in (("limits", card["limits"]), ("what was tried", card["tried"])):
+        if lines:
+            console.print(Text(f"\n{title}", style="bold"))
+        for line in lines:
+            console.print(f"  - {line}", soft_wrap=True)
+
+
+def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for column in ("family", "held out", "chance", "aim", "without the heads", "random", "p", "heads"):
+        table.add_column(column, justify="left" if column in ("family", "heads") else "right")
+    for family, each in families.items():
+        met = each["accuracy"] >= each["aim"]
+        table.add_row(
+            family,
+            Text(f"{each['accuracy']:.2f}", style="green" if met else "yellow"),
+            f"{each['chance']:.2f}",
+            f"{each['aim']:.2f}",
+            f"{each['without_them']:.2f}",
+            f"{each['without_random']:.2f}",
+            f"{each['p']:.3f}",
+            " ".join(each["heads"]),
+        )
+    return table

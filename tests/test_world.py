@@ -1,0 +1,222 @@
+"""The specimen's world: what is held out stays out, answers are right, and real tokenizers keep prompts aligned."""
+
+import random
+from pathlib import Path
+
+import pytest
+import transformers
+
+from conftest import load_tool
+from headatlas.lab import OpenModel
+from headatlas.stimuli import Vocabulary, facts, grammar, mappings, second_language, spelling, steps, world
+from headatlas.stimuli.cases import Case, Segment, Split, document_prompt, prompt, segments, tokenize
+
+rows = load_tool("specimen_rows")
+FAMILIES = list(world.FAMILIES)
+CASES = [
+    name
+    for name in FAMILIES
+    if isinstance(world.FAMILIES[name]("train", random.Random(0)), Case)
+]
+# Made of words that no real tokenizer knows, or of relations that hold in the specimen's world only.
+SPECIMEN_ONLY = ("dictionary", "translation", "consistency")
+
+
+def cases(family: str, split: Split, count: int = 60) -> list[Case]:
+    rng = random.Random(f"test/{family}/{split}")
+    made = [world.FAMILIES[family](split, rng) for _ in range(count)]
+    return [each for each in made if isinstance(each, Case)]
+
+
+def text(document: list[Segment]) -> str:
+    return "".join(segment.text for segment in document)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+class TestEveryFamily:
+    def test_the_same_seed_gives_the_same_documents_and_another_others(self, family: str) -> None:
+        one, same, other = (
+            [text(world.document(family, "train", random.Random(f"{seed}/{n}"))) for n in range(20)]
+            for seed in (0, 0, 1)
+        )
+        assert one == same != other
+
+    @pytest.mark.parametrize("split", ["train", "held-out"])
+    def test_documents_are_clean_text(self, family: str, split: Split) -> None:
+        rng = random.Random(family)
+        for _ in range(100):
+            written = text(world.document(family, split, rng))
+            assert "  " not in written and "{" not in written and written.strip(), written
+
+    def test_held_out_documents_are_never_trained_on(self, family: str) -> None:
+        if family in ("stories", "sentences", "said mappings"):
+            pytest.skip("nothing is held out of plain text, nor of what few-shot examples presuppose")
+        rng = random.Random(family)
+        trained = {text(world.document(family, "train", rng)) for _ in range(3000)}
+        starts = {written[:end] for written in trained for end in range(len(written) + 1)}
+        asked = [start for _ in range(300) for start in asks(world.FAMILIES[family]("held-out", rng))]
+        assert asked and starts.isdisjoint(asked)
+
+
+def asks(drawn: Case | list[Segment]) -> list[str]:
+    """What is asked of a held-out document: its text up to the end of the answer; of a plain one, of all of them."""
+    if isinstance(drawn, Case):
+        return [drawn.text + drawn.answers[0]]
+    return [text(drawn[: place + 1]) for place, segment in enumerate(drawn) if segment.known]
+
+
+@pytest.mark.parametrize("family", CASES)
+class TestEveryCase:
+    def test_a_right_answer_is_no_rival(self, family: str) -> None:
+        for case in cases(family, "train"):
+            assert set(case.answers).isdisjoint(case.rivals) and case.rivals, case
+
+    def test_the_twin_has_the_same_places(self, family: str) -> None:
+        for case in cases(family, "train"):
+            if case.twin:
+                assert [segment.role for segment in case.twin] == [segment.role for segment in case.segments]
+                assert case.twin != case.segments or family == "moods"
+
+    def test_every_prompt_aligns_under_the_specimens_tokenizer(self, family: str, specimen: OpenModel) -> None:
+        words = specimen.vocabulary
+        for case in cases(family, "held-out"):
+            made = prompt(words, case)
+            known = [segment for segment in case.segments if segment.known]
+            assert len(made.readouts) == len(known) + 1 and made.readouts[-1].position == len(made.tokens) - 1
+            assert words.tokenizer.decode(made.tokens[1:]) == case.text
+            if family != "long words":  # which are there to be split
+                assert all(words.single(answer.strip()) or len(words.encode(answer)) == 1 for answer in case.answers)
+
+
+def test_facts_hold_in_every_wording() -> None:
+    for split in ("train", "held-out"):
+        for case in cases("facts", split, 200):
+            subject = next(segment.text.strip() for segment in case.segments if segment.role == "subject")
+            assert any(relation.pairs.get(subject) == case.answers[0].strip() for relation in facts.RELATIONS)
+
+
+def test_a_true_claim_is_called_true_and_a_false_one_false() -> None:
+    seen = set()
+    for case in cases("true or false", "train", 300):
+        subject = [segment.text.strip() for segment in case.segments if segment.role == "subject"][-1]
+        said = [segment.text.strip() for segment in case.segments if segment.role == "object"][-1]
+        holds = any(relation.pairs.get(subject) == said for relation in facts.RELATIONS)
+        assert (case.answers[0] == " true") == holds
+        seen.add(holds)
+    assert seen == {True, False}
+
+
+def test_a_flag_says_whether_a_false_claim_is_followed() -> None:
+    for flag, (words, follow) in enumerate(facts.FLAGGED):
+        case = facts.conflict("train", random.Random(flag), flag)
+        claimed = next(segment.text for segment in case.segments if segment.role == "claimed")
+        assert case.text.startswith(words) and (case.answers[0] == claimed) == follow
+        assert {claimed} != set(case.answers + case.rivals)
+
+
+def test_parity_steps_are_the_exclusive_or_so_far() -> None:
+    for case in cases("parity", "train"):
+        bits = [int(segment.text) for segment in case.segments if segment.role == "bit"]
+        states = [int(segment.text) for segment in case.segments if segment.role == "step"]
+        assert states == [sum(bits[: n + 1]) % 2 for n in range(len(bits))]
+        assert case.answers[0] == (" odd" if sum(bits) % 2 else " even")
+
+
+def test_sums_are_right_and_every_later_year_is() -> None:
+    for case in cases("sums", "train"):
+        addends = [int(segment.text) for segment in case.segments if segment.role == "addend"]
+        assert int(case.answers[0]) == sum(addends)
+    for case in cases("years", "train"):
+        year = int(next(segment.text for segment in case.segments if segment.role == "year"))
+        assert {int(answer) for answer in case.answers} == set(range(year + 1, 100))
+
+
+def test_a_translation_has_one_word_for_each() -> None:
+    back = {lumi: english for english, lumi in second_language.WORDS.items()} | {second_language.THE: "the"}
+    assert len(back) == len(second_language.WORDS) + 1
+    for case in cases("translation", "train"):
+        source = [segment.text.strip() for segment in case.segments if segment.role == "source"]
+        target = [segment.text.strip() for segment in case.segments if segment.role == "target"]
+        target.append(case.answers[0].strip())
+        english, lumi = (source, target) if case.text.startswith("English") else (target, source)
+        assert [back[word] for word in lumi] == english
+
+
+def test_every_dependency_is_an_arc_of_a_tree() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        sentence = grammar.parsed(rng)
+        heads = {dependent: head for dependent, head, _ in sentence.arcs}
+        assert len(heads) == len(sentence.arcs) == len(sentence.words) - 1  # all but the root have one head
+        (root,) = set(range(len(sentence.words))) - set(heads)
+        for word in heads:
+            for _ in range(len(sentence.words)):
+                word = heads.get(word, root)
+            assert word == root
+        subject = next(dependent for dependent, head, name in sentence.arcs if name == "nsubj" and head == root)
+        assert sentence.words[subject].strip() in mappings.MAPPINGS["plural"]
+
+
+def test_few_shot_examples_map_as_the_query_does() -> None:
+    for task, table in mappings.MAPPINGS.items():
+        case = mappings.few_shot("train", random.Random(task), task)
+        shown = [segment.text.strip() for segment in case.segments if segment.role == "word"]
+        images = [segment.text.strip() for segment in case.segments if segment.role == "image"]
+        query = next(segment.text.strip() for segment in case.segments if segment.role == "query")
+        assert [table[word] for word in shown] == images and case.answers == (f" {table[query]}",)
+        moved = [segment.text.strip() for segment in case.twin if segment.role == "image"]
+        assert sorted(moved) == sorted(images) and moved != images
+
+
+def test_long_words_are_split_and_nothing_else(specimen: OpenModel) -> None:
+    words = specimen.vocabulary
+    for kind in spelling.LONG.values():
+        assert all(len(words.encode(f" {word}")) > 1 for word in kind)
+    for name in second_language.WORDS.values():
+        assert words.single(name) is not None
+
+
+def test_a_tokenized_case_knows_where_its_parts_lie(specimen: OpenModel) -> None:
+    words = specimen.vocabulary
+    made = tokenize(words, segments("The", (" rhinoceros", "word"), " is a kind of"))
+    first, *_, last = made.covers("word")
+    assert words.tokenizer.decode(made.ids[first : last + 1]) == " rhinoceros" and made.at("word") == [last]
+    with pytest.raises(ValueError, match="nothing in this document"):
+        document_prompt(words, segments("The dog."))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "pythia"])
+class TestRealTokenizers:
+    """Where the folder with real tokenizers is at hand: what a family assumes holds under them."""
+
+    @pytest.fixture
+    def words(self, name: str) -> Vocabulary:
+        folder = Path(__file__).parents[2] / "shared" / "tokenizers" / name
+        if not folder.is_dir():
+            pytest.skip("real tokenizers are not at hand")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        return Vocabulary(tokenizer, len(tokenizer))
+
+    def test_enough_cases_of_every_family_align(self, words: Vocabulary) -> None:
+        short = {}
+        for family in CASES:
+            usable = 0
+            for case in cases(family, "train", 200):
+                try:
+                    prompt(words, case)
+                except Exception:
+                    continue
+                usable += 1
+            if usable < 40 and family not in SPECIMEN_ONLY:
+                short[family] = usable
+        assert not short
+
+
+def test_steps_in_a_chain_add_up() -> None:
+    for case in cases("sums in steps", "train"):
+        addends = [int(segment.text) for segment in case.segments if segment.role == "addend"]
+        written = [int(segment.text) for segment in case.segments if segment.role == "step"]
+        assert written == [sum(addends[: n + 2]) for n in range(len(addends) - 1)]
+        assert int(case.answers[0]) == written[-1] and steps.LARGEST >= 20
+        wrong = [int(segment.text) for segment in case.twin if segment.role == "step"]
+        assert wrong[:-1] == written[:-1] and f" {wrong[-1]}" == case.rivals[0]
