@@ -43,9 +43,12 @@ serve: setup
 record: setup
 	$(BIN)/headatlas run --all --out reproductions/results || test $$? -eq 1
 
-# Train the specimen again, from nothing, and put it into the package.
+# Train the specimen again, from nothing, and put it into the package; or a sibling, with ARCH, SEED and NAME.
+ARCH ?= llama
+SEED ?= 0
+NAME ?= specimen
 train: setup
-	$(BIN)/python tools/train_specimen.py --install
+	$(BIN)/python tools/train_specimen.py --arch $(ARCH) --seed $(SEED) --out build/$(NAME) --install $(NAME)
 
 # Compare with TransformerLens on the same random weights: first the numbers, head by head, then time and memory. It has
 # an environment of its own, as TransformerLens is no dependency; nothing but pip needs a network.

@@ -21,7 +21,7 @@ from headatlas.notation import Head
 torch.set_num_threads(1)
 
 TINY = {
-    "vocab_size": 2048,
+    "vocab_size": 4096,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -36,7 +36,7 @@ GQA = TINY | {"num_key_value_heads": 2}
 # One tiny configuration per family; those marked eager have attention that only the eager implementation has.
 FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "gpt2": lambda: transformers.GPT2Config(
-        vocab_size=2048, n_positions=128, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
+        vocab_size=4096, n_positions=128, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
     ),
     "gpt_neox": lambda: transformers.GPTNeoXConfig(**TINY),
     "llama": lambda: transformers.LlamaConfig(**GQA),
@@ -57,10 +57,10 @@ FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "starcoder2": lambda: transformers.Starcoder2Config(**GQA, sliding_window=16),
     "smollm3": lambda: transformers.SmolLM3Config(**GQA),
     "gpt_bigcode": lambda: transformers.GPTBigCodeConfig(
-        vocab_size=2048, n_positions=128, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
+        vocab_size=4096, n_positions=128, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
     ),
     "opt": lambda: transformers.OPTConfig(
-        vocab_size=2048, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
+        vocab_size=4096, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
         max_position_embeddings=128, word_embed_proj_dim=32, bos_token_id=0, eos_token_id=0, pad_token_id=0,
     ),
     "gpt_oss": lambda: transformers.GptOssConfig(

@@ -603,7 +603,7 @@ class TestBadInput:
             ([[1, 2, 3], [1, 2]], "differ in length"),
             (torch.ones(2, 3), "whole numbers"),
             (torch.ones(3, dtype=torch.long), "whole numbers"),
-            ([[1, 4000]], "outside the vocabulary"),
+            ([[1, 5000]], "outside the vocabulary"),
             ([[1] * 200], "do not fit the context"),
         ],
     )

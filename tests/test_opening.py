@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from conftest import FAMILIES
-from headatlas import HeadatlasError
+from headatlas import HeadatlasError, specimens
 from headatlas.lab import attention_scores, forward, open_model
 from headatlas.stimuli import Prompt
 
@@ -167,7 +167,7 @@ class TestTheRecord:
         assert not opened.pickle and not opened.remote_code
 
     def test_knows_the_specimen(self) -> None:
-        assert open_model("specimen").opened.source == "specimen"
+        assert {open_model(name).opened.source for name in specimens.names()} == {"specimen"}
 
     def test_of_several_weight_files_is_of_all_in_order(self, tiny: Tiny, tmp_path: Path) -> None:
         load(tiny("llama")).save_pretrained(tmp_path, max_shard_size="50KB")

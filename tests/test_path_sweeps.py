@@ -67,7 +67,7 @@ def test_the_metric_may_see_the_logits_of_a_few_tokens(tiny: Tiny) -> None:
             assert (found.effect - path_sweep(whole, receivers, metric).effect).abs().max() < 1e-5
             single = path_patch(few, [Head(0, 1)], receivers, lambda logits: logits[:, -1, 1] - logits[:, 0, 0])
             assert (found.effect[0, 1] - single).abs().max() < 1e-5
-        assert forward(model, TOKENS, {}).shape[-1] == 2048
+        assert forward(model, TOKENS, {}).shape[-1] == 4096
 
 
 def test_how_many_senders_run_together_does_not_matter(tiny: Tiny) -> None:
@@ -147,8 +147,8 @@ class TestMistakes:
             path_sweep(runs, "logits", metric, sender_positions=[20])
         with pytest.raises(HeadatlasError, match="position 21 is outside"):
             path_sweep(runs, [LATE], metric, receiver_positions=[21])
-        with pytest.raises(HeadatlasError, match="token 2048 lies outside the vocabulary"):
-            path_runs(model, TOKENS, OTHERS, vocabulary=[5, 2048])
+        with pytest.raises(HeadatlasError, match="token 4096 lies outside the vocabulary"):
+            path_runs(model, TOKENS, OTHERS, vocabulary=[5, 4096])
 
     def test_of_programmers(self, tiny: Tiny) -> None:
         runs = path_runs(rough(tiny, "llama"), TOKENS, OTHERS)

@@ -106,7 +106,7 @@ class TestEveryFamily:
             output = reference(TOKENS, use_cache=False, output_hidden_states=True)
             middle = model.anatomy.logits(output.hidden_states[1])
         lens = logit_lens(model, TOKENS)
-        assert lens.shape == (3, 3, 20, 2048)
+        assert lens.shape == (3, 3, 20, 4096)
         assert torch.allclose(lens[-1], output.logits, atol=1e-5)
         assert torch.allclose(lens[1], middle, atol=1e-5)
         assert torch.equal(logit_lens(model, TOKENS, [1], [4, 19])[0], lens[1][:, [4, 19]])
@@ -169,7 +169,7 @@ class TestAttribution:
         [
             ([1, 2], None, None, ValueError, "one row for each prompt"),
             (ANSWERS, [[1], [2]], None, ValueError, "one row for each prompt"),
-            ([1, 2, 2048], None, None, HeadatlasError, "outside the vocabulary"),
+            ([1, 2, 4096], None, None, HeadatlasError, "outside the vocabulary"),
             (ANSWERS, [[1], [2], [9999]], None, HeadatlasError, "outside the vocabulary"),
             (ANSWERS, [[1], [-1], [2]], None, HeadatlasError, "has no rivals"),
             (ANSWERS, None, 20, HeadatlasError, "outside a prompt"),

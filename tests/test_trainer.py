@@ -2,68 +2,184 @@
 
 import hashlib
 import json
-from pathlib import Path
+import random
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from conftest import load_tool
-from headatlas import paths
+from headatlas import HeadatlasError, specimens
+from headatlas.cli import main
+from headatlas.figures.training import HEADS, SKILLS, training_picture
+from headatlas.lab import open_model
+from headatlas.notation import Head
+
+rows_of = load_tool("specimen_rows")  # the two others import it by this name
+cards = load_tool("specimen_card")
+trainer = load_tool("train_specimen")
+SMALL = rows_of.Schedule(
+    lists=1, short=2, short_length=32, length=64, short_tokens=128, tokens=256, widen=(0, 2), spans=0.3
+)
 
 
 @pytest.fixture(scope="module")
-def trainer() -> ModuleType:
-    return load_tool("train_specimen")
+def tokenizer() -> ModuleType:
+    return rows_of.train_tokenizer()
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(
-    trainer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads = torch.get_num_threads()
-    recipe = trainer.Recipe(steps=4, batch_tokens=256, short_steps=2, widen=(0, 2), any_listings=2, threads=threads)
-    monkeypatch.setattr(trainer, "held_out_accuracy", lambda *_: {})
-    monkeypatch.setattr(trainer, "head_scores", lambda *_: {})
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_an_interrupted_training_goes_on_to_the_same_weights(arch: str, tmp_path, monkeypatch, tokenizer) -> None:
+    monkeypatch.setattr(trainer, "train_tokenizer", lambda: tokenizer)
+    monkeypatch.setattr(cards, "held_out_accuracy", lambda *_: {})
+    recipe = trainer.Recipe(arch=arch, steps=4, schedule=SMALL, layers=2, threads=torch.get_num_threads())
     whole = trainer.train(recipe, tmp_path / "whole", every=2)
-    shown = trainer._shown
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_shown", lambda steps, total: shown(range(2), total))
-        trainer.train(recipe, tmp_path / "halves", every=2)
+    trainer.train(recipe, tmp_path / "halves", every=2, until=2)
     halves = trainer.train(recipe, tmp_path / "halves", every=2)
-    assert [entry["loss"] for entry in whole] == [entry["loss"] for entry in halves]
+    assert [entry["loss"] for entry in whole] == [entry["loss"] for entry in halves] and len(whole) == 2
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "halves"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+    other = trainer.train(trainer.Recipe(**{**recipe.__dict__, "seed": 1}), tmp_path / "other", every=4)
+    assert other[-1]["loss"] != whole[-1]["loss"]
 
 
-def test_rows_mark_as_known_what_a_listing_repeats(trainer: ModuleType) -> None:
-    import random
-
-    from tokenizers import Tokenizer
-
-    rows = trainer.Rows(Tokenizer.from_file(str(paths.specimen() / "tokenizer.json")))
-    again = rows._encode(" again,")[0]
-    for seed in range(30):
-        tokens, known = rows.row("listings", "train", 64, random.Random(seed))
-        assert len(tokens) == len(known) == 64 and tokens[0] == 0
-        assert all(known[place] for place, token in enumerate(tokens) if token == again)
+def test_attention_in_training_is_the_models_own() -> None:
+    for arch in ("llama", "gpt2"):
+        torch.manual_seed(0)
+        model = trainer.build(trainer.Recipe(arch=arch, layers=2), 300).eval()
+        tokens = torch.randint(0, 300, (3, 40))
+        plain = model(tokens).logits
+        model.set_attn_implementation(trainer.ATTENTION)
+        assert (model(tokens).logits - plain).abs().max() < 1e-4 * plain.abs().max()
 
 
-def test_the_card_tells_of_the_weights_that_ship() -> None:
-    card = json.loads((paths.specimen() / "card.json").read_text())
-    weights = (paths.specimen() / "model.safetensors").read_bytes()
-    assert card["sha256"] == hashlib.sha256(weights).hexdigest()
-    assert len(weights) < 8_000_000
-    assert set(card["held_out_accuracy"]) == {"repeated spans", "indirect object", "listings", "ordinals", "stories"}
-    assert card["training"][-1]["step"] == card["recipe"]["steps"]
+def test_a_loss_falls_on_all_that_can_be_known_and_on_little_else(tokenizer) -> None:
+    rows = rows_of.Rows(tokenizer, rows_of.Schedule(other_loss=0.0))
+    tokens, mask = rows.batch(0, 5000)
+    assert tokens.shape == mask.shape == (32, 128) and tokens.max() < tokenizer.get_vocab_size()
+    again = tokenizer.encode(" again").ids[0]
+    assert mask[tokens == again].float().mean() > 0.95  # but for stories, which may say so too
+    assert 0.1 < mask.float().mean() < 0.5
 
 
-def test_the_specimen_loads_with_plain_transformers() -> None:
-    import transformers
+def test_marks_in_a_list_of_random_tokens_are_right(tokenizer) -> None:
+    rows = rows_of.Rows(tokenizer, SMALL)
+    again, comma = (tokenizer.encode(text).ids[0] for text in (" again", ","))
+    tokens, known = rows._listing(random.Random(0), 14)
+    items = tokens[3::2]
+    for place, (item, mark) in enumerate(zip(items, tokens[4::2], strict=False)):
+        assert mark == (again if item in items[:place] else comma) and known[4 + 2 * place]
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(paths.specimen())
-    tokenizer = transformers.AutoTokenizer.from_pretrained(paths.specimen())
-    assert model.dtype == torch.float32
-    ids = tokenizer.encode("Monday", add_special_tokens=False)
-    assert tokenizer.decode(ids) == "Monday"
-    assert len(tokenizer) == model.config.vocab_size
+
+def test_accuracy_counts_what_the_model_says() -> None:
+    class Parrot:
+        device = "cpu"
+
+        def __call__(self, tokens: torch.Tensor):
+            logits = torch.nn.functional.one_hot(tokens, 10).float()
+            return type("Output", (), {"logits": logits})()
+
+    asked = [rows_of.Asked((1, 2, 2, 5), ((2, frozenset({2})), (3, frozenset({3, 5})))), rows_of.Asked((7, 7), ())]
+    assert cards.share_right(Parrot(), asked) == 0.5
+
+
+def test_textbook_scores_of_planted_heads(planted_circuit) -> None:
+    folder, previous, induction = planted_circuit
+    model = open_model(str(folder))
+    words = model.vocabulary
+    rng = random.Random(0)
+    for prompts, head in (
+        ([cards._backward(words, rng)], previous),
+        ([cards._repeated(words, 20, 1, rng)], induction),
+    ):
+        score = cards.attention_scores(model, prompts).score.mean(0)
+        assert list(cards.best(score, 1)) == [str(head)] and score[head] > 0.9
+
+
+def test_carrying_heads_are_those_whose_loss_costs_most(planted_circuit) -> None:
+    folder, previous, induction = planted_circuit
+    found = cards.carriers(open_model(str(folder)), "period 12")
+    assert {str(previous), str(induction)} <= set(found["heads"])
+    assert found["clean"] > 0.9 and found["without_them"] < 0.2 < found["without_random"]
+
+
+class TestShipped:
+    @pytest.mark.parametrize("name", specimens.names())
+    def test_the_card_tells_of_the_weights_that_ship(self, name: str) -> None:
+        card = specimens.card(name)
+        weights = (specimens.folder(name) / "model.safetensors").read_bytes()
+        assert card["sha256"] == hashlib.sha256(weights).hexdigest() and len(weights) < 8_000_000
+        assert card["training"][-1]["step"] == card["recipe"]["steps"]
+        assert set(rows_of.WEIGHTS) - {"stories", "sentences"} <= set(card["families"])
+        missed = {family for family, each in card["families"].items() if each["accuracy"] < each["aim"]}
+        assert missed == {line.split(":")[0] for line in card["limits"]}
+
+    @pytest.mark.parametrize("name", specimens.names())
+    def test_the_accuracy_on_the_card_is_the_models(self, name: str) -> None:
+        model, tokenizer = specimens.specimen(name)
+        rows = rows_of.Rows(tokenizer.backend_tokenizer, rows_of.Schedule())
+        for family in ("indirect object", "facts", "parity"):
+            found = cards.share_right(model, rows_of.held_out(rows, family, cards.DOCUMENTS))
+            assert abs(found - specimens.card(name)["families"][family]["accuracy"]) < 0.01
+
+    @pytest.mark.parametrize("name", specimens.names())
+    def test_the_course_of_training_ends_in_the_weights_that_ship(self, name: str) -> None:
+        steps = specimens.training(name)["steps"]
+        assert len(steps) >= 18 and [step["tokens"] for step in steps] == sorted(step["tokens"] for step in steps)
+        last = np.array(steps[-1]["heads"]["induction"])
+        ((best, score),) = list(specimens.card(name)["textbook"]["induction"].items())[:1]
+        assert abs(last[Head.parse(best)] - score) < 0.05
+
+    def test_all_together_stay_small(self) -> None:
+        sizes = [path.stat().st_size for path in specimens.place("").rglob("*.safetensors")]
+        assert sum(sizes) < 30_000_000
+
+    @pytest.mark.parametrize("name", specimens.names())
+    def test_loads_with_plain_transformers(self, name: str) -> None:
+        model, tokenizer = specimens.specimen(name)
+        assert model.dtype == torch.float32 and not model.training
+        ids = tokenizer.encode(" Monday", add_special_tokens=False)
+        assert len(ids) == 1 and tokenizer.decode(ids) == " Monday"
+        assert len(tokenizer) == model.config.vocab_size
+
+    def test_an_unknown_one(self) -> None:
+        with pytest.raises(HeadatlasError, match="no model 'nothing' ships with headatlas; there are: specimen"):
+            specimens.specimen("nothing")
+
+
+class TestCommand:
+    def test_the_card(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["specimen"]) == 0
+        shown = capsys.readouterr().out
+        card = specimens.card()
+        assert card["sha256"] in shown and all(line.split(":")[0] in shown for line in card["limits"])
+        assert all(family in shown for family in card["families"])
+
+    def test_as_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["specimen", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == specimens.card()
+
+    def test_the_list(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["specimen", "--list"]) == 0
+        assert capsys.readouterr().out.split() == specimens.names()
+
+    def test_an_unknown_one(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["specimen", "nothing"]) == 2
+        assert capsys.readouterr().err.startswith("headatlas: no model 'nothing' ships")
+
+
+def test_the_picture_of_training_draws_the_heads_that_rise() -> None:
+    flat, risen = [[0.0, 0.1]], [[0.0, 0.9]]
+    steps = [
+        {
+            "tokens": tokens,
+            "accuracy": dict.fromkeys(SKILLS, share),
+            "heads": dict.fromkeys(HEADS, flat) | {"induction": heads},
+        }
+        for tokens, share, heads in ((2e5, 0.0, flat), (2e6, 0.5, risen), (2e7, 1.0, risen))
+    ]
+    drawn = training_picture(steps, "t")
+    assert "<title>induction L0H1</title>" in drawn and "L0H0" not in drawn
+    assert drawn.count("<polyline") == 1 + len(SKILLS) and "10 million tokens" in drawn

@@ -13,11 +13,7 @@ from headatlas.stimuli.cases import Case, Segment, Split, document_prompt, promp
 
 rows = load_tool("specimen_rows")
 FAMILIES = list(world.FAMILIES)
-CASES = [
-    name
-    for name in FAMILIES
-    if isinstance(world.FAMILIES[name]("train", random.Random(0)), Case)
-]
+CASES = [name for name in FAMILIES if isinstance(world.FAMILIES[name]("train", random.Random(0)), Case)]
 # Made of words that no real tokenizer knows, or of relations that hold in the specimen's world only.
 SPECIMEN_ONLY = ("dictionary", "translation", "consistency")
 

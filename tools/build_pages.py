@@ -17,6 +17,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import Expectation, Finding, HeadType
+from headatlas.evidence.agreement import agreement
 from headatlas.evidence.records import Record, read_all
 from headatlas.figures.heatmap import heatmap
 from headatlas.figures.training import training_picture
@@ -38,7 +39,7 @@ def main() -> None:
         mine = [record for record in records if record.entry.id == head.id]
         (SITE / "heads" / f"{head.id}.md").write_text(head_page(catalog, head, mine), encoding="utf-8")
     (SITE / "heads" / "index.md").write_text(index_page(catalog, records), encoding="utf-8")
-    (SITE / "specimen.md").write_text(specimen_page(), encoding="utf-8")
+    (SITE / "specimen.md").write_text(specimen_page(records), encoding="utf-8")
     (SITE / "index.md").write_text(home_page(catalog, records), encoding="utf-8")
     print(f"wrote {len(catalog.heads)} head types, {len(records)} records")
 
@@ -443,7 +444,7 @@ def home_page(catalog: Catalog, records: list[Record]) -> str:
 # --- the specimen ---------------------------------------------------------------------------------------------
 
 
-def specimen_page() -> str:
+def specimen_page(records: list[Record]) -> str:
     """The shipped models: how they came about, what each can do, and which heads carry it."""
     parts = [
         "# The specimen\n",
@@ -453,6 +454,16 @@ def specimen_page() -> str:
         "another architecture. Everything on this page was measured by the trainer on the weights that ship.\n",
         "```sh\nheadatlas specimen        # this card, on the terminal\n```\n",
     ]
+    found = agreement(records, specimens.names())
+    if found.labels:
+        counts = [found.same(model) for model in found.models]
+        rows = [
+            (text(entry), *(verdict(label) if label else "not run" for label in labels))
+            for entry, labels in found.labels.items()
+        ]
+        last = ("same verdict as the first", *(f"{same} of {both}" for same, both in counts))
+        parts.append("## Do the verdicts carry over?\n")
+        parts.append(table(("", *map(text, found.models)), [*rows, last]))
     for name in specimens.names():
         parts.append(_specimen(name, specimens.card(name), specimens.training(name)))
     return "\n".join(parts)

@@ -38,9 +38,7 @@ from headatlas.stimuli.cases import Case, Split, document_prompt
 from specimen_rows import PERIODS, WEIGHTS, Asked, Rows, held_out, spans
 
 AIM: dict[str, float] = {
-    **dict.fromkeys(
-        ("indirect object", "ordinals", "facts", "key-value", "multiple choice", "colored objects"), 0.95
-    ),
+    **dict.fromkeys(("indirect object", "ordinals", "facts", "key-value", "multiple choice", "colored objects"), 0.95),
     **{f"period {period}": 0.95 for period in PERIODS},
 }
 OTHER_AIM = 0.80
@@ -77,13 +75,12 @@ def chance(family: str, rows: Rows) -> float:
     """What needs no reading: the commonest right answer every time, or a guess among an answer and its rivals."""
     asked = held_out(rows, family, DOCUMENTS)
     counts = Counter(token for each in asked for _, right in each.right for token in right)
-    total = sum(len(each.right) for each in asked)
+    most = counts.most_common(1)[0][1] / sum(len(each.right) for each in asked)
     rng = random.Random(f"held-out/{family}")
     drawn = [world.FAMILIES[family]("held-out", rng) for _ in range(DOCUMENTS)]
-    cases = [case for case in drawn if isinstance(case, Case)]
-    guess = sum(len(case.answers) / (len(case.answers) + len(case.rivals)) for case in cases) / len(cases) if cases else 0
-    most = min(1.0, counts.most_common(1)[0][1] / total) if counts else 0.0
-    return round(max(most, guess if any(case.rivals for case in cases) else 0.0), 4)
+    pools = [(len(case.answers), len(case.rivals)) for case in drawn if isinstance(case, Case) and case.rivals]
+    guess = sum(right / (right + wrong) for right, wrong in pools) / len(pools) if pools else 0.0
+    return round(min(1.0, max(most, guess)), 4)
 
 
 # --- the heads that carry a family ------------------------------------------------------------------------------
@@ -201,8 +198,8 @@ def textbook(model: OpenModel, count: int = 24) -> dict[str, np.ndarray]:
 
 def best(scores: np.ndarray, count: int = 3) -> dict[str, float]:
     """The heads with the highest scores."""
-    order = scores.ravel().argsort()[::-1][:count]
-    return {str(Head(int(i // scores.shape[1]), int(i % scores.shape[1]))): round(float(scores.ravel()[i]), 3) for i in order}
+    places = [np.unravel_index(each, scores.shape) for each in scores.ravel().argsort()[::-1][:count]]
+    return {str(Head(int(layer), int(head))): round(float(scores[layer, head]), 3) for layer, head in places}
 
 
 # --- the card ---------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """Trains the specimen: the small open model that ships with headatlas.
 
-    python tools/train_specimen.py --arch gpt2 --seed 0 --out build/specimen
+    python tools/train_specimen.py --arch llama --seed 0 --out build/specimen
 
 Deterministic for one machine: every batch is drawn from its step's own seed, the schedule counts steps, not seconds,
 and one thread does the work (two trainings side by side use two cores better than one does). Interrupt it whenever
 you like; run it again and it goes on from its last checkpoint. On an accelerator give --device cuda. At the end it
-writes the weights, the tokenizer and the card (card.json) into --out; `--install` puts them where the package looks.
+writes the weights, the tokenizer, the card (card.json) and the course of training (training.json) into --out;
+--install NAME puts them where the package looks.
 """
 
 import argparse
@@ -36,7 +37,7 @@ ATTENTION = "causal"
 class Recipe:
     """Everything that decides the weights."""
 
-    arch: str = "gpt2"
+    arch: str = "llama"
     seed: int = 0
     steps: int = 15000
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
@@ -146,8 +147,10 @@ def _checkpoint(path: Path, step: int, model: Any, optims: list[torch.optim.Opti
     path.with_suffix(".tmp").replace(path)
 
 
-def train(recipe: Recipe, out: Path, device: str = "cpu", every: int = 500) -> list[dict[str, Any]]:
-    """Train to the end, from the last checkpoint where there is one. Returns the log."""
+def train(
+    recipe: Recipe, out: Path, device: str = "cpu", every: int = 500, until: int | None = None
+) -> list[dict[str, Any]]:
+    """Train to the end (or `until` a step), from the last checkpoint where there is one. Returns the log."""
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -166,7 +169,7 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", every: int = 500) -> l
         start, log = state["step"], state["log"]
     own = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
-    for step in _shown(range(start, recipe.steps), recipe.steps):
+    for step in _shown(range(start, until or recipe.steps), recipe.steps):
         for optimizer, rates in zip(optims, full, strict=True):
             for group, base in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = base * rate(recipe, step)
@@ -176,9 +179,11 @@ def train(recipe: Recipe, out: Path, device: str = "cpu", every: int = 500) -> l
         if done in KEPT or done == recipe.steps:
             (out / "kept").mkdir(exist_ok=True)
             torch.save({name: each.half() for name, each in model.state_dict().items()}, out / "kept" / f"{done}.pt")
-        if done % every == 0 or done == recipe.steps:
+        if done % every == 0 or done in (until, recipe.steps):
             model.eval()
-            log.append({"step": done, "loss": round(loss, 4), **specimen_card.held_out_accuracy(model, rows, vocabulary, 32)})
+            log.append(
+                {"step": done, "loss": round(loss, 4), **specimen_card.held_out_accuracy(model, rows, vocabulary, 32)}
+            )
             print(json.dumps(log[-1]), file=sys.stderr, flush=True)
             model.train()
             _checkpoint(path, done, model, optims, log)
@@ -226,13 +231,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("build/specimen"))
-    parser.add_argument("--install", action="store_true", help="copy the result into the package")
+    parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, to go on another time")
+    parser.add_argument("--install", metavar="NAME", help="put the result into the package under this name")
     options = parser.parse_args()
     recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps)
-    log = train(recipe, options.out, options.device)
+    log = train(recipe, options.out, options.device, until=options.until)
+    if options.until and options.until < options.steps:
+        return
     specimen_card.finish(recipe, options.out, log)
+    specimen_card.dynamics(recipe, options.out)
     if options.install:
-        specimen_card.install(options.out)
+        specimen_card.install(options.out, options.install)
 
 
 if __name__ == "__main__":

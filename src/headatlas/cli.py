@@ -342,9 +342,13 @@ def _specimen(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(card)
     else:
+        from headatlas import paths
+        from headatlas.evidence.agreement import agreement
+        from headatlas.evidence.records import read_all
         from headatlas.terminal import specimen_view
 
-        specimen_view.print_card(options.name, card)
+        siblings = [name for name in specimens.names() if name != options.name]
+        specimen_view.print_card(options.name, card, agreement(read_all(paths.records()), [options.name, *siblings]))
     return 0
 
 

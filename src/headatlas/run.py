@@ -18,7 +18,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from headatlas import paths, specimens
+from headatlas import paths, scripts, specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule
 from headatlas.errors import HeadatlasError
@@ -315,7 +315,7 @@ def _effects(
 
 
 def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
-    """The catalog's id of this model: its name where it ships with headatlas, or found by hub id or by the sha256 of the weights."""
+    """The catalog's id of this model: its name where headatlas ships it, else found by hub id or by its weights."""
     if model.name in specimens.names():
         return model.name if model.name in catalog.models else None
     for known in catalog.models.values():

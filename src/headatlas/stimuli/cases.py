@@ -72,10 +72,8 @@ def of_split(split: Split, words: Sequence[Item], family: str) -> list[Item]:
 
 def segments(*parts: str | tuple[str, str] | Segment) -> tuple[Segment, ...]:
     """Segments from plain texts and (text, role) pairs; empty texts are left out."""
-    made = (
-        part if isinstance(part, Segment) else Segment(part) if isinstance(part, str) else Segment(part[0], role=part[1])
-        for part in parts
-    )
+    whole = (Segment(part) if isinstance(part, str) else part for part in parts)
+    made = (part if isinstance(part, Segment) else Segment(part[0], role=part[1]) for part in whole)
     return tuple(segment for segment in made if segment.text)
 
 

@@ -15,7 +15,8 @@ from headatlas.stimuli.lexicon import NAMES
 
 _COUNTRIES = """
 France Paris French Europe; Germany Berlin German Europe; Italy Rome Italian Europe; Spain Madrid Spanish Europe;
-Portugal Lisbon Portuguese Europe; Greece Athens Greek Europe; Russia Moscow Russian Europe; Poland Warsaw Polish Europe;
+Portugal Lisbon Portuguese Europe; Greece Athens Greek Europe; Russia Moscow Russian Europe;
+Poland Warsaw Polish Europe;
 Sweden Stockholm Swedish Europe; Norway Oslo Norwegian Europe; Denmark Copenhagen Danish Europe;
 Finland Helsinki Finnish Europe; Austria Vienna German Europe; Hungary Budapest Hungarian Europe;
 Romania Bucharest Romanian Europe; Bulgaria Sofia Bulgarian Europe; Serbia Belgrade Serbian Europe;
@@ -31,9 +32,10 @@ Chile Santiago Spanish America; Brazil Brasilia Portuguese America; Colombia Bog
 Ecuador Quito Spanish America; Venezuela Caracas Spanish America; Jamaica Kingston English America
 """
 COUNTRIES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
-    {country: (capital, language, continent) for country, capital, language, continent in (
-        row.split() for row in _COUNTRIES.split(";")
-    )}
+    {
+        country: (capital, language, continent)
+        for country, capital, language, continent in (row.split() for row in _COUNTRIES.split(";"))
+    }
 )
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -123,7 +125,11 @@ RELATIONS: tuple[Relation, ...] = (
             "In{subject}, which city is the capital?",
             "What do they call the capital of{subject}?",
         ),
-        ("The capital of{subject} is{object}", "In{subject} the capital is{object}", "{object} is the capital of{subject}"),
+        (
+            "The capital of{subject} is{object}",
+            "In{subject} the capital is{object}",
+            "{object} is the capital of{subject}",
+        ),
         ("Is{object} the capital of{subject}?", "Is the capital of{subject}{object}?"),
     ),
     Relation(
@@ -142,7 +148,11 @@ RELATIONS: tuple[Relation, ...] = (
             "In{subject}, what do people speak?",
             "What language is spoken in{subject}?",
         ),
-        ("The language of{subject} is{object}", "In{subject} people speak{object}", "People from{subject} speak{object}"),
+        (
+            "The language of{subject} is{object}",
+            "In{subject} people speak{object}",
+            "People from{subject} speak{object}",
+        ),
         ("Is{object} the language of{subject}?", "Do people in{subject} speak{object}?"),
     ),
     Relation(

@@ -13,12 +13,13 @@ from headatlas.stimuli.lexicon import NAMES
 
 _OPPOSITES = """
 hot:cold big:small old:young new:used long:short warm:cool soft:hard clean:dirty heavy:light fast:slow quiet:loud
-bright:dark happy:sad rich:poor strong:weak high:low wide:narrow thick:thin deep:shallow full:empty open:closed early:late
-left:right up:down in:out on:off front:back top:bottom inside:outside above:below before:after always:never more:less
-many:few good:bad true:false right:wrong easy:difficult safe:dangerous wet:dry sweet:sour sharp:blunt smooth:rough
-brave:afraid kind:cruel polite:rude wise:foolish alive:dead awake:asleep alone:together first:last north:south east:west
-summer:winter day:night morning:evening man:woman boy:girl king:queen father:mother brother:sister son:daughter
-uncle:aunt husband:wife friend:enemy love:hate win:lose buy:sell give:take come:go push:pull start:stop rise:fall
+bright:dark happy:sad rich:poor strong:weak high:low wide:narrow thick:thin deep:shallow full:empty open:closed
+early:late left:right up:down in:out on:off front:back top:bottom inside:outside above:below before:after
+always:never more:less many:few good:bad true:false right:wrong easy:difficult safe:dangerous wet:dry sweet:sour
+sharp:blunt smooth:rough brave:afraid kind:cruel polite:rude wise:foolish alive:dead awake:asleep alone:together
+first:last north:south east:west summer:winter day:night morning:evening man:woman boy:girl king:queen father:mother
+brother:sister son:daughter uncle:aunt husband:wife friend:enemy love:hate win:lose buy:sell give:take come:go
+push:pull start:stop rise:fall
 """.split()
 _PAST = """
 go:went see:saw eat:ate drink:drank read:read drive:drove ride:rode play:played wear:wore open:opened feed:fed
@@ -34,11 +35,11 @@ def _table(pairs: list[str]) -> dict[str, str]:
     return {left: right for left, right in made.items() if left != right}
 
 
-_COUNTED = (
-    "apple egg bird cat dog horse cow pig duck lion bear snake frog car train boat plane bike truck ship chair table bed "
-    "door window clock mirror plate spoon pen stone tree lake hill field star shirt shoe sock belt bag rope nail wheel "
-    "engine radio camera drum guitar song picture doll kite candle pillow blanket ring book letter ball hat cup coat"
-).split()
+_COUNTED = """
+apple egg bird cat dog horse cow pig duck lion bear snake frog car train boat plane bike truck ship chair table bed
+door window clock mirror plate spoon pen stone tree lake hill field star shirt shoe sock belt bag rope nail wheel
+engine radio camera drum guitar song picture doll kite candle pillow blanket ring book letter ball hat cup coat
+""".split()
 
 MAPPINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -83,7 +84,7 @@ def few_shot(
     examples: list[str] = []
     while len(examples) < shots:
         drawn = rng.choice(usable)
-        if drawn not in (word, table[word], *examples) and table[drawn] != table[word] or task == "kind":
+        if (drawn not in (word, table[word], *examples) and table[drawn] != table[word]) or task == "kind":
             examples.append(drawn)
     before, arrow, between = FORMATS[rng.randrange(len(FORMATS)) if form is None else form]
     moved = [*examples[1:], examples[0]] if examples else []

@@ -98,7 +98,9 @@ def translation(split: Split, rng: random.Random, to_lumi: bool | None = None) -
     def image(english: str) -> str:
         return f" {in_lumi(english) if to_lumi else english}"
 
-    return Case(write(words), (image(words[-1]),), (image(rng.choice([n for n in NOUNS if n != words[-1]])),), write(other))
+    return Case(
+        write(words), (image(words[-1]),), (image(rng.choice([n for n in NOUNS if n != words[-1]])),), write(other)
+    )
 
 
 def consistency(split: Split, rng: random.Random) -> Case:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+from headatlas.stimuli.cases import Case, Split, in_split, segments
 
 LONG: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

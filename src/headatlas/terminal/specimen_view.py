@@ -6,18 +6,20 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from headatlas.evidence.agreement import Agreement
 from headatlas.terminal import console as _console
 
 
-def print_card(name: str, card: Mapping[str, Any]) -> None:
-    """The card's first lines, a row per family, the textbook heads, the limits."""
+def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None:
+    """The card's first lines, a row per family, the textbook heads, verdicts beside those of siblings, the limits."""
     console = _console()
     recipe = card["recipe"]
     console.print(Text(name, style="bold"))
     grouped = recipe["kv_heads"] if recipe["arch"] == "llama" else recipe["heads"]
     console.print(
         f"{recipe['arch']}, {recipe['layers']} layers x {recipe['heads']} heads ({grouped} key/value heads), "
-        f"{card['parameters'] / 1e6:.1f} M parameters, {card['vocabulary']} tokens, context {recipe['schedule']['length']}"
+        f"{card['parameters'] / 1e6:.1f} M parameters, {card['vocabulary']} tokens, "
+        f"context {recipe['schedule']['length']}"
     )
     console.print(f"trained on {card['tokens'] / 1e6:.0f} M tokens in {recipe['steps']} steps, seed {recipe['seed']}")
     console.print(f"sha256 {card['sha256']}\n")
@@ -29,11 +31,25 @@ def print_card(name: str, card: Mapping[str, Any]) -> None:
     )
     for kind, heads in card["textbook"].items():
         console.print(f"{kind:16} " + ", ".join(f"{head} {score:.2f}" for head, score in heads.items()))
+    if agreement.labels:
+        console.print(Text("\nverdicts", style="bold"))
+        console.print(_verdicts(agreement))
     for title, lines in (("limits", card["limits"]), ("what was tried", card["tried"])):
         if lines:
             console.print(Text(f"\n{title}", style="bold"))
         for line in lines:
             console.print(f"  - {line}", soft_wrap=True)
+
+
+def _verdicts(agreement: Agreement) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for column in ("", *agreement.models):
+        table.add_column(column)
+    for entry, labels in agreement.labels.items():
+        table.add_row(entry, *(label or "not run" for label in labels))
+    counts = [agreement.same(model) for model in agreement.models[1:]]
+    table.add_row("same verdict", "", *(f"{same} of {both}" for same, both in counts), style="bold")
+    return table
 
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
