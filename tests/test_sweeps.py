@@ -23,12 +23,12 @@ from headatlas.lab import (
     mean_z,
     open_model,
     seam,
-    sweeps,
+    sweeping,
 )
 from headatlas.lab.copies import Edit
 from headatlas.lab.prefix import rerun
 from headatlas.lab.screening import attribution_patching, screen
-from headatlas.lab.sweeps import naive_sweep, sweep
+from headatlas.lab.sweeps import ablate_sets, naive_sweep, sweep
 from headatlas.lab.tracing import Trace, trace
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
@@ -126,6 +126,27 @@ def answer_logit(logits: torch.Tensor, answers: torch.Tensor, rivals: torch.Tens
     return logits.gather(-1, answers[..., None]).squeeze(-1).mean(-1)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sets_of_heads_are_what_behave_says_of_them(family: str, tiny: Tiny) -> None:
+    model = loud(tiny(family))
+    sets = [[], [Head(1, 2)], [Head(0, 0), Head(0, 3)], [Head(1, 1), Head(0, 1)], [], [Head(0, 1), Head(0, 1)]]
+    for kind in ("zero", "mean", "resample"):
+        found = ablate_sets(model, PROMPTS, logit_difference, sets, kind)
+        expected = behave(model, PROMPTS, logit_difference, head_sets=sets, ablation=kind)
+        assert np.abs(found - expected).max() < 1e-5
+        assert (found[0] == found[4]).all() and len(np.unique(found.mean(1).round(7))) >= 5
+    contrast = ablate_sets(model, PROMPTS, logit_difference, sets, contrast=True)
+    assert np.abs(contrast - behave(model, PROMPTS, logit_difference, True, sets)).max() < 1e-5
+
+
+def test_sets_that_are_empty_or_of_another_model_are_refused(tiny: Tiny) -> None:
+    model = loud(tiny("gpt2"))
+    with pytest.raises(ValueError, match="no heads to ablate"):
+        ablate_sets(model, PROMPTS, logit_difference, [[], []])
+    with pytest.raises(ValueError, match="L2H0 is not in a model of 2 layers x 4 heads"):
+        ablate_sets(model, PROMPTS, logit_difference, [[Head(0, 0), Head(2, 0)]])
+
+
 class TestSweep:
     def test_at_all_positions_it_is_what_behave_says_of_each_head(self, tiny: Tiny) -> None:
         model = loud(tiny("llama"))
@@ -196,7 +217,7 @@ class TestSweep:
         for positions in ("all", "last"):
             together = sweep(model, PROMPTS, logit_difference, "mean", positions)
             alone = sweep(model, PROMPTS, logit_difference, "mean", positions, memory=1)
-            monkeypatch.setattr(sweeps, "_ROWS", 10**9)  # several layers in one rerun
+            monkeypatch.setattr(sweeping, "_ROWS", 10**9)  # several layers in one rerun
             mixed = sweep(model, PROMPTS, logit_difference, "mean", positions)
             monkeypatch.undo()
             assert np.abs(together.ablated - alone.ablated).max() < 1e-5
@@ -365,15 +386,15 @@ class TestHygiene:
 
             return limited
 
-        for at_most, complaint in ((6, "heads at once"), (2, "prompts at once")):
-            monkeypatch.setattr(sweeps, "rerun", short(at_most, RuntimeError, "can't allocate memory: you tried"))
+        for at_most, complaint in ((6, "sets of heads at once"), (2, "prompts at once")):
+            monkeypatch.setattr(sweeping, "rerun", short(at_most, RuntimeError, "can't allocate memory: you tried"))
             found = sweep(model, PROMPTS, logit_difference)
             assert np.abs(found.ablated - expected).max() < 1e-5
             assert any(complaint in note for note in found.notes)
-        monkeypatch.setattr(sweeps, "rerun", short(0, torch.OutOfMemoryError, "CUDA"))
+        monkeypatch.setattr(sweeping, "rerun", short(0, torch.OutOfMemoryError, "CUDA"))
         with pytest.raises(HeadatlasError, match="not enough memory for one prompt"):
             sweep(model, PROMPTS, logit_difference)
-        monkeypatch.setattr(sweeps, "rerun", short(0, RuntimeError, "something else"))
+        monkeypatch.setattr(sweeping, "rerun", short(0, RuntimeError, "something else"))
         with pytest.raises(RuntimeError, match="something else"):
             sweep(model, PROMPTS, logit_difference)
 

@@ -24,9 +24,9 @@ from headatlas import specimens
 from headatlas.evidence import statistics
 from headatlas.lab import (
     OpenModel,
+    ablate_sets,
     accuracy,
     attention_scores,
-    behave,
     copying_scores,
     log_probability,
     open_model,
@@ -123,7 +123,7 @@ def carriers(model: OpenModel, family: str) -> dict[str, Any]:
     heads = [Head(int(each // found.shape[1]), int(each % found.shape[1])) for each in order]
     matched = statistics.matched_sets(heads, model.anatomy.layers, model.anatomy.heads, seed=0, count=SETS)
     asked = prompts_of(family, model.vocabulary, "held-out", 64)
-    values = behave(model, asked, accuracy, head_sets=[(), heads, *matched.sets]).mean(1)
+    values = ablate_sets(model, asked, accuracy, [(), heads, *matched.sets]).mean(1)
     random_sets = values[2:]
     return {
         "heads": [str(head) for head in heads],

@@ -23,8 +23,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import records, statistics, verdict
-from headatlas.lab import Behaviour, OpenModel, Scores, attention_scores, behave
-from headatlas.lab.measuring import batch_count
+from headatlas.lab import Behaviour, OpenModel, Scores, ablate_sets, attention_scores, behave
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError, Vocabulary
 
@@ -304,8 +303,10 @@ def _effects(
     if not matched.sets:
         return None
     sets: list[Sequence[Head]] = [heads, *([head] for head in heads), *matched.sets]
-    step = _counter(report, "ablations", len(sets) * batch_count(model, task.prompts))
-    values = behave(model, task.prompts, script.behaviour, script.contrast, sets, rule.cause.intervention, step)
+    step = _counter(report, "ablations", len(sets) * len(task.prompts))
+    values = ablate_sets(
+        model, task.prompts, script.behaviour, sets, rule.cause.intervention, contrast=script.contrast, progress=step
+    )
     change = (plain - values) if rule.cause.direction == "decrease" else (values - plain)  # [set prompt]
     alone = dict(zip(selected, change[1 : 1 + len(heads)], strict=True))
     return Effects(change[0], alone, change[1 + len(heads) :], matched)

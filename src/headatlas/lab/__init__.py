@@ -47,7 +47,7 @@ from headatlas.lab.recording import record
 from headatlas.lab.screening import Screening, attribution_patching, screen
 from headatlas.lab.sites import SITES, Recording, Site
 from headatlas.lab.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
-from headatlas.lab.sweeps import Sweep, naive_sweep, sweep
+from headatlas.lab.sweeps import Sweep, ablate_sets, naive_sweep, sweep
 from headatlas.lab.totals import Totals
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "Sweep",
     "Totals",
     "ablate",
+    "ablate_sets",
     "accuracy",
     "accuracy_among_rivals",
     "attention_scores",

@@ -147,11 +147,6 @@ def behave(
     return values
 
 
-def batch_count(model: OpenModel, prompts: Sequence[Prompt]) -> int:
-    """How many batches `behave` makes of the prompts: its progress counts batches times sets."""
-    return sum(1 for _ in batches(model, prompts, lambda prompt: len(prompt.readouts)))
-
-
 def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]]) -> Reference:
     """Each head's mean z over the given token lists, leaving out position 0 (where many heads rest)."""
     total = [torch.zeros(model.anatomy.heads, model.anatomy.d_head) for _ in range(model.anatomy.layers)]

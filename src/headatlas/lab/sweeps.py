@@ -5,29 +5,18 @@ on, all heads of a layer at once; "tokens" also leaves out the positions before 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from headatlas.errors import HeadatlasError
-from headatlas.lab.copies import Edit, Side, editing, fitting, short_of_memory
 from headatlas.lab.interventions import Reference
-from headatlas.lab.measuring import Array, Progress, batches, forward, readout_tensors, stack_tokens
+from headatlas.lab.measuring import Array, Progress
 from headatlas.lab.opening import OpenModel
-from headatlas.lab.prefix import obstacle, rerun
 from headatlas.lab.readouts import Behaviour
-from headatlas.lab.replacing import Replacement, SweepAblation, SweepPositions, edited
-from headatlas.lab.tracing import trace
+from headatlas.lab.replacing import Replacement, SweepAblation, SweepPositions
+from headatlas.lab.sweeping import Found, Part, Task, Way, naive, reuse, run
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
-
-Way = Literal["naive", "layers", "tokens"]
-
-_ROWS = 64  # with fewer tokens in a pass, reading the weights costs more than using them
-_IN_A_ROW = 256  # tokens of copies that share one past: each is masked from the others, at a cost of their square
 
 
 @dataclass(frozen=True)
@@ -87,8 +76,9 @@ def sweep(
             memory is too short for a single prompt.
         ValueError: for no prompts, no heads, or heads the model does not have.
     """
-    task = _task(model, prompts, behaviour, ablation, positions, heads, source, progress)
-    return _sweep(task, prompts, contrast, lambda part: _reuse(part, memory))
+    sets = _alone(model, heads)
+    task = Task(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
+    return _sweep(task, prompts, contrast, lambda part: reuse(part, memory))
 
 
 def naive_sweep(
@@ -103,194 +93,67 @@ def naive_sweep(
     progress: Progress | None = None,
 ) -> Sweep:
     """The same by one full run of the model per head: slow, and nothing in it can be wrong. Arguments as in `sweep`."""
-    return _sweep(
-        _task(model, prompts, behaviour, ablation, positions, heads, source, progress), prompts, contrast, _naive
-    )
+    sets = _alone(model, heads)
+    task = Task(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
+    return _sweep(task, prompts, contrast, naive)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A sweep that is about to run."""
-
-    model: OpenModel
-    behaviour: Behaviour
-    heads: list[Head]  # ascending
-    replacement: Replacement
-    positions: SweepPositions
-    progress: Progress | None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One batch of it: prompts of one length, or their controls."""
-
-    task: _Task
-    tokens: Tensor  # [prompt position]
-    readouts: tuple[Tensor, Tensor, Tensor, Tensor]
-    reference: Reference
-    at: Tensor  # [edited], ascending
-
-    def edit(self, chosen: Sequence[tuple[int, Head]]) -> dict[int, Edit]:
-        """By layer, what replaces z of one head in each copy."""
-        by_layer: dict[int, list[tuple[int, int]]] = {}
-        for copy, head in chosen:
-            by_layer.setdefault(head.layer, []).append((copy, head.head))
-        return {layer: Edit(pairs, self.at, self.reference.z[layer]) for layer, pairs in by_layer.items()}
-
-    def read(self, logits: Tensor) -> Array:
-        """The behaviour, [copy prompt], of logits [copy prompt kept vocabulary]."""
-        _, where, answers, rivals = (each.to(logits.device) for each in self.readouts)
-        copies, prompts = logits.shape[:2]
-        rows = torch.arange(prompts, device=logits.device)[:, None]
-        chosen = logits[:, rows, where].flatten(0, 1)  # [copy*prompt readout vocabulary]
-        values = self.task.behaviour(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
-        found: Array = values.reshape(copies, prompts).double().cpu().numpy()
-        return found
-
-    def done(self, heads: int) -> None:
-        if self.task.progress:
-            self.task.progress(heads * len(self.tokens))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Of one batch: clean [prompt], ablated [head prompt]."""
-
-    clean: Array
-    ablated: Array
-    way: Way
-    notes: tuple[str, ...] = ()
-
-
-def _task(
+def ablate_sets(
     model: OpenModel,
     prompts: Sequence[Prompt],
     behaviour: Behaviour,
-    ablation: SweepAblation | Reference,
-    positions: SweepPositions,
-    heads: Iterable[Head] | None,
-    source: Sequence[tuple[int, ...]] | None,
-    progress: Progress | None,
-) -> _Task:
+    sets: Sequence[Sequence[Head]],
+    ablation: SweepAblation | Reference = "mean",
+    positions: SweepPositions = "all",
+    contrast: bool = False,
+    source: Sequence[tuple[int, ...]] | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Array:
+    """The behaviour with each set of heads ablated together, computing only what the set can change.
+
+    Arguments as in `sweep`; an empty set stands for the untouched model.
+
+    Returns:
+        [set prompt]
+
+    Raises:
+        HeadatlasError, ValueError: as in `sweep`.
+    """
+    unique = [tuple(sorted(set(heads))) for heads in sets]
+    _check(model, [head for heads in unique for head in heads])
+    order = sorted((number for number, heads in enumerate(unique) if heads), key=lambda number: unique[number][0])
+    if not order:
+        raise ValueError("no heads to ablate; give at least one set that is not empty")
+    chosen = [unique[number] for number in order]
+    task = Task(model, behaviour, chosen, Replacement(model, prompts, ablation, source), positions, progress)
+    found = run(task, prompts, contrast, lambda part: reuse(part, memory))
+    values: Array = np.tile(found.clean, (len(sets), 1))
+    values[order] = found.ablated
+    return values
+
+
+def _alone(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head, ...]]:
+    """Each head as a set of its own, ascending; all of the model's by default."""
     anatomy = model.anatomy
     everything = [Head(layer, head) for layer in range(anatomy.layers) for head in range(anatomy.heads)]
     chosen = everything if heads is None else sorted(set(heads))
     if not chosen:
         raise ValueError("no heads to sweep; give at least one")
-    if unknown := set(chosen).difference(everything):
-        raise ValueError(f"{min(unknown)} is not in a model of {anatomy.layers} layers x {anatomy.heads} heads")
-    return _Task(model, behaviour, chosen, Replacement(model, prompts, ablation, source), positions, progress)
+    _check(model, chosen)
+    return [(head,) for head in chosen]
 
 
-def _sweep(task: _Task, prompts: Sequence[Prompt], contrast: bool, how: Callable[[_Part], _Found]) -> Sweep:
+def _check(model: OpenModel, heads: Iterable[Head]) -> None:
+    layers, width = model.anatomy.layers, model.anatomy.heads
+    if unknown := [head for head in heads if not (0 <= head.layer < layers and 0 <= head.head < width)]:
+        raise ValueError(f"{min(unknown)} is not in a model of {layers} layers x {width} heads")
+
+
+def _sweep(task: Task, prompts: Sequence[Prompt], contrast: bool, how: Callable[[Part], Found]) -> Sweep:
+    found = run(task, prompts, contrast, how)
     anatomy = task.model.anatomy
-    clean, ablated = np.empty(len(prompts)), np.full((anatomy.layers, anatomy.heads, len(prompts)), np.nan)
-    layers, heads = np.array(task.heads).T
-    ways: set[Way] = set()
-    notes: dict[str, None] = {}
-    waiting = [index for index, _ in batches(task.model, prompts, lambda prompt: len(prompt.readouts))]
-    while waiting:
-        index = waiting.pop(0)
-        batch = [prompts[number] for number in index]
-        try:
-            found = _batch(task, index, batch, contrast, how)
-        except RuntimeError as error:
-            if not short_of_memory(error):
-                raise
-            if len(index) == 1:
-                raise HeadatlasError(
-                    f"not enough memory for one prompt of {len(batch[0].tokens)} tokens; "
-                    "give shorter prompts, or open the model in a smaller dtype"
-                ) from None
-            half = len(index) // 2
-            waiting[:0] = [index[:half], index[half:]]
-            notes[f"not enough memory for {len(index)} prompts at once; they ran in halves"] = None
-            continue
-        clean[index] = found.clean
-        ablated[layers[:, None], heads[:, None], np.array(index)] = found.ablated
-        ways.add(found.way)
-        notes |= dict.fromkeys(found.notes)
-    return Sweep(clean, ablated, tuple(sorted(ways)), tuple(notes))
-
-
-def _batch(
-    task: _Task, index: Sequence[int], batch: Sequence[Prompt], contrast: bool, how: Callable[[_Part], _Found]
-) -> _Found:
-    at = edited(task.positions, len(batch[0].tokens))
-    tokens, control = (
-        stack_tokens([prompt.tokens for prompt in batch]),
-        stack_tokens([prompt.control for prompt in batch]),
-    )
-    part = _Part(task, tokens, readout_tensors(batch), task.replacement.of(index), at)
-    found = how(part)
-    if not contrast:
-        return found
-    other = how(replace(part, tokens=control, task=replace(task, progress=None)))
-    notes = (*found.notes, *other.notes)
-    return replace(found, clean=found.clean - other.clean, ablated=found.ablated - other.ablated, notes=notes)
-
-
-def _naive(part: _Part) -> _Found:
-    model, keep, alone = part.task.model, part.readouts[0], Side(len(part.tokens), copies=1)
-    clean = part.read(forward(model, part.tokens, {}, keep)[None])[0]
-    ablated = []
-    for head in part.task.heads:
-        ((layer, edit),) = part.edit([(0, head)]).items()
-        taps = {model.anatomy.attention[layer]: editing(alone, edit, 0)}
-        ablated.append(part.read(forward(model, part.tokens, taps, keep)[None])[0])
-        part.done(1)
-    return _Found(clean, np.stack(ablated), "naive")
-
-
-def _reuse(part: _Part, memory: int | None) -> _Found:
-    first, length = int(part.at[0]), part.tokens.shape[1]
-    start = first if 2 * (length - first) <= length else 0  # a short past saves less than masking the copies costs
-    notes: list[str] = []
-    for begin in dict.fromkeys((start, 0)):
-        problem = obstacle(part.task.model, part.tokens, begin > 0)
-        if problem is None:
-            found = _rerun_all(part, begin, memory)
-            return replace(found, notes=(*notes, *found.notes))
-        skipped = "layers and positions" if begin else "layers"
-        notes.append(f"no {skipped} of {part.task.model.name} were skipped: {problem}")
-    return replace(_naive(part), notes=tuple(notes))
-
-
-def _rerun_all(part: _Part, start: int, memory: int | None) -> _Found:
-    model, heads = part.task.model, part.task.heads
-    notes: list[str] = []
-    clean = trace(model, part.tokens, part.readouts[0], start)
-    most = _copies(part, start, memory)
-    ablated: list[Array] = []
-    while (done := sum(map(len, ablated))) < len(heads):
-        chunk = _chunk(heads[done:], most, len(part.tokens) * (part.tokens.shape[1] - start))
-        edits = part.edit(list(enumerate(chunk)))
-        try:
-            ablated.append(part.read(rerun(model, clean, chunk[0].layer, len(chunk), edits)))
-        except RuntimeError as error:
-            if len(chunk) == 1 or not short_of_memory(error):
-                raise
-            most = len(chunk) // 2
-            notes.append(f"not enough memory for {len(chunk)} heads at once; went on with {most}")
-        else:
-            part.done(len(chunk))
-    return _Found(
-        part.read(clean.logits[None])[0], np.concatenate(ablated), "tokens" if start else "layers", tuple(notes)
-    )
-
-
-def _chunk(heads: Sequence[Head], most: int, rows: int) -> Sequence[Head]:
-    """The next heads to run together: those of one layer, or of several where a copy has few rows."""
-    for count in range(1, min(most, len(heads))):
-        if heads[count].layer != heads[count - 1].layer and count * rows >= _ROWS:
-            return heads[:count]
-    return heads[:most]
-
-
-def _copies(part: _Part, start: int, memory: int | None) -> int:
-    """How many copies of the prompts one rerun may hold."""
-    prompts, length = part.tokens.shape
-    width, model = length - start, part.task.model
-    logits: int = len(part.readouts[0]) * model.model.get_input_embeddings().weight.shape[0]
-    most = fitting(model, prompts, length, width, logits, memory)
-    return max(1, min(most, _IN_A_ROW // width)) if start else most
+    ablated = np.full((anatomy.layers, anatomy.heads, len(prompts)), np.nan)
+    layers, heads = np.array([head for (head,) in task.sets]).T
+    ablated[layers, heads] = found.ablated
+    return Sweep(found.clean, ablated, found.ways, found.notes)
