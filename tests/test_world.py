@@ -1,6 +1,7 @@
 """The specimen's world: what is held out stays out, answers are right, and real tokenizers keep prompts aligned."""
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,22 @@ import transformers
 
 from conftest import load_tool
 from headatlas.lab import OpenModel
-from headatlas.stimuli import Vocabulary, facts, grammar, mappings, second_language, spelling, steps, world
-from headatlas.stimuli.cases import Case, Segment, Split, document_prompt, prompt, segments, tokenize
+from headatlas.stimuli import (
+    TooFewWordsError,
+    Vocabulary,
+    facts,
+    grammar,
+    mappings,
+    second_language,
+    spelling,
+    steps,
+    world,
+)
+from headatlas.stimuli.cases import Case, Segment, Split, aligned, document_prompt, prompt, segments, tokenize
 
 rows = load_tool("specimen_rows")
 FAMILIES = list(world.FAMILIES)
 CASES = [name for name in FAMILIES if isinstance(world.FAMILIES[name]("train", random.Random(0)), Case)]
-# Made of words that no real tokenizer knows, or of relations that hold in the specimen's world only.
-SPECIMEN_ONLY = ("dictionary", "translation", "consistency")
 
 
 def cases(family: str, split: Split, count: int = 60) -> list[Case]:
@@ -194,18 +203,15 @@ class TestRealTokenizers:
         return Vocabulary(tokenizer, len(tokenizer))
 
     def test_enough_cases_of_every_family_align(self, words: Vocabulary) -> None:
-        short = {}
-        for family in CASES:
-            usable = 0
-            for case in cases(family, "train", 200):
-                try:
-                    prompt(words, case)
-                except Exception:
-                    continue
-                usable += 1
-            if usable < 40 and family not in SPECIMEN_ONLY:
-                short[family] = usable
-        assert not short
+        for family in set(CASES) - world.SPECIMEN_ONLY:
+            rng = random.Random(family)
+            for _ in range(20):
+                made = aligned(words, partial(world.FAMILIES[family], "train", rng), tries=20)
+                assert len(made.tokens) == len(made.control)
+
+    def test_some_families_are_for_the_specimen_alone(self, words: Vocabulary) -> None:
+        with pytest.raises(TooFewWordsError, match="none of 10 prompts can be used"):
+            aligned(words, lambda: second_language.consistency("train", random.Random(0)), tries=10)
 
 
 def test_steps_in_a_chain_add_up() -> None:

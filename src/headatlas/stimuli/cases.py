@@ -6,7 +6,7 @@ them, through `prompt`, which turns a case into tokens.
 
 import random
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -151,6 +151,21 @@ def prompt(words: Vocabulary, case: Case) -> Prompt:
     ]
     last = Readout(len(mine.ids) - 1, first[0], tuple(dict.fromkeys(first[1:])))
     return Prompt(tokens=mine.ids, control=twin.ids, readouts=(*known, last))
+
+
+def aligned(words: Vocabulary, make: Callable[[], Case], tries: int = 100) -> Prompt:
+    """The first case drawn that this tokenizer can express: its twin aligns, its answer differs from its rivals.
+
+    Raises:
+        TooFewWordsError: where none of so many tries is.
+    """
+    reason = ""
+    for _ in range(tries):
+        try:
+            return prompt(words, make())
+        except TooFewWordsError as error:
+            reason = str(error)
+    raise TooFewWordsError(f"none of {tries} prompts can be used; the last one because {reason}")
 
 
 def document_prompt(words: Vocabulary, parts: Sequence[Segment]) -> Prompt:

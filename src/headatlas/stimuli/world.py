@@ -131,6 +131,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 
+# These are of words that no other model knows; the relation 'work' of `facts` is made up too, and says so.
+SPECIMEN_ONLY: frozenset[str] = frozenset({"dictionary", "translation", "consistency"})
+
+
 def document(family: str, split: Split, rng: random.Random) -> Document:
     """One document of a family."""
     made = FAMILIES[family](split, rng)
