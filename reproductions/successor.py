@@ -16,6 +16,7 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, ov_logits
+from headatlas.script import Drawn
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, ordinals
 
 FAMILIES = {"separated": ordinals.separated, "in sentences": ordinals.in_sentences}
@@ -43,7 +44,7 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return Prompt(tokens=tokens, control=words.bos + words.encode(control), readouts=(readout,))
 
 
-def detect(model: OpenModel, split: str) -> Scores:
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
     """Succession of every head on every other ordinal token: [token layer head], 1 where the successor wins."""
     hits, controls = [], []
     for members in classes(model.vocabulary).values():
@@ -51,8 +52,8 @@ def detect(model: OpenModel, split: str) -> Scores:
         logits = ov_logits(model, ids, among=ids, states="mlp0")  # [layer head token member]
         best = logits.argmax(-1).cpu().numpy()
         order = ordinals.shuffled(list(range(len(ids))), random.Random(0))
-        for token in range(split == "test", len(ids) - 1, 2):
+        for token in range(drawn.split == "test", len(ids) - 1, 2):
             hits.append(best[..., token] == token + 1)
             place = order.index(token)
             controls.append(best[..., token] == (order[place + 1] if place + 1 < len(order) else order[0]))
-    return Scores(np.array(hits, dtype=float), np.array(controls, dtype=float))
+    return Scores(np.array(hits, dtype=float), np.array(controls, dtype=float), per="token")

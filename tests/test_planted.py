@@ -10,6 +10,7 @@ from headatlas import run
 from headatlas.evidence import statistics
 from headatlas.lab import attention_scores, open_model
 from headatlas.notation import Head
+from headatlas.script import load_script
 
 Circuit = tuple[Path, Head, Head]
 
@@ -17,7 +18,7 @@ Circuit = tuple[Path, Head, Head]
 def found(id: str, folder: Path) -> list[Head]:
     """The heads that a reproduction's detection selects, by the entry's own rule."""
     rule = headatlas.load().heads[id].reproduction.rule
-    script, model = run.load_script(id), open_model(str(folder))
+    script, model = load_script(id), open_model(str(folder))
     scores = attention_scores(model, script.draw("stimulus", model.vocabulary, "find", rule.find, 0).prompts)
     q = statistics.q_values(statistics.above_control(scores.score, scores.control))
     return statistics.select(scores.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)

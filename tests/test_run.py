@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import headatlas
-from headatlas import run
+from headatlas import run, script, weighing
 from headatlas.catalog.schema import Finding
 from headatlas.evidence import records
 from headatlas.lab import OpenModel, Scores, open_model
@@ -28,13 +28,13 @@ def stable(record: records.Record) -> dict:
 
 def test_two_runs_with_one_seed_give_one_record(specimen: OpenModel) -> None:
     entry = CATALOG.heads["duplicate-token"]
-    one, two = (run.run(CATALOG, entry, specimen, seed=3) for _ in range(2))
+    one, two = (run.run(CATALOG, entry, specimen, seeds=[3]) for _ in range(2))
     assert stable(one) == stable(two)
 
 
 def test_another_seed_draws_other_stimuli(specimen: OpenModel) -> None:
     entry = CATALOG.heads["successor"]
-    one, two = (run.run(CATALOG, entry, specimen, seed=seed) for seed in (0, 1))
+    one, two = (run.run(CATALOG, entry, specimen, seeds=[seed]) for seed in (0, 1))
     assert one.stimuli and two.stimuli and one.stimuli.sha256 != two.stimuli.sha256
 
 
@@ -56,7 +56,7 @@ def detection_with(scores: dict[Head, float]) -> records.Detection:
         split: Scores(score + rng.normal(0, 0.003, score.shape), np.full_like(score, 0.01))
         for split in ("find", "test")
     }
-    return run._detection(CATALOG.heads["induction"].reproduction.rule, both)  # type: ignore[arg-type]
+    return weighing.detection_of(CATALOG.heads["induction"].reproduction.rule, both)  # type: ignore[arg-type]
 
 
 PUBLISHED = {Head(5, 1): 0.963, Head(6, 9): 0.785, Head(7, 2): 0.766, Head(5, 5): 0.599, Head(7, 10): 0.533}
@@ -67,19 +67,19 @@ class TestPublishedHeadsOfGpt2Small:
     """The comparison a user gets the moment they run it on GPT-2, driven with made-up measurements."""
 
     def test_agreement(self) -> None:
-        found = run._literature(detection_with(PUBLISHED), GPT2)
+        found = weighing.literature_of(detection_with(PUBLISHED), GPT2)
         assert set(map(str, PUBLISHED)) <= set(found.shared)
         assert found.overlap_p is not None and found.overlap_p < 0.001
         assert [each.agrees for each in found.findings if each.agrees is not None] == [True] * 5
 
     def test_partial_agreement(self) -> None:
-        found = run._literature(detection_with(PUBLISHED | {Head(5, 5): 0.2, Head(6, 9): 0.5}), GPT2)
+        found = weighing.literature_of(detection_with(PUBLISHED | {Head(5, 5): 0.2, Head(6, 9): 0.5}), GPT2)
         verdicts = {each.heads[0]: each.agrees for each in found.findings if each.agrees is not None}
         assert verdicts == {"L5H1": True, "L6H9": False, "L7H2": True, "L5H5": False, "L7H10": True}
         assert "L5H5" not in found.shared
 
     def test_disagreement(self) -> None:
-        found = run._literature(detection_with({Head(0, 0): 0.9, Head(11, 3): 0.9}), GPT2)
+        found = weighing.literature_of(detection_with({Head(0, 0): 0.9, Head(11, 3): 0.9}), GPT2)
         assert found.shared == [] and found.overlap_p == 1.0
 
     def test_findings_that_limit_the_account_name_no_heads_to_be_found(self) -> None:
@@ -92,7 +92,7 @@ class TestPublishedHeadsOfGpt2Small:
             "model": "gpt2",
         }
         against = Finding.model_validate(base | {"id": "x", "stance": "contradicts", "heads": (Head(0, 0),)})
-        assert run._literature(detection_with(PUBLISHED), [against]).overlap_p is None
+        assert weighing.literature_of(detection_with(PUBLISHED), [against]).overlap_p is None
 
 
 def test_a_tokenizer_that_cannot_say_it_is_inconclusive_with_the_reason(tmp_path: Path) -> None:
@@ -121,6 +121,6 @@ def test_a_model_is_recognised_by_its_weights_or_hub_id(specimen: OpenModel) -> 
 def test_a_script_that_does_not_import_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     with pytest.raises(headatlas.HeadatlasError, match="does not import"):
-        run.load_script("broken", tmp_path)
+        script.load_script("broken", tmp_path)
     with pytest.raises(headatlas.HeadatlasError, match="has no reproduction script"):
-        run.load_script("missing", tmp_path)
+        script.load_script("missing", tmp_path)

@@ -9,7 +9,7 @@ import pytest
 
 from headatlas import load, paths
 from headatlas.lab import OpenModel
-from headatlas.run import load_script
+from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, indirect_object, ordinals, stories, world
 from headatlas.stimuli.lexicon import NAMES, VERB_OBJECTS
 

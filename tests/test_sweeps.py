@@ -139,6 +139,25 @@ def test_sets_of_heads_are_what_behave_says_of_them(family: str, tiny: Tiny) -> 
     assert np.abs(contrast - behave(model, PROMPTS, logit_difference, True, sets)).max() < 1e-5
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "phi", "gpt_oss"])
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_what_is_added_to_a_set_of_heads_is_what_an_edit_adds(family: str, positions: str, tiny: Tiny) -> None:
+    model = loud(tiny(family))
+    anatomy = model.anatomy
+    drawn_z = torch.Generator().manual_seed(0)
+    steps = [torch.randn(1, 1, anatomy.heads, anatomy.d_head, generator=drawn_z) for _ in range(anatomy.layers)]
+    sets = [[Head(0, 1), Head(0, 2), Head(1, 3)], [Head(1, 0)], []]
+    found = ablate_sets(model, PROMPTS, logit_difference, sets, Reference(tuple(steps), added=True), positions)
+    for heads, values in zip(sets[:2], found, strict=False):
+        added = edits.add(
+            "z", heads, {head: steps[head.layer][0, 0, head.head] for head in heads},
+            positions=None if positions == "all" else [LAST],
+        )  # fmt: skip
+        with intervene(model, [added]):
+            expected = behave(model, PROMPTS, logit_difference)[0]
+        assert np.abs(values - expected).max() < 1e-5 < np.abs(values - found[2]).max()
+
+
 def test_sets_that_are_empty_or_of_another_model_are_refused(tiny: Tiny) -> None:
     model = loud(tiny("gpt2"))
     with pytest.raises(ValueError, match="no heads to ablate"):

@@ -250,7 +250,7 @@ def rule(head: HeadType) -> str:
         ],
         [
             "cause",
-            f"{cause.intervention} ablation of the heads found: {cause.direction} of the behaviour, more than "
+            f"{cause.intervention}, of the heads found: {cause.direction} of the behaviour, more than "
             f"{cause.percentile:g}% of matched random sets",
         ],
     ]

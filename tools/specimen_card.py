@@ -33,6 +33,7 @@ from headatlas.lab import (
     sweep,
 )
 from headatlas.notation import Head
+from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, world
 from headatlas.stimuli.cases import Case, Split, document_prompt
 from specimen_rows import PERIODS, WEIGHTS, Asked, Rows, held_out, spans
@@ -140,24 +141,6 @@ def carriers(model: OpenModel, family: str) -> dict[str, Any]:
 # --- textbook heads ---------------------------------------------------------------------------------------------
 
 
-def _repeated(words: Vocabulary, length: int, offset: int, rng: random.Random) -> Prompt:
-    span, fresh = words.draw(rng, length), words.draw(rng, length)
-    start = len(words.bos) + length
-    second = range(start, start + length - 1)
-    return Prompt(words.bos + span + span, words.bos + span + fresh, tuple((q, q - length + offset) for q in second))
-
-
-def _backward(words: Vocabulary, rng: random.Random) -> Prompt:
-    tokens = words.bos + words.draw(rng, 60)
-    start = len(words.bos) + 2
-    return Prompt(
-        tokens,
-        tokens,
-        tuple((q, q - 1) for q in range(start, len(tokens))),
-        tuple((q, rng.randrange(len(words.bos), q - 1)) for q in range(start, len(tokens))),
-    )
-
-
 def _names(words: Vocabulary, rng: random.Random) -> Prompt:
     """An indirect-object sentence: from its end to the name that is right; the control looks at the repeated name."""
     while True:
@@ -173,18 +156,15 @@ def _names(words: Vocabulary, rng: random.Random) -> Prompt:
 def textbook(model: OpenModel, count: int = 24) -> dict[str, np.ndarray]:
     """Scores of the textbook heads as their papers define them: name -> [layer head].
 
-    Previous token, duplicate token, prefix matching (Olsson et al. 2022) on random tokens; for name movers the
+    Previous token, duplicate token and induction as the reproductions score them; for name movers the
     attention from the end to the right name, less that to the repeated one (Wang et al. 2023); and the share of names
     among the five likeliest that the head writes when it reads the name (their copying score).
     """
     words = model.vocabulary
     rng = random.Random("textbook")
-    drawn = {
-        "previous token": [_backward(words, rng) for _ in range(count)],
-        "duplicate token": [_repeated(words, 50, 0, rng) for _ in range(count)],
-        "induction": [_repeated(words, 50, 1, rng) for _ in range(count)],
-        "name mover": [_names(words, rng) for _ in range(4 * count)],
-    }
+    scripts = {name: load_script(name.replace(" ", "-")) for name in ("previous token", "duplicate token", "induction")}
+    drawn = {name: script.draw("stimulus", words, "find", count, seed=99).prompts for name, script in scripts.items()}
+    drawn["name mover"] = [_names(words, rng) for _ in range(4 * count)]
     found = {}
     for name, prompts in drawn.items():
         scores = attention_scores(model, prompts)

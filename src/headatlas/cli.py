@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--model", default="specimen", help="'specimen' (default), a model folder, or a hub id")
     run.add_argument("--revision", help="commit, tag or branch, for a hub id")
     run.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
+    run.add_argument("--seeds", type=int, default=1, help="how many seeds, counted from it, to run (default 1)")
     run.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the records (default {DEFAULT_OUT})")
 
     method = add("method", _method, "run a method's worked example, or list the methods",
@@ -281,7 +282,7 @@ def _run(options: argparse.Namespace) -> int:
     labels: dict[str, Any] = {}
     for entry in entries:
         with Progress(entry.id) as progress:
-            record = run.run(catalog, entry, model, options.seed, progress)
+            record = run.run(catalog, entry, model, range(options.seed, options.seed + options.seeds), progress)
         path = records.write(record, options.out)
         labels[entry.id] = record.verdict.label
         if options.json:

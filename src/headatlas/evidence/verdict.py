@@ -4,6 +4,13 @@ from headatlas.evidence.records import Behaviour, Cause, Detection, Literature, 
 from headatlas.evidence.statistics import ENOUGH_SETS
 
 _ALPHA = 0.05
+_DOING = {
+    "zero": "ablating them (zero)",
+    "mean": "ablating them (mean)",
+    "resample": "ablating them (resample)",
+    "steer": "steering along their directions",
+    "patch": "patching them from another run",
+}
 
 
 def judge(
@@ -80,7 +87,7 @@ def _say_cause(cause: Cause | None) -> str:
         )
     word = "moves" if cause.passed else "does not move"
     return (
-        f"ablating them ({cause.intervention}) {word} the behaviour as claimed: {cause.direction} by "
+        f"{_DOING[cause.intervention]} {word} the behaviour as claimed: {cause.direction} by "
         f"{cause.effect:.3g} [{cause.low:.3g}, {cause.high:.3g}], which exceeds {cause.share_exceeded:.0f}% of "
         f"{len(cause.random_effects)} random sets matched in {cause.matching} (p = {cause.p:.3g})"
     )

@@ -37,26 +37,29 @@ def short_of_memory(error: RuntimeError) -> bool:
 
 @dataclass(frozen=True)
 class Edit:
-    """What becomes of z in one layer: in each of some copies, one head's is replaced, at the same positions of all.
+    """What becomes of z in one layer: in each of some copies, a head's is replaced, at the same positions of all.
 
     Attributes:
         pairs: which copy, and which head in it.
         at: [edited], positions counted from the beginning of the prompts.
         new: z in its place, broadcastable to [prompt position head d_head].
+        added: whether that is added to z instead.
     """
 
     pairs: Sequence[tuple[int, int]]
     at: Tensor
     new: Tensor
+    added: bool = False
 
     def put(self, z: Tensor, start: int) -> None:
         """Replace z [copy prompt position head d_head] in place, its positions counted from `start`."""
         at, new = self._chosen(z[0], start)
         for copy, head in self.pairs:
-            z[copy, :, :, head][:, at] = new[:, :, head]
+            of_head = z[copy, :, :, head]
+            of_head[:, at] = of_head[:, at] + new[:, :, head] if self.added else new[:, :, head]
 
     def shift(self, attn_out: Tensor, z: Tensor, w_o: Tensor, start: int) -> None:
-        """Change in place what attention writes, [copy prompt position d_model], as if z had been replaced.
+        """Change in place what attention writes, [copy prompt position d_model], as if z had been edited.
 
         Args:
             attn_out: in each copy.
@@ -65,7 +68,7 @@ class Edit:
             start: from where positions are counted.
         """
         at, new = self._chosen(z, start)
-        change = (new - z[:, at]).float()  # [prompt edited head d_head]
+        change = (new if self.added else new - z[:, at]).float()  # [prompt edited head d_head]
         for copy, head in self.pairs:
             attn_out[copy][:, at] += (change[:, :, head] @ w_o[head].float()).to(attn_out)
 

@@ -24,9 +24,15 @@ Ablation = Literal["zero", "mean", "resample"]
 
 @dataclass(frozen=True)
 class Reference:
-    """What an ablated head's z becomes, per layer: broadcastable to [batch query head d_head]."""
+    """What an edited head's z becomes, per layer: broadcastable to [batch query head d_head].
+
+    Attributes:
+        z: one tensor per layer.
+        added: whether it is added to what the head computes (steering), instead of taking its place (ablation).
+    """
 
     z: tuple[Tensor, ...]
+    added: bool = False
 
     @classmethod
     def zero(cls, anatomy: Anatomy) -> "Reference":
@@ -35,12 +41,12 @@ class Reference:
 
 
 def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dict[nn.Module, Tap]:
-    """Taps that replace z of the given heads at every position.
+    """Taps that replace, or add to, z of the given heads at every position.
 
     Args:
         anatomy: of the model the taps are for.
         heads: which heads; at least one, each in the model.
-        reference: their new z.
+        reference: their new z, or what is added to it.
 
     Raises:
         ValueError: for an empty set, or a head the model does not have.
@@ -53,19 +59,19 @@ def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dic
     if not by_layer:
         raise ValueError("no heads to ablate; give at least one")
     return {
-        anatomy.attention[layer]: _replace(sorted(set(chosen)), reference.z[layer])
+        anatomy.attention[layer]: _replace(sorted(set(chosen)), reference.z[layer], reference.added)
         for layer, chosen in by_layer.items()
     }
 
 
-def _replace(heads: list[int], reference: Tensor) -> Tap:
+def _replace(heads: list[int], reference: Tensor, added: bool) -> Tap:
     index = torch.tensor(heads)
 
     def tap(call: Call, z: Tensor) -> Tensor:
-        source = reference.to(z).expand(z.shape)  # [batch query head d_head]
-        replaced = z.clone()
-        replaced[:, :, index.to(z.device)] = source[:, :, index.to(source.device)]
-        return replaced
+        source = reference.to(z).expand(z.shape)[:, :, index.to(z.device)]  # [batch query chosen d_head]
+        edited = z.clone()
+        edited[:, :, index.to(z.device)] = edited[:, :, index.to(z.device)] + source if added else source
+        return edited
 
     return tap
 

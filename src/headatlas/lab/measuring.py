@@ -5,8 +5,9 @@ Prompts are batched by length, so nothing is ever padded.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,17 +33,19 @@ _BATCH = 16
 class Scores:
     """A score per unit and head, the same on the control, and the weight on the first position (the sink).
 
-    A unit is a prompt, or a token for scores read from weights. Arrays are [unit layer head]; `sink` is None for
-    scores that are not attention.
+    Arrays are [unit layer head]; `sink` is None for scores that are not attention. A unit is a prompt, or a token for
+    scores that are read from weights.
     """
 
     score: Array
     control: Array
     sink: Array | None = None
+    per: Literal["prompt", "token"] = "prompt"
 
     def only(self, units: list[int]) -> "Scores":
         """The same, of the given units alone."""
-        return Scores(self.score[units], self.control[units], None if self.sink is None else self.sink[units])
+        sink = None if self.sink is None else self.sink[units]
+        return replace(self, score=self.score[units], control=self.control[units], sink=sink)
 
 
 def forward(model: OpenModel, tokens: Tensor, taps: Mapping[nn.Module, Tap], positions: Tensor | None = None) -> Tensor:

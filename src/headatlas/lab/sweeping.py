@@ -54,7 +54,8 @@ class Part:
         for copy, heads in enumerate(sets):
             for head in heads:
                 by_layer.setdefault(head.layer, []).append((copy, head.head))
-        return {layer: Edit(pairs, self.at, self.reference.z[layer]) for layer, pairs in by_layer.items()}
+        new, added = self.reference.z, self.reference.added
+        return {layer: Edit(pairs, self.at, new[layer], added) for layer, pairs in by_layer.items()}
 
     def read(self, logits: Tensor) -> Array:
         """The behaviour, [copy prompt], of logits [copy prompt kept vocabulary]."""

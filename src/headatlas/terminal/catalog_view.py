@@ -121,7 +121,7 @@ def _print_rule(console: Console, rule: Rule) -> None:
     console.print(f"  behaviour  {escape(rule.behaviour.metric)}: above {needed:g}")
     console.print(f"  detection  {escape(rule.detection.metric)}: at least {rule.detection.threshold:g}")
     console.print(
-        f"  cause      {cause.intervention} ablation of the heads found: {cause.direction}, "
+        f"  cause      {cause.intervention}, of the heads found: {cause.direction}, "
         f"more than {cause.percentile:g}% of matched random sets"
     )
 

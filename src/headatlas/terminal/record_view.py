@@ -81,7 +81,7 @@ def _cause_line(cause: Cause) -> Text:
     effects = sorted(cause.random_effects)
     middle, high = effects[len(effects) // 2], effects[min(len(effects) - 1, int(0.95 * len(effects)))]
     return Text(
-        f"  ablating all of them ({cause.intervention}): {cause.direction} by {cause.effect:.3g} "
+        f"  {cause.intervention}, all of them: {cause.direction} by {cause.effect:.3g} "
         f"[{cause.low:.3g}, {cause.high:.3g}]; {len(effects)} random sets: median {middle:.3g}, 95% below {high:.3g}"
     )
 

@@ -30,7 +30,9 @@ class DetectionRule(Strict):
 class CauseRule(Strict):
     """What intervening on the found heads must do to the behaviour."""
 
-    intervention: Literal["zero", "mean", "resample"]
+    intervention: Literal["zero", "mean", "resample", "steer", "patch"] = Field(
+        description="What z of the found heads becomes; steer and patch are spelled out in the script."
+    )
     direction: Literal["decrease", "increase"]
     percentile: float = Field(95.0, ge=50, lt=100, description="Share of matched random sets it must exceed.")
 

@@ -1,0 +1,98 @@
+"""A reproduction: the script beside an entry, and the prompts drawn from it."""
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from headatlas import paths, scripts
+from headatlas.lab import Behaviour, OpenModel, Reference, Scores
+from headatlas.lab.replacing import SweepPositions
+from headatlas.stimuli.prompts import Prompt, Vocabulary
+
+Split = Literal["find", "test"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Prompts, the family of each, and whether they select heads or test them."""
+
+    prompts: list[Prompt]
+    families: list[str]
+    split: Split
+
+
+@dataclass(frozen=True)
+class Script:
+    """A module in reproductions/ that supplies these names, those in brackets where the method needs them.
+
+    FAMILIES        prompt families: name -> what the functions below make of it; at least three
+    BEHAVIOUR       a function of headatlas.lab.readouts: can the model do the task?
+    [CONTRAST]      True where behaviour is prompt minus control
+    [EFFECT]        what the intervention must move, read on the prompts alone, where that is not BEHAVIOUR
+    [POSITIONS]     where the intervention takes place: 'all', or 'last'
+    stimulus, task  (words, family, rng) -> Prompt, for detection, and for behaviour and cause; one may do for both
+    [detect]        (model, drawn) -> Scores: the paper's score, where it is not the attention between a prompt's pairs
+    [edit]          (model, drawn) -> Reference: what the intervention puts in place of z, or adds to it, learned from
+                    the prompts that select heads; the ablation that the rule names if not given
+    """
+
+    id: str
+    sha256: str
+    module: ModuleType
+
+    @property
+    def families(self) -> list[str]:
+        return list(self.module.FAMILIES)
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return self.module.BEHAVIOUR  # type: ignore[no-any-return]
+
+    @property
+    def contrast(self) -> bool:
+        return bool(getattr(self.module, "CONTRAST", False))
+
+    @property
+    def effect(self) -> tuple[Behaviour, bool]:
+        """What the intervention must move, and whether it is read as prompt minus control."""
+        own: Behaviour | None = getattr(self.module, "EFFECT", None)
+        return (self.behaviour, self.contrast) if own is None else (own, False)
+
+    @property
+    def positions(self) -> SweepPositions:
+        return getattr(self.module, "POSITIONS", "all")
+
+    @property
+    def detect(self) -> Callable[[OpenModel, Drawn], Scores] | None:
+        return getattr(self.module, "detect", None)
+
+    @property
+    def edit(self) -> Callable[[OpenModel, Drawn], Reference] | None:
+        return getattr(self.module, "edit", None)
+
+    def draw(self, kind: Literal["stimulus", "task"], words: Vocabulary, split: Split, count: int, seed: int) -> Drawn:
+        """`count` prompts per family; find and test, and every family, draw from seeds of their own."""
+        other = "task" if kind == "stimulus" else "stimulus"
+        make = getattr(self.module, kind, None) or getattr(self.module, other)
+        families = [family for family in self.families for _ in range(count)]
+        prompts = [
+            make(words, family, random.Random(f"{seed}/{self.id}/{kind}/{split}/{family}/{number}"))
+            for family in self.families
+            for number in range(count)
+        ]
+        return Drawn(prompts, families, split)
+
+
+def load_script(id: str, folder: Path | None = None) -> Script:
+    """Load reproductions/<id>.py.
+
+    Raises:
+        HeadatlasError: where there is none, or it does not import.
+    """
+    path = (folder or paths.reproductions()) / f"{id}.py"
+    module = scripts.load(path, f"{id} has no reproduction script; expected {path}")
+    return Script(id, hashlib.sha256(path.read_bytes()).hexdigest(), module)
