@@ -6,7 +6,7 @@ them, through `prompt`, which turns a case into tokens.
 
 import random
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -77,12 +77,17 @@ def segments(*parts: str | tuple[str, str] | Segment) -> tuple[Segment, ...]:
     return tuple(segment for segment in made if segment.text)
 
 
-def filled(template: str, **parts: str) -> tuple[Segment, ...]:
-    """A template as segments: each {name} becomes a segment of that role."""
+def fill_roles(template: str, parts: Mapping[str, tuple[str, str]]) -> tuple[Segment, ...]:
+    """A template as segments: each {name} becomes the text and role given for it."""
     made: list[Segment] = []
     for index, piece in enumerate(template.replace("}", "{").split("{")):
-        made.append(Segment(parts[piece], role=piece) if index % 2 else Segment(piece))
+        made.append(Segment(parts[piece][0], role=parts[piece][1]) if index % 2 else Segment(piece))
     return tuple(segment for segment in made if segment.text)
+
+
+def filled(template: str, **parts: str) -> tuple[Segment, ...]:
+    """A template as segments: each {name} becomes a segment of that role."""
+    return fill_roles(template, {name: (text, name) for name, text in parts.items()})
 
 
 def others(values: Iterable[str], right: str, rng: random.Random, count: int) -> list[str]:

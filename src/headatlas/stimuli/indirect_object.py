@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headatlas.stimuli.cases import Segment, fill_roles
 from headatlas.stimuli.lexicon import GIFTS, NAMES, PLACES
 
 # {A} {B}: the two people, in the order of the first clause; {S}: the one who is named again.
@@ -34,22 +35,68 @@ ORDERS: tuple[str, ...] = ("ABBA", "BABA")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One prompt and its twin in which nobody is named twice. `answer` and `subject` carry a leading space."""
+    """One prompt, up to the answer, and its twins.
 
-    text: str
-    corrupted: str
-    answer: str
-    subject: str
+    Attributes:
+        template: of TEMPLATES.
+        names: of the first, the second and the third place, each with a leading space; the third is the subject.
+        others: three unrelated names for the corrupted twin.
+        place, gift: what else is in it.
+    """
+
+    template: str
+    names: tuple[str, str, str]
+    others: tuple[str, str, str]
+    place: str
+    gift: str
+
+    @property
+    def subject(self) -> str:
+        """The name that is repeated."""
+        return self.names[2]
+
+    @property
+    def answer(self) -> str:
+        """The other one, the indirect object."""
+        first, second, _ = self.names
+        return second if first == self.subject else first
+
+    @property
+    def text(self) -> str:
+        """The prompt."""
+        return "".join(segment.text for segment in self.segments)
+
+    @property
+    def corrupted(self) -> str:
+        """Its twin in which nobody is named twice."""
+        return "".join(segment.text for segment in self.twin)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """In pieces: the roles io, s1 and s2 are those of Wang et al."""
+        roles = ("io", "s1") if self.names[0] == self.answer else ("s1", "io")
+        return self._fill(self.names, roles, self.place, self.gift)
+
+    @property
+    def twin(self) -> tuple[Segment, ...]:
+        """The same with three unrelated names."""
+        return self._fill(self.others, ("io", "s1"), self.place, self.gift)
+
+    def placebo(self, rng: random.Random) -> tuple[Segment, ...]:
+        """The same names in the same places, and another place and gift: nothing that matters to the answer changes."""
+        place = rng.choice([each for each in PLACES if each != self.place])
+        gift = rng.choice([each for each in GIFTS if each != self.gift])
+        return self._fill(self.names, ("io", "s1"), place, gift)
+
+    def _fill(self, names: tuple[str, str, str], roles: tuple[str, str], place: str, gift: str) -> tuple[Segment, ...]:
+        parts = {"A": (names[0], roles[0]), "B": (names[1], roles[1]), "S": (names[2], "s2")}
+        return fill_roles(self.template, parts | {"place": (place, ""), "gift": (gift, "")})
 
 
 def sentence(order: str, rng: random.Random, names: Sequence[str] = NAMES) -> Sentence:
     """Draw a template, two names (and three for the twin), a place and a gift."""
     template = rng.choice(TEMPLATES)
-    io, subject, *others = (f" {name}" for name in rng.sample(list(names), 5))
+    io, subject, first, second, third = (f" {name}" for name in rng.sample(list(names), 5))
     place, gift = rng.choice(PLACES), rng.choice(GIFTS)
     a, b = (io, subject) if order == "ABBA" else (subject, io)
-
-    def fill(first: str, second: str, third: str) -> str:
-        return template.format(A=first, B=second, S=third, place=place, gift=gift)
-
-    return Sentence(fill(a, b, subject), fill(*others), io, subject)
+    return Sentence(template, (a, b, subject), (first, second, third), place, gift)

@@ -5,7 +5,7 @@ After the ToyMovieReview and ToyMoodStory sets of Tigges et al. 2023 (tigges2023
 
 import random
 
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, segments
 from headatlas.stimuli.lexicon import NAMES
 
 GOOD: tuple[str, ...] = tuple("great good wonderful perfect lovely amazing brilliant excellent beautiful nice".split())
@@ -32,11 +32,7 @@ def review(split: Split, rng: random.Random, template: int | None = None) -> Cas
     show = rng.choice(SHOWS)
 
     def write(side: int) -> tuple[Segment, ...]:
-        parts = {"show": f" {show}", "adjective": f" {pairs[0][side]}", "verb": f" {pairs[1][side]}"}
-        made: list[Segment] = []
-        for index, piece in enumerate(form.replace("}", "{").split("{")):
-            made.append(Segment(parts[piece], role=piece) if index % 2 else Segment(piece))
-        return segments(*made)
+        return filled(form, show=f" {show}", adjective=f" {pairs[0][side]}", verb=f" {pairs[1][side]}")
 
     mine = 0 if good else 1
     return Case(write(mine), (VERDICTS[mine],), (VERDICTS[1 - mine],), write(1 - mine))

@@ -2,7 +2,7 @@
 
 import random
 
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, segments
 
 BITS: tuple[str, str] = (" 0", " 1")
 
@@ -103,12 +103,7 @@ def greater_year(split: Split, rng: random.Random, template: int | None = None) 
     form = YEARS[rng.randrange(len(YEARS)) if template is None else template]
 
     def write(start: int) -> tuple[Segment, ...]:
-        parts = {"event": f" {event}", "century": f" {century}", "year": f"{start:02d}"}
-        made = [
-            Segment(parts[piece], role=piece) if index % 2 else Segment(piece)
-            for index, piece in enumerate(form.replace("}", "{").split("{"))
-        ]
-        return segments(*made)
+        return filled(form, event=f" {event}", century=f" {century}", year=f"{start:02d}")
 
     later = [f"{n:02d}" for n in range(year + 1, 100)]
     rng.shuffle(later)
