@@ -27,6 +27,7 @@ from headatlas.lab.graphs import information_flow
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
 from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
 from headatlas.lab.opening import OpenModel, open_model
+from headatlas.lab.path_effects import path_effects
 from headatlas.lab.path_sweeps import PathSweep, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_patch, path_runs
 from headatlas.lab.previous_position import previous_position_scores
@@ -109,6 +110,7 @@ __all__ = [
     "open_model",
     "ov_logits",
     "ov_positivity",
+    "path_effects",
     "path_patch",
     "path_runs",
     "path_sweep",

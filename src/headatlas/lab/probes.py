@@ -29,6 +29,8 @@ class Probes:
         low, high: [layer head], its 95% interval, groups resampled; it knows nothing of the choice of a best head.
         control: [draw layer head], the same with labels shuffled within the design.
         fold: [prompt], in which of the two folds each prompt was held out.
+        right: [prompt layer head], whether the prompt was classified right when it was held out: 0 or 1.
+        right_shuffled: [prompt layer head], in what share of the draws it was, with labels shuffled.
     """
 
     accuracy: Tensor
@@ -36,6 +38,8 @@ class Probes:
     high: Tensor
     control: Tensor
     fold: Tensor
+    right: Tensor
+    right_shuffled: Tensor
 
     @property
     def selectivity(self) -> Tensor:
@@ -131,7 +135,8 @@ def probe_heads(
     right = torch.stack([_held_out(flat, task, fold, l2) for task in tasks])  # [task layer*head prompt]
     accuracy = right.mean(-1).reshape(-1, *z.shape[1:3])
     low, high = _interval(right[0], group, generator)
-    return Probes(accuracy[0], low.view(z.shape[1:3]), high.view(z.shape[1:3]), accuracy[1:], fold)
+    each, shuffled = (part.T.reshape(len(z), *z.shape[1:3]) for part in (right[0], right[1:].mean(0)))
+    return Probes(accuracy[0], low.view(z.shape[1:3]), high.view(z.shape[1:3]), accuracy[1:], fold, each, shuffled)
 
 
 def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> Directions:

@@ -342,13 +342,23 @@ def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]
     return (*fill(relation.claims[0], subject=subject, object=relation.pairs[subject]), Segment("."))
 
 
-def true_or_false(split: Split, rng: random.Random) -> Case:
-    """A claim, true or false, and the question which. The twin is the claim of the other truth."""
-    relation = drawn(rng)
-    claim, subject = _pick(split, relation, relation.claims, rng)
+def true_or_false(
+    split: Split,
+    rng: random.Random,
+    relation: Relation | None = None,
+    way: int | None = None,
+    stated: bool | None = None,
+) -> Case:
+    """A claim, true or false, and the question which. The twin is the claim of the other truth.
+
+    `way` picks one of the claim's wordings, `stated` whether the fact is said beforehand.
+    """
+    relation = relation or drawn(rng)
+    ways = relation.claims if way is None else (relation.claims[way % len(relation.claims)],)
+    claim, subject = _pick(split, relation, ways, rng)
     wrong = others(relation.objects, relation.pairs[subject], rng, 1)[0]
     true = rng.random() < 0.5
-    stated = rng.random() < 0.45
+    stated = rng.random() < 0.45 if stated is None else stated
 
     def tell(value: str) -> tuple[Segment, ...]:
         return (

@@ -28,6 +28,9 @@ class Prompt:
         pairs: (query, key) positions between which a head of this type has its attention.
         control_pairs: where the control is looked at instead, when not at the same pairs.
         readouts: where behaviour is read.
+        placebo: another twin, which differs from it in nothing that is under study; or nothing.
+        label, group: of the prompt, for probes: what is to be read off it, and what must not be on both sides of a
+            split.
     """
 
     tokens: tuple[int, ...]
@@ -35,11 +38,15 @@ class Prompt:
     pairs: tuple[tuple[int, int], ...] = ()
     control_pairs: tuple[tuple[int, int], ...] = ()
     readouts: tuple[Readout, ...] = ()
+    placebo: tuple[int, ...] = ()
+    label: int | None = None
+    group: str = ""
 
     def __post_init__(self) -> None:
         length = len(self.tokens)
-        if len(self.control) != length:
-            raise ValueError(f"control has {len(self.control)} tokens, the prompt {length}; they must align")
+        for name, twin in (("control", self.control), ("placebo", self.placebo or self.tokens)):
+            if len(twin) != length:
+                raise ValueError(f"{name} has {len(twin)} tokens, the prompt {length}; they must align")
         for query, key in (*self.pairs, *self.control_pairs):
             if not 0 <= key <= query < length:
                 raise ValueError(f"pair ({query}, {key}) does not lie in a causal prompt of {length} tokens")

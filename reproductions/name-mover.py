@@ -1,0 +1,44 @@
+"""Name mover heads look from the end of a sentence at a name, and make the model say it.
+
+Claim      In "When Mary and John went to the store, John gave a drink to", the head attends from the end to the name
+           that other heads have not ruled out, and writes it into the logits (wang2023interpretability).
+Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the twin three
+           unrelated names stand in the same places.
+Score      The direct effect: path patching from the head at the last position to the logits, from the twin, with all
+           other heads held. By what share of its mean the logit difference of the two names falls.
+Control    The same from a sentence with the same names and another place and gift: nothing about names changes.
+Behaviour  The logit of the right name (named once) minus that of the repeated name.
+Cause      The heads found are replaced by their mean over the twins: the right name should lose its lead.
+"""
+
+import random
+
+from headatlas.lab import OpenModel, Scores, behave, logit_difference, path_effects
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, stories
+from headatlas.stimuli.cases import tokenize
+from headatlas.stimuli.lexicon import NAMES
+
+FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
+BEHAVIOUR = logit_difference
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """An indirect-object sentence, with its twin and its placebo; all names are single tokens, so that they align."""
+    order, told = FAMILIES[family]
+    names = words.singles(NAMES, at_least=20)
+    drawn = indirect_object.sentence(order, rng, names)
+    lead = words.encode(stories.story(told, rng, names)) if told else ()
+
+    sentences = (tokenize(words, parts).ids for parts in (drawn.segments, drawn.twin, drawn.placebo(rng)))
+    read, twin, placebo = (words.bos + lead + ids[len(words.bos) :] for ids in sentences)
+    answer, subject = (words.continuation(name)[0] for name in (drawn.answer, drawn.subject))
+    return Prompt(read, twin, readouts=(Readout(len(read) - 1, answer, (subject,)),), placebo=placebo)
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """The share of the mean logit difference that each head's direct path carries: [prompt layer head]."""
+    prompts, sources = drawn.prompts, (None, [prompt.placebo for prompt in drawn.prompts])
+    whole = abs(behave(model, prompts, BEHAVIOUR).mean())
+    score, control = (-path_effects(model, prompts, BEHAVIOUR, source=source) / whole for source in sources)
+    return Scores(score, control)

@@ -1,0 +1,68 @@
+"""Truthfulness heads know whether a claim is true, and pushing them along that knowledge makes answers truer.
+
+Claim      A linear probe on the head's output at the end of a claim tells true from false; moving the best heads from
+           false to true while the model answers makes it prefer the true answer (li2023inferencetime).
+Stimuli    Claims about countries and things in three wordings, half of them false: "The capital of France is Rome".
+           For the behaviour, the same facts asked: "Question: What is the capital of France? Answer:".
+Score      Held-out accuracy of a logistic probe on the head's z at the last token, two-fold, no subject on both sides.
+Control    The same with labels shuffled within the design.
+Behaviour  How often the right answer has a larger logit than all other answers of its kind.
+Cause      Inference-time intervention: while the model answers, five standard deviations along the mean difference of
+           true and false claims are added to z of the heads found. The logit of the right answer should rise.
+"""
+
+import random
+
+from headatlas.lab import (
+    OpenModel,
+    Reference,
+    Scores,
+    accuracy_among_rivals,
+    collect_z,
+    logit_difference,
+    mean_difference,
+    probe_heads,
+)
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Vocabulary, facts
+from headatlas.stimuli.cases import aligned, tokenize
+
+FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+STRENGTH = 5.0
+REAL = [relation for relation in facts.RELATIONS if relation.real]
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """A claim up to its last word, labelled with whether it is true."""
+    case = facts.true_or_false("train", rng, rng.choice(REAL), FAMILIES[family], stated=False)
+    last = next(place for place, part in reversed(list(enumerate(case.segments))) if part.role in ("object", "subject"))
+    read = tokenize(words, case.segments[: last + 1]).ids
+    subject = next(part.text for part in case.segments if part.role == "subject")
+    return Prompt(read, read, label=int(case.answers[0] == " true"), group=subject)
+
+
+def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """A question about a fact."""
+    return aligned(words, lambda: facts.question("train", rng, rng.choice(REAL), FAMILIES[family]))
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """Whether each claim was classified right when its subject was held out: [prompt layer head]."""
+    prompts = drawn.prompts
+    z = collect_z(model, [prompt.tokens for prompt in prompts])
+    found = probe_heads(z, labels(prompts), [prompt.group for prompt in prompts])
+    return Scores(found.right.numpy(), found.right_shuffled.numpy())
+
+
+def edit(model: OpenModel, drawn: Drawn) -> Reference:
+    """Some standard deviations from false to true, for every head."""
+    z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])
+    found = mean_difference(z, labels(drawn.prompts))
+    steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
+    return Reference(tuple(step[None, None] for step in steps), added=True)
+
+
+def labels(prompts: list[Prompt]) -> list[int]:
+    """Of each claim, 1 where it is true."""
+    return [int(prompt.label or 0) for prompt in prompts]

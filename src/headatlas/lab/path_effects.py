@@ -1,0 +1,66 @@
+"""Path patching over prompts of any lengths: what each head's path changes in a behaviour, prompt by prompt."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.measuring import Array, Progress, batches, readout_tensors, stack_tokens
+from headatlas.lab.opening import OpenModel
+from headatlas.lab.path_sweeps import path_sweep
+from headatlas.lab.paths import Receiver, path_runs
+from headatlas.lab.readouts import Behaviour
+from headatlas.lab.sites import Positions
+from headatlas.stimuli.prompts import Prompt
+
+
+def path_effects(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    receivers: Iterable[Receiver] | Literal["logits"] = "logits",
+    source: Sequence[tuple[int, ...]] | None = None,
+    sender_positions: Positions = None,
+    mlps: Literal["recomputed", "frozen"] = "recomputed",
+    progress: Progress | None = None,
+) -> Array:
+    """How much a behaviour changes where each head, alone, gives along its paths what it gave on another prompt.
+
+    Args:
+        model: to run.
+        prompts: with readouts; they are the clean ones.
+        behaviour: what to read from the logits.
+        receivers: where the paths end: inputs of heads, patched together, or "logits" for the direct effect.
+        source: the corrupted prompts, one of the length of each; the prompts' controls by default.
+        sender_positions: where the heads are patched, the same in every prompt; everywhere by default.
+        mlps: whether MLPs pass on what reaches them, or write what they wrote in the clean run.
+        progress: called with the number of prompts done since.
+
+    Returns:
+        [prompt layer head], patched minus clean.
+
+    Raises:
+        HeadatlasError: where sources and prompts do not align, or as in `path_sweep`.
+    """
+    others = [prompt.control for prompt in prompts] if source is None else list(source)
+    if [len(each) for each in others] != [len(prompt.tokens) for prompt in prompts]:
+        raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
+    ends = receivers if receivers == "logits" else tuple(receivers)
+    effects = np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads))
+    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        kept, where, answers, rivals = readout_tensors(batch)
+
+        def metric(logits: Tensor, read: tuple[Tensor, Tensor, Tensor] = (where, answers, rivals)) -> Tensor:
+            place, right, wrong = (each.to(logits.device) for each in read)
+            chosen = logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
+            return behaviour(chosen, right, wrong)
+
+        tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])
+        runs = path_runs(model, tokens, sources, kept.tolist(), mlps)
+        effect = path_sweep(runs, ends, metric, sender_positions).effect  # [layer head batch]
+        effects[index] = effect.permute(2, 0, 1).double().cpu().numpy()
+        if progress:
+            progress(len(batch))
+    return effects
