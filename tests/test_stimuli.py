@@ -11,6 +11,7 @@ from headatlas import load, paths
 from headatlas.lab import OpenModel
 from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, indirect_object, ordinals, stories, world
+from headatlas.stimuli.cases import tokenize
 from headatlas.stimuli.lexicon import NAMES, VERB_OBJECTS
 
 IDS = list(load().find(reproduction=True))
@@ -118,6 +119,21 @@ def test_indirect_object_sentences_repeat_exactly_one_name_and_their_twin_none()
         first = sentence.text.index(sentence.answer) < sentence.text.index(sentence.subject)
         assert first == (order == "ABBA")
         assert not sentence.text.endswith(sentence.answer)
+
+
+def test_indirect_object_sentences_know_where_their_names_are(words: Vocabulary) -> None:
+    rng = random.Random(0)
+    for order in indirect_object.ORDERS * 30:
+        sentence = indirect_object.sentence(order, rng)
+        read = tokenize(words, sentence.segments)
+        assert read.ids[1:] == words.encode(sentence.text)
+        twin, placebo = (tokenize(words, parts).ids for parts in (sentence.twin, sentence.placebo(rng)))
+        for role, name in (("io", sentence.answer), ("s1", sentence.subject), ("s2", sentence.subject)):
+            (place,) = read.at(role)
+            assert words.tokenizer.decode([read.ids[place]]) == name
+            assert twin[place] != read.ids[place] == placebo[place]
+        assert read.at("s2") > max(read.at("io"), read.at("s1"))
+        assert len(twin) == len(placebo) == len(read.ids) and 1 <= sum(map(int.__ne__, placebo, read.ids)) <= 2
 
 
 def test_successor_prompts_count_up_and_their_control_does_not(words: Vocabulary) -> None:

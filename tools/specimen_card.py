@@ -35,7 +35,7 @@ from headatlas.lab import (
 from headatlas.notation import Head
 from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, world
-from headatlas.stimuli.cases import Case, Split, document_prompt
+from headatlas.stimuli.cases import Case, Split, document_prompt, tokenize
 from specimen_rows import PERIODS, WEIGHTS, Asked, Rows, held_out, spans
 
 AIM: dict[str, float] = {
@@ -48,6 +48,7 @@ TRIED: tuple[str, ...] = ()
 DOCUMENTS = 200  # held out, per family
 SETS = 100  # random sets per family
 CARRIERS = 6  # heads per family: one in eight
+NAMES = (("io",), ("s1", "s2"))  # where a name mover looks, and where it does not
 
 
 @torch.no_grad()
@@ -142,22 +143,20 @@ def carriers(model: OpenModel, family: str) -> dict[str, Any]:
 
 
 def _names(words: Vocabulary, rng: random.Random) -> Prompt:
-    """An indirect-object sentence: from its end to the name that is right; the control looks at the repeated name."""
-    while True:
-        drawn = indirect_object.sentence(rng.choice(indirect_object.ORDERS), rng, world.HELD_OUT_NAMES)
-        tokens = words.bos + words.encode(drawn.text)
-        io, subject = words.continuation(drawn.answer)[0], words.continuation(drawn.subject)[0]
-        if tokens.count(io) == 1 and tokens.count(subject) == 2:
-            break
-    last = len(tokens) - 1
-    return Prompt(tokens, tokens, ((last, tokens.index(io)),), ((last, len(tokens) - 1 - tokens[::-1].index(subject)),))
+    """An indirect-object sentence: from its end to the name that is right; the control looks at both of the other."""
+    drawn = indirect_object.sentence(rng.choice(indirect_object.ORDERS), rng, world.HELD_OUT_NAMES)
+    read = tokenize(words, drawn.segments)
+    last = len(read.ids) - 1
+    return Prompt(
+        read.ids, read.ids, *(tuple((last, key) for role in roles for key in read.at(role)) for roles in NAMES)
+    )
 
 
 def textbook(model: OpenModel, count: int = 24) -> dict[str, np.ndarray]:
     """Scores of the textbook heads as their papers define them: name -> [layer head].
 
     Previous token, duplicate token and induction as the reproductions score them; for name movers the
-    attention from the end to the right name, less that to the repeated one (Wang et al. 2023); and the share of names
+    attention from the end to the right name, less that to both mentions of the other (Wang et al. 2023); and the share of names
     among the five likeliest that the head writes when it reads the name (their copying score).
     """
     words = model.vocabulary

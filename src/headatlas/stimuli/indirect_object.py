@@ -14,21 +14,21 @@ from headatlas.stimuli.lexicon import GIFTS, NAMES, PLACES
 
 # {A} {B}: the two people, in the order of the first clause; {S}: the one who is named again.
 TEMPLATES: tuple[str, ...] = (
-    "Then,{A} and{B} went to the {place}.{S} gave a {gift} to",
-    "When{A} and{B} got a {gift} at the {place},{S} decided to give it to",
-    "After{A} and{B} went to the {place},{S} gave a {gift} to",
-    "While{A} and{B} were working at the {place},{S} gave a {gift} to",
-    "Then,{A} and{B} had a long talk at the {place}.{S} gave a {gift} to",
-    "Later,{A} and{B} walked to the {place}, and{S} handed a {gift} to",
-    "One day{A} met{B} at the {place}, where{S} offered a {gift} to",
-    "Friends{A} and{B} found a {gift} at the {place}.{S} gave it to",
-    "In the morning{A} and{B} were at the {place}.{S} brought a {gift} to",
-    "Since{A} and{B} had some time at the {place},{S} showed a {gift} to",
-    "At the {place},{A} sat next to{B}. Soon{S} passed a {gift} to",
-    "Today{A} saw{B} in the {place}, so{S} sold a {gift} to",
-    "Once{A} and{B} came back from the {place},{S} sent a {gift} to",
-    "Before{A} and{B} left the {place},{S} returned the {gift} to",
-    "The {place} was empty when{A} and{B} came in.{S} threw a {gift} to",
+    "Then,{A} and{B} went to the{place}.{S} gave a{gift} to",
+    "When{A} and{B} got a{gift} at the{place},{S} decided to give it to",
+    "After{A} and{B} went to the{place},{S} gave a{gift} to",
+    "While{A} and{B} were working at the{place},{S} gave a{gift} to",
+    "Then,{A} and{B} had a long talk at the{place}.{S} gave a{gift} to",
+    "Later,{A} and{B} walked to the{place}, and{S} handed a{gift} to",
+    "One day{A} met{B} at the{place}, where{S} offered a{gift} to",
+    "Friends{A} and{B} found a{gift} at the{place}.{S} gave it to",
+    "In the morning{A} and{B} were at the{place}.{S} brought a{gift} to",
+    "Since{A} and{B} had some time at the{place},{S} showed a{gift} to",
+    "At the{place},{A} sat next to{B}. Soon{S} passed a{gift} to",
+    "Today{A} saw{B} in the{place}, so{S} sold a{gift} to",
+    "Once{A} and{B} came back from the{place},{S} sent a{gift} to",
+    "Before{A} and{B} left the{place},{S} returned the{gift} to",
+    "The{place} was empty when{A} and{B} came in.{S} threw a{gift} to",
 )
 ORDERS: tuple[str, ...] = ("ABBA", "BABA")
 
@@ -90,7 +90,7 @@ class Sentence:
 
     def _fill(self, names: tuple[str, str, str], roles: tuple[str, str], place: str, gift: str) -> tuple[Segment, ...]:
         parts = {"A": (names[0], roles[0]), "B": (names[1], roles[1]), "S": (names[2], "s2")}
-        return fill_roles(self.template, parts | {"place": (place, ""), "gift": (gift, "")})
+        return fill_roles(self.template, parts | {"place": (f" {place}", ""), "gift": (f" {gift}", "")})
 
 
 def sentence(order: str, rng: random.Random, names: Sequence[str] = NAMES) -> Sentence:
