@@ -147,9 +147,8 @@ def _names(words: Vocabulary, rng: random.Random) -> Prompt:
     drawn = indirect_object.sentence(rng.choice(indirect_object.ORDERS), rng, world.HELD_OUT_NAMES)
     read = tokenize(words, drawn.segments)
     last = len(read.ids) - 1
-    return Prompt(
-        read.ids, read.ids, *(tuple((last, key) for role in roles for key in read.at(role)) for roles in NAMES)
-    )
+    pairs, others = (tuple((last, key) for role in roles for key in read.at(role)) for roles in NAMES)
+    return Prompt(read.ids, read.ids, pairs, others)
 
 
 def textbook(model: OpenModel, count: int = 24) -> dict[str, np.ndarray]:
