@@ -44,7 +44,7 @@ record: setup
 	$(BIN)/headatlas run --all --out reproductions/results || test $$? -eq 1
 
 # Train the specimen again, from nothing, and put it into the package; or a sibling, with ARCH, SEED and NAME.
-ARCH ?= llama
+ARCH ?= gpt2
 SEED ?= 0
 NAME ?= specimen
 train: setup

@@ -154,9 +154,9 @@ def _names(words: Vocabulary, rng: random.Random) -> Prompt:
 def textbook(model: OpenModel, count: int = 24) -> dict[str, np.ndarray]:
     """Scores of the textbook heads as their papers define them: name -> [layer head].
 
-    Previous token, duplicate token and induction as the reproductions score them; for name movers the
-    attention from the end to the right name, less that to both mentions of the other (Wang et al. 2023); and the share of names
-    among the five likeliest that the head writes when it reads the name (their copying score).
+    Previous token, duplicate token and induction as the reproductions score them; for name movers the attention from
+    the end to the right name, less that to both mentions of the other (Wang et al. 2023); and the share of names among
+    the five likeliest that the head writes when it reads the name (their copying score).
     """
     words = model.vocabulary
     rng = random.Random("textbook")

@@ -1,6 +1,6 @@
 """Trains the specimen: the small open model that ships with headatlas.
 
-    python tools/train_specimen.py --arch llama --seed 0 --out build/specimen
+    python tools/train_specimen.py --arch gpt2 --seed 0 --out build/specimen
 
 Deterministic for one machine: every batch is drawn from its step's own seed, the schedule counts steps, not seconds,
 and one thread does the work (two trainings side by side use two cores better than one does). Interrupt it whenever
@@ -37,9 +37,9 @@ ATTENTION = "causal"
 class Recipe:
     """Everything that decides the weights."""
 
-    arch: str = "llama"
+    arch: str = "gpt2"
     seed: int = 0
-    steps: int = 15000
+    steps: int = 6000
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     layers: int = 6
     heads: int = 8
