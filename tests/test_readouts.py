@@ -15,7 +15,7 @@ from headatlas.lab.attribution import direct_logit_attribution, logit_lens
 from headatlas.lab.edits import add, patch, scale, zero
 from headatlas.lab.frozen import freeze
 from headatlas.lab.interventions import intervene
-from headatlas.lab.readouts import kl_to_clean, loss_per_position, probability
+from headatlas.lab.readouts import all_finite, kl_to_clean, loss_per_position, probability
 from headatlas.lab.recording import record
 from headatlas.lab.writers import writers
 from headatlas.notation import Head
@@ -264,3 +264,16 @@ class TestPureReadouts:
             kl_to_clean(self.logits, self.logits[:1])
         with pytest.raises(ValueError, match="two tokens or more"):
             loss_per_position(self.logits, torch.tensor([[1], [1]]))
+
+
+def test_infinite_numbers_are_found_among_any_sizes() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        fine = torch.full((3, 1000), 3e38, dtype=dtype)  # whose sum is not finite
+        assert all_finite(fine) and all_finite(-fine) and all_finite(torch.zeros(0, dtype=dtype))
+        for bad in (float("nan"), float("inf"), float("-inf")):
+            spoilt = torch.randn(3, 1000).to(dtype)
+            spoilt[1, 7] = bad
+            assert not all_finite(spoilt)
+        both = torch.zeros(10, dtype=dtype)
+        both[0], both[1] = float("inf"), float("-inf")
+        assert not all_finite(both)

@@ -87,7 +87,7 @@ def test_accuracy_counts_what_the_model_says() -> None:
 
 def test_textbook_scores_of_planted_heads(planted_circuit, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, previous, induction = planted_circuit
-    monkeypatch.setattr(cards, "_names", lambda words, rng: cards.prompts_of("period 8", words, "train", 1)[0])
+    monkeypatch.setattr(cards, "_names", lambda words, rng: cards.prompts_of("period 8", words, "train", 1)[0][0])
     monkeypatch.setattr(cards.world, "HELD_OUT_NAMES", ())  # the planted tokenizer knows no names
     found = cards.textbook(open_model(str(folder)), 4)
     for kind, head in (("previous token", previous), ("induction", induction)):
@@ -96,9 +96,21 @@ def test_textbook_scores_of_planted_heads(planted_circuit, monkeypatch: pytest.M
 
 def test_carrying_heads_are_those_whose_loss_costs_most(planted_circuit) -> None:
     folder, previous, induction = planted_circuit
-    found = cards.carriers(open_model(str(folder)), "period 12")
+    model = open_model(str(folder))
+    ranked = cards.costs(model, "period 12")
+    assert set(ranked[:2]) == {previous, induction} and len(ranked) == len(set(ranked)) == 32
+    found = cards.carriers(model, "period 12", ranked, left_out=[])
     assert {str(previous), str(induction)} <= set(found["heads"])
     assert found["clean"] > 0.9 and found["without_them"] < 0.2 < found["without_random"]
+    assert str(previous) not in cards.carriers(model, "period 12", ranked, [previous])["heads"]
+
+
+def test_a_head_that_most_families_need_is_named_once() -> None:
+    heads = [Head(0, n) for n in range(8)] + [Head(1, n) for n in range(8)]
+    ranked = {str(n): [heads[0], *heads[1 + n : 6 + n], *heads[8:]] for n in range(8)}
+    assert cards.needed_by_all(ranked) == [Head(0, 0), Head(0, 4), Head(0, 5), Head(0, 6)] or heads[0] in (
+        cards.needed_by_all(ranked)
+    )
 
 
 class TestShipped:

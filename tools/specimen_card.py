@@ -23,19 +23,22 @@ from rich.progress import track
 from headatlas import specimens
 from headatlas.evidence import statistics
 from headatlas.lab import (
+    Behaviour,
     OpenModel,
     ablate_sets,
     accuracy,
+    accuracy_among_rivals,
     attention_scores,
     copying_scores,
     log_probability,
     open_model,
     sweep,
 )
+from headatlas.lab.loading import quiet
 from headatlas.notation import Head
 from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, world
-from headatlas.stimuli.cases import Case, Split, document_prompt, tokenize
+from headatlas.stimuli.cases import Case, Split, document_prompt, prompt, tokenize
 from specimen_rows import PERIODS, WEIGHTS, Asked, Rows, held_out, spans
 
 AIM: dict[str, float] = {
@@ -88,21 +91,29 @@ def chance(family: str, rows: Rows) -> float:
 # --- the heads that carry a family ------------------------------------------------------------------------------
 
 
-def prompts_of(family: str, words: Vocabulary, split: Split, count: int) -> list[Prompt]:
-    """`count` prompts of a family, of the few lengths that come up most: prompts of one length run together."""
+def prompts_of(family: str, words: Vocabulary, split: Split, count: int) -> tuple[list[Prompt], Behaviour]:
+    """`count` prompts of a family, of the few lengths that come up most (those run together), and what is read of them.
+
+    Where several answers are right, one of them must be likelier than everything that is wrong.
+    """
     rng = random.Random(f"carriers/{split}/{family}")
     groups: dict[tuple[int, int], list[Prompt]] = {}
+    reading: Behaviour = accuracy
     for _ in range(12 * count):
         if family.startswith("period "):
             made = _span(words, int(family.split()[1]), rng)
         else:
-            parts = world.document(family, split, rng)
-            if not any(segment.known for segment in parts):
-                continue
-            made = document_prompt(words, parts)
+            drawn = world.FAMILIES[family](split, rng)
+            if isinstance(drawn, Case) and len(drawn.answers) > 1:
+                reading, made = accuracy_among_rivals, prompt(words, drawn)
+            else:
+                parts = drawn.document if isinstance(drawn, Case) else drawn
+                if not any(segment.known for segment in parts):
+                    continue
+                made = document_prompt(words, parts)
         groups.setdefault((len(made.tokens), len(made.readouts)), []).append(made)
     largest = sorted(groups.values(), key=len, reverse=True)
-    return [made for group in largest for made in group][:count]
+    return [made for group in largest for made in group][:count], reading
 
 
 def _span(words: Vocabulary, period: int, rng: random.Random) -> Prompt:
@@ -113,29 +124,45 @@ def _span(words: Vocabulary, period: int, rng: random.Random) -> Prompt:
     return Prompt(tokens[:-1], tokens[:-1], readouts=readouts)
 
 
-def carriers(model: OpenModel, family: str) -> dict[str, Any]:
-    """The heads whose loss alone costs a family most, and what is left without them, against random sets.
+def costs(model: OpenModel, family: str) -> list[Head]:
+    """All heads, those first whose loss alone costs a family most: the fall of the answers' mean log-probability.
 
-    Found on training documents by the log-probability of what is known; tried on held-out documents by accuracy.
-    Heads give their mean over the documents instead of what they compute. Random sets take as many heads from each
-    layer.
+    Measured on training documents; a head gives its mean over them instead of what it computes.
     """
-    found = sweep(model, prompts_of(family, model.vocabulary, "train", 64), log_probability).effect.mean(-1)
-    order = np.argsort(found, axis=None)[:CARRIERS]
-    heads = [Head(int(each // found.shape[1]), int(each % found.shape[1])) for each in order]
+    prompts, _ = prompts_of(family, model.vocabulary, "train", 64)
+    effect = sweep(model, prompts, log_probability).effect.mean(-1)  # [layer head]
+    order = np.argsort(effect, axis=None)
+    return [Head(int(layer), int(head)) for layer, head in zip(*np.unravel_index(order, effect.shape), strict=True)]
+
+
+def needed_by_all(ranked: dict[str, list[Head]]) -> list[Head]:
+    """The heads among the first of more than half of the families: without them, words are not what they were."""
+    counts = Counter(head for heads in ranked.values() for head in heads[:CARRIERS])
+    return sorted(head for head, count in counts.items() if 2 * count > len(ranked))
+
+
+def carriers(model: OpenModel, family: str, ranked: Sequence[Head], left_out: Sequence[Head]) -> dict[str, Any]:
+    """What is left of a family without the heads that carry it, against random sets, on held-out documents.
+
+    Args:
+        model: whose heads.
+        family: to be asked.
+        ranked: all heads, the costliest first.
+        left_out: heads that every family needs.
+    """
+    heads = [head for head in ranked if head not in left_out][:CARRIERS]
     matched = statistics.matched_sets(heads, model.anatomy.layers, model.anatomy.heads, seed=0, count=SETS)
-    asked = prompts_of(family, model.vocabulary, "held-out", 64)
-    values = ablate_sets(model, asked, accuracy, [(), heads, *matched.sets]).mean(1)
-    random_sets = values[2:]
+    asked, reading = prompts_of(family, model.vocabulary, "held-out", 64)
+    clean, without, *others = ablate_sets(model, asked, reading, [(), heads, *matched.sets]).mean(1).tolist()
     return {
         "heads": [str(head) for head in heads],
-        "clean": round(float(values[0]), 4),
-        "without_them": round(float(values[1]), 4),
-        "without_random": round(float(np.median(random_sets)), 4),
-        "without_random_worst_5_percent": round(float(np.quantile(random_sets, 0.05)), 4),
-        "sets": len(random_sets),
+        "clean": round(clean, 4),
+        "without_them": round(without, 4),
+        "without_random": round(float(np.median(others)), 4),
+        "without_random_worst_5_percent": round(float(np.quantile(others, 0.05)), 4),
+        "sets": len(others),
         "matching": matched.matching,
-        "p": round(float((1 + (random_sets <= values[1]).sum()) / (1 + len(random_sets))), 4),
+        "p": round((1 + sum(other <= without for other in others)) / (1 + len(others)), 4),
     }
 
 
@@ -193,14 +220,16 @@ def finish(recipe: Any, out: Path, log: list[dict[str, Any]]) -> None:
     rows = Rows(model.tokenizer.backend_tokenizer, recipe.schedule)
     vocabulary = len(model.tokenizer)
     measured = held_out_accuracy(model.model, rows, vocabulary, DOCUMENTS)
+    ranked = {family: costs(model, family) for family in track(list(measured), "taking out every head")}
+    general = needed_by_all(ranked)
     families = {
         family: {
             "accuracy": value,
             "chance": round(1 / vocabulary, 4) if family.startswith("period ") else chance(family, rows),
             "aim": AIM.get(family, OTHER_AIM),
-            **carriers(model, family),
+            **carriers(model, family, ranked[family], general),
         }
-        for family, value in track(list(measured.items()), "measuring every family")
+        for family, value in track(list(measured.items()), "taking out random sets")
     }
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     card = {
@@ -217,6 +246,7 @@ def finish(recipe: Any, out: Path, log: list[dict[str, Any]]) -> None:
         },
         "machine": platform.processor() or platform.machine(),
         "families": families,
+        "needed_by_all": [str(head) for head in general],
         "textbook": {name: best(scores) for name, scores in textbook(model).items()},
         "limits": limits(families),
         "tried": list(TRIED),
@@ -246,7 +276,8 @@ def dynamics(recipe: Any, out: Path) -> None:
     rows = Rows(tokenizer.backend_tokenizer, recipe.schedule)
     steps = []
     for path in track(sorted((out / "kept").glob("*.pt"), key=lambda path: int(path.stem)), "reading the checkpoints"):
-        plain = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+        with quiet():
+            plain = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
         plain.load_state_dict({name: each.float() for name, each in torch.load(path, weights_only=True).items()})
         with open_model(plain, tokenizer=tokenizer, called=f"step {path.stem}") as model:
             scores = textbook(model, 12)

@@ -19,7 +19,7 @@ from headatlas.lab.hooks import on_input, on_output
 from headatlas.lab.interventions import Ablation, Reference, ablate
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.reading import Reading, read
-from headatlas.lab.readouts import Behaviour
+from headatlas.lab.readouts import Behaviour, all_finite
 from headatlas.lab.seam import Call, Tap, tapped
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
@@ -68,7 +68,7 @@ def forward(model: OpenModel, tokens: Tensor, taps: Mapping[nn.Module, Tap], pos
         logits: Tensor = model.model(tokens.to(model.device), use_cache=False, logits_to_keep=keep).logits
     if len(fired) != len(taps):
         raise HeadatlasError(f"{model.name}: an attention layer was not reached, so a measurement would be empty")
-    if not torch.isfinite(logits).all():
+    if not all_finite(logits):
         raise HeadatlasError(f"{model.name} gave NaN or infinite logits; try float32, or check its weights")
     return logits.float()
 

@@ -11,6 +11,7 @@ from headatlas.lab.edited_pattern import attention_rows
 from headatlas.lab.interventions import on_projection, on_stream
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
+from headatlas.lab.readouts import all_finite
 from headatlas.lab.seam import Call, Tap
 from headatlas.lab.sites import SITES, Positions, Recording, Site, located, union
 
@@ -59,7 +60,7 @@ def record(
                 stack.callback(on_projection(model.anatomy, layer, watch.writing(written)).remove)
         forward(model, prompts, taps, torch.tensor([0]))
     for (site, layer), activation in found.items():
-        if not torch.isfinite(activation).all():
+        if not all_finite(activation):
             raise HeadatlasError(
                 f"{site} of layer {layer} of {model.name} holds NaN or infinite numbers; try float32, or check its "
                 "weights and your edits"

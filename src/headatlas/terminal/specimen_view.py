@@ -25,10 +25,15 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     console.print(f"sha256 {card['sha256']}\n")
     console.print(_families(card["families"]))
     console.print(
-        "without the heads: accuracy when the six heads that matter most give their mean instead; random: the median\n"
-        "of layer-matched sets of other heads, and the share of them that do as much harm (p)\n",
+        "without: accuracy when the six heads that the family needs most give their mean instead of what they compute; "
+        "random: the median over layer-matched sets of other heads. * fewer than 5% of those do as much harm.",
         style="dim",
     )
+    if card["needed_by_all"]:
+        console.print(
+            f"Left out, since almost every family needs them: {', '.join(card['needed_by_all'])}", style="dim"
+        )
+    console.print()
     for kind, heads in card["textbook"].items():
         console.print(f"{kind:16} " + ", ".join(f"{head} {score:.2f}" for head, score in heads.items()))
     if agreement.labels:
@@ -54,18 +59,17 @@ def _verdicts(agreement: Agreement) -> Table:
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for column in ("family", "held out", "chance", "aim", "without the heads", "random", "p", "heads"):
-        table.add_column(column, justify="left" if column in ("family", "heads") else "right")
+    for column in ("family", "held out", "chance", "without", "random"):
+        table.add_column(column, justify="left" if column == "family" else "right", no_wrap=True)
+    table.add_column("heads", no_wrap=True, overflow="ellipsis")
     for family, each in families.items():
         met = each["accuracy"] >= each["aim"]
         table.add_row(
             family,
             Text(f"{each['accuracy']:.2f}", style="green" if met else "yellow"),
             f"{each['chance']:.2f}",
-            f"{each['aim']:.2f}",
-            f"{each['without_them']:.2f}",
+            f"{each['without_them']:.2f}{'*' if each['p'] < 0.05 else ' '}",
             f"{each['without_random']:.2f}",
-            f"{each['p']:.3f}",
             " ".join(each["heads"]),
         )
     return table
