@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,15 @@ AIM: dict[str, float] = {
 OTHER_AIM = 0.80
 # What was tried where an aim was missed.
 TRIED: tuple[str, ...] = (
-    "Colored objects, multiple choice: lists of random pairs, looked up both ways from the start of training, changed "
-    "nothing in 3,500 steps. Options asked for by a bare word ('dog:') are learned, so the question that stands "
-    "between is what is hard.",
-    "True or false, yes or no: said with the fact stated right before in about half of the documents; it rises late, "
-    "after the facts are known, and was still rising when training ended.",
+    "Colored objects, multiple choice: lists of random pairs, looked up both ways from the start of training, did not "
+    "help in 3,500 steps. Options asked for by a bare word ('dog:') are learned, so what is hard is the question that "
+    "stands between.",
+    "True or false, yes or no: with the fact stated right before in about half of the documents. They rise late, after "
+    "the facts are known.",
     "Sums: 400 pairs of numbers, one in six held out; the longer sums in steps, whose summands are smaller, are learned.",
-    "Name movers: names are attended to by their place in the sentence (first, second), whoever is meant, and a head of "
-    "the last layer takes the repeated name away again. A route through the queries, as in GPT-2, did not appear.",
+    "Name movers: names are attended to by their place in the sentence (first or second, 0.93 each), whoever is meant, "
+    "and a head of the last layer attends to the repeated name (0.97). Attention that prefers the right name, as in "
+    "GPT-2, did not appear.",
 )
 DOCUMENTS = 200  # held out, per family
 SETS = 100  # random sets per family
@@ -114,7 +116,8 @@ def prompts_of(family: str, words: Vocabulary, split: Split, count: int) -> tupl
         else:
             drawn = world.FAMILIES[family](split, rng)
             if isinstance(drawn, Case) and len(drawn.answers) > 1:
-                reading, made = accuracy_among_rivals, prompt(words, drawn)
+                alone = replace(drawn, twin=())  # the control is not used here, and need not align
+                reading, made = accuracy_among_rivals, prompt(words, alone)
             else:
                 parts = drawn.document if isinstance(drawn, Case) else drawn
                 if not any(segment.known for segment in parts):
@@ -314,4 +317,5 @@ def install(out: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for each in SHIPPED:
         shutil.copy(out / each, folder / each)
+        (folder / each).chmod(0o644)
     print(f"installed into {folder}")

@@ -25,7 +25,7 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     console.print(f"sha256 {card['sha256']}\n")
     console.print(_families(card["families"]))
     console.print(
-        "without: accuracy when the six heads that the family needs most give their mean instead of what they compute; "
+        "accuracy: on held-out documents; without: when the six heads that the family needs most give their mean instead of what they compute; "
         "random: the median over layer-matched sets of other heads. * fewer than 5% of those do as much harm.",
         style="dim",
     )
@@ -59,7 +59,7 @@ def _verdicts(agreement: Agreement) -> Table:
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for column in ("family", "held out", "chance", "without", "random"):
+    for column in ("family", "accuracy", "chance", "without", "random"):
         table.add_column(column, justify="left" if column == "family" else "right", no_wrap=True)
     table.add_column("heads", no_wrap=True, overflow="ellipsis")
     for family, each in families.items():
