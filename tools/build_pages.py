@@ -504,8 +504,9 @@ def _specimen(name: str, card: dict[str, Any], training: dict[str, Any]) -> str:
             f"<figure>{picture}<figcaption>Heads of each kind that ever score 0.3 or more, and held-out accuracy, "
             "against tokens seen.</figcaption></figure>\n",
             families,
-            "Without the heads: held-out accuracy when the six heads whose loss costs most give their mean over the "
-            "prompts; without random heads: the median of layer-matched sets of other heads.\n",
+            "Without the heads: held-out accuracy where the heads that carry the family (the fewest whose loss takes "
+            "it half of the way to chance, on training documents) give their mean over the prompts; without random "
+            "heads: the median of layer-matched sets of other heads.\n",
             textbook,
             f"**Limits**\n\n{notes}" if notes else "",
         )

@@ -50,18 +50,18 @@ OTHER_AIM = 0.80
 # What was tried where an aim was missed.
 TRIED: tuple[str, ...] = (
     "Colored objects, multiple choice: lists of random pairs, looked up both ways from the start of training, did not "
-    "help in 3,500 steps. Options asked for by a bare word ('dog:') are learned, so what is hard is the question that "
-    "stands between.",
+    "help in 3,500 steps. Options asked for by a bare word ('dog:') are learned; the question in between is hard.",
     "True or false, yes or no: with the fact stated right before in about half of the documents. They rise late, after "
     "the facts are known.",
-    "Sums: 400 pairs of numbers, one in six held out; the longer sums in steps, whose summands are smaller, are learned.",
-    "Name movers: names are attended to by their place in the sentence (first or second, 0.93 each), whoever is meant, "
-    "and a head of the last layer attends to the repeated name (0.97). Attention that prefers the right name, as in "
-    "GPT-2, did not appear.",
+    "Sums: 400 pairs of numbers, one in six held out; sums in steps, of smaller numbers, are learned.",
+    "Name movers: names are attended to by their place in the sentence (first or second, 0.93 each), whoever is "
+    "meant, and a head of the last layer attends to the repeated name (0.97). Attention that prefers the right name, "
+    "as in GPT-2, did not appear.",
 )
 DOCUMENTS = 200  # held out, per family
 SETS = 100  # random sets per family
-CARRIERS = 6  # heads per family: one in eight
+COALITIONS = 160  # random quarters of the heads, per family
+MOST = 16  # carrying heads of a family
 NAMES = (("io",), ("s1", "s2"))  # where a name mover looks, and where it does not
 
 
@@ -136,33 +136,59 @@ def _span(words: Vocabulary, period: int, rng: random.Random) -> Prompt:
     return Prompt(tokens[:-1], tokens[:-1], readouts=readouts)
 
 
-def costs(model: OpenModel, family: str) -> list[Head]:
-    """All heads, those first whose loss alone costs a family most: the fall of the answers' mean log-probability.
+def needed_by_all(model: OpenModel, families: Sequence[str]) -> list[Head]:
+    """Heads whose loss alone is among the six costliest in more than half of the families: without them words are lost.
 
-    Measured on training documents; a head gives its mean over them instead of what it computes.
+    Cost is the fall of the answers' mean log-probability on training documents, where the head gives its mean.
     """
-    prompts, _ = prompts_of(family, model.vocabulary, "train", 64)
-    effect = sweep(model, prompts, log_probability).effect.mean(-1)  # [layer head]
-    order = np.argsort(effect, axis=None)
-    return [Head(int(layer), int(head)) for layer, head in zip(*np.unravel_index(order, effect.shape), strict=True)]
+    counts: Counter[Head] = Counter()
+    for family in track(families, "taking out every head"):
+        prompts, _ = prompts_of(family, model.vocabulary, "train", 48)
+        effect = sweep(model, prompts, log_probability).effect.mean(-1)  # [layer head]
+        worst = zip(*np.unravel_index(np.argsort(effect, axis=None)[:6], effect.shape), strict=True)
+        counts.update(Head(int(layer), int(head)) for layer, head in worst)
+    return sorted(head for head, count in counts.items() if 2 * count > len(families))
 
 
-def needed_by_all(ranked: dict[str, list[Head]]) -> list[Head]:
-    """The heads among the first of more than half of the families: without them, words are not what they were."""
-    counts = Counter(head for heads in ranked.values() for head in heads[:CARRIERS])
-    return sorted(head for head, count in counts.items() if 2 * count > len(ranked))
+def costs(model: OpenModel, family: str, left_out: Sequence[Head]) -> list[Head]:
+    """Heads, those first that a family needs most, also where several can stand in for one another.
 
-
-def carriers(model: OpenModel, family: str, ranked: Sequence[Head], left_out: Sequence[Head]) -> dict[str, Any]:
-    """What is left of a family without the heads that carry it, against random sets, on held-out documents.
+    Measured on training documents: the fall of the answers' mean log-probability where random quarters of the heads
+    give their mean instead of what they compute, those with the head less those without it.
 
     Args:
         model: whose heads.
         family: to be asked.
-        ranked: all heads, the costliest first.
         left_out: heads that every family needs.
     """
-    heads = [head for head in ranked if head not in left_out][:CARRIERS]
+    prompts, _ = prompts_of(family, model.vocabulary, "train", 48)
+    everyone = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
+    heads = [head for head in everyone if head not in left_out]
+    rng = random.Random(f"coalitions/{family}")
+    sets = [rng.sample(heads, len(heads) // 4) for _ in range(COALITIONS)]
+    values = ablate_sets(model, prompts, log_probability, sets).mean(1)
+    within = np.array([[head in chosen for head in heads] for chosen in map(set, sets)])  # [set head]
+    effect = [values[member].mean() - values[~member].mean() for member in within.T]
+    return [heads[place] for place in np.argsort(effect)]
+
+
+def carriers(model: OpenModel, family: str, ranked: Sequence[Head], chance: float) -> dict[str, Any]:
+    """The heads that carry a family, and what is left of it without them, against random sets, on held-out documents.
+
+    They are the fewest first ones whose loss takes the family, on training documents, more than half of the way to
+    chance; or MOST of them.
+
+    Args:
+        model: whose heads.
+        family: to be asked.
+        ranked: heads, those first that it needs most.
+        chance: accuracy without reading.
+    """
+    shown, reading = prompts_of(family, model.vocabulary, "train", 48)
+    first = [ranked[:count] for count in range(MOST + 1)]
+    clean, *left = ablate_sets(model, shown, reading, first).mean(1).tolist()
+    enough = [count for count, value in enumerate(left, 1) if value < (clean + chance) / 2]
+    heads = list(ranked[: enough[0] if enough else MOST])
     matched = statistics.matched_sets(heads, model.anatomy.layers, model.anatomy.heads, seed=0, count=SETS)
     asked, reading = prompts_of(family, model.vocabulary, "held-out", 64)
     clean, without, *others = ablate_sets(model, asked, reading, [(), heads, *matched.sets]).mean(1).tolist()
@@ -232,17 +258,17 @@ def finish(recipe: Any, out: Path, log: list[dict[str, Any]]) -> None:
     rows = Rows(model.tokenizer.backend_tokenizer, recipe.schedule)
     vocabulary = len(model.tokenizer)
     measured = held_out_accuracy(model.model, rows, vocabulary, DOCUMENTS)
-    ranked = {family: costs(model, family) for family in track(list(measured), "taking out every head")}
-    general = needed_by_all(ranked)
-    families = {
-        family: {
+    general = needed_by_all(model, list(measured))
+    families = {}
+    for family, value in track(list(measured.items()), "taking out sets"):
+        guess = round(1 / vocabulary, 4) if family.startswith("period ") else chance(family, rows)
+        ranked = costs(model, family, general)
+        families[family] = {
             "accuracy": value,
-            "chance": round(1 / vocabulary, 4) if family.startswith("period ") else chance(family, rows),
+            "chance": guess,
             "aim": AIM.get(family, OTHER_AIM),
-            **carriers(model, family, ranked[family], general),
+            **carriers(model, family, ranked, guess),
         }
-        for family, value in track(list(measured.items()), "taking out random sets")
-    }
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     card = {
         "recipe": dataclasses.asdict(recipe),

@@ -25,8 +25,9 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     console.print(f"sha256 {card['sha256']}\n")
     console.print(_families(card["families"]))
     console.print(
-        "accuracy: on held-out documents; without: when the six heads that the family needs most give their mean instead of what they compute; "
-        "random: the median over layer-matched sets of other heads. * fewer than 5% of those do as much harm.",
+        "accuracy: on held-out documents; without: where the heads that carry the family give their mean instead of "
+        "what they compute;\nrandom: the median over layer-matched sets of other heads; * less than 5% of those do "
+        "as much harm",
         style="dim",
     )
     if card["needed_by_all"]:
@@ -59,8 +60,8 @@ def _verdicts(agreement: Agreement) -> Table:
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for column in ("family", "accuracy", "chance", "without", "random"):
-        table.add_column(column, justify="left" if column == "family" else "right", no_wrap=True)
+    for column in ("family", "accuracy", "chance", "without", "random", "n"):
+        table.add_column(column, justify="left" if column == "family" else "right", no_wrap=True, min_width=len(column))
     table.add_column("heads", no_wrap=True, overflow="ellipsis")
     for family, each in families.items():
         met = each["accuracy"] >= each["aim"]
@@ -70,6 +71,7 @@ def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
             f"{each['chance']:.2f}",
             f"{each['without_them']:.2f}{'*' if each['p'] < 0.05 else ' '}",
             f"{each['without_random']:.2f}",
+            str(len(each["heads"])),
             " ".join(each["heads"]),
         )
     return table
