@@ -232,7 +232,7 @@ def test_a_model_without_positions_has_no_previous_position(tiny: Tiny) -> None:
 
 def test_mistakes_are_one_clear_line(tiny: Tiny) -> None:
     model = open_model(str(tiny("gpt2")))
-    with pytest.raises(HeadatlasError, match="between 0 and 2047"):
+    with pytest.raises(HeadatlasError, match="between 0 and 4095"):
         copying_scores(model, [5000])
     with pytest.raises(ValueError, match="not in a model"):
         prefix_matching_scores(model, Head(2, 0))

@@ -44,13 +44,13 @@ SHOWN: dict[str, Callable[[Callable[[str], float]], bool]] = {
     "logit-lens": lambda of: (
         of("log-probability of the right token after") > 5 + of("log-probability of the right token before layer 0")
     ),
-    "mean-ablation": lambda of: of("with the four") < of("intact") - 1,
+    "mean-ablation": lambda of: of("with them") < of("intact") - 1,
     "path-patching": lambda of: of("change by") < of("mean change") - 1,
     "probing": lambda of: of("its held-out") > of("its accuracy") + 0.3,
     "resample-ablation": lambda of: of("with the four heads") < min(of("intact"), of("with the four at")) - 5,
     "scoring": lambda of: of("its attention") > of("the same") + 0.5,
-    "simplified-model-training": lambda of: of("accuracy on repeated spans at step 7000") > 0.9,
-    "zero-ablation": lambda of: of("with the four") < of("intact") - 1,
+    "simplified-model-training": lambda of: of("accuracy on random spans of period 25 in the end") > 0.9,
+    "zero-ablation": lambda of: of("with them") < of("intact") - 1,
 }
 
 

@@ -66,11 +66,18 @@ def test_a_loss_falls_on_all_that_can_be_known_and_on_little_else(tokenizer) -> 
 
 def test_marks_in_a_list_of_random_tokens_are_right(tokenizer) -> None:
     rows = rows_of.Rows(tokenizer, SMALL)
-    again, comma = (tokenizer.encode(text).ids[0] for text in (" again", ","))
-    tokens, known = rows._listing(random.Random(0), 14)
-    items = tokens[3::2]
-    for place, (item, mark) in enumerate(zip(items, tokens[4::2], strict=False)):
-        assert mark == (again if item in items[:place] else comma) and known[4 + 2 * place]
+    again, comma = (tokenizer.encode(text).ids for text in (" again,", ","))
+    for seed in range(30):
+        tokens, known = rows._listing(random.Random(seed), 14)
+        place, items = 1 + len(tokenizer.encode("List:").ids), []
+        while place < len(tokens):
+            item = tokens[place]
+            mark = again if item in items else comma
+            assert tokens[place + 1 : place + 1 + len(mark)] == mark and not known[place]
+            assert all(known[place + 1 : place + 1 + len(mark)])
+            items.append(item)
+            place += 1 + len(mark)
+        assert len(set(items)) < 14
 
 
 def test_accuracy_counts_what_the_model_says() -> None:
@@ -85,13 +92,14 @@ def test_accuracy_counts_what_the_model_says() -> None:
     assert cards.share_right(Parrot(), asked) == 0.5
 
 
-def test_textbook_scores_of_planted_heads(planted_circuit, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, previous, induction = planted_circuit
-    monkeypatch.setattr(cards, "_names", lambda words, rng: cards.prompts_of("period 8", words, "train", 1)[0][0])
-    monkeypatch.setattr(cards.world, "HELD_OUT_NAMES", ())  # the planted tokenizer knows no names
-    found = cards.textbook(open_model(str(folder)), 4)
-    for kind, head in (("previous token", previous), ("induction", induction)):
-        assert list(cards.best(found[kind], 1)) == [str(head)] and found[kind][head] > 0.9
+def test_a_name_mover_is_looked_for_between_the_end_and_the_right_name() -> None:
+    words = open_model("specimen").vocabulary
+    rng = random.Random(0)
+    for _ in range(20):
+        prompt = cards._names(words, rng)
+        ((last, right),), others = prompt.pairs, [key for _, key in prompt.control_pairs]
+        assert last == len(prompt.tokens) - 1 and len(others) == 2
+        assert len({prompt.tokens[key] for key in others}) == 1 and prompt.tokens.count(prompt.tokens[right]) == 1
 
 
 def test_carrying_heads_are_those_whose_loss_costs_most(planted_circuit) -> None:

@@ -1,8 +1,8 @@
-"""The four heads of one layer that match prefixes best are replaced by their mean, and copying suffers.
+"""The heads that match prefixes are replaced by their mean, and copying suffers.
 
-The mean is over the controls, random tokens that are not repeated. The four heads with the lowest
-scores in the layer are ablated for comparison. In the specimen nearly that whole layer copies, so that they cost about
-as much: a loss by itself does not single out the heads that were ablated.
+The mean is over the controls, random tokens that are not repeated. As many heads with the lowest scores are ablated for
+comparison; among them are heads that copying rests on too, so that they may cost as much: a loss by itself does not
+single out the heads that were ablated.
 """
 
 from headatlas.lab import OpenModel, attention_scores, behave, log_probability
@@ -14,13 +14,14 @@ def example(model: OpenModel) -> dict[str, float | str]:
     """16 prompts of 25 random tokens written twice."""
     prompts = repeated_spans(model.vocabulary, 16)
     score = attention_scores(model, prompts).score.mean(0)  # [layer head]
-    layer = int(score.max(1).argmax())
-    order = [Head(layer, head) for head in score[layer].argsort()[::-1].tolist()]
-    sets = [(), order[:4], order[-4:]]
+    everyone = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
+    order = sorted(everyone, key=lambda head: -score[head])
+    count = int((score > 0.5).sum())
+    sets = [(), order[:count], order[-count:]]
     intact, without, others = behave(model, prompts, log_probability, head_sets=sets, ablation="mean")
     return {
-        "heads ablated": ", ".join(map(str, order[:4])),
+        "induction heads": count,
         "intact, log-probability of the right token (nats)": float(intact.mean()),
-        "with the four heads ablated (nats)": float(without.mean()),
-        "with four others of the layer ablated instead (nats)": float(others.mean()),
+        "with them ablated (nats)": float(without.mean()),
+        "with as many other heads ablated instead (nats)": float(others.mean()),
     }

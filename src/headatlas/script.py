@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -11,9 +11,10 @@ from typing import Literal
 from headatlas import paths, scripts
 from headatlas.lab import Behaviour, OpenModel, Reference, Scores
 from headatlas.lab.replacing import SweepPositions
-from headatlas.stimuli.prompts import Prompt, Vocabulary
+from headatlas.stimuli.prompts import Prompt, TooFewWordsError, Vocabulary
 
 Split = Literal["find", "test"]
+_ATTEMPTS = 100  # to draw a prompt that was not drawn before
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,31 @@ class Script:
         return getattr(self.module, "edit", None)
 
     def draw(self, kind: Literal["stimulus", "task"], words: Vocabulary, split: Split, count: int, seed: int) -> Drawn:
-        """`count` prompts per family; find and test, and every family, draw from seeds of their own."""
-        other = "task" if kind == "stimulus" else "stimulus"
-        make = getattr(self.module, kind, None) or getattr(self.module, other)
+        """`count` prompts per family; find and test, and every family, draw from seeds of their own.
+
+        What was drawn to find heads is not drawn again to test them.
+
+        Raises:
+            TooFewWordsError: where the tokenizer cannot express the prompts, or there are too few different ones.
+        """
+        seen = (
+            {prompt.tokens for prompt in self.draw(kind, words, "find", count, seed).prompts} if split == "test" else ()
+        )
         families = [family for family in self.families for _ in range(count)]
         prompts = [
-            make(words, family, random.Random(f"{seed}/{self.id}/{kind}/{split}/{family}/{number}"))
+            self._one(kind, words, family, f"{seed}/{self.id}/{kind}/{split}/{family}/{number}", seen)
             for family in self.families
             for number in range(count)
         ]
         return Drawn(prompts, families, split)
+
+    def _one(self, kind: str, words: Vocabulary, family: str, seed: str, seen: Container[tuple[int, ...]]) -> Prompt:
+        make = getattr(self.module, kind, None) or getattr(self.module, "task" if kind == "stimulus" else "stimulus")
+        for attempt in range(_ATTEMPTS):
+            prompt: Prompt = make(words, family, random.Random(f"{seed}/{attempt}" if attempt else seed))
+            if prompt.tokens not in seen:
+                return prompt
+        raise TooFewWordsError(f"{self.id} has too few different prompts to find heads on some and test them on others")
 
 
 def load_script(id: str, folder: Path | None = None) -> Script:
