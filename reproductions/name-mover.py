@@ -4,8 +4,10 @@ Claim      In "When Mary and John went to the store, John gave a drink to", the 
            that other heads have not ruled out, and writes it into the logits (wang2023interpretability).
 Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the twin three
            unrelated names stand in the same places.
-Score      The direct effect: path patching from the head at the last position to the logits, from the twin, with all
-           other heads held. By what share of its mean the logit difference of the two names falls.
+Score      The product of the paper's two tests. The direct effect: path patching from the head to the logits, from the
+           twin, with all other heads held; by what share of its mean the logit difference of the names falls. And the
+           copying score: for which share of names the name is among the five likeliest that the head's OV circuit
+           writes, where it reads the state after the first MLP.
 Control    The same from a sentence with the same names and another place and gift: nothing about names changes.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
 Cause      The heads found are replaced by their mean over the twins: the right name should lose its lead.
@@ -13,7 +15,7 @@ Cause      The heads found are replaced by their mean over the twins: the right 
 
 import random
 
-from headatlas.lab import OpenModel, Scores, behave, logit_difference, path_effects
+from headatlas.lab import OpenModel, Scores, behave, copying_scores, logit_difference, path_effects
 from headatlas.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, stories
 from headatlas.stimuli.cases import tokenize
@@ -37,8 +39,11 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
-    """The share of the mean logit difference that each head's direct path carries: [prompt layer head]."""
+    """The share of the mean logit difference that each head's direct path carries, times its copying score."""
     prompts, sources = drawn.prompts, (None, [prompt.placebo for prompt in drawn.prompts])
     whole = abs(behave(model, prompts, BEHAVIOUR).mean())
-    score, control = (-path_effects(model, prompts, BEHAVIOUR, source=source) / whole for source in sources)
+    names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
+    copying = copying_scores(model, names, states="mlp0").copying.numpy()  # [layer head]
+    effects = (-path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)  # [prompt layer head]
+    score, control = (effect / whole * copying for effect in effects)
     return Scores(score, control)
