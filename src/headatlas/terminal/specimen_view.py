@@ -9,6 +9,8 @@ from rich.text import Text
 from headatlas.evidence.agreement import Agreement
 from headatlas.terminal import console as _console
 
+_SHOWN = 3  # heads of a family
+
 
 def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None:
     """The card's first lines, a row per family, the textbook heads, verdicts beside those of siblings, the limits."""
@@ -60,18 +62,16 @@ def _verdicts(agreement: Agreement) -> Table:
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for column in ("family", "accuracy", "chance", "without", "random", "n"):
-        table.add_column(column, justify="left" if column == "family" else "right", no_wrap=True, min_width=len(column))
-    table.add_column("heads", no_wrap=True, overflow="ellipsis")
+    for column in ("family", "accuracy", "chance", "without", "random", "heads"):
+        table.add_column(column, justify="left" if column in ("family", "heads") else "right", no_wrap=True)
     for family, each in families.items():
-        met = each["accuracy"] >= each["aim"]
+        more = len(each["heads"]) - _SHOWN
         table.add_row(
             family,
-            Text(f"{each['accuracy']:.2f}", style="green" if met else "yellow"),
+            Text(f"{each['accuracy']:.2f}", style="green" if each["accuracy"] >= each["aim"] else "yellow"),
             f"{each['chance']:.2f}",
             f"{each['without_them']:.2f}{'*' if each['p'] < 0.05 else ' '}",
             f"{each['without_random']:.2f}",
-            str(len(each["heads"])),
-            " ".join(each["heads"]),
+            " ".join(each["heads"][:_SHOWN]) + (f" +{more}" if more > 0 else ""),
         )
     return table
