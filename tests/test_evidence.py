@@ -192,3 +192,24 @@ class TestRecords:
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(HeadatlasError, match="run it again"):
             records.read(tmp_path / "x.json")
+
+
+def test_verdicts_of_two_models_side_by_side() -> None:
+    from headatlas import paths
+    from headatlas.evidence.agreement import agreement
+
+    specimen = [record for record in records.read_all(paths.records()) if record.model.id == "specimen"]
+    other = [
+        record.model_copy(
+            update={
+                "model": record.model.model_copy(update={"id": "other"}),
+                "verdict": records.Verdict(label="partly", reasons=[]),
+            }
+        )
+        for record in specimen[1:]
+    ]
+    found = agreement([*specimen, *other], ["specimen", "other", "third"])
+    assert found.labels[specimen[0].entry.id] == (specimen[0].verdict.label, None, None)
+    partly = sum(record.verdict.label == "partly" for record in specimen[1:])
+    assert found.same("other") == (partly, len(other)) and found.same("third") == (0, 0)
+    assert found.same("specimen") == (len(specimen), len(specimen))

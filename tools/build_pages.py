@@ -450,12 +450,12 @@ def specimen_page(records: list[Record]) -> str:
         "# The specimen\n",
         "A small language model that ships with headatlas, so that every rerun works without a network. It is trained "
         "on text that the project generates: prompts of the same families that the reproductions put to GPT-2 or "
-        "Llama, with names, words and facts held out. Its siblings are the same recipe from other seeds and in "
-        "another architecture. Everything on this page was measured by the trainer on the weights that ship.\n",
+        "Llama, with names, words and facts held out. Everything on this page was measured by the trainer on the "
+        "weights that ship.\n",
         "```sh\nheadatlas specimen        # this card, on the terminal\n```\n",
     ]
     found = agreement(records, specimens.names())
-    if found.labels:
+    if found.labels and len(found.models) > 1:
         counts = [found.same(model) for model in found.models]
         rows = [
             (text(entry), *(verdict(label) if label else "not run" for label in labels))

@@ -35,8 +35,8 @@ from headatlas.lab import (
     open_model,
     sweep,
 )
-from headatlas.lab.loading import quiet
 from headatlas.notation import Head
+from headatlas.quiet import quiet
 from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, world
 from headatlas.stimuli.cases import Case, Split, document_prompt, prompt, tokenize

@@ -1,9 +1,6 @@
 """Finds a model's files, on this machine or on the hub, and loads what is in them."""
 
 import importlib.util
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
+from headatlas.quiet import quiet
 
 _DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
 _PICKLED = "pytorch_model*.bin"
@@ -149,19 +147,3 @@ def load_model(
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' own warnings and bars off the terminal while we report in our own words."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    logger.setLevel(logging.CRITICAL)
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()

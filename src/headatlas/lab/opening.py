@@ -18,6 +18,7 @@ from headatlas.lab import loading, provenance
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
+from headatlas.quiet import quiet
 from headatlas.stimuli.prompts import Vocabulary
 
 
@@ -220,7 +221,7 @@ def _give_back(implementations: list[tuple[Any, str]]) -> None:
 
 
 def _route(model: Any, implementation: str) -> None:
-    with loading.quiet():
+    with quiet():
         model.set_attn_implementation(implementation)
 
 

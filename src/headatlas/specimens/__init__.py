@@ -79,5 +79,8 @@ def specimen(name: str = SPECIMEN) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(where)
+    from headatlas.quiet import quiet
+
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
+        return model.eval(), AutoTokenizer.from_pretrained(where)

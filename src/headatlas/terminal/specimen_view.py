@@ -56,7 +56,8 @@ def _verdicts(agreement: Agreement) -> Table:
     for entry, labels in agreement.labels.items():
         table.add_row(entry, *(label or "not run" for label in labels))
     counts = [agreement.same(model) for model in agreement.models[1:]]
-    table.add_row("same verdict", "", *(f"{same} of {both}" for same, both in counts), style="bold")
+    if counts:
+        table.add_row("same verdict", "", *(f"{same} of {both}" for same, both in counts), style="bold")
     return table
 
 
