@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from headatlas.errors import HeadatlasError
@@ -20,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 where a finding failed to reproduce; 2 for a mistake the user can mend, printed as one clear line.
     """
     options = parser().parse_args(arguments)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         return int(options.command(options))
     except HeadatlasError as error:
@@ -30,6 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     return EXIT_MISTAKE
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; in a destructor, where Python would swallow it, a moment later."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            threading.Timer(0.05, signal.raise_signal, (signal.SIGINT,)).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:
