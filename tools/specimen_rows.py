@@ -19,37 +19,37 @@ SPANS = "repeated spans"
 # How often a document of each family is drawn; repeated spans fill a row of their own.
 WEIGHTS: Mapping[str, float] = MappingProxyType(
     {
-        "indirect object": 6.0,
-        "listings": 2.0,
+        "indirect object": 5.0,
+        "listings": 1.5,
         "ordinals": 3.0,
         "stories": 1.0,
-        "facts": 4.0,
-        "questions": 3.0,
-        "conflicts": 3.0,
-        "true or false": 4.0,
-        "yes or no": 4.0,
-        "key-value": 3.0,
-        "needles": 1.5,
-        "rare words": 1.0,
-        "reviews": 0.5,
+        "facts": 3.5,
+        "questions": 2.5,
+        "conflicts": 2.5,
+        "true or false": 5.0,
+        "yes or no": 5.0,
+        "key-value": 2.5,
+        "needles": 1.0,
+        "rare words": 0.8,
+        "reviews": 0.4,
         "moods": 1.0,
-        "letters": 3.5,
-        "multiple choice": 5.0,
+        "letters": 3.0,
+        "multiple choice": 7.0,
         "few-shot": 4.0,
-        "said mappings": 2.5,
+        "said mappings": 2.0,
         "few-shot labels": 1.5,
-        "acronyms": 2.0,
-        "colored objects": 6.0,
+        "acronyms": 1.5,
+        "colored objects": 7.0,
         "parity": 2.0,
-        "sums": 4.0,
+        "sums": 5.0,
         "sums in steps": 2.0,
-        "years": 1.0,
-        "dictionary": 2.0,
-        "translation": 2.0,
-        "consistency": 1.5,
-        "agreement": 1.0,
+        "years": 0.8,
+        "dictionary": 1.5,
+        "translation": 1.5,
+        "consistency": 2.0,
+        "agreement": 0.7,
         "sentences": 0.7,
-        "long words": 1.0,
+        "long words": 0.8,
     }
 )
 # Of the tokens that cannot be known, the share that still gets a loss.
@@ -98,18 +98,21 @@ class Schedule:
         short_tokens, tokens: of a batch.
         widen: the steps in which repeated spans go from nearly fixed to free.
         spans, short_spans: the share of rows that are repeated spans.
+        lookups, short_lookups: the share of rows that are lists of random pairs, looked up both ways.
         other_loss: share of the tokens that cannot be known which still get a loss.
     """
 
     lists: int = 400
-    short: int = 2400
+    short: int = 2200
     short_length: int = 64
     length: int = 128
     short_tokens: int = 2048
     tokens: int = 4096
     widen: tuple[int, int] = (500, 1700)
     spans: float = 0.22
-    short_spans: float = 0.75
+    short_spans: float = 0.6
+    lookups: float = 0.02
+    short_lookups: float = 0.2
     other_loss: float = 0.08
 
 
@@ -157,6 +160,8 @@ class Rows:
             first, last = plan.widen
             spread = min(1.0, max(0.0, (step - first) / (last - first)))
             return self._spans(length, rng, spread)
+        if rng.random() < (plan.short_lookups if step < plan.short else plan.lookups):
+            return self._lookups(length, rng)
         tokens: list[int] = []
         mask: list[bool] = []
         while len(tokens) < length:
@@ -174,6 +179,27 @@ class Rows:
         tokens, known = world.repeated_span(self._vocabulary - 1, length - 1, rng, spread)
         share = self._schedule.other_loss / 2
         return [0, *(token + 1 for token in tokens)], [False, *(sure or rng.random() < share for sure in known)]
+
+    def _lookups(self, length: int, rng: random.Random) -> tuple[list[int], list[bool]]:
+        """Pairs of random tokens; then some of them again, one of a pair to be answered with the other."""
+        tokens: list[int] = []
+        known: list[bool] = []
+        while len(tokens) < length:
+            count = rng.randint(2, 6)
+            drawn = rng.sample(range(1, self._vocabulary), 2 * count)
+            between, after = self.encode(rng.choice(("", "", ".", ":", " is"))), self.encode(rng.choice((",", ";", ".")))
+            row = [0, *(t for n in range(count) for t in (drawn[2 * n], *between, drawn[2 * n + 1], *after))]
+            asked = rng.sample(range(count), rng.randint(1, count))
+            backwards = rng.random() < 0.6
+            sure = [False] * len(row)
+            for number in asked:
+                first, second = drawn[2 * number], drawn[2 * number + 1]
+                ask = [*self.encode(" Question:"), second, *self.encode("? Answer:")] if backwards else [first, *between]
+                row += [*ask, first if backwards else second, *after]
+                sure += [*[False] * len(ask), True, *[False] * len(after)]
+            tokens += row
+            known += sure
+        return tokens[:length], known[:length]
 
     def _lists(self, length: int, rng: random.Random, longest: int) -> tuple[list[int], list[bool]]:
         tokens: list[int] = []

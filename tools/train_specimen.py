@@ -39,7 +39,7 @@ class Recipe:
 
     arch: str = "gpt2"
     seed: int = 0
-    steps: int = 6000
+    steps: int = 8000
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     layers: int = 6
     heads: int = 8
@@ -51,14 +51,14 @@ class Recipe:
     muon_rate: float = 4e-3
     adam_rate: float = 3e-3
     warm_up: int = 100
-    cool_down: float = 0.45  # share of the steps in which the rate falls to a fiftieth
+    cool_down: float = 0.4  # share of the steps in which the rate falls to a fiftieth
     threads: int = 1
 
 
 # After these steps the weights are kept, for the picture of training.
 KEPT: tuple[int, ...] = (
     *(50, 100, 200, 300, 400, 500, 600, 700, 800, 1000, 1200, 1400, 1600, 1800, 2000, 2500, 3000, 4000, 5000, 7000),
-    *(10000, 12500, 15000, 20000),
+    *(8000, 10000, 15000),
 )
 
 

@@ -358,7 +358,7 @@ def true_or_false(
     claim, subject = _pick(split, relation, ways, rng)
     wrong = others(relation.objects, relation.pairs[subject], rng, 1)[0]
     true = rng.random() < 0.5
-    stated = rng.random() < 0.45 if stated is None else stated
+    stated = rng.random() < 0.55 if stated is None else stated
 
     def tell(value: str) -> tuple[Segment, ...]:
         return (
@@ -379,7 +379,7 @@ def yes_or_no(split: Split, rng: random.Random) -> Case:
     ask, subject = _pick(split, relation, relation.asks, rng)
     wrong = others(relation.objects, relation.pairs[subject], rng, 1)[0]
     yes = rng.random() < 0.5
-    stated = rng.random() < 0.45
+    stated = rng.random() < 0.55
 
     def tell(value: str) -> tuple[Segment, ...]:
         return (
