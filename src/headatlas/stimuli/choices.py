@@ -58,13 +58,19 @@ def multiple_choice(split: Split, rng: random.Random, kind: str | None = None) -
     Of a `fact`, of what was just `told`, or of a `color` just seen. The twin's options stand in another order, so
     that the right letter is another.
     """
-    kind = kind or rng.choices(("told", "color", "fact"), (0.3, 0.3, 0.4))[0]
-    ahead, right, words = {"fact": _fact, "told": _told, "color": _color}[kind](split, rng)
+    of = kind or rng.choices(("told", "color", "fact"), (0.3, 0.3, 0.4))[0]
+    ahead, right, words = {"fact": _fact, "told": _told, "color": _color}[of](split, rng)
     order = rng.sample(words, 4)
     moved = [*order[1:], order[0]]
     mark = rng.choice(MARKS)
 
+    late = kind is None and rng.random() < 0.4  # a first lesson: what is asked stands right before the answer
+
     def write(listed: list[str]) -> tuple[Segment, ...]:
+        if late:
+            first, *rest = ahead
+            asked = (Segment(f" {first.text.lstrip()}", role=first.role), *rest)
+            return (Segment("Options:"), *options(listed, mark), Segment("."), *asked, Segment(" Answer:"))
         return (*ahead, *options(listed, mark), Segment(" Answer:"))
 
     letter = LETTERS[order.index(right)]

@@ -24,7 +24,8 @@ def colored_objects(split: Split, rng: random.Random, count: int | None = None, 
     colors = rng.sample(COLORS, count)
     moved = [*colors[1:], colors[0]]
     lie, ask = FRAMES[rng.randrange(len(FRAMES)) if frame is None else frame]
-    asked = rng.sample(range(count), rng.randint(1, 2))
+    short = frame is None and rng.random() < 0.5  # a first lesson: the thing alone, and its color
+    asked = rng.sample(range(count), rng.randint(1, count if short else 2))
 
     def write(each: list[str]) -> tuple[Segment, ...]:
         made = [Segment(lie)]
@@ -33,7 +34,8 @@ def colored_objects(split: Split, rng: random.Random, count: int | None = None, 
             made += segments(f"{joint} {article(color)}", (f" {color}", "color"), (f" {thing}", "object"))
         made.append(Segment("."))
         for place, number in enumerate(asked):
-            made += segments(f" Question: {ask}", (f" {things[number]}", "asked"), "? Answer:")
+            before, after = ("", ":") if short else (f" Question: {ask}", "? Answer:")
+            made += segments(before, (f" {things[number]}", "asked"), after)
             if place < len(asked) - 1:
                 made += [Segment(f" {each[number]}", known=True, role="told"), Segment(".")]
         return tuple(made)
