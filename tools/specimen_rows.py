@@ -9,9 +9,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from headatlas.stimuli import spelling, stories, world
+from headatlas.stimuli import lookup, second_language, spelling, stories, world
 from headatlas.stimuli.cases import Case, Segment, Split
-from headatlas.stimuli.lexicon import NAMES
+from headatlas.stimuli.facts import RELATIONS
+from headatlas.stimuli.lexicon import COLORS, FEELINGS, GIFTS, NAMES, PLACES, QUALITIES, THINGS
+from headatlas.stimuli.mappings import MAPPINGS
 from headatlas.stimuli.ordinals import CLASSES
 
 BOS = "<|endoftext|>"
@@ -70,7 +72,10 @@ def train_tokenizer() -> Tokenizer:
             for segment in world.document(family, "held-out" if number % 2 else "train", rng):
                 words |= dict.fromkeys(word for word, _ in split.pre_tokenize_str(segment.text))
     corpus = [decode.decode([word]) for word in words]
-    corpus += [f" {word}" for word in (*NAMES, *(member for members in CLASSES.values() for member in members))]
+    listed = [NAMES, THINGS, PLACES, GIFTS, COLORS, QUALITIES, FEELINGS, lookup.RARE, second_language.WORDS.values()]
+    listed += [*CLASSES.values(), *(each for table in MAPPINGS.values() for each in (table, table.values()))]
+    listed += [each for relation in RELATIONS for each in (relation.pairs, relation.pairs.values())]
+    corpus += [f" {word}" for words_of in listed for word in words_of] + [f"{year:02d}" for year in range(100)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decode
