@@ -102,6 +102,7 @@ def _measure(
         "find": script.draw("stimulus", words, "find", rule.find, seed),
         "test": script.draw("stimulus", words, "test", rule.test, seed),
     }
+    _require_room(model, [task, *stimuli.values()])
     found = {split: _detect(script, model, drawn, report) for split, drawn in stimuli.items()}
     detection = detection_of(rule, found)
     plain = behave(model, task.prompts, script.behaviour, script.contrast)[0]  # [prompt]
@@ -118,6 +119,12 @@ def _measure(
         literature,
         _families(script, rule, found, stimuli, plain, task, detection, effects, findings),
     )
+
+
+def _require_room(model: OpenModel, drawn: Sequence[Drawn]) -> None:
+    longest = max(len(prompt.tokens) for each in drawn for prompt in each.prompts)
+    if model.context is not None and longest > model.context:
+        raise TooFewWordsError(f"a prompt has {longest} tokens, and the context of this model only {model.context}")
 
 
 def _detect(script: Script, model: OpenModel, drawn: Drawn, report: Report) -> Scores:

@@ -20,6 +20,7 @@ from headatlas.lab.circuits import (
 )
 from headatlas.lab.composition import Composition, composition
 from headatlas.lab.diagnosis import Check, Diagnosis
+from headatlas.lab.direct_effects import direct_effects
 from headatlas.lab.doctor import doctor
 from headatlas.lab.edges import edge_attribution
 from headatlas.lab.factored import Factored
@@ -92,6 +93,7 @@ __all__ = [
     "collect_z",
     "composition",
     "copying_scores",
+    "direct_effects",
     "direct_logit_attribution",
     "doctor",
     "edge_attribution",

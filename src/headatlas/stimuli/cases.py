@@ -7,7 +7,7 @@ them, through `prompt`, which turns a case into tokens.
 import random
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from headatlas.stimuli.prompts import Prompt, Readout, TooFewWordsError, Vocabulary
@@ -164,10 +164,42 @@ def aligned(words: Vocabulary, make: Callable[[], Case], tries: int = 100) -> Pr
     Raises:
         TooFewWordsError: where none of so many tries is.
     """
+    return _first(lambda: prompt(words, make()), tries)
+
+
+def looking(
+    words: Vocabulary, make: Callable[[], Case], key: str, query: str | None = None, tries: int = 100
+) -> Prompt:
+    """As `aligned`, with pairs: where a head of the type looks from and to.
+
+    Args:
+        words: of the model.
+        make: draws a case.
+        key: the role to all of whose tokens heads should attend.
+        query: the role from whose last tokens they should; by default the end of the prompt.
+        tries: how many draws.
+
+    Raises:
+        TooFewWordsError: where none of so many tries can be used.
+    """
+
+    def draw() -> Prompt:
+        case = make()
+        drawn, places = prompt(words, case), tokenize(words, case.segments)
+        queries = [len(drawn.tokens) - 1] if query is None else places.at(query)
+        pairs = tuple((start, end) for start in queries for end in places.covers(key) if end < start)
+        if not pairs:
+            raise TooFewWordsError(f"no {key} stands before the query")
+        return replace(drawn, pairs=pairs)
+
+    return _first(draw, tries)
+
+
+def _first(draw: Callable[[], Prompt], tries: int) -> Prompt:
     reason = ""
     for _ in range(tries):
         try:
-            return prompt(words, make())
+            return draw()
         except TooFewWordsError as error:
             reason = str(error)
     raise TooFewWordsError(f"none of {tries} prompts can be used; the last one because {reason}")
