@@ -192,14 +192,16 @@ class Rows:
         while len(tokens) < length:
             count = rng.randint(2, 6)
             drawn = rng.sample(range(1, self._vocabulary), 2 * count)
-            between, after = self.encode(rng.choice(("", "", ".", ":", " is"))), self.encode(rng.choice((",", ";", ".")))
+            between = self.encode(rng.choice(("", "", ".", ":", " is")))
+            after = self.encode(rng.choice((",", ";", ".")))
             row = [0, *(t for n in range(count) for t in (drawn[2 * n], *between, drawn[2 * n + 1], *after))]
             asked = rng.sample(range(count), rng.randint(1, count))
             backwards = rng.random() < 0.6
             sure = [False] * len(row)
             for number in asked:
                 first, second = drawn[2 * number], drawn[2 * number + 1]
-                ask = [*self.encode(" Question:"), second, *self.encode("? Answer:")] if backwards else [first, *between]
+                question = [*self.encode(" Question:"), second, *self.encode("? Answer:")]
+                ask = question if backwards else [first, *between]
                 row += [*ask, first if backwards else second, *after]
                 sure += [*[False] * len(ask), True, *[False] * len(after)]
             tokens += row

@@ -1,0 +1,57 @@
+"""Associative-memory heads hold pairs in their weights: the vector of one thing brings up that of another.
+
+Claim      In the circuit that copies what followed a token before, the output-value matrix of the last head stores, for
+           every token, the direction that raises that token's own logit (bietti2023birth).
+Stimuli    For the score, tokens drawn from the vocabulary, half of them to find heads and half to test them. For the
+           behaviour, the authors' task: random text in which some trigger tokens have a successor of their own, that
+           must be told when they come back.
+Score      The authors' recall probe: the share of tokens t for which W_U OV E(t) is largest at t, among those drawn.
+           A model with a first MLP and tied embeddings is read after that MLP, where its heads read.
+Control    The share for which it is largest at one other token instead, drawn at random for each.
+Behaviour  How often a trigger's successor is the likeliest next token, from its second time on.
+Cause      The heads found are replaced by their mean over text without triggers that come back.
+"""
+
+import random
+
+import numpy as np
+
+from headatlas.lab import OpenModel, Scores, accuracy, ov_logits
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Readout, Vocabulary
+
+FAMILIES = {"two triggers": 2, "three triggers": 3, "five triggers": 5}
+BEHAVIOUR = accuracy
+LENGTH, TIMES, CANDIDATES = 40, 3, 200
+
+
+def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """Random tokens, among them triggers that come back, each followed by its own successor."""
+    count = FAMILIES[family]
+    drawn = words.draw(rng, 2 * count)
+    pairs = list(zip(drawn[::2], drawn[1::2], strict=True)) * TIMES
+    rng.shuffle(pairs)
+    filler = [token for token in words.draw(rng, LENGTH) if token not in drawn][: LENGTH - 2 * len(pairs)]
+    pieces: list[tuple[int, ...]] = [*pairs, *((token,) for token in filler)]
+    rng.shuffle(pieces)
+    tokens, readouts, seen = list(words.bos), [], set()
+    for piece in pieces:
+        if len(piece) == 2 and piece[0] in seen:
+            readouts.append(Readout(len(tokens), piece[1]))
+        seen.add(piece[0])
+        tokens += piece
+    control = words.bos + words.draw(rng, len(tokens) - len(words.bos))
+    return Prompt(tokens=tuple(tokens), control=control, readouts=tuple(readouts))
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """Whether each head recalls each token, and one other: [token layer head]."""
+    rng = random.Random(drawn.split)
+    tokens = model.vocabulary.draw(random.Random(0), CANDIDATES)
+    logits = ov_logits(model, tokens, tokens, states="mlp0")  # [layer head token token]
+    best = logits.argmax(-1).cpu().numpy()
+    mine = range(drawn.split == "test", len(tokens), 2)
+    others = [rng.choice([other for other in range(len(tokens)) if other != token]) for token in mine]
+    hits = [best[..., token] == token for token in mine]
+    misses = [best[..., token] == other for token, other in zip(mine, others, strict=True)]
+    return Scores(np.array(hits, dtype=float), np.array(misses, dtype=float), per="token")
