@@ -56,8 +56,9 @@ class TestEveryScript:
 
     def test_find_and_test_never_share_a_prompt(self, id: str, words: Vocabulary) -> None:
         script = load_script(id)
-        find, test = (script.draw("task", words, split, 24, 0).prompts for split in ("find", "test"))
-        assert not {prompt.tokens for prompt in find} & {prompt.tokens for prompt in test}
+        find = script.draw("stimulus", words, "find", 16, 0)
+        tests = (script.draw(kind, words, "test", 16, 0, but=find) for kind in ("stimulus", "task"))
+        assert not {p.tokens for p in find.prompts} & {p.tokens for drawn in tests for p in drawn.prompts}
 
     def test_prompts_start_with_bos_and_fit_the_specimen(self, id: str, words: Vocabulary) -> None:
         for prompt in drawn(id, words):

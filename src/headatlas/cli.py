@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from headatlas.errors import HeadatlasError
 
@@ -105,7 +104,18 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--revision", help="commit, tag or branch, for a hub id")
     run.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
     run.add_argument("--seeds", type=int, default=1, help="how many seeds, counted from it, to run (default 1)")
+    run.add_argument("--jobs", type=int, default=1, help="processes that share the work (default 1)")
+    run.add_argument("--again", action="store_true", help="with --all, run also what is recorded and has not changed")
     run.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the records (default {DEFAULT_OUT})")
+
+    listed = add("results", _results, "show what is recorded: head types against models", "headatlas results")
+    listed.add_argument("--model", action="append", metavar="ID", help="only of this model; may be given again")
+    listed.add_argument("--out", type=Path, metavar="FOLDER", help="of records; default those that ship")
+
+    report = add("report", _report, "write the recorded results as one HTML file", "headatlas report results.html")
+    report.add_argument("file", type=Path, metavar="FILE", help="to write")
+    report.add_argument("--model", action="append", metavar="ID", help="only of this model; may be given again")
+    report.add_argument("--out", type=Path, metavar="FOLDER", help="of records; default those that ship")
 
     method = add("method", _method, "run a method's worked example, or list the methods",
                  "headatlas method logit-lens")  # fmt: skip
@@ -278,6 +288,8 @@ def _run(options: argparse.Namespace) -> int:
     catalog = load()
     if bool(options.ids) == options.all:
         raise HeadatlasError("give the ids to run, or --all; `headatlas list` shows them")
+    if options.jobs < 1 or options.seeds < 1:
+        raise HeadatlasError("--jobs and --seeds count from 1")
     entries = [catalog.head(id) for id in dict.fromkeys(options.ids)]
     if options.all:
         entries = [entry for entry in catalog.heads.values() if entry.rule]
@@ -288,25 +300,61 @@ def _run(options: argparse.Namespace) -> int:
     from headatlas.terminal.progress import Progress
 
     records.require_writable(options.out)
-    with Progress("starting up") as progress:
-        from headatlas import run
-        from headatlas.lab import open_model
+    with Progress("running") as progress:
+        from headatlas import batch
 
-        progress(f"opening {options.model}", 0, 0)
-        model = open_model(options.model, options.revision)
-    labels: dict[str, Any] = {}
-    for entry in entries:
-        with Progress(entry.id) as progress:
-            record = run.run(catalog, entry, model, range(options.seed, options.seed + options.seeds), progress)
-        path = records.write(record, options.out)
-        labels[entry.id] = record.verdict.label
-        if options.json:
-            print(json.dumps(record.model_dump(mode="json")), flush=True)
-        else:
-            record_view.print_record(catalog, entry, record, path)
+        seeds = tuple(range(options.seed, options.seed + options.seeds))
+        job = batch.Job(options.model, options.revision, seeds, options.out)
+        outcomes = {}
+        for outcome in batch.run_all(catalog, entries, job, options.again or not options.all, options.jobs, progress):
+            outcomes[outcome.entry] = outcome
+            if outcome.record is None:
+                print(f"headatlas: {outcome.entry}: {outcome.error}", file=sys.stderr)
+            elif options.json:
+                print(json.dumps(outcome.record.model_dump(mode="json")), flush=True)
+            elif outcome.path and not outcome.kept:
+                record_view.print_record(catalog, catalog.head(outcome.entry), outcome.record, outcome.path)
+    done = [outcomes[entry.id] for entry in entries]
     if len(entries) > 1 and not options.json:
-        record_view.print_verdicts(labels)
-    return EXIT_FAILED if "not-reproduced" in labels.values() else 0
+        record_view.print_verdicts(catalog, done)
+    if any(outcome.record is None for outcome in done):
+        return EXIT_MISTAKE
+    return EXIT_FAILED if any(o.record and o.record.verdict.label == "not-reproduced" for o in done) else 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    from headatlas import load, paths
+    from headatlas.evidence import results
+    from headatlas.terminal import results_view
+
+    catalog = load()
+    found, damaged = results.collect(catalog, options.out or paths.records(), options.model)
+    for line in damaged:
+        print(f"headatlas: {line}", file=sys.stderr)
+    if options.json:
+        _print_json([result.as_dict() for result in found])
+    else:
+        results_view.print_results(catalog, found, options.out or paths.records())
+    return EXIT_MISTAKE if damaged else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from headatlas import load, paths
+    from headatlas.evidence import results
+    from headatlas.report import report
+
+    catalog, folder = load(), options.out or paths.records()
+    found, damaged = results.collect(catalog, folder, options.model)
+    for line in damaged:
+        print(f"headatlas: {line}", file=sys.stderr)
+    if not found:
+        raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` makes some")
+    try:
+        options.file.write_text(report(catalog, found), encoding="utf-8")
+    except OSError as error:
+        raise HeadatlasError(f"cannot write {options.file} ({error.strerror}); give another file") from None
+    print(f"wrote {options.file}: {len(found)} records")
+    return EXIT_MISTAKE if damaged else 0
 
 
 def _method(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records, statistics, verdict
+from headatlas.evidence import freshness, records, statistics, verdict
 from headatlas.lab import Ablation, OpenModel, Reference, Scores, ablate_sets, attention_scores, behave
 from headatlas.notation import Head
 from headatlas.script import Drawn, Script, Split, load_script
@@ -57,7 +57,12 @@ def run(
     first, *others = (_measured(script, rule, model, findings, seed, report) for seed in seeds)
     labels = {str(seed): each.verdict.label for seed, each in zip(seeds, (first, *others), strict=True)}
     return records.Record(
-        entry=records.Entry(id=entry.id, rule_version=rule.version, script_sha256=script.sha256),
+        entry=records.Entry(
+            id=entry.id,
+            rule_version=rule.version,
+            script_sha256=script.sha256,
+            stimuli_sha256=freshness.stimuli_sha256(script.path),
+        ),
         model=_model_record(model, known),
         stimuli=first.stimuli,
         environment=_environment(model, seeds[0], started, time.perf_counter() - clock),
@@ -97,11 +102,10 @@ def _measure(
     script: Script, rule: Rule, model: OpenModel, findings: Sequence[Finding], seed: int, report: Report
 ) -> Measured:
     words = model.vocabulary
-    task = script.draw("task", words, "test", rule.test, seed)
-    stimuli: dict[Split, Drawn] = {
-        "find": script.draw("stimulus", words, "find", rule.find, seed),
-        "test": script.draw("stimulus", words, "test", rule.test, seed),
-    }
+    find = script.draw("stimulus", words, "find", rule.find, seed)
+    test = script.draw("stimulus", words, "test", rule.test, seed, but=find)
+    task = script.draw("task", words, "test", rule.test, seed, but=find)
+    stimuli: dict[Split, Drawn] = {"find": find, "test": test}
     _require_room(model, [task, *stimuli.values()])
     found = {split: _detect(script, model, drawn, report) for split, drawn in stimuli.items()}
     detection = detection_of(rule, found)

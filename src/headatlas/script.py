@@ -42,6 +42,7 @@ class Script:
     """
 
     id: str
+    path: Path
     sha256: str
     module: ModuleType
 
@@ -75,17 +76,29 @@ class Script:
     def edit(self) -> Callable[[OpenModel, Drawn], Reference] | None:
         return getattr(self.module, "edit", None)
 
-    def draw(self, kind: Literal["stimulus", "task"], words: Vocabulary, split: Split, count: int, seed: int) -> Drawn:
+    def draw(
+        self,
+        kind: Literal["stimulus", "task"],
+        words: Vocabulary,
+        split: Split,
+        count: int,
+        seed: int,
+        but: Drawn | None = None,
+    ) -> Drawn:
         """`count` prompts per family; find and test, and every family, draw from seeds of their own.
 
-        What was drawn to find heads is not drawn again to test them.
+        Args:
+            kind: for detection, or for behaviour and cause.
+            words: of the model.
+            split: whether they select heads or test them.
+            count: per family.
+            seed: of this draw.
+            but: prompts that found heads, none of which is drawn again to test them.
 
         Raises:
             TooFewWordsError: where the tokenizer cannot express the prompts, or there are too few different ones.
         """
-        seen = (
-            {prompt.tokens for prompt in self.draw(kind, words, "find", count, seed).prompts} if split == "test" else ()
-        )
+        seen = {prompt.tokens for prompt in but.prompts} if but else ()
         families = [family for family in self.families for _ in range(count)]
         prompts = [
             self._one(kind, words, family, f"{seed}/{self.id}/{kind}/{split}/{family}/{number}", seen)
@@ -111,4 +124,4 @@ def load_script(id: str, folder: Path | None = None) -> Script:
     """
     path = (folder or paths.reproductions()) / f"{id}.py"
     module = scripts.load(path, f"{id} has no reproduction script; expected {path}")
-    return Script(id, hashlib.sha256(path.read_bytes()).hexdigest(), module)
+    return Script(id, path, hashlib.sha256(path.read_bytes()).hexdigest(), module)

@@ -37,6 +37,7 @@ class Entry(Part):
     id: str
     rule_version: int
     script_sha256: str
+    stimuli_sha256: str | None = None  # of the code that draws the stimuli
 
 
 class ModelRecord(Part):
@@ -258,4 +259,9 @@ def read(path: Path) -> Record:
 
 def read_all(folder: Path) -> list[Record]:
     """Every record below a folder, by model and entry."""
-    return [read(path) for path in sorted(folder.glob("*/*.json"))]
+    return [read(path) for path in paths_in(folder)]
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """Where the records below a folder lie, by model and entry."""
+    return sorted(folder.glob("*/*.json"))

@@ -1,6 +1,6 @@
 """A run: verdict and reasons, the heads found, the effect of intervening, and what papers say."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,11 +10,12 @@ from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
+from headatlas.evidence.outcome import Outcome
 from headatlas.evidence.records import Cause, Detection, Record
 from headatlas.notation import Head
 from headatlas.terminal import console as _console
 
-_SHOWN = 12  # heads in a table; the record has all
+_SHOWN, _ROW = 12, 3  # heads in a table, and in a row; the record has all
 COLOURS = {"reproduced": "green", "partly": "yellow", "not-reproduced": "red", "inconclusive": "blue"}
 
 
@@ -108,13 +109,39 @@ def _print_expectation(console: Console, entry: HeadType, record: Record) -> Non
             console.print(Text(f"  expected before running: {expected.verdict} ({word})"))
 
 
-def print_verdicts(verdicts: Mapping[str, str]) -> None:
-    """One line per finding."""
+def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
+    """One line per finding, with the heads found and why it is so."""
     console = _console()
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    table.add_column("finding")
-    table.add_column("verdict")
-    for id, label in verdicts.items():
-        table.add_row(id, f"[{COLOURS[label]}]{label}[/]")
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for column in ("head type", "verdict", "heads found", "what decided it"):
+        table.add_column(column, no_wrap=column in ("head type", "verdict"))
+    for outcome in outcomes:
+        if outcome.record is None:
+            table.add_row(outcome.entry, Text("failed", style="bold red"), "", Text(outcome.error or "", style="dim"))
+            continue
+        label, heads = outcome.record.verdict.label, [str(head) for head in outcome.record.selected]
+        more = f" +{len(heads) - _ROW}" if len(heads) > _ROW else ""
+        table.add_row(
+            outcome.entry,
+            Text(label, style=COLOURS[label]),
+            " ".join(heads[:_ROW]) + more,
+            Text(_decided(outcome.record), style="dim"),
+        )
     console.print()
     console.print(table)
+    if kept := sum(outcome.kept for outcome in outcomes):
+        console.print(
+            Text(f"{kept} of {len(outcomes)} were recorded before and have not changed; --again runs them too")
+        )
+
+
+def _decided(record: Record) -> str:
+    """The figures behind a verdict, in a few words."""
+    behaviour, cause = record.behaviour, record.cause
+    if behaviour is None:
+        return record.verdict.reasons[0]
+    said = f"behaviour {behaviour.value:.2g} (needed {max(behaviour.minimum, behaviour.chance):g})"
+    if record.detection and not record.detection.selected:
+        best = max(score for row in record.detection.find for score in row)
+        return f"{said}, best score {best:.2f} (needed {record.detection.threshold:g})"
+    return f"{said}, effect above {cause.share_exceeded:.0f}% of random sets" if cause else said

@@ -1,0 +1,126 @@
+"""Reruns many findings on one model: recorded ones are kept, one failure stops nothing, processes share the work."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from headatlas import load, run
+from headatlas.catalog.catalog import Catalog
+from headatlas.catalog.schema import HeadType
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import freshness, records
+from headatlas.evidence.outcome import Outcome
+from headatlas.lab import OpenModel, open_model
+
+# Called with what is being done, how much of it is done, and how much there is.
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model, the seeds of the stimuli, and where records go."""
+
+    model: str
+    revision: str | None
+    seeds: tuple[int, ...]
+    out: Path
+
+
+def run_all(
+    catalog: Catalog, entries: Sequence[HeadType], job: Job, again: bool, jobs: int, report: Report
+) -> Iterator[Outcome]:
+    """Rerun findings on a model, each written as soon as it is there.
+
+    Args:
+        catalog: that the entries are in.
+        entries: with a rule each.
+        job: the model, the seeds, the folder of the records.
+        again: run also what is recorded there already, of this rule, script, stimuli, weights and seeds.
+        jobs: how many processes share the work; each opens the model for itself and uses one thread.
+        report: told of progress.
+
+    Yields:
+        An outcome per entry, as they come; kept records first.
+
+    Raises:
+        HeadatlasError: where the model cannot be opened, or a record cannot be written.
+    """
+    report(f"opening {job.model}", 0, 0)
+    with open_model(job.model, job.revision) as model:
+        waiting = list(entries)
+        for entry in entries if not again else ():
+            if kept := _recorded(catalog, entry, model, job):
+                waiting.remove(entry)
+                yield kept
+        if jobs == 1 or len(waiting) < 2:
+            for entry in waiting:
+                yield _one(catalog, entry, model, job, report)
+            return
+    yield from _shared(waiting, job, jobs, report)
+
+
+def _recorded(catalog: Catalog, entry: HeadType, model: OpenModel, job: Job) -> Outcome | None:
+    """The record of an earlier run, where all it depends on is as it was; a damaged one is run again."""
+    path = records.path_of(job.out, model.id, entry.id)
+    try:
+        record = records.read(path) if path.is_file() else None
+    except HeadatlasError:
+        return None
+    if record is None or record.model.sha256 != model.sha256 or freshness.changes(catalog, record):
+        return None
+    if set(record.stability.seeds) != {str(seed) for seed in job.seeds}:
+        return None
+    return Outcome(entry.id, path, record, kept=True)
+
+
+def _one(catalog: Catalog, entry: HeadType, model: OpenModel, job: Job, report: Report) -> Outcome:
+    def tell(what: str, done: int, total: int) -> None:
+        report(f"{entry.id}: {what}", done, total)
+
+    try:
+        record = run.run(catalog, entry, model, job.seeds, tell)
+    except HeadatlasError as error:
+        return Outcome(entry.id, error=str(error))
+    except Exception as error:  # a fault of one script must not cost the others their run
+        return Outcome(entry.id, error=f"the script failed ({type(error).__name__}: {error}); please report it")
+    return Outcome(entry.id, records.write(record, job.out), record)
+
+
+# --- over several processes -------------------------------------------------------------------------------------
+
+_at_work: tuple[Catalog, OpenModel, Job] | None = None
+
+
+def _start(job: Job) -> None:
+    global _at_work
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a word
+    torch.set_num_threads(1)
+    _at_work = load(), open_model(job.model, job.revision), job
+
+
+def _work(id: str) -> Outcome:
+    assert _at_work is not None
+    catalog, model, job = _at_work
+    return _one(catalog, catalog.head(id), model, job, lambda what, done, total: None)
+
+
+def _shared(entries: Sequence[HeadType], job: Job, jobs: int, report: Report) -> Iterator[Outcome]:
+    pool = ProcessPoolExecutor(
+        min(jobs, len(entries)), multiprocessing.get_context("spawn"), initializer=_start, initargs=(job,)
+    )
+    try:
+        futures: dict[Future[Outcome], str] = {pool.submit(_work, entry.id): entry.id for entry in entries}
+        report(f"{len(entries)} findings", 0, len(entries))
+        for done, future in enumerate(as_completed(futures), 1):
+            report(f"{len(entries)} findings", done, len(entries))
+            yield future.result()
+    except BrokenProcessPool:
+        raise HeadatlasError("a process died, perhaps for lack of memory; run again with --jobs 1") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

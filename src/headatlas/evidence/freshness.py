@@ -1,0 +1,90 @@
+"""Whether a record still speaks of what is there: the rule, the script, the code of its stimuli, the weights."""
+
+import ast
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from headatlas import paths, specimens, stimuli
+from headatlas.catalog.catalog import Catalog
+from headatlas.evidence.records import Record
+
+_STIMULI = "headatlas.stimuli"
+
+
+def stimuli_sha256(script: Path) -> str:
+    """A hash of the code that draws a script's stimuli: every module of headatlas.stimuli it leads to.
+
+    Comments, docstrings and layout do not count. Nothing is imported, so this is cheap.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(_reached(script)):
+        digest.update(f"{name}\n{_code(name)}\n".encode())
+    return digest.hexdigest()
+
+
+def _reached(script: Path) -> set[str]:
+    waiting = _imports(ast.parse(script.read_text(encoding="utf-8")))
+    reached: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting |= _imports(_tree(name))
+    return reached
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    """The modules of headatlas.stimuli that code names, without the package itself."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == _STIMULI:
+            found |= {alias.name if _path(alias.name).is_file() else "prompts" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{_STIMULI}."):
+            found.add(node.module.removeprefix(f"{_STIMULI}."))
+    return found
+
+
+def _path(name: str) -> Path:
+    return Path(stimuli.__file__).parent / f"{name}.py"
+
+
+def _tree(name: str) -> ast.Module:
+    return ast.parse(_path(name).read_text(encoding="utf-8"))
+
+
+@cache
+def _code(name: str) -> str:
+    tree = _tree(name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                del node.body[0]
+    return ast.dump(tree)
+
+
+def changes(catalog: Catalog, record: Record) -> list[str]:
+    """What has changed since the run: 'rule', 'script', 'stimuli', 'weights'; nothing where the record is current.
+
+    Weights can be compared only where the model ships with headatlas or the catalog knows their hash.
+    """
+    entry = catalog.heads.get(record.entry.id)
+    script = paths.reproductions() / f"{record.entry.id}.py"
+    if entry is None or entry.rule is None or not script.is_file():
+        return ["script"]
+    weights = known_weights(catalog).get(record.model.id, record.model.sha256)
+    differs: Mapping[str, bool] = {
+        "rule": record.entry.rule_version != entry.rule.version,
+        "script": record.entry.script_sha256 != hashlib.sha256(script.read_bytes()).hexdigest(),
+        "stimuli": record.entry.stimuli_sha256 != stimuli_sha256(script),
+        "weights": record.model.sha256 != weights,
+    }
+    return [name for name, changed in differs.items() if changed]
+
+
+def known_weights(catalog: Catalog) -> dict[str, str]:
+    """By model id, the sha256 of its weights as they are now, of the models of which it is known."""
+    known = {model.id: model.sha256 for model in catalog.models.values() if model.sha256}
+    return known | {name: str(specimens.card(name)["sha256"]) for name in specimens.names()}

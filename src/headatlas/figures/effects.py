@@ -1,0 +1,62 @@
+"""A picture of a causal test: what intervening on the heads found does, beside what random sets of heads do."""
+
+from collections.abc import Sequence
+from html import escape
+
+_WIDTH, _HEIGHT, _SIDE, _MIDDLE, _RADIUS = 420, 74, 12, 30, 2.5
+
+
+def effects_picture(effect: float, low: float, high: float, others: Sequence[float], title: str) -> str:
+    """One dot per random set, stacked where they coincide, and the heads found as a line with its interval.
+
+    Args:
+        effect, low, high: of the heads found, signed so that the claimed direction is positive.
+        others: of each random set.
+        title: says what the picture shows, for those who cannot see it.
+
+    Returns:
+        One <svg> element, coloured by the style sheet's custom properties.
+    """
+    ends = (*others, low, high, 0.0)
+    left, span = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def x(value: float) -> float:
+        return _SIDE + (value - left) / span * (_WIDTH - 2 * _SIDE)
+
+    parts = [
+        f'<svg class="atlas-effects" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}"><line x1="{_SIDE}" x2="{_WIDTH - _SIDE}" y1="{_MIDDLE}" y2="{_MIDDLE}" '
+        'class="atlas-grid"/>'
+    ]
+    heights: dict[int, int] = {}
+    for other in sorted(others):
+        column = round(x(other) / (2 * _RADIUS))
+        above = heights[column] = heights.get(column, -1) + 1
+        y = _MIDDLE - (above + 1) // 2 * (-1) ** above * 2 * _RADIUS
+        parts.append(
+            f'<circle cx="{column * 2 * _RADIUS:g}" cy="{max(3, min(_MIDDLE * 2 - 3, y)):g}" r="{_RADIUS}" '
+            'class="atlas-random"/>'
+        )
+    parts += [
+        f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{_MIDDLE}" y2="{_MIDDLE}" class="atlas-interval"/>',
+        f'<line x1="{x(effect):.1f}" x2="{x(effect):.1f}" y1="8" y2="{2 * _MIDDLE - 8}" class="atlas-effect"/>',
+        *(
+            f'<text x="{x(value):.1f}" y="{_HEIGHT - 2}" text-anchor="{anchor}" class="atlas-axis">{label}</text>'
+            for value, anchor, label in _labels(effect, left, left + span)
+        ),
+        "</svg>",
+    ]
+    return "".join(parts)
+
+
+def _labels(effect: float, left: float, right: float) -> list[tuple[float, str, str]]:
+    """The effect, and the ends of the axis where they are not too near to it."""
+    room = 0.18 * (right - left)
+    made = [
+        (effect, "start" if effect - left < room else "end" if right - effect < room else "middle", f"{effect:.3g}")
+    ]
+    if effect - left >= room:
+        made.append((left, "start", f"{left:.3g}"))
+    if right - effect >= room:
+        made.append((right, "end", f"{right:.3g}"))
+    return made
