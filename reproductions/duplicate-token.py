@@ -3,7 +3,7 @@
 Claim      At the second mention of a name the head attends to the first mention; later heads use the signal to rule
            the repeated name out as the indirect object (wang2023interpretability).
 Stimuli    For the score, 50 random tokens written twice. For the behaviour, sentences with two people, one of them
-           named again, in both orders: "When Mary and John went to the store, John gave a drink to".
+           named again, in both orders and after a story: "When Mary and John went to the store, John gave a drink to".
 Score      The mean attention from each token of the second copy to the same token in the first.
 Control    The same attention, between the same positions, where the second half is fresh random tokens.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
@@ -14,10 +14,10 @@ Cause      The heads found read the same sentence with three unrelated names ins
 import random
 
 from headatlas.lab import logit_difference
-from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object
+from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, stories
 from headatlas.stimuli.lexicon import NAMES
 
-FAMILIES = {"ABBA": "ABBA", "BABA": "BABA"}
+FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 LENGTH = 50
 BEHAVIOUR = logit_difference
 
@@ -36,12 +36,14 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An indirect-object sentence whose five names are single tokens, so that the twin aligns with it."""
+    order, told = FAMILIES[family]
     names = words.singles(NAMES, at_least=20)
-    sentence = indirect_object.sentence(FAMILIES[family], rng, names)
-    tokens = words.bos + words.encode(sentence.text)
+    lead = words.bos + (words.encode(stories.story(told, rng, names)) if told else ())
+    sentence = indirect_object.sentence(order, rng, names)
+    tokens = lead + words.encode(sentence.text)
     answer, subject = words.continuation(sentence.answer)[0], words.continuation(sentence.subject)[0]
     return Prompt(
         tokens=tokens,
-        control=words.bos + words.encode(sentence.corrupted),
+        control=lead + words.encode(sentence.corrupted),
         readouts=(Readout(len(tokens) - 1, answer, rivals=(subject,)),),
     )

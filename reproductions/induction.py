@@ -2,8 +2,8 @@
 
 Claim      At a token that occurred before, the head attends to the token that followed it then, and makes that the
            likely next one (olsson2022incontext; elhage2021mathematical).
-Stimuli    Random tokens, so that nothing but the repetition can be used: 50 tokens written twice, or 25 tokens
-           written four times (olsson2022incontext).
+Stimuli    Random tokens, so that nothing but the repetition can be used: 50 tokens written twice, 25 tokens written
+           four times (olsson2022incontext), and 12 tokens written eight times.
 Score      Prefix matching: from each token of a later copy, the attention to the tokens that followed its earlier
            occurrences, summed over them.
 Control    The same attention, between the same positions, where every copy is fresh random tokens.
@@ -16,7 +16,7 @@ import random
 from headatlas.lab import accuracy
 from headatlas.stimuli import Prompt, Vocabulary, repeats
 
-FAMILIES = {"twice": (50, 2), "four times": (25, 4)}  # tokens, and how often they are written
+FAMILIES = {"twice": (50, 2), "four times": (25, 4), "eight times": (12, 8)}  # tokens, and how often they are written
 BEHAVIOUR = accuracy
 
 

@@ -16,7 +16,7 @@ import random
 from headatlas.lab import log_probability
 from headatlas.stimuli import Prompt, Readout, Vocabulary, stories
 
-FAMILIES = {"early in a story": 20, "late in a story": 50}
+FAMILIES = {"early in a story": 20, "in the middle": 35, "late in a story": 50}
 LENGTH = 60
 BEHAVIOUR = log_probability
 CONTRAST = True

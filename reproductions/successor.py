@@ -19,7 +19,11 @@ from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, ov_logits
 from headatlas.script import Drawn
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, ordinals
 
-FAMILIES = {"separated": ordinals.separated, "in sentences": ordinals.in_sentences}
+FAMILIES = {  # how members are written, and how many are shown
+    "separated": (ordinals.separated, 4),
+    "three, separated": (ordinals.separated, 3),
+    "in sentences": (ordinals.in_sentences, 4),
+}
 BEHAVIOUR = accuracy_among_rivals
 
 
@@ -33,11 +37,12 @@ def classes(words: Vocabulary) -> dict[str, tuple[str, ...]]:
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A run of four neighbours, cut before the fifth; in the control the four stand in another order."""
+    """A run of neighbours, cut before the next; in the control those shown stand in another order."""
     name, members = rng.choice(list(classes(words).items()))
-    *shown, answer = ordinals.run(members, 5, rng)
+    write, count = FAMILIES[family]
+    *shown, answer = ordinals.run(members, count + 1, rng)
     order = ordinals.shuffled(shown, rng)
-    text, control = FAMILIES[family](name, [shown, order], rng)
+    text, control = write(name, [shown, order], rng)
     tokens = words.bos + words.encode(text)
     right, *rivals = (words.continuation(f" {m}")[0] for m in (answer, *(m for m in members if m != answer)))
     readout = Readout(len(tokens) - 1, right, tuple(rivals))

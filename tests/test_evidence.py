@@ -52,6 +52,13 @@ class TestStatistics:
         score, q = np.array([[0.9, 0.9, 0.3, 0.5]]), np.array([[0.01, 0.2, 0.01, 0.01]])
         assert statistics.select(score, q, threshold=0.4, fdr=0.05) == [Head(0, 0), Head(0, 3)]
 
+    def test_heads_left_out_are_in_no_matched_set(self) -> None:
+        left_out = [Head(0, 1), Head(2, 3)]
+        for selected in ([Head(0, 0), Head(2, 0)], [Head(0, 0)]):
+            sets = statistics.matched_sets(selected, layers=3, heads=6, seed=0, left_out=left_out).sets
+            assert sets and all(len(each) == len(selected) for each in sets)
+            assert not {head for each in sets for head in each} & {*selected, *left_out}
+
     def test_matched_sets_take_as_many_other_heads_from_the_same_layers(self) -> None:
         selected = [Head(1, 0), Head(1, 1), Head(3, 5)]
         matched = statistics.matched_sets(selected, layers=5, heads=12, seed=0)

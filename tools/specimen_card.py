@@ -172,7 +172,9 @@ def costs(model: OpenModel, family: str, left_out: Sequence[Head]) -> list[Head]
     return [heads[place] for place in np.argsort(effect)]
 
 
-def carriers(model: OpenModel, family: str, ranked: Sequence[Head], chance: float) -> dict[str, Any]:
+def carriers(
+    model: OpenModel, family: str, ranked: Sequence[Head], left_out: Sequence[Head], chance: float
+) -> dict[str, Any]:
     """The heads that carry a family, and what is left of it without them, against random sets, on held-out documents.
 
     They are the fewest first ones whose loss takes the family, on training documents, more than half of the way to
@@ -182,6 +184,7 @@ def carriers(model: OpenModel, family: str, ranked: Sequence[Head], chance: floa
         model: whose heads.
         family: to be asked.
         ranked: heads, those first that it needs most.
+        left_out: heads that every family needs, which are in no random set either.
         chance: accuracy without reading.
     """
     shown, reading = prompts_of(family, model.vocabulary, "train", 48)
@@ -189,7 +192,8 @@ def carriers(model: OpenModel, family: str, ranked: Sequence[Head], chance: floa
     clean, *left = ablate_sets(model, shown, reading, first).mean(1).tolist()
     enough = [count for count, value in enumerate(left, 1) if value < (clean + chance) / 2]
     heads = list(ranked[: enough[0] if enough else MOST])
-    matched = statistics.matched_sets(heads, model.anatomy.layers, model.anatomy.heads, seed=0, count=SETS)
+    layers, width = model.anatomy.layers, model.anatomy.heads
+    matched = statistics.matched_sets(heads, layers, width, seed=0, count=SETS, left_out=left_out)
     asked, reading = prompts_of(family, model.vocabulary, "held-out", 64)
     clean, without, *others = ablate_sets(model, asked, reading, [(), heads, *matched.sets]).mean(1).tolist()
     return {
@@ -267,7 +271,7 @@ def finish(recipe: Any, out: Path, log: list[dict[str, Any]]) -> None:
             "accuracy": value,
             "chance": guess,
             "aim": AIM.get(family, OTHER_AIM),
-            **carriers(model, family, ranked, guess),
+            **carriers(model, family, ranked, general, guess),
         }
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     card = {

@@ -5,7 +5,7 @@ import math
 import random
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,20 +89,28 @@ class MatchedSets:
     distinct: int
 
 
-def matched_sets(selected: Sequence[Head], layers: int, heads: int, seed: int, count: int = RANDOM_SETS) -> MatchedSets:
+def matched_sets(
+    selected: Sequence[Head],
+    layers: int,
+    heads: int,
+    seed: int,
+    count: int = RANDOM_SETS,
+    left_out: Iterable[Head] = (),
+) -> MatchedSets:
     """Draw up to `count` distinct matched sets, or all where there are no more.
 
-    Layer-matched, unless fewer than 19 such sets exist: then matched in size only.
+    Layer-matched, unless fewer than 19 such sets exist: then matched in size only. Heads that were left out when the
+    selected ones were sought are in no set either.
     """
-    chosen = set(selected)
+    chosen = {*selected, *left_out}
     free = {layer: [Head(layer, h) for h in range(heads) if Head(layer, h) not in chosen] for layer in range(layers)}
     per_layer = Counter(head.layer for head in selected)
     by_layer = [(free[layer], number) for layer, number in sorted(per_layer.items())]
     distinct = math.prod(math.comb(len(pool), number) for pool, number in by_layer)
     if distinct >= ENOUGH_SETS:
         return MatchedSets(_draw(by_layer, distinct, count, seed), "layer", distinct)
-    anywhere = [([head for pool in free.values() for head in pool], len(chosen))]
-    distinct = math.comb(len(anywhere[0][0]), len(chosen))
+    anywhere = [([head for pool in free.values() for head in pool], len(selected))]
+    distinct = math.comb(len(anywhere[0][0]), len(selected))
     return MatchedSets(_draw(anywhere, distinct, count, seed), "size", distinct)
 
 

@@ -1,0 +1,224 @@
+"""Many findings at once: what is recorded is kept while it holds, failures stay alone, and reports say what is stale."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import headatlas
+from headatlas import batch, paths, run, specimens
+from headatlas.catalog.schema import HeadType
+from headatlas.cli import main
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import freshness, records, results
+from headatlas.evidence.outcome import Outcome
+from headatlas.report import report
+
+CATALOG = headatlas.load()
+ENTRIES = [CATALOG.heads[id] for id in ("duplicate-token", "successor")]
+Capture = pytest.CaptureFixture[str]
+
+
+def outcomes(job: batch.Job, again: bool = False, jobs: int = 1) -> dict[str, Outcome]:
+    told: list[tuple[str, int, int]] = []
+    made = batch.run_all(CATALOG, ENTRIES, job, again, jobs, lambda *each: told.append(each))
+    return {outcome.entry: outcome for outcome in made}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of the specimen's weights: a model that is not called 'specimen'."""
+    folder = tmp_path_factory.mktemp("models") / "mine"
+    folder.mkdir()
+    for path in specimens.folder().iterdir():
+        if path.suffix in (".json", ".safetensors"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def recorded(model: str, tmp_path_factory: pytest.TempPathFactory) -> batch.Job:
+    job = batch.Job(model, None, (0,), tmp_path_factory.mktemp("records"))
+    assert not any(outcome.kept or outcome.error for outcome in outcomes(job).values())
+    return job
+
+
+@pytest.fixture
+def job(recorded: batch.Job, tmp_path: Path) -> batch.Job:
+    """The recorded runs in a folder of this test's own."""
+    for path in recorded.out.glob("*/*.json"):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
+    return batch.Job(recorded.model, None, (0,), tmp_path)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, recorded: batch.Job) -> list[str]:
+    """What is run in the test; it takes no time, as the recorded run stands for it."""
+    ids: list[str] = []
+    kept = {path.stem: records.read(path) for path in recorded.out.glob("*/*.json")}
+
+    def instead(catalog: object, entry: HeadType, *_: object) -> records.Record:
+        ids.append(entry.id)
+        return kept[entry.id]
+
+    monkeypatch.setattr(run, "run", instead)
+    return ids
+
+
+class TestKeeping:
+    def test_what_is_recorded_and_has_not_changed_is_not_run_again(self, job: batch.Job, ran: list[str]) -> None:
+        found = outcomes(job)
+        assert ran == [] and all(outcome.kept for outcome in found.values()) and len(found) == 2
+        assert outcomes(job, again=True) and ran == ["duplicate-token", "successor"]
+
+    @pytest.mark.parametrize(
+        "part, name, value",
+        [
+            ("entry", "rule_version", 99),
+            ("entry", "script_sha256", "0" * 64),
+            ("entry", "stimuli_sha256", "0" * 64),
+            ("model", "sha256", "0" * 64),
+            ("stability", "seeds", {"1": "partly"}),
+        ],
+    )
+    def test_what_has_changed_is_run_again(
+        self, part: str, name: str, value: object, job: batch.Job, ran: list[str]
+    ) -> None:
+        (path,) = job.out.glob("*/successor.json")
+        data = json.loads(path.read_text())
+        data[part][name] = value
+        path.write_text(json.dumps(data))
+        assert outcomes(job)["successor"].kept is False
+        assert ran == ["successor"]
+
+    def test_a_damaged_record_is_run_again(self, job: batch.Job, ran: list[str]) -> None:
+        (path,) = job.out.glob("*/successor.json")
+        path.write_text(path.read_text()[:300])
+        outcomes(job)
+        assert ran == ["successor"] and records.read(path)
+
+
+@pytest.mark.parametrize("error", [HeadatlasError("no room"), IndexError("list index out of range")])
+def test_one_failure_stops_nothing(
+    error: Exception, job: batch.Job, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain: Callable[..., records.Record] = run.run
+
+    def fail(catalog: object, entry: HeadType, *rest: object) -> records.Record:
+        if entry.id == "duplicate-token":
+            raise error
+        return plain(catalog, entry, *rest)
+
+    monkeypatch.setattr(run, "run", fail)
+    found = outcomes(job, again=True)
+    assert str(error) in (found["duplicate-token"].error or "") and found["duplicate-token"].record is None
+    assert found["successor"].record and found["successor"].path and found["successor"].path.is_file()
+
+
+def test_a_full_disk_ends_the_run_with_one_line(
+    job: batch.Job, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Path:
+        raise HeadatlasError("cannot write (No space left on device); free space")
+
+    monkeypatch.setattr(records, "write", full)
+    with pytest.raises(HeadatlasError, match="No space left"):
+        outcomes(job, again=True)
+    assert len(list(job.out.glob("*/*.json"))) == 2
+
+
+def test_two_processes_record_what_one_does(recorded: batch.Job, tmp_path: Path) -> None:
+    shared = outcomes(batch.Job(recorded.model, None, (0,), tmp_path), jobs=2)
+    assert sorted(shared) == ["duplicate-token", "successor"]
+    for path in recorded.out.glob("*/*.json"):
+        one, two = records.read(path), records.read(tmp_path / path.parent.name / path.name)
+        assert one.model_copy(update={"environment": two.environment}) == two
+
+
+class TestFreshness:
+    @pytest.fixture
+    def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        for name, code in {"near": "from headatlas.stimuli.far import f\n", "far": "def f():\n    return 1\n"}.items():
+            (tmp_path / f"{name}.py").write_text(code)
+        (tmp_path / "other.py").write_text("x = 1\n")
+        (tmp_path / "script.py").write_text("from headatlas.stimuli import near\n")
+        monkeypatch.setattr(freshness, "_path", lambda name: tmp_path / f"{name}.py")
+        freshness._code.cache_clear()
+        return tmp_path / "script.py"
+
+    def edited(self, script: Path, name: str, code: str) -> bool:
+        """Whether the hash changes where a module does."""
+        before = freshness.stimuli_sha256(script)
+        (script.parent / f"{name}.py").write_text(code)
+        freshness._code.cache_clear()
+        return freshness.stimuli_sha256(script) != before
+
+    def test_code_that_a_script_leads_to_counts(self, script: Path) -> None:
+        assert self.edited(script, "far", "def f():\n    return 2\n")
+
+    def test_comments_docstrings_and_layout_do_not(self, script: Path) -> None:
+        assert not self.edited(script, "far", '"""Far."""\n\ndef f():  # one\n    """One."""\n    return (1)\n')
+
+    def test_nor_does_a_module_it_does_not_lead_to(self, script: Path) -> None:
+        assert not self.edited(script, "other", "x = 2\n")
+
+    def test_every_script_leads_to_stimuli(self) -> None:
+        for id in CATALOG.find(reproduction=True):
+            assert "prompts" in freshness._reached(paths.reproductions() / f"{id}.py")
+
+
+class TestResults:
+    def test_says_what_has_changed_since(self, job: batch.Job) -> None:
+        (path,) = job.out.glob("*/successor.json")
+        data = json.loads(path.read_text())
+        data["entry"]["script_sha256"] = "0" * 64
+        path.write_text(json.dumps(data))
+        found, damaged = results.collect(CATALOG, job.out)
+        assert damaged == []
+        assert {each.record.entry.id: each.changed for each in found} == {
+            "duplicate-token": (),
+            "successor": ("script",),
+        }
+
+    def test_a_damaged_record_is_one_line_and_the_others_are_shown(self, job: batch.Job, capsys: Capture) -> None:
+        (path,) = job.out.glob("*/successor.json")
+        path.write_text("{")
+        assert main(["results", "--out", str(job.out)]) == 2
+        told = capsys.readouterr()
+        assert "duplicate-token" in told.out and "run it again" in told.err and told.err.count("\n") == 1
+
+    def test_as_json(self, job: batch.Job, capsys: Capture) -> None:
+        assert main(["results", "--out", str(job.out), "--json"]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert [row["entry"] for row in rows] == ["duplicate-token", "successor"]
+        assert rows[0]["verdict"] == records.read(next(job.out.glob("*/duplicate-token.json"))).verdict.label
+
+    def test_a_folder_without_records(self, tmp_path: Path, capsys: Capture) -> None:
+        assert main(["results", "--out", str(tmp_path)]) == 0
+        assert "no records in" in capsys.readouterr().out
+        assert main(["report", str(tmp_path / "r.html"), "--out", str(tmp_path)]) == 2
+
+
+class TestReport:
+    def test_one_file_that_asks_for_nothing(self, job: batch.Job, tmp_path: Path) -> None:
+        assert main(["report", str(tmp_path / "r.html"), "--out", str(job.out)]) == 0
+        page = (tmp_path / "r.html").read_text()
+        assert "src=" not in page and "@import" not in page and "<script" not in page and "<link" not in page
+        for result in results.collect(CATALOG, job.out)[0]:
+            for reason in result.record.verdict.reasons:
+                assert reason in page
+
+    def test_hostile_text_stays_text(self, job: batch.Job) -> None:
+        (path,) = job.out.glob("*/successor.json")
+        data = json.loads(path.read_text())
+        data["verdict"]["reasons"] = ["<script>alert(1)</script>"]
+        data["model"]["name"] = data["detection"]["metric"] = '"><script>alert(2)</script>'
+        path.write_text(json.dumps(data))
+        page = report(CATALOG, results.collect(CATALOG, job.out)[0])
+        assert "<script" not in page and "&lt;script&gt;alert(1)" in page
+
+    def test_a_file_that_cannot_be_written(self, job: batch.Job, capsys: Capture) -> None:
+        assert main(["report", "/no/such/folder/r.html", "--out", str(job.out)]) == 2
+        assert "cannot write" in capsys.readouterr().err
