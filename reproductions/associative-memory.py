@@ -10,6 +10,7 @@ Score      The authors' recall probe: the share of tokens t for which W_U OV E(t
 Control    The share for which it is largest at one other token instead, drawn at random for each.
 Behaviour  How often a trigger's successor is the likeliest next token, from its second time on.
 Cause      The heads found are replaced by their mean over text without triggers that come back.
+Toy        The finding was made on a model of two layers, trained on this task alone; `--model toy` trains one.
 """
 
 import random
@@ -17,37 +18,27 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, accuracy, ov_logits
+from headatlas.lab.toys import Toy
 from headatlas.script import Drawn
-from headatlas.stimuli import Prompt, Readout, Vocabulary
+from headatlas.stimuli import Prompt, Vocabulary, triggers
 
 FAMILIES = {"two triggers": 2, "three triggers": 3, "five triggers": 5}
 BEHAVIOUR = accuracy
-LENGTH, TIMES, CANDIDATES = 40, 3, 200
+CANDIDATES = 200
+# The authors' full model: two layers of four heads, bigrams of 65 letters, loss on what returning triggers bring.
+TOY = Toy(triggers.document, steps=2000, batch=64, shape={"n_head": 4})
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Random tokens, among them triggers that come back, each followed by its own successor."""
-    count = FAMILIES[family]
-    drawn = words.draw(rng, 2 * count)
-    pairs = list(zip(drawn[::2], drawn[1::2], strict=True)) * TIMES
-    rng.shuffle(pairs)
-    filler = [token for token in words.draw(rng, LENGTH) if token not in drawn][: LENGTH - 2 * len(pairs)]
-    pieces: list[tuple[int, ...]] = [*pairs, *((token,) for token in filler)]
-    rng.shuffle(pieces)
-    tokens, readouts, seen = list(words.bos), [], set()
-    for piece in pieces:
-        if len(piece) == 2 and piece[0] in seen:
-            readouts.append(Readout(len(tokens), piece[1]))
-        seen.add(piece[0])
-        tokens += piece
-    control = words.bos + words.draw(rng, len(tokens) - len(words.bos))
-    return Prompt(tokens=tuple(tokens), control=control, readouts=tuple(readouts))
+    return triggers.prompt(words, FAMILIES[family], rng)
 
 
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
     """Whether each head recalls each token, and one other: [token layer head]."""
     rng = random.Random(drawn.split)
-    tokens = model.vocabulary.draw(random.Random(0), CANDIDATES)
+    words = model.vocabulary
+    tokens = words.draw(random.Random(0), min(CANDIDATES, len(words.ordinary)))
     logits = ov_logits(model, tokens, tokens, states="mlp0")  # [layer head token token]
     best = logits.argmax(-1).cpu().numpy()
     mine = range(drawn.split == "test", len(tokens), 2)

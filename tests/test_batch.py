@@ -1,4 +1,4 @@
-"""Many findings at once: what is recorded is kept while it holds, failures stay alone, and reports say what is stale."""
+"""Many findings at once: records are kept while they hold, failures stay alone, and reports say what is stale."""
 
 import json
 from collections.abc import Callable

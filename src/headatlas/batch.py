@@ -16,7 +16,9 @@ from headatlas.catalog.schema import HeadType
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, records
 from headatlas.evidence.outcome import Outcome
-from headatlas.lab import OpenModel, open_model
+from headatlas.lab import OpenModel, open_model, toys
+from headatlas.lab.toys import TOY
+from headatlas.script import load_script
 
 # Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
@@ -51,6 +53,10 @@ def run_all(
     Raises:
         HeadatlasError: where the model cannot be opened, or a record cannot be written.
     """
+    if job.model == TOY:
+        for entry in entries:
+            yield _toy(catalog, entry, job, report)
+        return
     report(f"opening {job.model}", 0, 0)
     with open_model(job.model, job.revision) as model:
         waiting = list(entries)
@@ -80,16 +86,27 @@ def _recorded(catalog: Catalog, entry: HeadType, model: OpenModel, job: Job) -> 
 
 
 def _one(catalog: Catalog, entry: HeadType, model: OpenModel, job: Job, report: Report) -> Outcome:
-    def tell(what: str, done: int, total: int) -> None:
-        report(f"{entry.id}: {what}", done, total)
-
     try:
-        record = run.run(catalog, entry, model, job.seeds, tell)
+        record = run.run(catalog, entry, model, job.seeds, _about(entry, report))
     except HeadatlasError as error:
         return Outcome(entry.id, error=str(error))
     except Exception as error:  # a fault of one script must not cost the others their run
         return Outcome(entry.id, error=f"the script failed ({type(error).__name__}: {error}); please report it")
     return Outcome(entry.id, records.write(record, job.out), record)
+
+
+def _about(entry: HeadType, report: Report) -> Report:
+    return lambda what, done, total: report(f"{entry.id}: {what}", done, total)
+
+
+def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Report) -> Outcome:
+    """On the model that the method trains for itself."""
+    script = load_script(entry.id)
+    if script.toy is None:
+        return Outcome(entry.id, error="its method trains no model of its own; give another --model")
+    tell = _about(entry, report)
+    with toys.trained(entry.id, script.toy, job.seeds[0], script.sha256, tell) as model:
+        return _one(catalog, entry, model, job, report)
 
 
 # --- over several processes -------------------------------------------------------------------------------------

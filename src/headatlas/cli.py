@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
               json="print the records as JSON lines instead of tables")  # fmt: skip
     run.add_argument("ids", nargs="*", metavar="ID", help="ids of head types")
     run.add_argument("--all", action="store_true", help="every head type that has a reproduction")
-    run.add_argument("--model", default="specimen", help="'specimen' (default), a model folder, or a hub id")
+    run.add_argument("--model", default="specimen", help="'specimen' (default), a folder, a hub id, or 'toy'")
     run.add_argument("--revision", help="commit, tag or branch, for a hub id")
     run.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
     run.add_argument("--seeds", type=int, default=1, help="how many seeds, counted from it, to run (default 1)")

@@ -11,6 +11,7 @@ from typing import Literal
 from headatlas import paths, scripts
 from headatlas.lab import Behaviour, OpenModel, Reference, Scores
 from headatlas.lab.replacing import SweepPositions
+from headatlas.lab.toys import Toy
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError, Vocabulary
 
 Split = Literal["find", "test"]
@@ -37,6 +38,7 @@ class Script:
     [POSITIONS]     where the intervention takes place: 'all', or 'last'
     stimulus, task  (words, family, rng) -> Prompt, for detection, and for behaviour and cause; one may do for both
     [detect]        (model, drawn) -> Scores: the paper's score, where it is not the attention between a prompt's pairs
+    [TOY]           how to train the small model on which the finding was made, for `--model toy`
     [edit]          (model, drawn) -> Reference: what the intervention puts in place of z, or adds to it, learned from
                     the prompts that select heads; the ablation that the rule names if not given
     """
@@ -67,6 +69,10 @@ class Script:
     @property
     def positions(self) -> SweepPositions:
         return getattr(self.module, "POSITIONS", "all")
+
+    @property
+    def toy(self) -> Toy | None:
+        return getattr(self.module, "TOY", None)
 
     @property
     def detect(self) -> Callable[[OpenModel, Drawn], Scores] | None:

@@ -1,0 +1,65 @@
+"""Trigger tokens, each followed in one text by a successor of its own, and by another in the next text.
+
+After Bietti et al. 2023 (bietti2023birth): what follows a trigger can be told only from its earlier occurrence.
+"""
+
+import random
+import string
+from functools import cache
+
+from headatlas.stimuli.cases import Segment
+from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
+
+LETTERS: tuple[str, ...] = (*string.ascii_letters, *string.digits, "!", "?", "&")  # 65, as in the paper
+LENGTH, TIMES = 40, 3
+
+
+def prompt(words: Vocabulary, count: int, rng: random.Random) -> Prompt:
+    """`count` triggers among random tokens, three times each; read where a successor is due again.
+
+    The control is random tokens throughout.
+    """
+    drawn = words.draw(rng, 2 * count)
+    pairs = list(zip(drawn[::2], drawn[1::2], strict=True)) * TIMES
+    others = [token for token in words.draw(rng, LENGTH) if token not in drawn]
+    pieces: list[tuple[int, ...]] = [*pairs, *((token,) for token in others[: LENGTH - 2 * len(pairs)])]
+    rng.shuffle(pieces)
+    tokens, readouts, seen = list(words.bos), [], set()
+    for piece in pieces:
+        if len(piece) == 2 and piece[0] in seen:
+            readouts.append(Readout(len(tokens), piece[1]))
+        seen.add(piece[0])
+        tokens += piece
+    control = words.bos + words.draw(rng, len(tokens) - len(words.bos))
+    return Prompt(tokens=tuple(tokens), control=control, readouts=tuple(readouts))
+
+
+def document(rng: random.Random, count: int = 5, length: int = 100) -> list[Segment]:
+    """Letters that follow one another by fixed odds, but for `count` triggers, which are followed by their successors.
+
+    Frequent letters are more often triggers. A successor can be known from its second time on.
+    """
+    triggers: list[str] = []
+    while len(triggers) < count:
+        triggers += {*rng.choices(LETTERS, _ranks("letters"))}.difference(triggers)
+    others = [letter for letter in LETTERS if letter not in triggers]
+    successors = dict(zip(triggers, rng.choices(others, k=count), strict=True))
+    letter, made, seen = rng.choice(LETTERS), [], set()
+    for _ in range(length):
+        known = letter in successors and letter in seen
+        seen.add(letter)
+        letter = successors[letter] if letter in successors else rng.choices(LETTERS, _odds(letter))[0]
+        made.append(Segment(f" {letter}", known=known))
+    return made
+
+
+@cache
+def _ranks(of: str) -> list[float]:
+    """Odds of every letter: as in text, a few are frequent and most are seldom."""
+    return [1.0 / rank for rank in random.Random(of).sample(range(1, len(LETTERS) + 1), len(LETTERS))]
+
+
+@cache
+def _odds(letter: str) -> list[float]:
+    """How likely each letter follows this one: frequent letters more, and each letter has favourites."""
+    return [plain * own for plain, own in zip(_ranks("letters"), _ranks(f"after {letter}"), strict=True)]
