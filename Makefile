@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= specimen
 OUT ?= build/records
+JOBS ?= 2
 BENCH := build/bench-venv
 
 .PHONY: setup reproduce test site serve record train bench clean
@@ -21,7 +22,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 # Rerun every finding on the specimen (or MODEL=...): tables here, records in build/records. A finding that does not
 # reproduce is a result, not a broken build.
 reproduce: setup
-	@$(BIN)/headatlas run --all --model $(MODEL) --out $(OUT) || test $$? -eq 1
+	@$(BIN)/headatlas run --all --model $(MODEL) --jobs $(JOBS) --out $(OUT) || test $$? -eq 1
 
 test: setup
 	$(BIN)/ruff check .
@@ -39,9 +40,13 @@ serve: setup
 	$(BIN)/python tools/build_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-# Rewrite the records that ship with the project.
+# Rewrite the records that ship with the project, from three seeds each: of the specimen and its siblings, or of
+# MODELS=... What is recorded and has not changed is kept.
+MODELS ?= $(notdir $(wildcard src/headatlas/specimens/specimen*))
 record: setup
-	$(BIN)/headatlas run --all --out reproductions/results || test $$? -eq 1
+	@for model in $(MODELS); do \
+		$(BIN)/headatlas run --all --model $$model --seeds 3 --jobs $(JOBS) --out reproductions/results || test $$? -eq 1 || exit; \
+	done
 
 # Train the specimen again, from nothing, and put it into the package; or a sibling, with ARCH, SEED and NAME.
 ARCH ?= gpt2

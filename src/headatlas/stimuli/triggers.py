@@ -41,7 +41,9 @@ def document(rng: random.Random, count: int = 5, length: int = 100) -> list[Segm
     """
     triggers: list[str] = []
     while len(triggers) < count:
-        triggers += {*rng.choices(LETTERS, _ranks("letters"))}.difference(triggers)
+        (drawn,) = rng.choices(LETTERS, _ranks("letters"))
+        if drawn not in triggers:
+            triggers.append(drawn)
     others = [letter for letter in LETTERS if letter not in triggers]
     successors = dict(zip(triggers, rng.choices(others, k=count), strict=True))
     letter, made, seen = rng.choice(LETTERS), [], set()
