@@ -1,0 +1,85 @@
+"""Every script on models it was not written for: each ends in a verdict with its reason, never in a crash."""
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+import headatlas
+from headatlas import run, specimens
+from headatlas.lab import OpenModel, open_model
+from headatlas.script import load_script
+
+CATALOG = headatlas.load()
+IDS = CATALOG.find(reproduction=True)
+
+
+def llama(vocabulary: int, context: int) -> transformers.LlamaForCausalLM:
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=context,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def short() -> OpenModel:
+    """A context of twelve tokens."""
+    words = transformers.AutoTokenizer.from_pretrained(specimens.folder())
+    return open_model(llama(len(words), 12), tokenizer=words, called="short")
+
+
+@pytest.fixture(scope="module")
+def letters() -> OpenModel:
+    """A tokenizer that splits every word into its bytes."""
+    alphabet = ["<s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    inner = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    words = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+    return open_model(llama(len(words), 96), tokenizer=words, called="letters")
+
+
+@pytest.fixture(scope="module")
+def unmarked(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
+    """A tokenizer without BOS."""
+    inner = Tokenizer.from_file(str(specimens.folder() / "tokenizer.json"))
+    words = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+    return open_model(llama(len(words), 128), tokenizer=words, called="unmarked")
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_context_too_short_is_inconclusive_with_the_reason(id: str, short: OpenModel) -> None:
+    record = run.run(CATALOG, CATALOG.heads[id], short)
+    assert record.verdict.label == "inconclusive"
+    assert "the context of this model only 12" in record.verdict.reasons[0]
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_tokenizer_that_splits_every_word_ends_in_a_verdict(id: str, letters: OpenModel) -> None:
+    record = run.run(CATALOG, CATALOG.heads[id], letters)
+    assert record.verdict.label == "inconclusive"
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_without_bos_prompts_start_with_their_first_word(id: str, unmarked: OpenModel) -> None:
+    script, words = load_script(id), unmarked.vocabulary
+    assert words.bos == ()
+    for kind in ("stimulus", "task"):
+        for prompt in script.draw(kind, words, "find", 2, 0).prompts:
+            assert 0 not in prompt.tokens[:1] and all(query < len(prompt.tokens) for query, _ in prompt.pairs)
+
+
+@pytest.mark.parametrize("id", ["name-mover", "successor", "truthfulness"])
+def test_a_vocabulary_smaller_than_its_tokenizer_is_inconclusive(id: str) -> None:
+    words = transformers.AutoTokenizer.from_pretrained(specimens.folder())
+    record = run.run(CATALOG, CATALOG.heads[id], open_model(llama(300, 128), tokenizer=words, called="small"))
+    assert record.verdict.label == "inconclusive" and "the stimuli cannot be made" in record.verdict.reasons[0]
