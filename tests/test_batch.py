@@ -1,7 +1,7 @@
 """Many findings at once: records are kept while they hold, failures stay alone, and reports say what is stale."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,11 @@ from headatlas.report import report
 CATALOG = headatlas.load()
 ENTRIES = [CATALOG.heads[id] for id in ("duplicate-token", "successor")]
 Capture = pytest.CaptureFixture[str]
+
+
+def clear() -> None:
+    for kept in (freshness._tree, freshness._code):
+        kept.cache_clear()
 
 
 def outcomes(job: batch.Job, again: bool = False, jobs: int = 1) -> dict[str, Outcome]:
@@ -139,20 +144,21 @@ def test_two_processes_record_what_one_does(recorded: batch.Job, tmp_path: Path)
 
 class TestFreshness:
     @pytest.fixture
-    def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         for name, code in {"near": "from headatlas.stimuli.far import f\n", "far": "def f():\n    return 1\n"}.items():
             (tmp_path / f"{name}.py").write_text(code)
         (tmp_path / "other.py").write_text("x = 1\n")
         (tmp_path / "script.py").write_text("from headatlas.stimuli import near\n")
         monkeypatch.setattr(freshness, "_path", lambda name: tmp_path / f"{name}.py")
-        freshness._code.cache_clear()
-        return tmp_path / "script.py"
+        clear()
+        yield tmp_path / "script.py"
+        clear()
 
     def edited(self, script: Path, name: str, code: str) -> bool:
         """Whether the hash changes where a module does."""
         before = freshness.stimuli_sha256(script)
         (script.parent / f"{name}.py").write_text(code)
-        freshness._code.cache_clear()
+        clear()
         return freshness.stimuli_sha256(script) != before
 
     def test_code_that_a_script_leads_to_counts(self, script: Path) -> None:

@@ -14,7 +14,8 @@ from headatlas import load, run
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import freshness, records
+from headatlas.evidence import records
+from headatlas.evidence.freshness import Present
 from headatlas.evidence.outcome import Outcome
 from headatlas.lab import OpenModel, open_model, toys
 from headatlas.lab.toys import TOY
@@ -60,8 +61,9 @@ def run_all(
     report(f"opening {job.model}", 0, 0)
     with open_model(job.model, job.revision) as model:
         waiting = list(entries)
+        present = Present(catalog)
         for entry in entries if not again else ():
-            if kept := _recorded(catalog, entry, model, job):
+            if kept := _recorded(present, entry, model, job):
                 waiting.remove(entry)
                 yield kept
         if jobs == 1 or len(waiting) < 2:
@@ -71,14 +73,14 @@ def run_all(
     yield from _shared(waiting, job, jobs, report)
 
 
-def _recorded(catalog: Catalog, entry: HeadType, model: OpenModel, job: Job) -> Outcome | None:
+def _recorded(present: Present, entry: HeadType, model: OpenModel, job: Job) -> Outcome | None:
     """The record of an earlier run, where all it depends on is as it was; a damaged one is run again."""
     path = records.path_of(job.out, model.id, entry.id)
     try:
         record = records.read(path) if path.is_file() else None
     except HeadatlasError:
         return None
-    if record is None or record.model.sha256 != model.sha256 or freshness.changes(catalog, record):
+    if record is None or record.model.sha256 != model.sha256 or present.changes(record):
         return None
     if set(record.stability.seeds) != {str(seed) for seed in job.seeds}:
         return None

@@ -1,8 +1,8 @@
 """Whether a record still speaks of what is there: the rule, the script, the code of its stimuli, the weights."""
 
 import ast
+import copy
 import hashlib
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -50,13 +50,14 @@ def _path(name: str) -> Path:
     return Path(stimuli.__file__).parent / f"{name}.py"
 
 
+@cache
 def _tree(name: str) -> ast.Module:
     return ast.parse(_path(name).read_text(encoding="utf-8"))
 
 
 @cache
 def _code(name: str) -> str:
-    tree = _tree(name)
+    tree = copy.deepcopy(_tree(name))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             first = node.body[0] if node.body else None
@@ -65,26 +66,36 @@ def _code(name: str) -> str:
     return ast.dump(tree)
 
 
-def changes(catalog: Catalog, record: Record) -> list[str]:
-    """What has changed since the run: 'rule', 'script', 'stimuli', 'weights'; nothing where the record is current.
+class Present:
+    """Rules, scripts, stimuli and weights as they are now, each looked up once."""
 
-    Weights can be compared only where the model ships with headatlas or the catalog knows their hash.
-    """
-    entry = catalog.heads.get(record.entry.id)
-    script = paths.reproductions() / f"{record.entry.id}.py"
-    if entry is None or entry.rule is None or not script.is_file():
-        return ["script"]
-    weights = known_weights(catalog).get(record.model.id, record.model.sha256)
-    differs: Mapping[str, bool] = {
-        "rule": record.entry.rule_version != entry.rule.version,
-        "script": record.entry.script_sha256 != hashlib.sha256(script.read_bytes()).hexdigest(),
-        "stimuli": record.entry.stimuli_sha256 != stimuli_sha256(script),
-        "weights": record.model.sha256 != weights,
-    }
-    return [name for name, changed in differs.items() if changed]
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        known = {model.id: model.sha256 for model in catalog.models.values() if model.sha256}
+        self._weights = known | {name: str(specimens.card(name)["sha256"]) for name in specimens.names()}
+        self._hashes: dict[str, tuple[str, str] | None] = {}
 
+    def changes(self, record: Record) -> list[str]:
+        """What has changed since a run: 'rule', 'script', 'stimuli', 'weights'; nothing where the record is current.
 
-def known_weights(catalog: Catalog) -> dict[str, str]:
-    """By model id, the sha256 of its weights as they are now, of the models of which it is known."""
-    known = {model.id: model.sha256 for model in catalog.models.values() if model.sha256}
-    return known | {name: str(specimens.card(name)["sha256"]) for name in specimens.names()}
+        Weights can be compared only where the model ships with headatlas or the catalog knows their hash.
+        """
+        entry, hashes = self._catalog.heads.get(record.entry.id), self._script(record.entry.id)
+        if entry is None or entry.rule is None or hashes is None:
+            return ["script"]
+        script, drawing = hashes
+        differs = {
+            "rule": record.entry.rule_version != entry.rule.version,
+            "script": record.entry.script_sha256 != script,
+            "stimuli": record.entry.stimuli_sha256 != drawing,
+            "weights": record.model.sha256 != self._weights.get(record.model.id, record.model.sha256),
+        }
+        return [name for name, changed in differs.items() if changed]
+
+    def _script(self, id: str) -> tuple[str, str] | None:
+        """The hashes of a script and of the code that draws its stimuli."""
+        if id not in self._hashes:
+            path = paths.reproductions() / f"{id}.py"
+            here = path.is_file()
+            self._hashes[id] = (hashlib.sha256(path.read_bytes()).hexdigest(), stimuli_sha256(path)) if here else None
+        return self._hashes[id]

@@ -7,7 +7,8 @@ from typing import Any
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import freshness, records
+from headatlas.evidence import records
+from headatlas.evidence.freshness import Present
 from headatlas.evidence.records import Record
 
 
@@ -61,7 +62,7 @@ def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None)
         folder: with <model>/<entry>.json.
         models: ids, where not all are wanted.
     """
-    found, damaged = [], []
+    found, damaged, present = [], [], Present(catalog)
     for path in records.paths_in(folder):
         if models and path.parent.name not in models:
             continue
@@ -74,6 +75,6 @@ def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None)
         expected = (
             [e.verdict for e in entry.reproduction.expected if e.model == record.model.catalog_id] if entry else []
         )
-        changed = tuple(freshness.changes(catalog, record))
+        changed = tuple(present.changes(record))
         found.append(Result(record, expected[0] if expected else None, changed))
     return found, damaged
