@@ -19,10 +19,11 @@ import pytest
 
 import headatlas
 import small_catalog
-from headatlas import cli, paths
+from headatlas import paths
 from headatlas.catalog import bibliography
 from headatlas.catalog.schema import HeadType
 from headatlas.cli import main, parser
+from headatlas.commands import catalog as catalog_commands
 from headatlas.evidence import records
 
 Capture = pytest.CaptureFixture[str]
@@ -316,7 +317,7 @@ def test_an_interrupt_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatc
         time.sleep(5)
         return 0
 
-    monkeypatch.setattr(cli, "_list", command)
+    monkeypatch.setattr(catalog_commands, "list_heads", command)
     assert main(["list"]) == 2
 
 

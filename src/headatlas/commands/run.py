@@ -1,0 +1,84 @@
+"""The commands that rerun findings and show what is recorded."""
+
+import argparse
+import json
+import sys
+
+from headatlas.commands import EXIT_FAILED, EXIT_MISTAKE
+from headatlas.commands.output import print_json
+from headatlas.errors import HeadatlasError
+
+
+def run(options: argparse.Namespace) -> int:
+    from headatlas import load
+
+    catalog = load()
+    if bool(options.ids) == options.all:
+        raise HeadatlasError("give the ids to run, or --all; `headatlas list` shows them")
+    if options.jobs < 1 or options.seeds < 1:
+        raise HeadatlasError("--jobs and --seeds count from 1")
+    entries = [catalog.head(id) for id in dict.fromkeys(options.ids)]
+    if options.all:
+        entries = [entry for entry in catalog.heads.values() if entry.rule]
+    if missing := [entry.id for entry in entries if entry.rule is None]:
+        raise HeadatlasError(f"no reproduction yet for {', '.join(missing)}; `headatlas show` says what one needs")
+    from headatlas.evidence import records
+    from headatlas.terminal import record_view
+    from headatlas.terminal.progress import Progress
+
+    records.require_writable(options.out)
+    with Progress("running") as progress:
+        from headatlas import batch
+
+        seeds = tuple(range(options.seed, options.seed + options.seeds))
+        job = batch.Job(options.model, options.revision, seeds, options.out)
+        outcomes = {}
+        for outcome in batch.run_all(catalog, entries, job, options.again or not options.all, options.jobs, progress):
+            outcomes[outcome.entry] = outcome
+            if outcome.record is None:
+                print(f"headatlas: {outcome.entry}: {outcome.error}", file=sys.stderr)
+            elif options.json:
+                print(json.dumps(outcome.record.model_dump(mode="json")), flush=True)
+            elif outcome.path and not outcome.kept:
+                record_view.print_record(catalog, catalog.head(outcome.entry), outcome.record, outcome.path)
+    done = [outcomes[entry.id] for entry in entries]
+    if len(entries) > 1 and not options.json:
+        record_view.print_verdicts(catalog, done)
+    if any(outcome.record is None for outcome in done):
+        return EXIT_MISTAKE
+    return EXIT_FAILED if any(o.record and o.record.verdict.label == "not-reproduced" for o in done) else 0
+
+
+def results(options: argparse.Namespace) -> int:
+    from headatlas import load, paths
+    from headatlas.evidence import results
+    from headatlas.terminal import results_view
+
+    catalog = load()
+    found, damaged = results.collect(catalog, options.out or paths.records(), options.model)
+    for line in damaged:
+        print(f"headatlas: {line}", file=sys.stderr)
+    if options.json:
+        print_json([result.as_dict() for result in found])
+    else:
+        results_view.print_results(catalog, found, options.out or paths.records())
+    return EXIT_MISTAKE if damaged else 0
+
+
+def report(options: argparse.Namespace) -> int:
+    from headatlas import load, paths
+    from headatlas.evidence import results
+    from headatlas.report import report
+
+    catalog, folder = load(), options.out or paths.records()
+    found, damaged = results.collect(catalog, folder, options.model)
+    for line in damaged:
+        print(f"headatlas: {line}", file=sys.stderr)
+    if not found:
+        raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` makes some")
+    try:
+        options.file.write_text(report(catalog, found), encoding="utf-8")
+    except OSError as error:
+        raise HeadatlasError(f"cannot write {options.file} ({error.strerror}); give another file") from None
+    print(f"wrote {options.file}: {len(found)} records")
+    return EXIT_MISTAKE if damaged else 0
