@@ -9,6 +9,7 @@ from headatlas.errors import HeadatlasError
 
 
 def list_heads(options: argparse.Namespace) -> int:
+    """The head types that meet the conditions."""
     from headatlas import load
 
     catalog = load()
@@ -24,6 +25,7 @@ def list_heads(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
+    """One head type in full."""
     from headatlas import load
 
     catalog = load()
@@ -38,6 +40,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def search(options: argparse.Namespace) -> int:
+    """Search names and full text."""
     from headatlas import load
 
     query = " ".join(options.words)
@@ -53,6 +56,7 @@ def search(options: argparse.Namespace) -> int:
 
 
 def who(options: argparse.Namespace) -> int:
+    """What one head of a model is called."""
     from headatlas import Head, load
 
     catalog = load()
@@ -80,6 +84,7 @@ def who(options: argparse.Namespace) -> int:
 
 
 def cite(options: argparse.Namespace) -> int:
+    """The sources behind entries."""
     from headatlas import load
 
     catalog = load()
@@ -95,6 +100,7 @@ def cite(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
+    """The catalog as data, on the terminal or in a file."""
     from headatlas import load
     from headatlas.catalog import exporting
 
@@ -110,6 +116,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
+    """Every problem of every file of the catalog."""
     from headatlas.catalog.loading import check
 
     catalog, problems = check(options.catalog)
@@ -131,6 +138,7 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def new(options: argparse.Namespace) -> int:
+    """Start a new head type from a template."""
     from headatlas.catalog import scaffold
 
     path = scaffold.new(options.id, options.catalog)

@@ -8,6 +8,7 @@ from headatlas.errors import HeadatlasError
 
 
 def method(options: argparse.Namespace) -> int:
+    """A method and its worked example, or all methods."""
     from headatlas import load
 
     entries = load().methods
@@ -43,6 +44,7 @@ def method(options: argparse.Namespace) -> int:
 
 
 def specimen(options: argparse.Namespace) -> int:
+    """The card of a model that ships."""
     from headatlas import specimens
 
     if options.list:
@@ -67,6 +69,7 @@ def specimen(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
+    """Whether a model is safe to measure."""
     from dataclasses import asdict
 
     from headatlas.terminal.progress import Progress

@@ -10,6 +10,7 @@ from headatlas.errors import HeadatlasError
 
 
 def run(options: argparse.Namespace) -> int:
+    """Rerun findings on a model, and write their records."""
     from headatlas import load
 
     catalog = load()
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def results(options: argparse.Namespace) -> int:
+    """What is recorded."""
     from headatlas import load, paths
     from headatlas.evidence import results
     from headatlas.terminal import results_view
@@ -66,6 +68,7 @@ def results(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
+    """What is recorded, as one HTML file."""
     from headatlas import load, paths
     from headatlas.evidence import results
     from headatlas.report import report
