@@ -36,12 +36,13 @@ def run(options: argparse.Namespace) -> int:
         outcomes = {}
         for outcome in batch.run_all(catalog, entries, job, options.again or not options.all, options.jobs, progress):
             outcomes[outcome.entry] = outcome
-            if outcome.record is None:
-                print(f"headatlas: {outcome.entry}: {outcome.error}", file=sys.stderr)
-            elif options.json:
-                print(json.dumps(outcome.record.model_dump(mode="json")), flush=True)
-            elif outcome.path and not outcome.kept:
-                record_view.print_record(catalog, catalog.head(outcome.entry), outcome.record, outcome.path)
+            with progress.paused():
+                if outcome.record is None:
+                    print(f"headatlas: {outcome.entry}: {outcome.error}", file=sys.stderr)
+                elif options.json:
+                    print(json.dumps(outcome.record.model_dump(mode="json")), flush=True)
+                elif outcome.path and not outcome.kept:
+                    record_view.print_record(catalog, catalog.head(outcome.entry), outcome.record, outcome.path)
     done = [outcomes[entry.id] for entry in entries]
     if len(entries) > 1 and not options.json:
         record_view.print_verdicts(catalog, done)

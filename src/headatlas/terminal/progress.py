@@ -1,5 +1,7 @@
 """A progress bar while something long runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -31,6 +33,15 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While active, the bar is off the screen, so that something can be printed."""
+        self._bars.stop()
+        try:
+            yield
+        finally:
+            self._bars.start()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self._bars.update(self._task, description=f"{self._title}: {what}", completed=done, total=total or None)
