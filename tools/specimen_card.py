@@ -49,17 +49,18 @@ AIM: dict[str, float] = {
 OTHER_AIM = 0.80
 # What was tried where an aim was missed.
 TRIED: tuple[str, ...] = (
-    "Colored objects: one answer in a long document is a thin signal (0.40). With the thing alone as a question ('dog:') "
-    "in half of the documents, and lists of random pairs looked up both ways from the start, it is learned (0.99).",
-    "Multiple choice: the question right before the answer in four of ten documents, and more of them, brought it from "
-    "0.58 to 0.69; options asked for by a bare word ('dog:') are learned, the question in between is hard.",
-    "True or false, yes or no: with the fact stated right before in about half of the documents. They rise late, after "
-    "the facts are known, and were still rising when training ended.",
-    "Sums: 400 pairs of numbers, one in six held out (0.34 after 6,000 steps, about 0.7 after 8,000); sums in steps, of "
-    "smaller numbers, are learned.",
-    "Name movers: names are attended to by their place in the sentence (first or second, 0.9 each and more), whoever is "
-    "meant, and heads of the first layer attend to the repeated name (0.8). Attention that prefers the right name, as in "
-    "GPT-2, did not appear.",
+    "Colored objects: one answer in a long document is a thin signal (0.40). With the thing alone as a question "
+    "('dog:') in half of the documents, and lists of random pairs looked up both ways from the start, it is "
+    "learned (0.99).",
+    "Multiple choice: the question right before the answer in four of ten documents, and more of them, brought it "
+    "from 0.58 to 0.69; options asked for by a bare word ('dog:') are learned, the question in between is hard.",
+    "True or false, yes or no: with the fact stated right before in about half of the documents. They rise late, "
+    "after the facts are known, and were still rising when training ended.",
+    "Sums: 400 pairs of numbers, one in six held out (0.34 after 6,000 steps, about 0.7 after 8,000); sums in "
+    "steps, of smaller numbers, are learned.",
+    "Name movers: names are attended to by their place in the sentence (first or second, 0.9 each and more), "
+    "whoever is meant, and heads of the first layer attend to the repeated name (0.8). Attention that prefers the "
+    "right name, as in GPT-2, did not appear.",
 )
 DOCUMENTS = 200  # held out, per family
 SETS = 100  # random sets per family
