@@ -162,11 +162,15 @@ def _effects(
     seed: int,
     report: Report,
 ) -> Effects | None:
-    """Intervene on the selected heads together, on each alone, and on the matched random sets."""
+    """Intervene on the selected heads together, on each alone, and on the matched random sets.
+
+    Where the script silences heads, they are out in all of these runs and in the one that they are held against.
+    """
     heads = [Head.parse(head) for head in selected]
     if not heads:
         return None
-    matched = statistics.matched_sets(heads, model.anatomy.layers, model.anatomy.heads, seed)
+    out = tuple(script.silenced(model)) if script.silenced else ()
+    matched = statistics.matched_sets(heads, model.anatomy.layers, model.anatomy.heads, seed, left_out=out)
     if not matched.sets:
         return None
     behaviour, contrast = script.effect
@@ -175,7 +179,7 @@ def _effects(
         model,
         task.prompts,
         behaviour,
-        sets,
+        [(*out, *each) for each in sets],
         _intervention(script, rule, model, find),
         script.positions,
         contrast,

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ from headatlas import paths, scripts
 from headatlas.lab import Behaviour, OpenModel, Reference, Scores
 from headatlas.lab.replacing import SweepPositions
 from headatlas.lab.toys import Toy
+from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError, Vocabulary
 
 Split = Literal["find", "test"]
@@ -41,6 +42,8 @@ class Script:
     [TOY]           how to train the small model on which the finding was made, for `--model toy`
     [edit]          (model, drawn) -> Reference: what the intervention puts in place of z, or adds to it, learned from
                     the prompts that select heads; the ablation that the rule names if not given
+    [silenced]      (model) -> heads that are out in every run of the causal test, the untouched one too: what is
+                    measured is what a set of heads does without them
     """
 
     id: str
@@ -81,6 +84,10 @@ class Script:
     @property
     def edit(self) -> Callable[[OpenModel, Drawn], Reference] | None:
         return getattr(self.module, "edit", None)
+
+    @property
+    def silenced(self) -> Callable[[OpenModel], Sequence[Head]] | None:
+        return getattr(self.module, "silenced", None)
 
     def draw(
         self,

@@ -27,6 +27,7 @@ from headatlas.lab.factored import Factored
 from headatlas.lab.graphs import information_flow
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
 from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
+from headatlas.lab.movers import movers
 from headatlas.lab.opening import OpenModel, open_model
 from headatlas.lab.path_effects import path_effects
 from headatlas.lab.path_sweeps import PathSweep, path_sweep
@@ -108,6 +109,7 @@ __all__ = [
     "loss_per_position",
     "mean_difference",
     "mean_z",
+    "movers",
     "naive_sweep",
     "open_model",
     "ov_logits",

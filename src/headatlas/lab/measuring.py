@@ -150,8 +150,11 @@ def behave(
     return values
 
 
-def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]]) -> Reference:
-    """Each head's mean z over the given token lists, leaving out position 0 (where many heads rest)."""
+def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | None = None) -> Reference:
+    """Each head's mean z over the given token lists, leaving out position 0 (where many heads rest).
+
+    With a `position` it is the mean there alone; negative ones count from the end.
+    """
     total = [torch.zeros(model.anatomy.heads, model.anatomy.d_head) for _ in range(model.anatomy.layers)]
     count = 0
     for length in sorted({len(each) for each in tokens}):
@@ -159,8 +162,9 @@ def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]]) -> Reference:
         for start in range(0, len(same), _BATCH):
             batch = same[start : start + _BATCH]
             for layer, z in enumerate(record_z(model, stack_tokens(batch)).z):
-                total[layer] += z[:, 1:].sum((0, 1))
-            count += len(batch) * (length - 1)
+                chosen = z[:, 1:] if position is None else z[:, [position]]
+                total[layer] += chosen.sum((0, 1))
+            count += len(batch) * chosen.shape[1]
     return Reference(tuple((each / count)[None, None] for each in total))
 
 

@@ -22,7 +22,7 @@ def path_effects(
     behaviour: Behaviour,
     receivers: Iterable[Receiver] | Literal["logits"] = "logits",
     source: Sequence[tuple[int, ...]] | None = None,
-    sender_positions: Positions = None,
+    sender_positions: Positions | Literal["last"] = None,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
     progress: Progress | None = None,
 ) -> Array:
@@ -34,7 +34,7 @@ def path_effects(
         behaviour: what to read from the logits.
         receivers: where the paths end: inputs of heads, patched together, or "logits" for the direct effect.
         source: the corrupted prompts, one of the length of each; the prompts' controls by default.
-        sender_positions: where the heads are patched, the same in every prompt; everywhere by default.
+        sender_positions: where the heads are patched: the same in every prompt, or "last"; everywhere by default.
         mlps: whether MLPs pass on what reaches them, or write what they wrote in the clean run.
         progress: called with the number of prompts done since.
 
@@ -59,7 +59,8 @@ def path_effects(
 
         tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])
         runs = path_runs(model, tokens, sources, kept.tolist(), mlps)
-        effect = path_sweep(runs, ends, metric, sender_positions).effect  # [layer head batch]
+        sending = [tokens.shape[1] - 1] if isinstance(sender_positions, str) else sender_positions
+        effect = path_sweep(runs, ends, metric, sending).effect  # [layer head batch]
         effects[index] = effect.permute(2, 0, 1).double().cpu().numpy()
         if progress:
             progress(len(batch))

@@ -7,10 +7,12 @@ are our own.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from headatlas.stimuli.cases import Segment, fill_roles
+from headatlas.stimuli import stories
+from headatlas.stimuli.cases import Segment, Tokens, fill_roles, tokenize
 from headatlas.stimuli.lexicon import GIFTS, NAMES, PLACES
+from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 
 # {A} {B}: the two people, in the order of the first clause; {S}: the one who is named again.
 TEMPLATES: tuple[str, ...] = (
@@ -100,3 +102,32 @@ def sentence(order: str, rng: random.Random, names: Sequence[str] = NAMES) -> Se
     place, gift = rng.choice(PLACES), rng.choice(GIFTS)
     a, b = (io, subject) if order == "ABBA" else (subject, io)
     return Sentence(template, (a, b, subject), (first, second, third), place, gift)
+
+
+def prompt(words: Vocabulary, order: str, told: int, rng: random.Random) -> Prompt:
+    """A sentence after a story of `told` sentences, with its twin and its placebo; names are single tokens.
+
+    Read at the end, where the answer is due; the pair leads from there to the second mention of the subject.
+
+    Raises:
+        TooFewWordsError: where too few names are single tokens.
+    """
+    names = words.singles(NAMES, at_least=20)
+    drawn = sentence(order, rng, names)
+    strangers = [name for name in names if f" {name}" not in (*drawn.names, *drawn.others)]
+    lead = (Segment(stories.story(told, rng, strangers)),) if told else ()
+
+    def made(parts: tuple[Segment, ...]) -> Tokens:
+        first = replace(parts[0], text=f" {parts[0].text}") if told else parts[0]
+        return tokenize(words, (*lead, first, *parts[1:]))
+
+    read, twin, placebo = (made(parts) for parts in (drawn.segments, drawn.twin, drawn.placebo(rng)))
+    answer, subject = (words.continuation(name)[0] for name in (drawn.answer, drawn.subject))
+    end = len(read.ids) - 1
+    return Prompt(
+        tokens=read.ids,
+        control=twin.ids,
+        pairs=((end, read.at("s2")[0]),),
+        readouts=(Readout(end, answer, (subject,)),),
+        placebo=placebo.ids,
+    )
