@@ -1,0 +1,70 @@
+"""Inhibition heads read that a name is a repeat, and tell the name movers to leave it out.
+
+Claim      At the end of "When Mary and John went to the store, John gave a drink to" the head attends to the second
+           mention of the subject and writes into the queries of the name movers, so that they look at the other name
+           (wang2023interpretability).
+Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the twin three
+           unrelated names stand in the same places.
+Score      Path patching from the head at the end, from the twin, into the queries of the name movers, with all other
+           heads held: by what share of its mean the logit difference of the names falls. It is multiplied by the
+           head's attention from the end to the second mention, which the authors report beside it: a head that brings
+           the mover another signal is none. Name movers are found by both of the authors' tests, on sentences of their
+           own, which are the same in every run; where there are none, nothing can feed them.
+Control    The same from a sentence with the same names and another place and gift: nothing is repeated any less.
+Behaviour  The logit of the right name (named once) minus that of the repeated name.
+Cause      At the end the heads found give their mean over the ends of twins: the right name should lose its lead.
+"""
+
+import random
+
+from headatlas.lab import (
+    OpenModel,
+    Receiver,
+    Reference,
+    Scores,
+    attention_scores,
+    behave,
+    logit_difference,
+    mean_z,
+    movers,
+    path_effects,
+)
+from headatlas.notation import Head
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Vocabulary, indirect_object
+from headatlas.stimuli.lexicon import NAMES
+
+FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
+BEHAVIOUR, POSITIONS = logit_difference, "last"
+OWN = 8  # sentences per family to find name movers
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """An indirect-object sentence with its twin and its placebo; the pair leads to the second mention."""
+    return indirect_object.prompt(words, *FAMILIES[family], rng)
+
+
+def name_movers(model: OpenModel) -> list[Head]:
+    """The heads that copy names to the output of this model."""
+    seeds = [(family, random.Random(f"{family}/{number}")) for family in FAMILIES for number in range(OWN)]
+    own = [stimulus(model.vocabulary, *seed) for seed in seeds]
+    names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
+    return movers(model, own, BEHAVIOUR, names)
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """The share of the lead that goes through the movers' queries, times the attention to the second mention."""
+    prompts, receivers = drawn.prompts, [Receiver(head, "q") for head in name_movers(model)]
+    looks = attention_scores(model, prompts).score  # [prompt layer head]
+    if not receivers:
+        return Scores(0 * looks, 0 * looks)
+    whole = abs(behave(model, prompts, BEHAVIOUR).mean())
+    sources = (None, [prompt.placebo for prompt in prompts])
+    effects = (-path_effects(model, prompts, BEHAVIOUR, receivers, source, "last") for source in sources)
+    score, control = (effect / whole * looks for effect in effects)
+    return Scores(score, control)
+
+
+def edit(model: OpenModel, drawn: Drawn) -> Reference:
+    """The authors' knock-out: what each head gives on average at the end of a twin."""
+    return mean_z(model, [prompt.control for prompt in drawn.prompts], position=-1)
