@@ -1,0 +1,84 @@
+"""Copy suppression heads look at a word that the model is about to repeat, and write against it.
+
+Claim      Where the components before it predict a token that stands in the context, the head attends to that token
+           and lowers its logit; by its weights it lowers most tokens that it may attend to (mcdougall2024copy).
+Stimuli    Text in which a token of the context is due: sentences with two people, a story and random tokens that begin
+           a second time. The twin has other names, or a first time of something else.
+Score      By how many nats the head's direct effect, through its attention to the token that is due, lowers the logit
+           of that token, less that of twenty unrelated ones (the authors' released score, which takes the logit by
+           itself and names only), times a score of weights: for which share of tokens the token is among the ten that
+           the head's OV circuit lowers most, from the state after the first MLP. The authors' test of three conditions
+           at single completions, and their ablation on open text, are not rerun.
+Control    The same for another token of the context that is not due: a head that writes against all that it attends to
+           suppresses no prediction.
+Behaviour  How often the token that is due is the likeliest next one.
+Cause      At the end the heads found give their mean over the ends of twins: the token should gain on the unrelated.
+"""
+
+import random
+from dataclasses import replace
+
+from headatlas.lab import (
+    OpenModel,
+    Reference,
+    Scores,
+    accuracy,
+    copying_scores,
+    direct_effects,
+    logit_difference,
+    mean_z,
+)
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, stories
+
+FAMILIES = {"two people": None, "a story": "words", "random tokens": "tokens"}
+BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
+LENGTH, UNRELATED, OF_WEIGHTS, LOWEST = 25, 20, 200, 10
+Tokens = tuple[int, ...]
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """A text before a token that stood in it; the pairs lead to it, the control's to a token that is not due."""
+    if FAMILIES[family] is None:
+        drawn = indirect_object.prompt(words, rng.choice(indirect_object.ORDERS), 0, rng)
+        read, twin, due, other = drawn.tokens, drawn.control, drawn.readouts[0].answer, drawn.readouts[0].rivals[0]
+    else:
+        read, twin, due, other = begun_again(words, FAMILIES[family] == "words", rng)
+    unrelated = [token for token in words.draw(rng, 2 * UNRELATED) if token not in read][:UNRELATED]
+    end = len(read) - 1
+    due_at, other_at = (tuple((end, place) for place in range(end) if read[place] == token) for token in (due, other))
+    return Prompt(read, twin, due_at, other_at, (Readout(end, due, tuple(unrelated)),))
+
+
+def begun_again(words: Vocabulary, plain: bool, rng: random.Random) -> tuple[Tokens, Tokens, int, int]:
+    """A text and the beginning of its second time, its twin, the token that is due, and one that is not."""
+    if plain:
+        first, fresh = (words.continuation(f" {stories.story(8, rng)}")[:LENGTH] for _ in range(2))
+    else:
+        first, fresh = words.draw(rng, LENGTH), words.draw(rng, LENGTH)
+    once = [place for place, token in enumerate(first) if first.count(token) == 1]
+    cut = rng.choice([place for place in once if place >= 5])
+    other = rng.choice([place for place in once if place != cut])
+    return words.bos + first + first[:cut], words.bos + fresh + first[:cut], first[cut], first[other]
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """What each head takes from a token's logit through its attention to it: [prompt layer head], in nats."""
+    tokens = model.vocabulary.draw(random.Random(0), OF_WEIGHTS)
+    lowers = copying_scores(model, tokens, LOWEST, "mlp0").suppression.numpy()  # [layer head]
+
+    each = (drawn.prompts, [not_due(prompt) for prompt in drawn.prompts])
+    keys = ([[key for _, key in prompt.pairs] for prompt in prompts] for prompts in each)
+    score, control = (-direct_effects(model, *both) * lowers for both in zip(each, keys, strict=True))
+    return Scores(score, control)
+
+
+def not_due(prompt: Prompt) -> Prompt:
+    """The same prompt, read for the token that is not due."""
+    readout, place = prompt.readouts[0], prompt.control_pairs[0][1]
+    return replace(prompt, pairs=prompt.control_pairs, readouts=(replace(readout, answer=prompt.tokens[place]),))
+
+
+def edit(model: OpenModel, drawn: Drawn) -> Reference:
+    """What each head gives on average at the end of a twin, where nothing can be repeated."""
+    return mean_z(model, [prompt.control for prompt in drawn.prompts], position=-1)
