@@ -29,37 +29,24 @@ from headatlas.lab import (
     mean_z,
 )
 from headatlas.script import Drawn
-from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, stories
+from headatlas.stimuli import Prompt, Vocabulary, due, indirect_object, stories
 
-FAMILIES = {"two people": None, "a story": "words", "random tokens": "tokens"}
+FAMILIES = {"two people": "names", "a story": "words", "random tokens": "tokens"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
 LENGTH, UNRELATED, OF_WEIGHTS, LOWEST = 25, 20, 200, 10
-Tokens = tuple[int, ...]
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A text before a token that stood in it; the pairs lead to it, the control's to a token that is not due."""
-    if FAMILIES[family] is None:
-        drawn = indirect_object.prompt(words, rng.choice(indirect_object.ORDERS), 0, rng)
-        read, twin, due, other = drawn.tokens, drawn.control, drawn.readouts[0].answer, drawn.readouts[0].rivals[0]
-    else:
-        read, twin, due, other = begun_again(words, FAMILIES[family] == "words", rng)
-    unrelated = [token for token in words.draw(rng, 2 * UNRELATED) if token not in read][:UNRELATED]
-    end = len(read) - 1
-    due_at, other_at = (tuple((end, place) for place in range(end) if read[place] == token) for token in (due, other))
-    return Prompt(read, twin, due_at, other_at, (Readout(end, due, tuple(unrelated)),))
-
-
-def begun_again(words: Vocabulary, plain: bool, rng: random.Random) -> tuple[Tokens, Tokens, int, int]:
-    """A text and the beginning of its second time, its twin, the token that is due, and one that is not."""
-    if plain:
+    if FAMILIES[family] == "names":
+        made = indirect_object.prompt(words, rng.choice(indirect_object.ORDERS), 0, rng)
+        [readout] = made.readouts
+        return due.read_before(words, made.tokens, made.control, readout.answer, readout.rivals[0], UNRELATED, rng)
+    if FAMILIES[family] == "words":
         first, fresh = (words.continuation(f" {stories.story(8, rng)}")[:LENGTH] for _ in range(2))
     else:
-        first, fresh = words.draw(rng, LENGTH), words.draw(rng, LENGTH)
-    once = [place for place, token in enumerate(first) if first.count(token) == 1]
-    cut = rng.choice([place for place in once if place >= 5])
-    other = rng.choice([place for place in once if place != cut])
-    return words.bos + first + first[:cut], words.bos + fresh + first[:cut], first[cut], first[other]
+        first, fresh = (words.draw(rng, LENGTH) for _ in range(2))
+    return due.begun_again(words, first, fresh, UNRELATED, rng)
 
 
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
@@ -67,16 +54,16 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
     tokens = model.vocabulary.draw(random.Random(0), OF_WEIGHTS)
     lowers = copying_scores(model, tokens, LOWEST, "mlp0").suppression.numpy()  # [layer head]
 
-    each = (drawn.prompts, [not_due(prompt) for prompt in drawn.prompts])
-    keys = ([[key for _, key in prompt.pairs] for prompt in prompts] for prompts in each)
-    score, control = (-direct_effects(model, *both) * lowers for both in zip(each, keys, strict=True))
+    said, not_said = drawn.prompts, [turned(prompt) for prompt in drawn.prompts]
+    keys = ([[key for _, key in prompt.pairs] for prompt in prompts] for prompts in (said, not_said))
+    score, control = (-direct_effects(model, *each) * lowers for each in zip((said, not_said), keys, strict=True))
     return Scores(score, control)
 
 
-def not_due(prompt: Prompt) -> Prompt:
+def turned(prompt: Prompt) -> Prompt:
     """The same prompt, read for the token that is not due."""
-    readout, place = prompt.readouts[0], prompt.control_pairs[0][1]
-    return replace(prompt, pairs=prompt.control_pairs, readouts=(replace(readout, answer=prompt.tokens[place]),))
+    readout, token = prompt.readouts[0], prompt.tokens[prompt.control_pairs[0][1]]
+    return replace(prompt, pairs=prompt.control_pairs, readouts=(replace(readout, answer=token),))
 
 
 def edit(model: OpenModel, drawn: Drawn) -> Reference:

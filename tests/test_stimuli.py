@@ -122,6 +122,19 @@ def test_indirect_object_sentences_repeat_exactly_one_name_and_their_twin_none()
         assert not sentence.text.endswith(sentence.answer)
 
 
+def test_indirect_object_prompts_are_read_at_the_end_and_paired_with_the_repeated_name(words: Vocabulary) -> None:
+    rng = random.Random(1)
+    for order, told in (("ABBA", 0), ("BABA", 0), ("ABBA", 1)) * 20:
+        drawn = indirect_object.prompt(words, order, told, rng)
+        [(end, second)], [readout] = drawn.pairs, drawn.readouts
+        assert end == readout.position == len(drawn.tokens) - 1
+        assert (drawn.tokens[second],) == readout.rivals
+        assert drawn.tokens.count(readout.answer) == 1 and drawn.tokens.count(drawn.tokens[second]) == 2
+        assert drawn.control.count(drawn.control[second]) == 1
+        assert readout.answer not in drawn.control and readout.rivals[0] not in drawn.control
+        assert drawn.placebo != drawn.tokens and drawn.placebo[second] == drawn.tokens[second]
+
+
 def test_indirect_object_sentences_know_where_their_names_are(words: Vocabulary) -> None:
     rng = random.Random(0)
     for order in indirect_object.ORDERS * 30:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headatlas.lab.circuits import copying_scores
+from headatlas.lab.circuits import States, copying_scores
 from headatlas.lab.measuring import behave
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.path_effects import path_effects
@@ -14,13 +14,18 @@ from headatlas.stimuli.prompts import Prompt
 
 
 def movers(
-    model: OpenModel, prompts: Sequence[Prompt], behaviour: Behaviour, words: Sequence[int], least: float = 0.1
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    words: Sequence[int],
+    least: float = 0.1,
+    states: States = "mlp0",
 ) -> list[Head]:
     """Heads that carry a share of a behaviour directly to the logits, and copy what they attend to.
 
     The score is the product of two tests of Wang et al. 2023: the share of the mean behaviour that is lost when the
     head's direct path to the logits is patched from the prompts' controls, and the share of words that its OV circuit
-    copies, where it reads the state after the first MLP.
+    copies.
 
     Args:
         model: to search.
@@ -28,6 +33,7 @@ def movers(
         behaviour: what to read from the logits.
         words: tokens that such heads should copy.
         least: the score that a head must reach.
+        states: what the OV circuit reads, as in `copying_scores`.
 
     Returns:
         The heads, best first; none where no head reaches it.
@@ -37,6 +43,6 @@ def movers(
     """
     whole = abs(behave(model, prompts, behaviour).mean())
     shares = -path_effects(model, prompts, behaviour).mean(0) / whole  # [layer head]
-    scores = shares * copying_scores(model, words, states="mlp0").copying.numpy()
+    scores = shares * copying_scores(model, words, states=states).copying.numpy()
     found = [Head(int(layer), int(head)) for layer, head in np.argwhere(scores >= least)]
     return sorted(found, key=lambda head: -scores[head])
