@@ -15,7 +15,14 @@ from headatlas.lab.attribution import direct_logit_attribution, logit_lens
 from headatlas.lab.edits import add, patch, scale, zero
 from headatlas.lab.frozen import freeze
 from headatlas.lab.interventions import intervene
-from headatlas.lab.readouts import all_finite, kl_to_clean, loss_per_position, probability
+from headatlas.lab.readouts import (
+    all_finite,
+    kl_to_clean,
+    log_odds_of_candidates,
+    loss_per_position,
+    probability,
+    probability_difference,
+)
 from headatlas.lab.recording import record
 from headatlas.lab.writers import writers
 from headatlas.notation import Head
@@ -229,6 +236,21 @@ class TestPureReadouts:
         shares = self.logits.exp() / self.logits.exp().sum(-1, keepdim=True)
         assert torch.allclose(probability(self.logits, self.answers, self.rivals), shares[:, 0, 1])
 
+    def test_log_odds_of_candidates(self) -> None:
+        inside = torch.tensor([[1.0, 20.086, 2.7183], [7.3891, 1.0, 0.0]]).sum(-1)
+        outside = torch.tensor([0.3679, 2.0])
+        odds = log_odds_of_candidates(self.logits, self.answers, self.rivals)
+        assert torch.allclose(odds, (inside / outside).log(), atol=1e-3)
+
+    def test_probability_difference(self) -> None:
+        logits = self.logits[:1].expand(-1, 2, -1)  # one prompt, read twice at one place
+        answers, rivals = torch.tensor([[1, 0]]), torch.tensor([[[2, -1], [-1, -1]]])
+        shares = torch.tensor([1.0, 20.0855, 2.7183, 0.3679]) / 24.1717
+        found = probability_difference(logits, answers, rivals)
+        assert torch.allclose(found, shares[[1, 2]].sum() - shares[0], atol=1e-4)
+        with pytest.raises(ValueError, match="give it two"):
+            probability_difference(self.logits, self.answers, self.rivals)
+
     def test_loss_is_the_models_own(self, tiny: Tiny) -> None:
         model = transformers.AutoModelForCausalLM.from_pretrained(tiny("gpt2")).eval()
         with torch.no_grad():
@@ -248,7 +270,14 @@ class TestPureReadouts:
     def test_what_is_not_a_number_is_not_a_result(self, number: float) -> None:
         broken = self.logits.clone()
         broken[0, 0, 3] = number
-        for behaviour in (accuracy, accuracy_among_rivals, logit_difference, log_probability, probability):
+        for behaviour in (
+            accuracy,
+            accuracy_among_rivals,
+            log_odds_of_candidates,
+            log_probability,
+            logit_difference,
+            probability,
+        ):
             with pytest.raises(HeadatlasError, match="NaN or infinite"):
                 behaviour(broken, self.answers, self.rivals)
         for call in (

@@ -20,7 +20,7 @@ from headatlas.lab.circuits import (
 )
 from headatlas.lab.composition import Composition, composition
 from headatlas.lab.diagnosis import Check, Diagnosis
-from headatlas.lab.direct_effects import direct_effects
+from headatlas.lab.direct_effects import direct_effects, followed_effects, head_lens
 from headatlas.lab.doctor import doctor
 from headatlas.lab.edges import edge_attribution
 from headatlas.lab.factored import Factored
@@ -29,6 +29,7 @@ from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
 from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
 from headatlas.lab.movers import movers
 from headatlas.lab.opening import OpenModel, open_model
+from headatlas.lab.pair_weights import pair_weights
 from headatlas.lab.path_effects import path_effects
 from headatlas.lab.path_sweeps import PathSweep, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_patch, path_runs
@@ -41,10 +42,12 @@ from headatlas.lab.readouts import (
     accuracy,
     accuracy_among_rivals,
     kl_to_clean,
+    log_odds_of_candidates,
     log_probability,
     logit_difference,
     loss_per_position,
     probability,
+    probability_difference,
 )
 from headatlas.lab.recording import record
 from headatlas.lab.screening import Screening, attribution_patching, screen
@@ -99,10 +102,13 @@ __all__ = [
     "doctor",
     "edge_attribution",
     "edits",
+    "followed_effects",
     "forward",
+    "head_lens",
     "information_flow",
     "intervene",
     "kl_to_clean",
+    "log_odds_of_candidates",
     "log_probability",
     "logit_difference",
     "logit_lens",
@@ -114,6 +120,7 @@ __all__ = [
     "open_model",
     "ov_logits",
     "ov_positivity",
+    "pair_weights",
     "path_effects",
     "path_patch",
     "path_runs",
@@ -121,6 +128,7 @@ __all__ = [
     "prefix_matching_scores",
     "previous_position_scores",
     "probability",
+    "probability_difference",
     "probe_directions",
     "probe_heads",
     "prune_edges",

@@ -79,14 +79,8 @@ def direct_logit_attribution(
     bias = bias + constant
     heads, mlps, parts = [], [], []
     for layer, each in enumerate(passed):
-        through = direction
-        if each.norm is not None:
-            frozen = freeze(each.norm, seen["attn_out", layer][:, 0].float())
-            through, constant = frozen.before(direction)
-            bias = bias + constant
-        b_o = model.anatomy.b_o(layer)
-        bias = bias if b_o is None else bias + through @ b_o.float()
-        reads = torch.einsum("hdm,bm->bhd", model.anatomy.w_o(layer).float(), through)  # [batch head d_head]
+        reads, constant = head_reads(model, each, layer, seen["attn_out", layer][:, 0].float(), direction)
+        bias = bias + constant
         heads.append((seen["z", layer][:, 0].float() * reads).sum(-1))
         mlps.append((kept.mlps[layer].float() * direction).sum(-1))
         if sources:
@@ -95,6 +89,30 @@ def direct_logit_attribution(
     found = Attribution(torch.stack(heads, 1), torch.stack(mlps, 1), embedding, bias, _stacked(parts))
     _require_sum(model, found, exact)
     return found
+
+
+@torch.no_grad()
+def head_reads(
+    model: OpenModel, passed: Writers, layer: int, attn_out: Tensor, direction: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a direction in the stream reads of z of each head of a layer, and of the layer's biases.
+
+    Args:
+        model: whose heads.
+        passed: the writers of the layer.
+        layer: which.
+        attn_out: [batch d_model], what its attention wrote: a norm between it and the stream is held at its scale.
+        direction: [batch d_model].
+
+    Returns:
+        [batch head d_head] and [batch]; the effect of a head is its z times the former.
+    """
+    constant = torch.zeros(len(direction), device=direction.device)
+    if passed.norm is not None:
+        direction, constant = freeze(passed.norm, attn_out).before(direction)
+    b_o = model.anatomy.b_o(layer)
+    constant = constant if b_o is None else constant + direction @ b_o.float()
+    return torch.einsum("hdm,bm->bhd", model.anatomy.w_o(layer).float(), direction), constant
 
 
 def logit_lens(

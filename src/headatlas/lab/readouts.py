@@ -43,6 +43,30 @@ def probability(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
     return _answer(_finite(logits).float().softmax(-1), answers).mean(-1)
 
 
+def log_odds_of_candidates(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
+    """Log-odds that the next token is the answer or one of its rivals, and not any other, averaged over readouts."""
+    candidate = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device).scatter(-1, answers[..., None], True)
+    for rival in rivals.unbind(-1):  # a missing one counts as the answer again
+        candidate.scatter_(-1, torch.where(rival < 0, answers, rival)[..., None], True)
+    every = _finite(logits).float()
+    inside, outside = (every.masked_fill(left, float("-inf")).logsumexp(-1) for left in (~candidate, candidate))
+    return (inside - outside).mean(-1)
+
+
+def probability_difference(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
+    """The probability of all right tokens together minus that of all wrong ones, -1 to 1.
+
+    For prompts with two readouts: the answer and rivals of the first are the right tokens, those of the second the
+    wrong ones (Hanna et al. 2023).
+    """
+    if answers.shape[-1] != 2:
+        raise ValueError(f"a prompt has {answers.shape[-1]} readouts; give it two, the right tokens and the wrong ones")
+    likely = _finite(logits).float().softmax(-1)
+    others = likely.gather(-1, rivals.clamp_min(0)).masked_fill(rivals < 0, 0.0).sum(-1)
+    right, wrong = (_answer(likely, answers) + others).unbind(-1)
+    return right - wrong
+
+
 def loss_per_position(logits: Tensor, tokens: Tensor) -> Tensor:
     """Cross-entropy of each next token, in nats.
 
