@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from headatlas.catalog.schema import Finding
 from headatlas.evidence import records
 from headatlas.lab import OpenModel, Scores, open_model
 from headatlas.notation import Head
+from headatlas.stimuli import Prompt, TooFewWordsError
 
 CATALOG = headatlas.load()
 Tiny = Callable[[str], Path]
@@ -44,6 +46,34 @@ def test_an_untrained_model_is_inconclusive_and_nothing_is_found(family: str, id
     record = run.run(CATALOG, CATALOG.heads[id], open_model(str(tiny(family))))
     assert record.verdict.label == "inconclusive"
     assert record.selected == []
+
+
+def test_a_search_changes_what_finds_and_tests_heads_and_leaves_the_behaviour(
+    specimen: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exchanged(prompt: Prompt) -> Prompt:
+        return replace(
+            prompt, readouts=tuple(replace(r, answer=r.rivals[0], rivals=(r.answer,)) for r in prompt.readouts)
+        )
+
+    def search(model: OpenModel, drawn: script.Drawn) -> script.Drawn:
+        seen.append(drawn.split)
+        return replace(drawn, prompts=[exchanged(p) if p.readouts else p for p in drawn.prompts])
+
+    def nothing(model: OpenModel, drawn: script.Drawn) -> script.Drawn:
+        raise TooFewWordsError("the model makes no mistake")
+
+    seen: list[str] = []
+    entry, loaded = CATALOG.heads["duplicate-token"], script.load_script("duplicate-token")
+    monkeypatch.setattr(run, "load_script", lambda _: loaded)
+    plain = run.run(CATALOG, entry, specimen)
+    monkeypatch.setattr(loaded.module, "search", search, raising=False)
+    changed = run.run(CATALOG, entry, specimen)
+    assert seen == ["find", "test", "test"]
+    assert changed.behaviour == plain.behaviour and changed.selected == plain.selected
+    assert plain.cause and changed.cause and changed.cause.effect == pytest.approx(-plain.cause.effect, rel=1e-4)
+    monkeypatch.setattr(loaded.module, "search", nothing)
+    assert "makes no mistake" in run.run(CATALOG, entry, specimen).verdict.reasons[0]
 
 
 def detection_with(scores: dict[Head, float]) -> records.Detection:

@@ -105,13 +105,14 @@ def _measure(
     find = script.draw("stimulus", words, "find", rule.find, seed)
     test = script.draw("stimulus", words, "test", rule.test, seed, but=find)
     task = script.draw("task", words, "test", rule.test, seed, but=find)
-    stimuli: dict[Split, Drawn] = {"find": find, "test": test}
-    _require_room(model, [task, *stimuli.values()])
+    _require_room(model, [find, test, task])
+    stimuli: dict[Split, Drawn] = {"find": script.search(model, find), "test": script.search(model, test)}
     found = {split: _detect(script, model, drawn, report) for split, drawn in stimuli.items()}
     detection = detection_of(rule, found)
     plain = behave(model, task.prompts, script.behaviour, script.contrast)[0]  # [prompt]
     behaviour = behaviour_of(rule, plain)
-    effects = _effects(script, rule, model, stimuli["find"], task, detection.selected, seed, report)
+    changed = script.search(model, task) if detection.selected else task
+    effects = _effects(script, rule, model, stimuli["find"], changed, detection.selected, seed, report)
     cause = effects.cause(rule, slice(None)) if effects else None
     literature = literature_of(detection, findings)
     return Measured(

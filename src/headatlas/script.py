@@ -40,6 +40,9 @@ class Script:
     stimulus, task  (words, family, rng) -> Prompt, for detection, and for behaviour and cause; one may do for both
     [detect]        (model, drawn) -> Scores: the paper's score, where it is not the attention between a prompt's pairs
     [TOY]           how to train the small model on which the finding was made, for `--model toy`
+    [search]        (model, drawn) -> Drawn: prompts made from those drawn, as many and in their order, with the help of
+                    the model, such as ones on which it fails; for detection and cause, while behaviour is that on the
+                    prompts as they were drawn
     [edit]          (model, drawn) -> Reference: what the intervention puts in place of z, or adds to it, learned from
                     the prompts that select heads; the ablation that the rule names if not given
     [silenced]      (model) -> heads that are out in every run of the causal test, the untouched one too: what is
@@ -80,6 +83,10 @@ class Script:
     @property
     def detect(self) -> Callable[[OpenModel, Drawn], Scores] | None:
         return getattr(self.module, "detect", None)
+
+    @property
+    def search(self) -> Callable[[OpenModel, Drawn], Drawn]:
+        return getattr(self.module, "search", lambda _, drawn: drawn)
 
     @property
     def edit(self) -> Callable[[OpenModel, Drawn], Reference] | None:
