@@ -10,8 +10,19 @@ import pytest
 from headatlas import load, paths
 from headatlas.lab import OpenModel
 from headatlas.script import load_script
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, indirect_object, ordinals, stories, world
-from headatlas.stimuli.cases import tokenize
+from headatlas.stimuli import (
+    Prompt,
+    Readout,
+    TooFewWordsError,
+    Vocabulary,
+    choices,
+    facts,
+    indirect_object,
+    ordinals,
+    stories,
+    world,
+)
+from headatlas.stimuli.cases import Case, in_place, segments, tokenize
 from headatlas.stimuli.lexicon import NAMES, VERB_OBJECTS
 
 IDS = list(load().find(reproduction=True))
@@ -166,6 +177,49 @@ def test_successor_prompts_count_up_and_their_control_does_not(words: Vocabulary
         assert seen == list(range(answer - len(seen), answer)) and len(seen) >= 3
         assert sorted(shuffled) == seen
         assert all(b - a != 1 for a, b in itertools.pairwise(shuffled))
+
+
+class TestChoices:
+    @pytest.mark.parametrize("count", [2, 4])
+    @pytest.mark.parametrize("kind", ["told", "color", "real"])
+    def test_in_the_twin_the_right_letter_is_the_one_before(self, kind: str, count: int) -> None:
+        seen = set()
+        for seed in range(40):
+            case = choices.multiple_choice("train", random.Random(seed), kind, count)
+            own, twin = ([p.text for p in parts if p.role == "option"] for parts in (case.segments, case.twin))
+            place = choices.LETTERS.index(case.answers[0].strip())
+            assert len(own) == count == len(case.rivals) + 1 and sorted(own) == sorted(twin)
+            assert twin[place - 1] == own[place]
+            if kind != "real":
+                assert own[place] in [p.text for p in case.segments if p.role == "told"]
+            seen.add(place)
+        assert seen == set(range(count))
+
+    def test_other_letters_on_the_same_options(self) -> None:
+        case = choices.multiple_choice("train", random.Random(0), "told")
+        made = choices.relabelled(case.segments, "BDAC")
+        assert [part.text for part in made if part.role == "letter"] == [" B", " D", " A", " C"]
+        rest = [[p for p in parts if p.role != "letter"] for parts in (made, case.segments)]
+        assert rest[0] == rest[1]
+
+    def test_yes_and_no_in_either_order_and_at_either_end(self) -> None:
+        plain, turned, early = (
+            facts.yes_or_no("train", random.Random(3), stated=False, **given)
+            for given in ({}, {"options": ("No", "Yes")}, {"first": True})
+        )
+        assert plain.text.endswith(" Yes or No? Answer:")
+        assert turned.text == plain.text.replace(" Yes or No?", " No or Yes?") and turned.answers == plain.answers
+        question = plain.text.removeprefix("Question:").removesuffix(" Yes or No? Answer:")
+        assert early.text == f"Answer Yes or No. Question:{question} Answer:"
+
+    def test_a_twin_whose_words_are_of_other_lengths_is_refused(self, words: Vocabulary) -> None:
+        one, two = " dog", " rhinoceros"
+        assert len(words.continuation(two)) > 1
+        case = Case(segments(one, two), (" A",), (), segments(two, one))
+        with pytest.raises(TooFewWordsError, match="differ in length"):
+            in_place(words, case)
+        made, places = in_place(words, Case(segments((one, "x"), two), (" A",), (), segments(" cat", two)))
+        assert places.at("x") == [len(words.bos)] and places.ids == made.tokens
 
 
 class TestOrdinals:

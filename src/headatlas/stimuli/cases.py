@@ -158,13 +158,25 @@ def prompt(words: Vocabulary, case: Case) -> Prompt:
     return Prompt(tokens=mine.ids, control=twin.ids, readouts=(*known, last))
 
 
+def in_place(words: Vocabulary, case: Case) -> tuple[Prompt, Tokens]:
+    """A case as a prompt, and where its segments lie.
+
+    Raises:
+        TooFewWordsError: as in `prompt`, and where a segment lies elsewhere in the twin.
+    """
+    made, places = prompt(words, case), tokenize(words, case.segments)
+    if case.twin and tokenize(words, case.twin).spans != places.spans:
+        raise TooFewWordsError("words of a prompt and its twin differ in length under this tokenizer")
+    return made, places
+
+
 def aligned(words: Vocabulary, make: Callable[[], Case], tries: int = 100) -> Prompt:
     """The first case drawn that this tokenizer can express: its twin aligns, its answer differs from its rivals.
 
     Raises:
         TooFewWordsError: where none of so many tries is.
     """
-    return _first(lambda: prompt(words, make()), tries)
+    return first_usable(lambda: prompt(words, make()), tries)
 
 
 def looking(
@@ -192,10 +204,11 @@ def looking(
             raise TooFewWordsError(f"no {key} stands before the query")
         return replace(drawn, pairs=pairs)
 
-    return _first(draw, tries)
+    return first_usable(draw, tries)
 
 
-def _first(draw: Callable[[], Prompt], tries: int) -> Prompt:
+def first_usable(draw: Callable[[], Item], tries: int = 100) -> Item:
+    """The first thing drawn that raises no TooFewWordsError; one that says why, where none of so many tries is."""
     reason = ""
     for _ in range(tries):
         try:

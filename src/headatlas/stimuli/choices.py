@@ -1,6 +1,8 @@
 """Multiple choice: options behind letters, and the letter of the right one."""
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 from headatlas.stimuli import facts
 from headatlas.stimuli.cases import Case, Segment, Split, in_split, of_split, others, segments
@@ -52,15 +54,21 @@ def letters(split: Split, rng: random.Random) -> Case:
     return Case(write(words), (f" {words[number]}",), rivals, write(moved))
 
 
-def multiple_choice(split: Split, rng: random.Random, kind: str | None = None) -> Case:
-    """A question, four options behind letters, and the letter of the right one.
+def relabelled(parts: Sequence[Segment], letters: Sequence[str]) -> tuple[Segment, ...]:
+    """The same options behind these letters, in this order."""
+    given = iter(letters)
+    return tuple(replace(part, text=f" {next(given)}") if part.role == "letter" else part for part in parts)
 
-    Of a `fact`, of what was just `told`, or of a `color` just seen. The twin's options stand in another order, so
-    that the right letter is another.
+
+def multiple_choice(split: Split, rng: random.Random, kind: str | None = None, count: int = 4) -> Case:
+    """A question, options behind letters, and the letter of the right one.
+
+    Of a `fact`, or one of the `real` world, of what was just `told`, or of a `color` just seen. The twin's options are
+    moved up by one place, and the first to the end, so that the right letter is the one before.
     """
     of = kind or rng.choices(("told", "color", "fact"), (0.3, 0.3, 0.4))[0]
-    ahead, right, words = {"fact": _fact, "told": _told, "color": _color}[of](split, rng)
-    order = rng.sample(words, 4)
+    ahead, right, words = {"fact": _fact, "real": _real, "told": _told, "color": _color}[of](split, rng)
+    order = rng.sample(words[:count], count)
     moved = [*order[1:], order[0]]
     mark = rng.choice(MARKS)
 
@@ -74,11 +82,18 @@ def multiple_choice(split: Split, rng: random.Random, kind: str | None = None) -
         return (*ahead, *options(listed, mark), Segment(" Answer:"))
 
     letter = LETTERS[order.index(right)]
-    return Case(write(order), (f" {letter}",), tuple(f" {other}" for other in LETTERS if other != letter), write(moved))
+    rivals = tuple(f" {other}" for other in LETTERS[:count] if other != letter)
+    return Case(write(order), (f" {letter}",), rivals, write(moved))
 
 
-def _fact(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
-    relation = rng.choice([facts.BY_NAME[name] for name in ("capital", "language", "kind", "work")])
+def _real(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
+    return _fact(split, rng, ("capital", "language", "kind"))
+
+
+def _fact(
+    split: Split, rng: random.Random, of: tuple[str, ...] = ("capital", "language", "kind", "work")
+) -> tuple[tuple[Segment, ...], str, list[str]]:
+    relation = rng.choice([facts.BY_NAME[name] for name in of])
     subject = rng.choice([each for each in relation.pairs if in_split(split, "choice", relation.name, each)])
     right = relation.pairs[subject]
     ask = facts.fill(rng.choice(relation.questions), start=False, subject=subject)

@@ -373,20 +373,38 @@ def true_or_false(
     return Case(tell(said), (right,), (left,), tell(other))
 
 
-def yes_or_no(split: Split, rng: random.Random) -> Case:
-    """A yes or no question about a fact, sometimes with the fact stated before. The twin has the other answer."""
-    relation = drawn(rng)
+def yes_or_no(
+    split: Split,
+    rng: random.Random,
+    relation: Relation | None = None,
+    stated: bool | None = None,
+    options: tuple[str, str] = ("Yes", "No"),
+    first: bool = False,
+) -> Case:
+    """A yes or no question about a fact, sometimes with the fact stated before. The twin has the other answer.
+
+    `options` are the words between which it asks to choose, in that order, and `first` puts them before the question.
+    """
+    relation = relation or drawn(rng)
     ask, subject = _pick(split, relation, relation.asks, rng)
     wrong = others(relation.objects, relation.pairs[subject], rng, 1)[0]
     yes = rng.random() < 0.5
-    stated = rng.random() < 0.55
+    stated = rng.random() < 0.55 if stated is None else stated
+    choice = segments(*((f" {word}", "option") for word in options))
+    told = (choice[0], Segment(" or"), choice[1])
 
     def tell(value: str) -> tuple[Segment, ...]:
+        asked = fill(ask, start=False, subject=subject, object=value)
+        if first:
+            fact = _fact(relation, subject, stated)
+            lead = Segment(" Answer" if stated else "Answer")
+            return (*fact, lead, *told, Segment(". Question:"), *asked, Segment(" Answer:"))
         return (
             *_fact(relation, subject, stated),
             Segment(" Question:" if stated else "Question:"),
-            *fill(ask, start=False, subject=subject, object=value),
-            *segments((" Yes", "option"), " or", (" No", "option"), "? Answer:"),
+            *asked,
+            *told,
+            Segment("? Answer:"),
         )
 
     said, other = (relation.pairs[subject], wrong) if yes else (wrong, relation.pairs[subject])

@@ -4,7 +4,7 @@ After the tasks of Todd et al. 2024 (todd2024function); the word lists are our o
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from headatlas.stimuli import facts, ordinals
@@ -142,10 +142,10 @@ def few_shot_labels(split: Split, rng: random.Random, shots: int | None = None, 
     return Case(write(labels), (f" {right}",), (f" {wrong}",), write(labels[::-1]), between)
 
 
-def acronym(split: Split, rng: random.Random) -> Case:
-    """A firm named after three people, and their initials one by one. The twin has other names."""
+def acronym(split: Split, rng: random.Random, names: Sequence[str] = NAMES) -> Case:
+    """A firm named after three people (or other names), and their initials one by one. The twin has other names."""
     while True:
-        words = rng.sample(NAMES, 6)
+        words = rng.sample(names, 6)
         mine, other = words[:3], words[3:]
         if in_split(split, "acronym", *mine):
             break
