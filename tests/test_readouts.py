@@ -17,6 +17,7 @@ from headatlas.lab.frozen import freeze
 from headatlas.lab.interventions import intervene
 from headatlas.lab.readouts import (
     all_finite,
+    candidate_given,
     kl_to_clean,
     log_odds_of_candidates,
     loss_per_position,
@@ -236,6 +237,11 @@ class TestPureReadouts:
         shares = self.logits.exp() / self.logits.exp().sum(-1, keepdim=True)
         assert torch.allclose(probability(self.logits, self.answers, self.rivals), shares[:, 0, 1])
 
+    def test_candidate_given(self) -> None:
+        assert candidate_given(self.logits, self.answers, self.rivals).tolist() == [1, 0]
+        first_only = torch.tensor([[3], [3]])  # the largest logit of all is no candidate
+        assert candidate_given(self.logits, first_only, torch.tensor([[[2, -1]], [[2, -1]]])).tolist() == [2, 3]
+
     def test_log_odds_of_candidates(self) -> None:
         inside = torch.tensor([[1.0, 20.086, 2.7183], [7.3891, 1.0, 0.0]]).sum(-1)
         outside = torch.tensor([0.3679, 2.0])
@@ -273,6 +279,7 @@ class TestPureReadouts:
         for behaviour in (
             accuracy,
             accuracy_among_rivals,
+            candidate_given,
             log_odds_of_candidates,
             log_probability,
             logit_difference,

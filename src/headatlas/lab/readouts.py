@@ -43,6 +43,13 @@ def probability(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
     return _answer(_finite(logits).float().softmax(-1), answers).mean(-1)
 
 
+def candidate_given(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
+    """Which of the answer and its rivals has the largest logit at the last readout, as a token id."""
+    candidates = torch.cat([answers[..., None], torch.where(rivals < 0, answers[..., None], rivals)], -1)[:, -1]
+    place = _finite(logits)[:, -1].gather(-1, candidates).argmax(-1, keepdim=True)
+    return candidates.gather(-1, place)[:, 0]
+
+
 def log_odds_of_candidates(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
     """Log-odds that the next token is the answer or one of its rivals, and not any other, averaged over readouts."""
     candidate = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device).scatter(-1, answers[..., None], True)

@@ -90,10 +90,10 @@ YEARS: tuple[str, ...] = (
 )
 
 
-def greater_year(split: Split, rng: random.Random, template: int | None = None) -> Case:
+def greater_year(split: Split, rng: random.Random, template: int | None = None, corrupted: int = 1) -> Case:
     """A span of years, cut before the last two digits of its end: any later year is right.
 
-    After Hanna et al. 2023 (hanna2023how). The twin begins in the year 01, as theirs does.
+    After Hanna et al. 2023 (hanna2023how). The twin begins in a `corrupted` year, 01 as theirs does.
     """
     while True:
         century, year = str(rng.randint(11, 17)), rng.randint(2, 98)
@@ -107,4 +107,4 @@ def greater_year(split: Split, rng: random.Random, template: int | None = None) 
 
     later = [f"{n:02d}" for n in range(year + 1, 100)]
     rng.shuffle(later)
-    return Case(write(year), tuple(later), tuple(f"{n:02d}" for n in range(2, year + 1)), write(1))
+    return Case(write(year), tuple(later), tuple(f"{n:02d}" for n in range(2, year + 1)), write(corrupted))
