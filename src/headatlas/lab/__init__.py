@@ -26,6 +26,7 @@ from headatlas.lab.edges import edge_attribution
 from headatlas.lab.factored import Factored
 from headatlas.lab.graphs import information_flow
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
+from headatlas.lab.learned import learn_vectors, scaling_gains
 from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
 from headatlas.lab.movers import movers
 from headatlas.lab.opening import OpenModel, open_model
@@ -110,6 +111,7 @@ __all__ = [
     "information_flow",
     "intervene",
     "kl_to_clean",
+    "learn_vectors",
     "log_odds_of_candidates",
     "log_probability",
     "logit_difference",
@@ -136,6 +138,7 @@ __all__ = [
     "prune_edges",
     "qk_positivity",
     "record",
+    "scaling_gains",
     "score_heads",
     "screen",
     "sweep",

@@ -120,7 +120,7 @@ def _first_order(
     at: Tensor,
 ) -> Tensor:
     """[prompt layer head position]"""
-    zs, gradients = _gradients(model, tokens, readouts, behaviour)
+    zs, gradients = z_gradients(model, tokens, readouts, behaviour)
     layers = []
     for layer, (z, gradient) in enumerate(zip(zs, gradients, strict=True)):
         change = reference.z[layer].to(z).expand(z.shape) - z  # [prompt position head d_head]
@@ -130,7 +130,7 @@ def _first_order(
     return torch.stack(layers, 1)
 
 
-def _gradients(
+def z_gradients(
     model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Behaviour
 ) -> tuple[list[Tensor], list[Tensor]]:
     """z and the behaviour's gradient with respect to it, per layer [prompt position head d_head].

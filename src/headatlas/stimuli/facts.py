@@ -293,11 +293,14 @@ def question(split: Split, rng: random.Random, relation: Relation | None = None,
     right = relation.pairs[subject]
     other = rng.choice([each for each, value in relation.pairs.items() if value != right])
 
-    def ask(who: str) -> tuple[Segment, ...]:
-        return (Segment("Question:"), *fill(template, start=False, subject=who), Segment(" Answer:"))
-
     rivals = tuple(f" {value}" for value in relation.objects if value != right)
-    return Case(ask(subject), (f" {right}",), rivals, ask(other))
+    return Case(ask(template, subject), (f" {right}",), rivals, ask(template, other))
+
+
+def ask(question: str, subject: str, start: bool = True) -> tuple[Segment, ...]:
+    """One of a relation's questions about a subject, up to the answer."""
+    opening = Segment("Question:" if start else " Question:")
+    return (opening, *fill(question, start=False, subject=subject), Segment(" Answer:"))
 
 
 # What stands before and after a false claim, and whether one should follow it.
@@ -324,15 +327,42 @@ def conflict(split: Split, rng: random.Random, flag: int | None = None) -> Case:
     words, follow = ("", True) if flag == -1 else FLAGGED[rng.randrange(len(FLAGGED)) if flag is None else flag]
 
     def tell(claimed: str) -> tuple[Segment, ...]:
-        return (
-            *segments((words, "flag")),
-            *fill(template, start=not words, lower=bool(words), subject=subject),
-            *segments((f" {claimed}", "claimed"), "."),
-            *fill(template, start=False, subject=subject),
-        )
+        return _said_and_asked(template, words, subject, claimed)
 
     answer, rival = (said, right) if follow else (right, said)
     return Case(tell(said), (f" {answer}",), (f" {rival}",), tell(right))
+
+
+def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tuple[Segment, ...]:
+    """A statement with an object, flagged or not, and the same statement again, up to its object."""
+    return (
+        *segments((flag, "flag")),
+        *fill(template, start=not flag, lower=bool(flag), subject=subject),
+        *segments((f" {claimed}", "claimed"), "."),
+        *fill(template, start=False, subject=subject),
+    )
+
+
+def false_claim(split: Split, rng: random.Random, relation: Relation, flag: int = -1, way: int | None = None) -> Case:
+    """A false claim and the statement again, as in `conflict`, with both answers marked whatever the flag.
+
+    Right is what was learned, the first rival what is claimed, and the others are all other objects. The twin makes
+    another false claim about another subject; neither answer is in it or belongs to its subject. `way` picks one of
+    the ways to say it.
+    """
+    template = rng.choice(relation.statements[:3]) if way is None else relation.statements[way]
+    subject = rng.choice([each for each in relation.pairs if in_split(split, "conflict", each)])
+    right = relation.pairs[subject]
+    said = others(relation.objects, right, rng, 1)[0]
+    stranger, own = rng.choice([(each, value) for each, value in relation.pairs.items() if value not in (right, said)])
+    elsewhere = rng.choice([value for value in relation.objects if value not in (right, said, own)])
+    words = "" if flag == -1 else FLAGGED[flag][0]
+    return Case(
+        _said_and_asked(template, words, subject, said),
+        (f" {right}",),
+        tuple(f" {value}" for value in (said, *(each for each in relation.objects if each not in (right, said)))),
+        _said_and_asked(template, words, stranger, elsewhere),
+    )
 
 
 def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]:

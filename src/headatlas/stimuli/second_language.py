@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from headatlas.stimuli import facts
 from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+from headatlas.stimuli.prompts import Vocabulary
 
 _ONSETS = "b d f g k l m n p r s t v z".split()
 _ENGLISH: tuple[str, ...] = tuple(
@@ -103,8 +104,13 @@ def translation(split: Split, rng: random.Random, to_lumi: bool | None = None) -
     )
 
 
-def consistency(split: Split, rng: random.Random) -> Case:
-    """What kind a thing is, said in one language after a sentence in it; the answer is a word of that language.
+def known(words: Vocabulary) -> bool:
+    """Whether a tokenizer has every word of Lumi, as only one made for a model of it does."""
+    return all(words.single(word) is not None for word in WORDS.values())
+
+
+def consistency(split: Split, rng: random.Random, sentences: int = 1, lumi: bool | None = None) -> Case:
+    """What kind a thing is, said in one language after sentences in it; the answer is a word of that language.
 
     The rival is the same word in the other language; the twin is the same text in the other language.
     """
@@ -113,15 +119,15 @@ def consistency(split: Split, rng: random.Random) -> Case:
         if in_split(split, "consistency", noun):
             break
     kind = facts.BY_NAME["kind"].pairs[noun]
-    lumi = rng.random() < 0.6
-    row = _sentence(rng)
+    lumi = rng.random() < 0.6 if lumi is None else lumi
+    rows = [_sentence(rng) for _ in range(sentences)]
 
     def write(foreign: bool) -> tuple[Segment, ...]:
         def say(word: str) -> str:
             return f" {in_lumi(word) if foreign else word}"
 
-        first = [Segment(say(word)) for word in row]
-        return (*first, *segments(".", say("the"), (say(noun), "subject"), " mo nu" if foreign else " is some"))
+        first = [Segment(text) for row in rows for text in (*(say(word) for word in row), ".")]
+        return (*first, *segments(say("the"), (say(noun), "subject"), " mo nu" if foreign else " is some"))
 
     right, wrong = (WORDS[kind], kind) if lumi else (kind, WORDS[kind])
     return Case(write(lumi), (f" {right}",), (f" {wrong}",), write(not lumi))

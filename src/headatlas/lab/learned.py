@@ -1,0 +1,117 @@
+"""Vectors learned for the heads of a model that itself stands still: scaling factors and offsets of z.
+
+After LoFiT (Yin et al. 2024): factors are learned for all heads, the heads that training changes most are kept, and
+offsets are learned for those.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.measuring import Array, batches, readout_tensors, stack_tokens
+from headatlas.lab.opening import OpenModel
+from headatlas.lab.readouts import Behaviour, log_probability
+from headatlas.lab.screening import z_gradients
+from headatlas.lab.seam import Call, Tap, tapped
+from headatlas.stimuli.prompts import Prompt
+
+
+def learn_vectors(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    kind: Literal["scaling", "offset"],
+    behaviour: Behaviour = log_probability,
+    l1: float = 0.0,
+    rate: float = 5e-3,
+    epochs: int = 5,
+    batch: int = 8,
+    seed: int = 0,
+) -> Tensor:
+    """One vector per head that, together, raise a behaviour: z becomes (1 + vector) z, or z + vector, everywhere.
+
+    They start from zero and are learned by Adam; the weights of the model stay as they are.
+
+    Args:
+        model: to run.
+        prompts: with readouts.
+        kind: what the vectors do to z.
+        behaviour: what to raise; one with a gradient.
+        l1: times the sum of the vectors' absolute values, taken from the mean behaviour.
+        rate: of Adam.
+        epochs: how often each prompt is seen.
+        batch: the most prompts in a step, all of one length.
+        seed: of their order.
+
+    Returns:
+        [layer head d_head], float32 on the CPU.
+
+    Raises:
+        HeadatlasError: for a behaviour without a gradient, or where what was learned is not finite.
+    """
+    anatomy, rng = model.anatomy, random.Random(seed)
+    vectors = torch.zeros(anatomy.layers, anatomy.heads, anatomy.d_head, device=model.device, requires_grad=True)
+    adam = torch.optim.Adam([vectors], rate)
+
+    def tap(layer: int) -> Tap:
+        def change(call: Call, z: Tensor) -> Tensor:
+            vector = vectors[layer].to(z)
+            return z * (1 + vector) if kind == "scaling" else z + vector
+
+        return change
+
+    taps = {module: tap(layer) for layer, module in enumerate(anatomy.attention)}
+    same = [
+        part for index, _ in batches(model, prompts, lambda each: len(each.readouts)) for part in _cut(index, batch)
+    ]
+    for _ in range(epochs):
+        for index in rng.sample(same, len(same)):
+            chosen = [prompts[number] for number in index]
+            positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(chosen))
+            with tapped(taps), torch.enable_grad():
+                tokens = stack_tokens([prompt.tokens for prompt in chosen]).to(model.device)
+                logits = model.model(tokens, use_cache=False, logits_to_keep=positions).logits
+                read = logits[torch.arange(len(chosen), device=logits.device)[:, None], where.to(logits.device)]
+                value = behaviour(read, answers.to(logits.device), rivals.to(logits.device)).mean()
+                if not value.requires_grad:
+                    raise HeadatlasError("this behaviour has no gradient; learn by log_probability or logit_difference")
+                loss = l1 * vectors.abs().sum() - value.to(vectors.device)
+                (vectors.grad,) = torch.autograd.grad(loss, [vectors])
+            adam.step()
+    if not torch.isfinite(vectors).all():
+        raise HeadatlasError(f"{model.name} gave NaN or infinite gradients; try float32, or a smaller rate")
+    return vectors.detach().float().cpu()
+
+
+def scaling_gains(
+    model: OpenModel, prompts: Sequence[Prompt], scaling: Tensor, behaviour: Behaviour = log_probability
+) -> Array:
+    """What each head's scaling alone adds to a behaviour, to first order: vector * z . d behaviour / d z.
+
+    Args:
+        model: to run.
+        prompts: with readouts, best not those that the scaling was learned on.
+        scaling: [layer head d_head], as `learn_vectors` gives it.
+        behaviour: one with a gradient.
+
+    Returns:
+        [prompt layer head]
+    """
+    found = np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads))
+    for index, chosen in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        tokens = stack_tokens([prompt.tokens for prompt in chosen])
+        zs, gradients = z_gradients(model, tokens, readout_tensors(chosen), behaviour)
+        parts = [
+            torch.einsum("bqhd,bqhd,hd->bh", z.float(), gradient.float(), vector.to(z.device)).cpu()
+            for z, gradient, vector in zip(zs, gradients, scaling, strict=True)
+        ]
+        found[index] = torch.stack(parts, 1).double().numpy()
+    return found
+
+
+def _cut(index: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [index[start : start + size] for start in range(0, len(index), size)]
