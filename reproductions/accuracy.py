@@ -1,0 +1,70 @@
+"""Accuracy heads are those where training for a task sets in: scaling or shifting them makes its answers more accurate.
+
+Claim      With a scaling vector learned for every head on the training set of a task, the heads that it changes most
+           are those to tune; offsets at these few heads raise accuracy (yin2024lofit). Another source steers heads that
+           affect accuracy, and says less of how they are found (guo2024steering).
+Stimuli    Claims about countries and things in three wordings, to be judged true or false.
+Score      Scaling vectors of all heads are learned on half of the prompts, as the paper does: Adam, an L1 penalty of
+           0.0005, five passes. What a head's vector alone adds to the log-probability of the right answer on the other
+           half, to first order, as a share of what all add together. The paper ranks by the norm of the vector, which
+           has no zero point: a head can be changed for nothing.
+Control    The same with vectors learned where the right answer is drawn at random.
+Behaviour  How often the right one of the two judgements has the larger logit: above chance, so that there is a task.
+Cause      Offsets of all heads are learned on the prompts that select heads. Added at the heads found, on other
+           prompts, they should raise the right judgement over the wrong one, more than at other heads. (The paper
+           learns the offsets of the selected heads alone.)
+"""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+
+from headatlas.lab import (
+    OpenModel,
+    Reference,
+    Scores,
+    accuracy_among_rivals,
+    learn_vectors,
+    logit_difference,
+    scaling_gains,
+)
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Vocabulary, facts
+from headatlas.stimuli.cases import aligned
+
+FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+PENALTY = 5e-4
+REAL = [relation for relation in facts.RELATIONS if relation.real]
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """A claim and the question whether it is true."""
+    return aligned(words, lambda: facts.true_or_false("train", rng, rng.choice(REAL), FAMILIES[family], stated=False))
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """The share of each head in what scaling adds where it was not learned: [prompt layer head]."""
+    prompts, rng = drawn.prompts, random.Random(drawn.split)
+    guessed = [exchanged(prompt) if rng.random() < 0.5 else prompt for prompt in prompts]
+    score, control = (
+        np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads)) for _ in ("learned", "guessed")
+    )
+    for fold in (0, 1):
+        mine, rest = slice(fold, None, 2), slice(1 - fold, None, 2)
+        for found, taught in ((score, prompts), (control, guessed)):
+            scaling = learn_vectors(model, taught[rest], "scaling", l1=PENALTY)
+            found[mine] = scaling_gains(model, prompts[mine], scaling)
+    whole = abs(score.sum((1, 2)).mean())
+    return Scores(score / whole, control / whole)
+
+
+def edit(model: OpenModel, drawn: Drawn) -> Reference:
+    """An offset for every head, all learned together."""
+    return Reference(tuple(each[None, None] for each in learn_vectors(model, drawn.prompts, "offset")), added=True)
+
+
+def exchanged(prompt: Prompt) -> Prompt:
+    """The same, with the wrong judgement for the right one."""
+    return replace(prompt, readouts=tuple(replace(r, answer=r.rivals[0], rivals=(r.answer,)) for r in prompt.readouts))

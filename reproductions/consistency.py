@@ -1,0 +1,72 @@
+"""Consistency heads know that a question was asked before in other words, and help to answer it as before.
+
+Claim      On some heads it depends whether questions of equal meaning get equal answers; a bias added to their output
+           along a direction for consistency makes a model more consistent (yang2024enhancing). How heads are scored
+           there could not be read; the score below is ours.
+Stimuli    Two people are asked about, one thing of each, and answers made up; then a question in other words. Half of
+           these mean the same as one before. The others join a person and a thing that both came before, but not
+           together, so that to see either come back is of no use.
+Score      Held-out accuracy, two-fold, of a logistic probe on the head's z before the last answer: did the question
+           come before?
+Control    The same with labels shuffled.
+Behaviour  How often the answer given before is likelier than the one given to the other question, where the last
+           question means the same as one before. Nothing that a model has learned can tell it the answer.
+Cause      While the model answers, five standard deviations along the mean difference between questions that came
+           before and others are added to z of the heads found. The lead of the answer given before should grow.
+"""
+
+import random
+from dataclasses import replace
+
+from headatlas.lab import (
+    OpenModel,
+    Reference,
+    Scores,
+    accuracy_among_rivals,
+    collect_z,
+    logit_difference,
+    mean_difference,
+    probe_heads,
+)
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Vocabulary, paraphrases
+from headatlas.stimuli.cases import aligned
+
+FAMILIES = {"first wording, then second": (0, 1), "second, then third": (1, 2), "third, then first": (2, 0)}
+BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+STRENGTH = 5.0
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """Three questions, labelled with whether the last means the same as one before."""
+    same = rng.random() < 0.5
+    return replace(asked(words, family, rng, same), label=int(same))
+
+
+def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """Three questions, the last of which means the same as one before."""
+    return asked(words, family, rng, same=True)
+
+
+def asked(words: Vocabulary, family: str, rng: random.Random, same: bool) -> Prompt:
+    """Two questions with their answers and a third; the control is the prompt itself."""
+    return aligned(words, lambda: paraphrases.asked_again(rng, *FAMILIES[family], same))
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """Whether it was told of each prompt, when it was held out, that the question came before: [prompt layer head]."""
+    z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])
+    found = probe_heads(z, labels(drawn.prompts), range(len(drawn.prompts)))
+    return Scores(found.right.numpy(), found.right_shuffled.numpy())
+
+
+def edit(model: OpenModel, drawn: Drawn) -> Reference:
+    """Some standard deviations towards questions that came before, for every head."""
+    found = mean_difference(collect_z(model, [prompt.tokens for prompt in drawn.prompts]), labels(drawn.prompts))
+    steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
+    return Reference(tuple(step[None, None] for step in steps), added=True)
+
+
+def labels(prompts: list[Prompt]) -> list[int]:
+    """Of each prompt, 1 where the last question means the same as one before."""
+    return [int(prompt.label or 0) for prompt in prompts]
