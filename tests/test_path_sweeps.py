@@ -10,9 +10,21 @@ from torch import Tensor
 
 from conftest import FAMILIES, roughen
 from headatlas import HeadatlasError
-from headatlas.lab import OpenModel, PathRuns, Receiver, forward, open_model, path_patch, path_runs, path_sweep
+from headatlas.lab import (
+    OpenModel,
+    PathRuns,
+    Receiver,
+    forward,
+    logit_difference,
+    open_model,
+    path_effects,
+    path_patch,
+    path_runs,
+    path_sweep,
+)
 from headatlas.lab.reach import Reach
 from headatlas.notation import Head
+from headatlas.stimuli import Prompt, Readout
 
 Tiny = Callable[[str], Path]
 TOKENS, OTHERS = torch.randint(1, 299, (2, 3, 20), generator=torch.Generator().manual_seed(1))
@@ -54,6 +66,24 @@ def test_a_sweep_is_path_patching_of_each_head(tiny: Tiny, family: str, mlps: Li
         assert expected[0].abs().max() > 1e-4, "an effect too small to compare"
         if receivers != "logits":
             assert (found.effect[1] == 0).all(), "no path leads back"
+
+
+def test_the_last_position_is_that_of_each_prompt(tiny: Tiny) -> None:
+    model = rough(tiny, "llama")
+    prompts = [
+        Prompt(tuple(one[:length]), tuple(other[:length]), readouts=(Readout(length - 1, 5, (7,)),))
+        for one, other, length in zip(TOKENS.tolist(), OTHERS.tolist(), (20, 12, 20), strict=True)
+    ]
+    found, everywhere = (path_effects(model, prompts, logit_difference, sender_positions=at) for at in ("last", None))
+    for number, length in ((0, 20), (1, 12)):
+        alone = path_effects(model, prompts[number : number + 1], logit_difference, sender_positions=[length - 1])
+        assert abs(found[number] - alone[0]).max() < 1e-5
+    sent = [Receiver(head, "v") for head in EVERY if head.layer]
+    behind, before = (
+        path_effects(model, prompts, logit_difference, sent, sender_positions=at) for at in ("last", None)
+    )
+    assert abs(found - everywhere).max() < 1e-5, "to the logits only the last position leads"
+    assert abs(behind - before).max() > 1e-4
 
 
 def test_the_metric_may_see_the_logits_of_a_few_tokens(tiny: Tiny) -> None:

@@ -278,6 +278,23 @@ def test_a_tokenizer_that_splits_every_word_is_named_as_the_reason() -> None:
         words.draw(random.Random(0), 200)
 
 
+class Apart(Letters):
+    """A tokenizer that writes a space by itself, and a number of up to two digits as one token."""
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return [200 if part == " " else ord(part[0]) + len(part) for part in re.findall(r"\d{1,2}| |.", text)]
+
+
+def test_a_number_is_one_token_and_what_stands_before_it(words: Vocabulary) -> None:
+    before, token = words.number(12)
+    assert before == () and words.continuation(" 12") == (token,)
+    space, token = Vocabulary(Apart(), 300).number(12)
+    assert (*space, token) == (200, ord("1") + 2)
+    for split in (Vocabulary(Letters(), 128), Vocabulary(Apart(), 300)):
+        with pytest.raises(TooFewWordsError, match="123 is not a single token"):
+            split.number(123)
+
+
 def test_a_tokenizer_of_another_model_is_named_as_the_reason(words: Vocabulary) -> None:
     with pytest.raises(TooFewWordsError, match="do not belong together"):
         Vocabulary(words.tokenizer, 50).encode("Monday")

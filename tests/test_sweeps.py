@@ -226,6 +226,15 @@ class TestSweep:
         found = sweep(model, prompts, logit_difference, "position mean").ablated[0][:, :3]
         assert np.abs(found - sweep(model, PROMPTS, logit_difference, by_hand).ablated[0]).max() < 1e-5
 
+    def test_positions_from_the_end_are_those_counted_from_the_start(self, tiny: Tiny) -> None:
+        model = loud(tiny("llama"))
+        behind, counted, last = (
+            sweep(model, PROMPTS, logit_difference, "zero", where).ablated for where in ([-2], [LAST - 1], [-1])
+        )
+        assert np.array_equal(behind, counted) and np.abs(behind - last).max() > 1e-4
+        with pytest.raises(HeadatlasError, match=f"position -{LENGTH + 1} is outside"):
+            sweep(model, PROMPTS, logit_difference, "zero", [-LENGTH - 1])
+
     def test_an_edit_after_the_readout_changes_nothing(self, tiny: Tiny) -> None:
         model = loud(tiny("llama"))
         prompts = drawn(2, readouts=(Readout(10, answer=5, rivals=(7,)),))

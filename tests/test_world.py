@@ -1,6 +1,7 @@
 """The specimen's world: what is held out stays out, answers are right, and real tokenizers keep prompts aligned."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,28 @@ from headatlas.lab import OpenModel
 from headatlas.stimuli import (
     TooFewWordsError,
     Vocabulary,
+    colored_objects,
     facts,
     grammar,
     mappings,
+    opinions,
     second_language,
     spelling,
     steps,
     world,
 )
-from headatlas.stimuli.cases import Case, Segment, Split, aligned, document_prompt, prompt, segments, tokenize
+from headatlas.stimuli.cases import (
+    Case,
+    Segment,
+    Split,
+    aligned,
+    document_prompt,
+    in_place,
+    in_same_places,
+    prompt,
+    segments,
+    tokenize,
+)
 
 rows = load_tool("specimen_rows")
 FAMILIES = list(world.FAMILIES)
@@ -139,6 +153,70 @@ def test_sums_are_right_and_every_later_year_is() -> None:
     for case in cases("years", "train"):
         year = int(next(segment.text for segment in case.segments if segment.role == "year"))
         assert {int(answer) for answer in case.answers} == set(range(year + 1, 100))
+
+
+def of(role: str, parts: Sequence[Segment]) -> list[str]:
+    return [part.text.strip() for part in parts if part.role == role]
+
+
+def test_the_twin_of_a_sum_changes_the_number_it_is_told_to() -> None:
+    for number in range(30):
+        for changed in (0, 1):
+            case = steps.addition("train", random.Random(number), number % 3, changed)
+            mine, other = of("addend", case.segments), of("addend", case.twin)
+            assert [one != two for one, two in zip(mine, other, strict=True)] == [not changed, bool(changed)]
+            assert case.text.startswith(("The sum of", "Sum:", " ")[number % 3])
+
+
+def test_a_wrong_step_is_the_only_thing_that_is_wrong() -> None:
+    for number in range(30):
+        rng = random.Random(number)
+        for case in (steps.chain("train", rng, 3 + number % 2), steps.parity("train", rng, 5)):
+            right = of("step", case.segments)
+            assert len(right) in (2 + number % 2, 5)
+            for place in (-1, 0):
+                wrong = steps.wrong_step(case, place, rng)
+                changed = [at for at, (one, two) in enumerate(zip(case.segments, wrong, strict=True)) if one != two]
+                assert len(changed) == 1 and wrong[changed[0]].role == "step"
+                assert of("step", wrong)[place] != right[place]
+
+
+def test_the_twin_of_a_question_for_a_color_asks_for_a_thing_that_was_not_asked_for() -> None:
+    for number in range(30):
+        rng = random.Random(number)
+        case = colored_objects.asking_another(colored_objects.colored_objects("train", rng, 3, number % 4), rng)
+        asked, other = of("asked", case.segments), of("asked", case.twin)
+        assert other[:-1] == asked[:-1] and other[-1] not in asked
+        assert [part for part in case.twin if part.role != "asked"] == [p for p in case.segments if p.role != "asked"]
+        things, relisted = of("object", case.segments), colored_objects.relisted(case, rng)
+        assert sum(one != two for one, two in zip(case.segments, relisted, strict=True)) == 1
+        assert set(asked) <= set(of("object", relisted)) != set(things)
+
+
+def test_a_reworded_review_has_other_words_of_the_same_mood() -> None:
+    for number in range(30):
+        rng = random.Random(number)
+        case = opinions.review("train", rng, number % 4)
+        words = opinions.reworded(case, rng)
+        good = case.answers[0] == opinions.VERDICTS[0]
+        for role, lists in (
+            ("adjective", (opinions.GOOD, opinions.BAD)),
+            ("verb", (opinions.LIKED, opinions.DISLIKED)),
+        ):
+            (mine,), (other,) = of(role, case.segments), of(role, words)
+            assert mine != other and {mine, other} <= set(lists[not good])
+        assert of("show", words) == of("show", case.segments) and len(words) == len(case.segments)
+
+
+def test_prompts_that_do_not_lie_alike_are_refused(specimen: OpenModel) -> None:
+    long = "unbelievable nonsense"
+    short = segments("A", (" dog", "word"), " barks.")
+    assert [each.at("word") for each in in_same_places(specimen.vocabulary, short, short)] == [[2], [2]]
+    with pytest.raises(TooFewWordsError, match="differ in length"):
+        in_same_places(specimen.vocabulary, short, segments("A", (f" {long}", "word"), " barks."))
+    moved = segments("A dog", (" barks", "word"), ".")
+    with pytest.raises(TooFewWordsError, match="differ in length"):
+        in_place(specimen.vocabulary, Case(short, (" yes",), twin=moved))
 
 
 def test_a_translation_has_one_word_for_each() -> None:

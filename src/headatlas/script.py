@@ -36,7 +36,7 @@ class Script:
     BEHAVIOUR       a function of headatlas.lab.readouts: can the model do the task?
     [CONTRAST]      True where behaviour is prompt minus control
     [EFFECT]        what the intervention must move, read on the prompts alone, where that is not BEHAVIOUR
-    [POSITIONS]     where the intervention takes place: 'all', or 'last'
+    [POSITIONS]     where the intervention takes place: 'all', 'last', or positions; negative ones count from the end
     stimulus, task  (words, family, rng) -> Prompt, for detection, and for behaviour and cause; one may do for both
     [detect]        (model, drawn) -> Scores: the paper's score, where it is not the attention between a prompt's pairs
     [TOY]           how to train the small model on which the finding was made, for `--model toy`

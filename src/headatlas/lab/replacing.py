@@ -76,7 +76,7 @@ class Replacement:
 
 
 def edited(positions: SweepPositions, length: int) -> Tensor:
-    """The positions that are edited in prompts of a length: [edited], ascending.
+    """The positions that are edited in prompts of a length: [edited], ascending; negative ones count from the end.
 
     Raises:
         HeadatlasError: for positions that the prompts do not have.
@@ -89,6 +89,6 @@ def edited(positions: SweepPositions, length: int) -> Tensor:
     if isinstance(positions, str) or not len(positions):
         raise ValueError(f"{positions!r} are no positions; choose 'all', 'last', or a list of at least one")
     for position in positions:
-        if not 0 <= position < length:
+        if not -length <= position < length:
             raise HeadatlasError(f"position {position} is outside a prompt of {length} tokens; positions count from 0")
-    return torch.tensor(sorted(set(positions)))
+    return torch.tensor(sorted({position % length for position in positions}))

@@ -63,7 +63,7 @@ def sweep(
             'position mean': its mean over the sources of the prompt's length, at each position; 'resample': its z at
             the same position of the prompt's own source, which is patching; 'zero': nothing; or a Reference that fits
             every prompt.
-        positions: where it is replaced: 'all', 'last', or positions counted from 0.
+        positions: where it is replaced: 'all', 'last', or positions counted from 0, or from the end where negative.
         heads: which; all by default.
         contrast: read the behaviour as prompt minus control, the head ablated in both.
         source: the other run: one token list per prompt, of its length; the prompts' controls by default.

@@ -170,6 +170,18 @@ def in_place(words: Vocabulary, case: Case) -> tuple[Prompt, Tokens]:
     return made, places
 
 
+def in_same_places(words: Vocabulary, *parts: Sequence[Segment]) -> list[Tokens]:
+    """Several fillings of the same segments as tokens.
+
+    Raises:
+        TooFewWordsError: where a segment does not lie in the same place in all of them.
+    """
+    made = [tokenize(words, each) for each in parts]
+    if any(each.spans != made[0].spans for each in made):
+        raise TooFewWordsError("words of prompts that must align differ in length under this tokenizer")
+    return made
+
+
 def aligned(words: Vocabulary, make: Callable[[], Case], tries: int = 100) -> Prompt:
     """The first case drawn that this tokenizer can express: its twin aligns, its answer differs from its rivals.
 
@@ -217,6 +229,7 @@ def first_usable(draw: Callable[[], Prompt], tries: int = 100) -> Prompt:
     Raises:
         TooFewWordsError: where none of so many tries can be used.
     """
+
     reason = ""
     for _ in range(tries):
         try:

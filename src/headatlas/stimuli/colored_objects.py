@@ -4,6 +4,7 @@ Design after the task of Merullo et al. 2024 (merullo2024circuit); the sentences
 """
 
 import random
+from dataclasses import replace
 
 from headatlas.stimuli.cases import Case, Segment, Split, of_split, segments
 from headatlas.stimuli.lexicon import COLORS, GIFTS, THINGS
@@ -43,3 +44,25 @@ def colored_objects(split: Split, rng: random.Random, count: int | None = None, 
     right = colors[asked[-1]]
     rivals = tuple(f" {color}" for color in colors if color != right)
     return Case(write(colors), (f" {right}",), rivals, write(moved))
+
+
+def asking_another(case: Case, rng: random.Random) -> Case:
+    """The same question, with a twin that asks for a thing of the list that was not asked for yet.
+
+    As in the corrupted prompts of Merullo et al. 2024 (merullo2024circuit).
+    """
+    last = max(place for place, part in enumerate(case.segments) if part.role == "asked")
+    other = replace(case.segments[last], text=rng.choice(_not_asked(case)))
+    return replace(case, twin=(*case.segments[:last], other, *case.segments[last + 1 :]))
+
+
+def relisted(case: Case, rng: random.Random) -> tuple[Segment, ...]:
+    """The same question, with another thing in place of one that is not asked for."""
+    gone, things = rng.choice(_not_asked(case)), {part.text for part in case.segments if part.role == "object"}
+    new = rng.choice([thing for thing in (f" {word}" for word in (*THINGS, *GIFTS)) if thing not in things])
+    return tuple(replace(part, text=new) if part.text == gone else part for part in case.segments)
+
+
+def _not_asked(case: Case) -> list[str]:
+    asked = {part.text for part in case.segments if part.role == "asked"}
+    return [part.text for part in case.segments if part.role == "object" and part.text not in asked]

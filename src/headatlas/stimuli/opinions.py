@@ -4,6 +4,7 @@ After the ToyMovieReview and ToyMoodStory sets of Tigges et al. 2023 (tigges2023
 """
 
 import random
+from dataclasses import replace
 
 from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, segments
 from headatlas.stimuli.lexicon import NAMES
@@ -36,6 +37,18 @@ def review(split: Split, rng: random.Random, template: int | None = None) -> Cas
 
     mine = 0 if good else 1
     return Case(write(mine), (VERDICTS[mine],), (VERDICTS[1 - mine],), write(1 - mine))
+
+
+def reworded(case: Case, rng: random.Random) -> tuple[Segment, ...]:
+    """A review with its opinion words exchanged for others of the same mood."""
+    lists = (GOOD[2:], BAD[2:], LIKED, DISLIKED)
+
+    def other(part: Segment) -> Segment:
+        mine = part.text.strip()
+        alike = next((words for words in lists if mine in words), ())
+        return replace(part, text=f" {rng.choice([word for word in alike if word != mine])}") if alike else part
+
+    return tuple(other(part) for part in case.segments)
 
 
 # What one may like, what one then does when invited, and how one feels.

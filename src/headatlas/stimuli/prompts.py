@@ -106,6 +106,17 @@ class Vocabulary:
             return None
         return ids[0] if len(ids) == 1 else None
 
+    def number(self, value: int) -> tuple[tuple[int, ...], int]:
+        """What this tokenizer writes before a number in a text, a space of its own or nothing, and the number's token.
+
+        Raises:
+            TooFewWordsError: where the number is not one token.
+        """
+        *before, token = self.continuation(f" {value}")
+        if before and tuple(before) != self.encode(" "):
+            raise TooFewWordsError(f"the number {value} is not a single token of this tokenizer")
+        return tuple(before), token
+
     def singles(self, words: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
         """Those of the words that are one token with a leading space.
 

@@ -1,6 +1,7 @@
 """Work in written steps: the parity of a row of bits, sums, and years that come after a year."""
 
 import random
+from dataclasses import replace
 
 from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, segments
 
@@ -40,30 +41,31 @@ def parity(split: Split, rng: random.Random, length: int | None = None) -> Case:
 LARGEST = 20
 
 
-def addition(split: Split, rng: random.Random) -> Case:
-    """Two numbers to add, or three, one step at a time. The twin has another first number."""
+def addition(split: Split, rng: random.Random, form: int | None = None, changed: int = 0) -> Case:
+    """Two numbers to add. The twin has another first number, or another second one where `changed` is 1."""
     while True:
         first, second = rng.randint(1, LARGEST), rng.randint(1, LARGEST)
         if in_split(split, "sum", str(first), str(second)):
             break
-    form = rng.randrange(3)
-    other = rng.choice([n for n in range(1, LARGEST + 1) if n != first])
+    form = rng.randrange(3) if form is None else form
+    other = rng.choice([n for n in range(1, LARGEST + 1) if n != (first, second)[changed]])
 
-    def write(one: int) -> tuple[Segment, ...]:
-        numbers = ((f" {one}", "addend"), " +" if form else " and", (f" {second}", "addend"))
+    def write(one: int, two: int) -> tuple[Segment, ...]:
+        numbers = ((f" {one}", "addend"), " +" if form else " and", (f" {two}", "addend"))
         if form == 0:
             return segments("The sum of", *numbers, " is")
         return segments("Sum:" if form == 1 else "", *numbers, " =")
 
     right = first + second
     near = tuple(f" {n}" for n in range(max(2, right - 5), right + 6) if n != right)
-    return Case(write(first), (f" {right}",), near, write(other))
+    twin = write(first, other) if changed else write(other, second)
+    return Case(write(first, second), (f" {right}",), near, twin)
 
 
-def chain(split: Split, rng: random.Random) -> Case:
+def chain(split: Split, rng: random.Random, count: int | None = None) -> Case:
     """Three or four small numbers to add in written steps, and the answer. The twin's last written step is wrong."""
     while True:
-        numbers = [rng.randint(1, 12) for _ in range(rng.randint(3, 4))]
+        numbers = [rng.randint(1, 12) for _ in range(count or rng.randint(3, 4))]
         if sum(numbers) <= 40 and in_split(split, "chain", *map(str, numbers)):
             break
     off = rng.choice((-2, -1, 1, 2))
@@ -80,6 +82,17 @@ def chain(split: Split, rng: random.Random) -> Case:
 
     right = sum(numbers)
     return Case(write(0), (f" {right}",), (f" {right + off}",), write(off))
+
+
+def wrong_step(case: Case, place: int, rng: random.Random) -> tuple[Segment, ...]:
+    """A chain of steps with one of them wrong, counted from 0, or from the end where negative."""
+    number = [index for index, part in enumerate(case.segments) if part.role == "step"][place]
+    step = case.segments[number]
+    if any(part.role == "bit" for part in case.segments):
+        other = BITS[step.text == BITS[0]]
+    else:
+        other = f" {int(step.text) + rng.choice((-2, -1, 1, 2))}"
+    return (*case.segments[:number], replace(step, text=other), *case.segments[number + 1 :])
 
 
 EVENTS: tuple[str, ...] = tuple("war journey reign project trial strike crisis drought siege voyage".split())
