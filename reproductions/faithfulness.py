@@ -1,0 +1,59 @@
+"""Faithfulness heads are said to tie a model's answer to the reasoning that it wrote.
+
+Claim      Some heads go with faithful chains of thought (zheng2024attention). The study that this rests on edited
+           activations and had minimal success (tanneru2024difficulty); it names no heads and gives no score for them.
+           What is rerun is therefore less: are there heads through which the answer follows the written steps?
+Stimuli    Right chains: sums of three and of four numbers and the parity of bits, each step written out: "Add 3 4 5.
+           Steps: 7, 12. So the answer is". In the twin the last written step is wrong, as if by a mistake.
+Score      Patching the head at the last token from the twin: what share of the twin's whole effect on the logit
+           difference it has, between the answer of the right chain and that of the wrong step.
+Control    The same from a chain in which an earlier step is wrong and the last one right, so that the answer stands.
+Behaviour  How often the right answer beats that of the wrong step, minus the same after the wrong step: 1 where the
+           answer always follows what was written, 0 where it ignores it.
+Cause      The heads found give, at the last token, what they gave in the twin: the right answer should lose its lead.
+           This shows what carries the written step to the answer, not that pushing it makes a model more faithful.
+"""
+
+import random
+
+from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, logit_difference, sweep
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
+from headatlas.stimuli.cases import first_usable, in_same_places
+
+FAMILIES = {"three numbers": (steps.chain, 3), "four numbers": (steps.chain, 4), "parity": (steps.parity, 5)}
+BEHAVIOUR, CONTRAST, EFFECT, POSITIONS = accuracy_among_rivals, True, logit_difference, "last"
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """A chain, cut before its answer, with its twin and its placebo."""
+    return first_usable(lambda: chain(words, family, rng))
+
+
+def chain(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """One draw, which the tokenizer may not be able to express."""
+    make, count = FAMILIES[family]
+    case = make("train", rng, count)
+    last = [index for index, part in enumerate(case.segments) if part.role == "step"][-1]
+    wrong = steps.wrong_step(case, -1, rng)
+    earlier = steps.wrong_step(case, rng.randrange(sum(part.role == "step" for part in case.segments) - 1), rng)
+    read, twin, placebo = in_same_places(words, case.segments, wrong, earlier)
+    rival = case.rivals[0] if family == "parity" else wrong[last].text
+    (space, right), (_, other) = (token(words, text) for text in (case.answers[0], rival))
+    readout = Readout(len(read.ids + space) - 1, right, (other,))
+    return Prompt(read.ids + space, twin.ids + space, readouts=(readout,), placebo=placebo.ids + space)
+
+
+def token(words: Vocabulary, text: str) -> tuple[tuple[int, ...], int]:
+    """What the tokenizer writes before an answer, and the answer's token."""
+    return words.number(int(text)) if text.strip().isdigit() else ((), words.continuation(text)[0])
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """The share of the wrong step's effect that each head has: [prompt layer head]."""
+    prompts = drawn.prompts
+    whole = abs(behave(model, prompts, EFFECT, contrast=True).mean())
+    sources = (None, [prompt.placebo for prompt in prompts])
+    runs = (sweep(model, prompts, EFFECT, "resample", "last", source=source) for source in sources)
+    score, control = (-run.effect.transpose(2, 0, 1) / whole for run in runs)
+    return Scores(score, control)
