@@ -220,11 +220,7 @@ def looking(
 
 
 def first_usable(draw: Callable[[], Item], tries: int = 100) -> Item:
-    """The first thing drawn that raises no TooFewWordsError; one that says why, where none of so many tries is."""
-
-
-def first_usable(draw: Callable[[], Prompt], tries: int = 100) -> Prompt:
-    """The first prompt drawn that this tokenizer can express.
+    """The first thing drawn that this tokenizer can express: that raises no TooFewWordsError.
 
     Raises:
         TooFewWordsError: where none of so many tries can be used.
