@@ -3,7 +3,8 @@
 Claim      At a token that occurred before, the head attends to the token that followed it then, and makes that the
            likely next one (olsson2022incontext; elhage2021mathematical).
 Stimuli    Random tokens, so that nothing but the repetition can be used: 50 tokens written twice, 25 tokens written
-           four times (olsson2022incontext), and 12 tokens written eight times.
+           four times (olsson2022incontext), and 12 tokens written eight times. For behaviour and cause, which take
+           many runs, a third as long.
 Score      Prefix matching: from each token of a later copy, the attention to the tokens that followed its earlier
            occurrences, summed over them.
 Control    The same attention, between the same positions, where every copy is fresh random tokens.
@@ -17,9 +18,16 @@ from headatlas.lab import accuracy
 from headatlas.stimuli import Prompt, Vocabulary, repeats
 
 FAMILIES = {"twice": (50, 2), "four times": (25, 4), "eight times": (12, 8)}  # tokens, and how often they are written
+SHORTER = 3
 BEHAVIOUR = accuracy
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A span of random tokens, written so many times."""
     return repeats.written(words, *FAMILIES[family], rng)
+
+
+def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """The same, shorter."""
+    length, copies = FAMILIES[family]
+    return repeats.written(words, length // SHORTER, copies, rng)
