@@ -19,7 +19,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, records, statistics, verdict
-from headatlas.lab import Ablation, OpenModel, Reference, Scores, ablate_sets, attention_scores, behave
+from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
 from headatlas.notation import Head
 from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError, Vocabulary
@@ -191,7 +191,7 @@ def _effects(
     return Effects(change[0], alone, change[1 + len(heads) :], matched)
 
 
-def _intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> Ablation | Reference:
+def _intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> Ablation | Reference | Patch:
     kind = rule.cause.intervention
     if script.edit and (kind == "steer" or kind == "patch"):
         return script.edit(model, find)

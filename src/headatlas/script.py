@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Literal
 
 from headatlas import paths, scripts
-from headatlas.lab import Behaviour, OpenModel, Reference, Scores
+from headatlas.lab import Behaviour, OpenModel, Patch, Reference, Scores
 from headatlas.lab.replacing import SweepPositions
 from headatlas.lab.toys import Toy
 from headatlas.notation import Head
@@ -43,8 +43,8 @@ class Script:
     [search]        (model, drawn) -> Drawn: prompts made from those drawn, as many and in their order, with the help of
                     the model, such as ones on which it fails; for detection and cause, while behaviour is that on the
                     prompts as they were drawn
-    [edit]          (model, drawn) -> Reference: what the intervention puts in place of z, or adds to it, learned from
-                    the prompts that select heads; the ablation that the rule names if not given
+    [edit]          (model, drawn) -> Reference or Patch: what the intervention puts in place of z, or adds to it,
+                    learned from the prompts that select heads; the ablation that the rule names if not given
     [silenced]      (model) -> heads that are out in every run of the causal test, the untouched one too: what is
                     measured is what a set of heads does without them
     """
@@ -89,7 +89,7 @@ class Script:
         return getattr(self.module, "search", lambda _, drawn: drawn)
 
     @property
-    def edit(self) -> Callable[[OpenModel, Drawn], Reference] | None:
+    def edit(self) -> Callable[[OpenModel, Drawn], Reference | Patch] | None:
         return getattr(self.module, "edit", None)
 
     @property

@@ -25,6 +25,7 @@ from headatlas.lab.doctor import doctor
 from headatlas.lab.edges import edge_attribution
 from headatlas.lab.factored import Factored
 from headatlas.lab.graphs import information_flow
+from headatlas.lab.hiding import hiding
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
 from headatlas.lab.learned import learn_vectors, scaling_gains
 from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
@@ -34,6 +35,7 @@ from headatlas.lab.pair_weights import pair_weights
 from headatlas.lab.path_effects import path_effects
 from headatlas.lab.path_sweeps import PathSweep, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_patch, path_runs
+from headatlas.lab.pattern_scores import pattern_scores
 from headatlas.lab.previous_position import previous_position_scores
 from headatlas.lab.probes import Directions, Probes, collect_z, mean_difference, probe_directions, probe_heads
 from headatlas.lab.provenance import Opened
@@ -52,6 +54,7 @@ from headatlas.lab.readouts import (
     probability_difference,
 )
 from headatlas.lab.recording import record
+from headatlas.lab.replacing import Patch
 from headatlas.lab.screening import Screening, attribution_patching, screen
 from headatlas.lab.sites import SITES, Recording, Site
 from headatlas.lab.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
@@ -77,6 +80,7 @@ __all__ = [
     "OpenModel",
     "Opened",
     "PairWeight",
+    "Patch",
     "PathRuns",
     "PathSweep",
     "Probes",
@@ -108,6 +112,7 @@ __all__ = [
     "followed_effects",
     "forward",
     "head_lens",
+    "hiding",
     "information_flow",
     "intervene",
     "kl_to_clean",
@@ -129,6 +134,7 @@ __all__ = [
     "path_patch",
     "path_runs",
     "path_sweep",
+    "pattern_scores",
     "prefix_matching_scores",
     "previous_position_scores",
     "probability",

@@ -1,6 +1,6 @@
 """What the z of an ablated head becomes, batch by batch, and at which positions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -14,6 +14,8 @@ from headatlas.stimuli.prompts import Prompt
 
 SweepAblation = Literal["zero", "mean", "position mean", "resample"]
 SweepPositions = Literal["all", "last"] | Sequence[int]
+# From prompts of one length to their z: [prompt position head d_head] per layer.
+Patch = Callable[[Sequence[Prompt]], Reference]
 
 _BATCH = 16  # sources recorded at once
 
@@ -25,7 +27,8 @@ class Replacement:
         model: what runs.
         prompts: all of them.
         ablation: 'zero'; 'mean' over the sources; 'position mean', over the sources of the prompt's length; 'resample'
-            from the prompt's own source; or a Reference that fits every prompt.
+            from the prompt's own source; a Reference that fits every prompt; or a Patch, which makes one for each
+            batch.
         source: one token list per prompt, of its length; the prompts' controls by default.
 
     Raises:
@@ -36,16 +39,16 @@ class Replacement:
         self,
         model: OpenModel,
         prompts: Sequence[Prompt],
-        ablation: SweepAblation | Reference,
+        ablation: SweepAblation | Reference | Patch,
         source: Sequence[tuple[int, ...]] | None,
     ) -> None:
         if not prompts:
             raise ValueError("no prompts; give at least one")
-        if not isinstance(ablation, Reference) and ablation not in get_args(SweepAblation):
+        if isinstance(ablation, str) and ablation not in get_args(SweepAblation):
             raise ValueError(f"{ablation!r} is no ablation; choose from {', '.join(get_args(SweepAblation))}")
         if not all(prompt.readouts for prompt in prompts):
             raise HeadatlasError("a prompt has no readout, so there is no behaviour to read; give each at least one")
-        self._model, self._ablation = model, ablation
+        self._model, self._ablation, self._prompts = model, ablation, prompts
         self._source = [prompt.control for prompt in prompts] if source is None else list(source)
         if [len(each) for each in self._source] != [len(prompt.tokens) for prompt in prompts]:
             raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
@@ -56,6 +59,8 @@ class Replacement:
         """For the prompts of these numbers, all of one length: broadcastable to [prompt position head d_head]."""
         if isinstance(self._ablation, Reference):
             return self._ablation
+        if not isinstance(self._ablation, str):
+            return self._ablation([self._prompts[number] for number in index])
         if self._ablation == "zero":
             return Reference.zero(self._model.anatomy)
         if self._ablation == "resample":

@@ -13,7 +13,7 @@ from headatlas.lab.interventions import Reference
 from headatlas.lab.measuring import Array, Progress
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import Behaviour
-from headatlas.lab.replacing import Replacement, SweepAblation, SweepPositions
+from headatlas.lab.replacing import Patch, Replacement, SweepAblation, SweepPositions
 from headatlas.lab.sweeping import Found, Part, Task, Way, naive, reuse, run
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
@@ -45,7 +45,7 @@ def sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
     behaviour: Behaviour,
-    ablation: SweepAblation | Reference = "mean",
+    ablation: SweepAblation | Reference | Patch = "mean",
     positions: SweepPositions = "all",
     heads: Iterable[Head] | None = None,
     contrast: bool = False,
@@ -61,8 +61,8 @@ def sweep(
         behaviour: what to read from the logits.
         ablation: what a head's z becomes. 'mean': its mean over the sources, all positions but the first;
             'position mean': its mean over the sources of the prompt's length, at each position; 'resample': its z at
-            the same position of the prompt's own source, which is patching; 'zero': nothing; or a Reference that fits
-            every prompt.
+            the same position of the prompt's own source, which is patching; 'zero': nothing; a Reference that fits
+            every prompt; or a Patch, which makes one for each batch of prompts.
         positions: where it is replaced: 'all', 'last', or positions counted from 0, or from the end where negative.
         heads: which; all by default.
         contrast: read the behaviour as prompt minus control, the head ablated in both.
@@ -85,7 +85,7 @@ def naive_sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
     behaviour: Behaviour,
-    ablation: SweepAblation | Reference = "mean",
+    ablation: SweepAblation | Reference | Patch = "mean",
     positions: SweepPositions = "all",
     heads: Iterable[Head] | None = None,
     contrast: bool = False,
@@ -103,7 +103,7 @@ def ablate_sets(
     prompts: Sequence[Prompt],
     behaviour: Behaviour,
     sets: Sequence[Sequence[Head]],
-    ablation: SweepAblation | Reference = "mean",
+    ablation: SweepAblation | Reference | Patch = "mean",
     positions: SweepPositions = "all",
     contrast: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,

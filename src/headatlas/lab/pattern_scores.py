@@ -1,0 +1,48 @@
+"""Any score of the attention patterns of short prompts, of any lengths."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from headatlas.lab.measuring import Array, batches, forward, stack_tokens
+from headatlas.lab.opening import OpenModel
+from headatlas.lab.seam import Call, Tap
+from headatlas.lab.weights import rows
+from headatlas.stimuli.prompts import Prompt
+
+
+def pattern_scores(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    measure: Callable[[Prompt, Array], Array],
+    control: bool = False,
+) -> Array:
+    """What `measure` makes of each prompt's whole attention pattern. For prompts whose patterns fit in memory.
+
+    Args:
+        model: to run.
+        prompts: of any lengths, at least one.
+        measure: (prompt, pattern [layer head query key]) -> an array, of one shape for all prompts.
+        control: give it the patterns of the prompts' controls.
+
+    Returns:
+        [prompt ...], float64.
+    """
+    found: dict[int, Array] = {}
+    layers = range(model.anatomy.layers)
+    for index, batch in batches(model, prompts, lambda prompt: 1):
+        tokens = stack_tokens([prompt.control if control else prompt.tokens for prompt in batch])
+        seen: dict[int, torch.Tensor] = {}
+
+        def tap(layer: int, seen: dict[int, torch.Tensor] = seen) -> Tap:
+            def look(call: Call, z: torch.Tensor) -> None:
+                queries = torch.arange(z.shape[1], device=z.device).expand(len(z), -1)
+                seen[layer] = rows(call, queries).cpu()  # [batch head query key]
+
+            return look
+
+        forward(model, tokens, {model.anatomy.attention[layer]: tap(layer) for layer in layers}, torch.tensor([0]))
+        patterns = torch.stack([seen[layer] for layer in layers], 1).double().numpy()
+        found |= {number: measure(*each) for number, *each in zip(index, batch, patterns, strict=True)}
+    return np.stack([found[number] for number in range(len(prompts))]).astype(float)
