@@ -17,7 +17,9 @@ from headatlas.stimuli import (
     Vocabulary,
     choices,
     facts,
+    grammar,
     indirect_object,
+    lookup,
     ordinals,
     stories,
     world,
@@ -311,3 +313,39 @@ def test_random_tokens_are_never_special_nor_outside_the_embedding(words: Vocabu
     small = Vocabulary(words.tokenizer, 300)
     assert not special & set(words.ordinary)
     assert max(small.ordinary) < 300
+
+
+def test_the_opening_of_a_story_asks_for_the_tokens_that_follow(words: Vocabulary) -> None:
+    for seed in range(20):
+        rng = random.Random(seed)
+        told = words.encode(stories.story(40 // 5 + 1, random.Random(seed)))
+        prompt = stories.opening(words, 40, rng, readouts=3)
+        assert prompt.tokens == words.bos + told[: 40 - len(words.bos)]
+        assert [(each.position, each.answer) for each in prompt.readouts] == [
+            (37, prompt.tokens[38]),
+            (38, prompt.tokens[39]),
+            (39, told[40 - len(words.bos)]),
+        ]
+        assert prompt.control != prompt.tokens and sorted(prompt.control) == sorted(prompt.tokens)
+
+
+def test_rare_words_stand_where_they_are_told_to_and_come_from_the_words_given() -> None:
+    for before, after in ((0, 0), (2, 0), (0, 1)):
+        case = lookup.rare_word("train", random.Random(0), before, after, ("Ann", "Bob"), lookup.RARE[:6])
+        place = [part.role for part in case.segments].index("rare")
+        # what leads to the word, and what follows it in its sentence, are pieces of their own; so is the question
+        assert (place - 1, len(case.segments) - place - 3) == (before, after)
+        assert {*case.answers, *case.rivals} <= {f" {word}" for word in lookup.RARE[:6]}
+
+
+def test_pairs_are_written_with_the_arrow_given() -> None:
+    texts = [lookup.key_value("train", random.Random(seed), 3, " =").text for seed in range(10)]
+    assert all(text.count(" =") >= 4 and ":" not in text and " ->" not in text for text in texts)
+
+
+def test_sentences_are_joined_by_the_mark_and_begin_small_unless_it_ends_them() -> None:
+    for mark, first in ((".", " The"), (";", " the"), (",", " the")):
+        parts = grammar.joined(mark, 3, random.Random(0))
+        assert [part.text for part in parts[1::2]] == [mark] * 3
+        assert {part.role for part in parts[1::2]} == {"delimiter"} and {part.role for part in parts[::2]} == {""}
+        assert parts[0].text.startswith("The ") and all(part.text.startswith(f"{first} ") for part in parts[2::2])

@@ -99,3 +99,13 @@ def sentences(split: Split, rng: random.Random) -> list[Segment]:
         first, *rest = parsed(rng).words
         made += [Segment(f" {first}" if number else first), Segment("".join(rest)), Segment(".")]
     return made
+
+
+def joined(mark: str, count: int, rng: random.Random) -> tuple[Segment, ...]:
+    """So many parsed sentences, each followed by a mark; only after a full stop does one begin with a capital."""
+    made: list[Segment] = []
+    for number in range(count):
+        first, *rest = parsed(rng).words
+        start = first if number == 0 else f" {first}" if mark == "." else f" {first.lower()}"
+        made += segments("".join((start, *rest)), (mark, "delimiter"))
+    return tuple(made)

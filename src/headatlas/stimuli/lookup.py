@@ -1,6 +1,7 @@
 """What must be fetched from far back: a value by its key, a needle from a haystack, the one rare word of a text."""
 
 import random
+from collections.abc import Sequence
 
 from headatlas.stimuli import stories
 from headatlas.stimuli.cases import Case, Segment, Split, of_split, segments
@@ -17,15 +18,16 @@ RARE: tuple[str, ...] = tuple(
 )
 
 
-def key_value(split: Split, rng: random.Random, pairs: int | None = None) -> Case:
+def key_value(split: Split, rng: random.Random, pairs: int | None = None, arrow: str | None = None) -> Case:
     """A list of pairs, then some of its keys again, each to be answered with its value.
 
-    The twin asks for the same keys, and its list pairs them with the values of others.
+    The twin asks for the same keys, and its list pairs them with the values of others. `arrow` is what stands between
+    a key and its value.
     """
     pairs = pairs or rng.randint(2, 6)
     keys = rng.sample(of_split(split, rng.choice((THINGS, NAMES)), "key"), pairs)
     values = rng.sample([word for word in (*THINGS, *PLACES) if word not in keys], pairs)
-    arrow, between = rng.choice(ARROWS), rng.choice((",", ";", "."))
+    arrow, between = arrow or rng.choice(ARROWS), rng.choice((",", ";", "."))
     asked = rng.sample(range(pairs), rng.randint(1, min(3, pairs)))
     moved = [*values[1:], values[0]]
 
@@ -85,16 +87,26 @@ def needle(split: Split, rng: random.Random, filler: int | None = None, words: i
     return Case(write(told), (f" {told[-1]}",), (f" {other[-1]}",), write(other))
 
 
-def rare_word(split: Split, rng: random.Random) -> Case:
-    """Plain sentences with one rare word in them, and at the end the question for it. The twin has another."""
-    first, second = rng.sample(of_split(split, RARE, "rare"), 2)
-    before = stories.sentences(rng.randint(0, 2), rng)
-    after = stories.sentences(rng.randint(0, 2), rng)
+def rare_word(
+    split: Split,
+    rng: random.Random,
+    before: int | None = None,
+    after: int | None = None,
+    names: Sequence[str] = NAMES,
+    rare: Sequence[str] = RARE,
+) -> Case:
+    """Plain sentences with one rare word in them, and at the end the question for it. The twin has another.
+
+    `before` and `after` say how many sentences stand before and after the one with the rare word.
+    """
+    first, second = rng.sample(of_split(split, rare, "rare"), 2)
+    ahead_of_it = stories.sentences(rng.randint(0, 2) if before is None else before, rng, names)
+    behind_it = stories.sentences(rng.randint(0, 2) if after is None else after, rng, names)
     frame = rng.choice((" Near the{rare} it was quiet.", " They saw a{rare} there.", " It was like a{rare} to them."))
     ask = rng.choice((" The rare word is", " The strange word here was", " One word was new:"))
     ahead, behind = frame.split("{rare}")
 
     def write(word: str) -> tuple[Segment, ...]:
-        return segments(*before, ahead, (f" {word}", "rare"), behind, *after, ask)
+        return segments(*ahead_of_it, ahead, (f" {word}", "rare"), behind, *behind_it, ask)
 
     return Case(write(first), (f" {first}",), (f" {second}",), write(second))

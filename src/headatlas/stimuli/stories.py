@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 
 from headatlas.stimuli.lexicon import COLORS, FEELINGS, NAMES, PLACES, QUALITIES, THINGS, VERB_OBJECTS
+from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 
 
 def article(noun: str) -> str:
@@ -56,6 +57,21 @@ def story(sentences: int, rng: random.Random, names: Sequence[str] = NAMES) -> s
     )
     rest = "".join(_sentence(name, friend, pronoun, rng) for _ in range(sentences - 1))
     return (opening + rest).lstrip()
+
+
+def opening(words: Vocabulary, length: int, rng: random.Random, readouts: int = 8) -> Prompt:
+    """The first tokens of a story, so many with BOS; the last of them are asked for the next token.
+
+    In the control the same tokens stand in another order.
+    """
+    count = length - len(words.bos)
+    told = words.encode(story(length // 5 + 1, rng))[: count + 1]  # no sentence has fewer than five tokens
+    tokens = words.bos + told[:count]
+    return Prompt(
+        tokens=tokens,
+        control=words.bos + tuple(rng.sample(told[:count], count)),
+        readouts=tuple(Readout(place, (*tokens, told[count])[place + 1]) for place in range(length - readouts, length)),
+    )
 
 
 def listing(length: int, repeat: float, rng: random.Random, words: Sequence[str]) -> list[tuple[str, bool]]:
