@@ -23,6 +23,7 @@ from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 
+@torch.no_grad()
 def direct_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
