@@ -36,6 +36,9 @@ def short() -> OpenModel:
     """A context of six tokens: shorter than any prompt that counts."""
     words = transformers.AutoTokenizer.from_pretrained(specimens.folder())
     return open_model(llama(len(words), 6), tokenizer=words, called="short")
+    """A context of five tokens."""
+    words = transformers.AutoTokenizer.from_pretrained(specimens.folder())
+    return open_model(llama(len(words), 5), tokenizer=words, called="short")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,7 @@ def test_a_context_too_short_is_inconclusive_with_the_reason(id: str, short: Ope
     record = run.run(CATALOG, CATALOG.heads[id], short)
     assert record.verdict.label == "inconclusive"
     assert "the context of this model only 6" in record.verdict.reasons[0]
+    assert "the context of this model only 5" in record.verdict.reasons[0]
 
 
 @pytest.mark.parametrize("id", IDS)
