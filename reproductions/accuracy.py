@@ -3,12 +3,14 @@
 Claim      With a scaling vector learned for every head on the training set of a task, the heads that it changes most
            are those to tune; offsets at these few heads raise accuracy (yin2024lofit). Another source steers heads that
            affect accuracy, and says less of how they are found (guo2024steering).
-Stimuli    Claims about countries and things in three wordings, to be judged true or false.
-Score      Scaling vectors of all heads are learned on half of the prompts, as the paper does: Adam, an L1 penalty of
-           0.0005, five passes. What a head's vector alone adds to the log-probability of the right answer on the other
-           half, to first order, as a share of what all add together. The paper ranks by the norm of the vector, which
-           has no zero point: a head can be changed for nothing.
-Control    The same with vectors learned where the right answer is drawn at random.
+Stimuli    Claims about countries and things in three wordings, to be judged true or false. Each is used with its twin,
+           the claim of the other truth, so that to favour one judgement gains nothing.
+Score      Scaling vectors of all heads are learned on an eighth of the pairs, as the paper does: Adam, an L1 penalty of
+           0.0005, five passes. What a head's vector alone then adds to the log-probability of the right answer on the
+           other pairs, to first order, as a share of the sizes of what all add. The paper ranks by the norm of the
+           vector, which has no zero point: a head can be changed for nothing. A unit is one of the eight learnings,
+           which share no prompt.
+Control    The same with vectors learned where the right answers of a pair are those of its twin, or not, at random.
 Behaviour  How often the right one of the two judgements has the larger logit: above chance, so that there is a task.
 Cause      Offsets of all heads are learned on the prompts that select heads. Added at the heads found, on other
            prompts, they should raise the right judgement over the wrong one, more than at other heads. (The paper
@@ -27,7 +29,7 @@ from headatlas.lab import (
     accuracy_among_rivals,
     learn_vectors,
     logit_difference,
-    scaling_gains,
+    scaling_slopes,
 )
 from headatlas.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, facts
@@ -35,7 +37,7 @@ from headatlas.stimuli.cases import aligned
 
 FAMILIES = {"plain": 0, "turned": 1, "third": 2}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
-PENALTY = 5e-4
+PENALTY, PARTS = 5e-4, 8
 REAL = [relation for relation in facts.RELATIONS if relation.real]
 
 
@@ -45,24 +47,31 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
-    """The share of each head in what scaling adds where it was not learned: [prompt layer head]."""
+    """The share of each head in what scaling adds where it was not learned: [learning layer head]."""
     prompts, rng = drawn.prompts, random.Random(drawn.split)
-    guessed = [exchanged(prompt) if rng.random() < 0.5 else prompt for prompt in prompts]
-    score, control = (
-        np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads)) for _ in ("learned", "guessed")
-    )
-    for fold in (0, 1):
-        mine, rest = slice(fold, None, 2), slice(1 - fold, None, 2)
-        for found, taught in ((score, prompts), (control, guessed)):
-            scaling = learn_vectors(model, taught[rest], "scaling", l1=PENALTY)
-            found[mine] = scaling_gains(model, prompts[mine], scaling)
-    whole = abs(score.sum((1, 2)).mean())
-    return Scores(score / whole, control / whole)
+    slopes = sum(scaling_slopes(model, each) for each in (prompts, twins(prompts)))  # [pair layer head d_head]
+    score: list[np.ndarray] = []
+    control: list[np.ndarray] = []
+    for part in range(PARTS):
+        mine = prompts[part::PARTS]
+        guessed = [exchanged(prompt) if rng.random() < 0.5 else prompt for prompt in mine]
+        others = np.delete(slopes, range(part, len(prompts), PARTS), axis=0).mean(0)
+        for found, taught in ((score, mine), (control, guessed)):
+            scaling = learn_vectors(model, [*taught, *twins(taught)], "scaling", l1=PENALTY)
+            found.append((others * scaling.numpy()).sum(-1))
+    whole = abs(np.mean(score, 0)).sum()
+    return Scores(np.array(score) / whole, np.array(control) / whole, per="token")
 
 
 def edit(model: OpenModel, drawn: Drawn) -> Reference:
     """An offset for every head, all learned together."""
-    return Reference(tuple(each[None, None] for each in learn_vectors(model, drawn.prompts, "offset")), added=True)
+    learned = learn_vectors(model, [*drawn.prompts, *twins(drawn.prompts)], "offset")
+    return Reference(tuple(each[None, None] for each in learned), added=True)
+
+
+def twins(prompts: list[Prompt]) -> list[Prompt]:
+    """The claims of the other truth, with the other judgement."""
+    return [exchanged(replace(prompt, tokens=prompt.control, control=prompt.tokens)) for prompt in prompts]
 
 
 def exchanged(prompt: Prompt) -> Prompt:

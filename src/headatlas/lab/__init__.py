@@ -27,7 +27,7 @@ from headatlas.lab.factored import Factored
 from headatlas.lab.graphs import information_flow
 from headatlas.lab.hiding import hiding
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
-from headatlas.lab.learned import learn_vectors, scaling_gains
+from headatlas.lab.learned import learn_vectors, scaling_slopes
 from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
 from headatlas.lab.movers import movers
 from headatlas.lab.opening import OpenModel, open_model
@@ -144,7 +144,7 @@ __all__ = [
     "prune_edges",
     "qk_positivity",
     "record",
-    "scaling_gains",
+    "scaling_slopes",
     "score_heads",
     "screen",
     "sweep",

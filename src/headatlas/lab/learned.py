@@ -87,29 +87,26 @@ def learn_vectors(
     return vectors.detach().float().cpu()
 
 
-def scaling_gains(
-    model: OpenModel, prompts: Sequence[Prompt], scaling: Tensor, behaviour: Behaviour = log_probability
-) -> Array:
-    """What each head's scaling alone adds to a behaviour, to first order: vector * z . d behaviour / d z.
+def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Behaviour = log_probability) -> Array:
+    """How a behaviour begins to change as z is scaled: z * d behaviour / d z, summed over positions.
+
+    Times a scaling vector and summed, this is what the vector of a head alone adds to the behaviour, to first order.
 
     Args:
         model: to run.
-        prompts: with readouts, best not those that the scaling was learned on.
-        scaling: [layer head d_head], as `learn_vectors` gives it.
+        prompts: with readouts.
         behaviour: one with a gradient.
 
     Returns:
-        [prompt layer head]
+        [prompt layer head d_head]
     """
-    found = np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads))
+    anatomy = model.anatomy
+    found = np.empty((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head))
     for index, chosen in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         tokens = stack_tokens([prompt.tokens for prompt in chosen])
-        zs, gradients = z_gradients(model, tokens, readout_tensors(chosen), behaviour)
-        parts = [
-            torch.einsum("bqhd,bqhd,hd->bh", z.float(), gradient.float(), vector.to(z.device)).cpu()
-            for z, gradient, vector in zip(zs, gradients, scaling, strict=True)
-        ]
-        found[index] = torch.stack(parts, 1).double().numpy()
+        layers = zip(*z_gradients(model, tokens, readout_tensors(chosen), behaviour), strict=True)
+        parts = [(z.double() * gradient.double()).sum(1).cpu() for z, gradient in layers]  # [prompt head d_head]
+        found[index] = torch.stack(parts, 1).numpy()
     return found
 
 
