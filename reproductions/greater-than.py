@@ -8,8 +8,9 @@ Score      Both halves of the definition: the attention from the last token to t
            probability difference falls when the head's path to the logits, through MLPs and no other head, is patched
            from the twin. The authors patch the paths to late MLPs and to the logits one by one.
 Control    The same with the path patched from a sentence about another event, in which no year is another.
-Behaviour  The probability difference: that of all two-digit numbers above the start year, minus that of all others.
-Cause      At the last token the heads found give what they give in the twin: later years should lose their lead.
+Behaviour  The probability difference: that of all two-digit numbers above the start year, minus that of all others; and
+           from it taken the same in the twin, since a model that says high numbers after any year has the first too.
+Cause      At the last token the heads found give what they give in the twin: the probability difference should fall.
 """
 
 import random
@@ -23,7 +24,8 @@ from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, ste
 from headatlas.stimuli.cases import first_usable, in_place, tokenize
 
 FAMILIES = {"lasted from ... to": 0, "began in ... ended in": 1, "from ... until": 2}
-BEHAVIOUR, POSITIONS = probability_difference, "last"
+BEHAVIOUR = EFFECT = probability_difference
+CONTRAST, POSITIONS = True, "last"
 
 
 def endings(words: Vocabulary) -> list[int | None]:
