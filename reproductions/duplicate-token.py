@@ -14,8 +14,7 @@ Cause      The heads found read the same sentence with three unrelated names ins
 import random
 
 from headatlas.lab import logit_difference
-from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, stories
-from headatlas.stimuli.lexicon import NAMES
+from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 LENGTH = 50
@@ -35,15 +34,5 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An indirect-object sentence whose five names are single tokens, so that the twin aligns with it."""
-    order, told = FAMILIES[family]
-    names = words.singles(NAMES, at_least=20)
-    lead = words.bos + (words.encode(stories.story(told, rng, names)) if told else ())
-    sentence = indirect_object.sentence(order, rng, names)
-    tokens = lead + words.encode(sentence.text)
-    answer, subject = words.continuation(sentence.answer)[0], words.continuation(sentence.subject)[0]
-    return Prompt(
-        tokens=tokens,
-        control=lead + words.encode(sentence.corrupted),
-        readouts=(Readout(len(tokens) - 1, answer, rivals=(subject,)),),
-    )
+    """An indirect-object sentence whose names are single tokens, so that the twin aligns with it."""
+    return indirect_object.prompt(words, *FAMILIES[family], rng)

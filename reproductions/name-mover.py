@@ -17,8 +17,7 @@ import random
 
 from headatlas.lab import OpenModel, Scores, behave, copying_scores, logit_difference, path_effects
 from headatlas.script import Drawn
-from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, stories
-from headatlas.stimuli.cases import tokenize
+from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
@@ -27,15 +26,7 @@ BEHAVIOUR = logit_difference
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An indirect-object sentence, with its twin and its placebo; all names are single tokens, so that they align."""
-    order, told = FAMILIES[family]
-    names = words.singles(NAMES, at_least=20)
-    drawn = indirect_object.sentence(order, rng, names)
-    lead = words.encode(stories.story(told, rng, names)) if told else ()
-
-    sentences = (tokenize(words, parts).ids for parts in (drawn.segments, drawn.twin, drawn.placebo(rng)))
-    read, twin, placebo = (words.bos + lead + ids[len(words.bos) :] for ids in sentences)
-    answer, subject = (words.continuation(name)[0] for name in (drawn.answer, drawn.subject))
-    return Prompt(read, twin, readouts=(Readout(len(read) - 1, answer, (subject,)),), placebo=placebo)
+    return indirect_object.prompt(words, *FAMILIES[family], rng)
 
 
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
