@@ -15,7 +15,7 @@ from headatlas.lab import OpenModel, accuracy, forward, log_probability, open_mo
 from headatlas.lab.edges import edge_attribution, writers
 from headatlas.lab.edits import Edit, patch
 from headatlas.lab.folding import fold
-from headatlas.lab.graphs import information_flow, nearness
+from headatlas.lab.graphs import flow_scores, information_flow, nearness
 from headatlas.lab.interventions import intervene, on_stream
 from headatlas.lab.pruning import prune_edges
 from headatlas.lab.recording import record
@@ -117,6 +117,33 @@ def test_nearness_of_heads_equals_sums_written_by_hand(tiny: Tiny) -> None:
     expected = near.sum(1) / (near.sum() + rest)  # the one state of layer 1 on the route is the last
     found = [graph.nodes[f"L1H{head}"]["importance"] for head in range(4)]
     assert np.allclose(found, expected.numpy(), rtol=1e-3)
+
+
+def test_flow_scores_are_the_nearness_of_single_edges(tiny: Tiny) -> None:
+    """Of one layer of plain GPT-2: one query with two keys, and another with one."""
+    model = open_model(str(tiny("gpt2")))
+    tokens, control = (tuple(row.tolist()) for row in TOKENS)
+    pairs, others = ((8, 2), (8, 5), (6, 6)), ((7, 0),)
+    found = flow_scores(model, [Prompt(tokens, control, pairs, others), Prompt(tokens, control, others)])
+    plain = transformers.GPT2LMHeadModel.from_pretrained(tiny("gpt2"), attn_implementation="eager").eval()
+
+    def share(row: torch.Tensor, head: int, query: int, key: int) -> float:
+        with torch.no_grad():
+            out = plain(row[None], output_attentions=True, output_hidden_states=True)
+            block, x = plain.transformer.h[1], out.hidden_states[1][0]
+            v = block.attn.c_attn(block.ln_1(x))[:, 64:].unflatten(1, (4, 8))
+            weight = block.attn.c_proj.weight.unflatten(0, (4, 8))
+            parts = torch.einsum("hk,khd,hdm->hkm", out.attentions[1][0, :, query], v, weight)[:, : query + 1]
+            whole = x[query] + parts.sum((0, 1)) + block.attn.c_proj.bias
+            near = nearness(parts, whole.expand_as(parts))
+            return (near[head, key] / (near.sum() + nearness(x[query], whole))).item()
+
+    for head in range(4):
+        here, there = (share(TOKENS[0], head, 8, key) for key in (2, 5))
+        expected = (here + there + share(TOKENS[0], head, 6, 6)) / 2
+        assert found.score[0, 1, head] == pytest.approx(expected, rel=1e-3)
+        assert found.control[0, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
+        assert found.control[1, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
 
 
 def test_flow_goes_through_the_planted_heads(planted_circuit: Circuit) -> None:

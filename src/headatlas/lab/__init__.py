@@ -4,7 +4,8 @@ Rooms: opening (a model, and a record of what was opened), anatomy (its matrices
 safe to measure), streaming (attention scores of all heads without a T x T pattern), edits and interventions, paths
 (path patching, of one path or of every head), readouts and attribution (what the logits say, and who wrote them),
 sweeps (the exact effect of every head) and screening (attribution patching, joined to exact verification), circuits and
-composition (scores read from weights), probes, and graphs (information flow, edge attribution, pruning).
+composition (scores read from weights), recall (a model of memory to hold attention against), probes, and graphs
+(information flow, edge attribution, pruning).
 """
 
 from headatlas.lab import edits
@@ -24,7 +25,7 @@ from headatlas.lab.direct_effects import direct_effects, followed_effects, head_
 from headatlas.lab.doctor import doctor
 from headatlas.lab.edges import edge_attribution
 from headatlas.lab.factored import Factored
-from headatlas.lab.graphs import information_flow
+from headatlas.lab.graphs import flow_scores, information_flow
 from headatlas.lab.hiding import hiding
 from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
 from headatlas.lab.learned import learn_vectors, scaling_slopes
@@ -53,6 +54,7 @@ from headatlas.lab.readouts import (
     probability,
     probability_difference,
 )
+from headatlas.lab.recall import recall_curves, recall_fit
 from headatlas.lab.recording import record
 from headatlas.lab.replacing import Patch
 from headatlas.lab.screening import Screening, attribution_patching, screen
@@ -109,6 +111,7 @@ __all__ = [
     "doctor",
     "edge_attribution",
     "edits",
+    "flow_scores",
     "followed_effects",
     "forward",
     "head_lens",
@@ -143,6 +146,8 @@ __all__ = [
     "probe_heads",
     "prune_edges",
     "qk_positivity",
+    "recall_curves",
+    "recall_fit",
     "record",
     "scaling_slopes",
     "score_heads",

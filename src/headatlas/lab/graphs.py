@@ -8,17 +8,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import networkx as nx
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.edited_pattern import attention_rows
 from headatlas.lab.folding import Folding, fold
+from headatlas.lab.measuring import Array, Scores
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.recording import record
 from headatlas.lab.seam import Call, Tap, tapped
 from headatlas.lab.sites import Recording
 from headatlas.notation import Head
+from headatlas.stimuli.prompts import Prompt
 
 EMBEDDING, LOGITS = "embedding", "logits"
 _EPSILON = 1e-5  # the least nearness of a part (Ferrando & Voita 2024)
@@ -78,23 +81,13 @@ def information_flow(
     """
     if not -len(tokens) <= position < len(tokens):
         raise HeadatlasError(f"position {position} is outside a prompt of {len(tokens)} tokens; choose another")
-    anatomy, folding, calls = model.anatomy, fold(model), {}
-
-    def tap(layer: int) -> Tap:
-        def look(call: Call, z: Tensor) -> None:
-            calls[layer] = call
-
-        return look
-
-    watch: dict[nn.Module, Tap] = {module: tap(layer) for layer, module in enumerate(anatomy.attention)}
-    with tapped(watch):
-        seen = record(model, torch.tensor([list(tokens)]), ["resid", "attn_out"])
+    anatomy, run = model.anatomy, _Run(model, tokens)
     # flow [position reader]: how much of the walk is at a position, and which head (or the logits, last) it met last
     flow = torch.zeros(len(tokens), anatomy.layers * anatomy.heads + 1, dtype=torch.float64)
     flow[position, -1] = 1.0
     graph = Graph(threshold=threshold)
     for layer in reversed(range(anatomy.layers)):
-        step = _Step(folding, layer, calls[layer], seen)
+        step = run.step(layer)
         flow = flow * step.through_mlp(threshold)[:, None]
         active = flow.sum(1).nonzero()[:, 0]
         near, rest = step.of_heads(active, threshold)  # [head row key], [row]
@@ -113,11 +106,58 @@ def information_flow(
     return graph
 
 
+@torch.no_grad()
+def flow_scores(model: OpenModel, prompts: Sequence[Prompt]) -> Scores:
+    """The nearness of the edges between each prompt's `pairs`, as in `information_flow`.
+
+    A state after attention is the sum of the state before it and of one vector per head and source token; an edge has
+    the share of the nearness of all these parts that its part has.
+
+    Returns:
+        Scores with one unit per prompt: summed over each query's keys, averaged over its queries; the control is that
+        between the `control_pairs` (or the same) in the prompt's control.
+
+    Raises:
+        HeadatlasError: where parts of the stream could not be told apart.
+    """
+    score = np.stack([_flow(model, prompt.tokens, prompt.pairs) for prompt in prompts])
+    control = np.stack([_flow(model, prompt.control, prompt.control_pairs or prompt.pairs) for prompt in prompts])
+    return Scores(score, control)
+
+
+def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Array:
+    """[layer head]"""
+    run, (queries, keys) = _Run(model, tokens), torch.tensor(pairs).T
+    rows, row = queries.unique(return_inverse=True)
+    near = [run.step(layer).of_heads(rows, 0.0)[0] for layer in range(model.anatomy.layers)]  # [head row key] each
+    flow: Array = torch.stack([each[:, row, keys].sum(-1) for each in near]).numpy() / len(rows)
+    return flow
+
+
 def _connect(graph: Graph, heads: int, writer: str, weights: Tensor) -> None:
     """Add edges from a writer to its readers, weights [reader]."""
     for reader in weights.nonzero()[:, 0].tolist():
         name = LOGITS if reader == len(weights) - 1 else str(Head(*divmod(reader, heads)))
         graph.add_edge(writer, name, weight=weights[reader].item())
+
+
+class _Run:
+    """One prompt, run, so that each of its layers can be taken apart."""
+
+    def __init__(self, model: OpenModel, tokens: Sequence[int]) -> None:
+        self._folding, self._calls = fold(model), dict[int, Call]()
+        watch: dict[nn.Module, Tap] = {module: self._tap(layer) for layer, module in enumerate(model.anatomy.attention)}
+        with tapped(watch):
+            self._seen = record(model, torch.tensor([list(tokens)]), ["resid", "attn_out"])
+
+    def _tap(self, layer: int) -> Tap:
+        def look(call: Call, z: Tensor) -> None:
+            self._calls[layer] = call
+
+        return look
+
+    def step(self, layer: int) -> "_Step":
+        return _Step(self._folding, layer, self._calls[layer], self._seen)
 
 
 class _Step:
