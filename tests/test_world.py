@@ -264,6 +264,18 @@ def test_long_words_are_split_and_nothing_else(specimen: OpenModel) -> None:
         assert words.single(name) is not None
 
 
+def test_labels_are_drawn_among_those_given() -> None:
+    for seed in range(20):
+        case = mappings.few_shot_labels("train", random.Random(seed), among=("foo", "bar"))
+        shown = {part.text for part in case.segments if part.role == "label"}
+        assert shown == {" foo", " bar"} == {*case.answers, *case.rivals}
+
+
+def test_names_have_two_words() -> None:
+    names = [name for kind in spelling.NAMED.values() for name in kind]
+    assert all(len(name.split()) == 2 for name in names) and len(names) == len(set(names))
+
+
 def test_a_tokenized_case_knows_where_its_parts_lie(specimen: OpenModel) -> None:
     words = specimen.vocabulary
     made = tokenize(words, segments("The", (" rhinoceros", "word"), " is a kind of"))

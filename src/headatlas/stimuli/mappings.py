@@ -117,11 +117,20 @@ def said(split: Split, rng: random.Random, task: str | None = None) -> Case:
 LABELS: tuple[str, ...] = tuple("foo bar zip zap one two red blue yes no left right plus minus x y".split())
 
 
-def few_shot_labels(split: Split, rng: random.Random, shots: int | None = None, form: int | None = None) -> Case:
-    """Words of two kinds, each kind with a label of its own, then a word to be labelled. The twin swaps the labels."""
+def few_shot_labels(
+    split: Split,
+    rng: random.Random,
+    shots: int | None = None,
+    form: int | None = None,
+    among: Sequence[str] = LABELS,
+) -> Case:
+    """Words of two kinds, each kind with a label of its own, then a word to be labelled. The twin swaps the labels.
+
+    The two labels are drawn `among` those given.
+    """
     shots = rng.randint(5, 8) if shots is None else shots
     kinds = rng.sample([kind for kind, words in facts.KINDS.items() if len(words) >= 6], 2)
-    labels = rng.sample(LABELS, 2)
+    labels = rng.sample(among, 2)
     usable = [[word for word in facts.KINDS[kind] if in_split("train", "label", word)] for kind in kinds]
     asked = rng.randrange(2)
     final = rng.choice([word for word in facts.KINDS[kinds[asked]] if in_split(split, "label", word)] or usable[asked])

@@ -28,6 +28,33 @@ LONG: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(name.split()) for name in text.split(","))
+
+
+# Names of two words, of which the first could go on in several ways.
+NAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "place": _names(
+            """
+            New York, New Zealand, New Delhi, New Orleans, New Jersey, New Mexico, South Africa, South Korea,
+            South Carolina, South Dakota, North Korea, North Carolina, North Dakota, San Francisco, San Diego,
+            San Antonio, Santa Barbara, Santa Monica, West Virginia, Red Sea, Dead Sea, Black Forest
+            """
+        ),
+        "person": _names(
+            """
+            John Lennon, John Locke, John Milton, George Orwell, George Washington, George Harrison, Charles Darwin,
+            Charles Dickens, Charles Babbage, Isaac Newton, James Joyce, James Cook, James Watt, James Madison,
+            Thomas Edison, Thomas Jefferson, Thomas Hobbes, William Shakespeare, William Blake, Henry Ford, Adam Smith,
+            Paul Simon, Paul McCartney, David Hume, David Bowie, Michael Faraday, Michael Jackson, Robert Frost,
+            Robert Schumann
+            """
+        ),
+    }
+)
 FRAMES: tuple[str, ...] = (
     "The{word} is a kind of",
     "A{word} counts as",
