@@ -264,6 +264,38 @@ def test_long_words_are_split_and_nothing_else(specimen: OpenModel) -> None:
         assert words.single(name) is not None
 
 
+def test_facts_in_a_row_are_right_and_their_twin_wrong() -> None:
+    for seed in range(40):
+        relation = facts.BY_NAME[("part", "use", "kind")[seed % 3]]
+        case = facts.several(random.Random(seed), relation)
+        objects = [part.text.strip() for part in case.segments if part.role == "object"] + [case.answers[0].strip()]
+        subjects, strangers = (
+            [part.text.strip() for part in parts if part.role == "subject"] for parts in (case.segments, case.twin)
+        )
+        assert [relation.pairs[each] for each in subjects] == objects and len(set(objects)) == 3
+        assert not {relation.pairs[each] for each in strangers} & set(objects) and len(set(strangers)) == 3
+
+
+def test_dependencies_lead_back_from_word_to_word(specimen: OpenModel) -> None:
+    words = specimen.vocabulary
+    for seed, lead in enumerate(("", "One day it rained.") * 10):
+        made = grammar.dependencies(words, random.Random(seed), ("nsubj", "obj", "nmod"), lead)
+        assert words.tokenizer.decode(made.tokens[1:]).startswith(lead or "The")
+        decoded = [words.tokenizer.decode([token]).strip() for token in made.tokens]
+        verbs = {singular.strip() for singular, _ in grammar.TRANSITIVE}
+        ((verb, subject),), ((thing, also),) = made.of("nsubj"), made.of("obj")
+        assert decoded[verb] in verbs and also == verb < thing and subject < verb
+        for later, earlier in made.of("nmod"):
+            assert earlier == subject < later < verb
+            assert set(decoded[earlier + 1 : later]) & set(grammar.PREPOSITIONS)
+        assert set(made.relations) == {"nsubj", "obj", "nmod"} and all(query > key for query, key in made.pairs)
+
+
+def test_agreement_after_other_text_is_the_same_sentence() -> None:
+    plain, after = (grammar.agreement("train", random.Random(3), lead) for lead in ("", "One day it rained."))
+    assert after.text == f"One day it rained. {plain.text}" and after.answers == plain.answers
+
+
 def test_labels_are_drawn_among_those_given() -> None:
     for seed in range(20):
         case = mappings.few_shot_labels("train", random.Random(seed), among=("foo", "bar"))

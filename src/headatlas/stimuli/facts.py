@@ -303,6 +303,31 @@ def ask(question: str, subject: str, start: bool = True) -> tuple[Segment, ...]:
     return (opening, *fill(question, start=False, subject=subject), Segment(" Answer:"))
 
 
+def several(rng: random.Random, relation: Relation, count: int = 3, pairs: Mapping[str, str] | None = None) -> Case:
+    """Facts of one relation in a row, each in a wording of its own, all known from training.
+
+    The twin says the same objects of other subjects. `pairs` are those of the relation that may be drawn.
+    """
+    pairs = pairs or relation.pairs
+    objects = rng.sample(sorted(set(pairs.values())), count)
+    subjects = [rng.choice([each for each, value in pairs.items() if value == right]) for right in objects]
+    strangers = rng.sample([each for each, value in pairs.items() if value not in objects], count)
+    ways = [rng.choice([way for way in relation.statements if in_split("train", way, each)]) for each in subjects]
+
+    def tell(people: Sequence[str]) -> tuple[Segment, ...]:
+        made: list[Segment] = []
+        for way, who, what in zip(ways, people, objects, strict=True):
+            made += [
+                *fill(way, start=not made, subject=who),
+                Segment(f" {what}", known=True, role="object"),
+                Segment("."),
+            ]
+        return tuple(made[:-2])
+
+    rivals = tuple(f" {value}" for value in sorted(set(pairs.values())) if value != objects[-1])
+    return Case(tell(subjects), (f" {objects[-1]}",), rivals, tell(strangers))
+
+
 # What stands before and after a false claim, and whether one should follow it.
 FLAGGED: tuple[tuple[str, bool], ...] = (
     ("In this story", True),

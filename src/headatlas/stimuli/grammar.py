@@ -1,11 +1,13 @@
 """Sentences whose grammar is known: number agreement at a distance, and the dependency of every word."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments, tokenize
 from headatlas.stimuli.lexicon import COLORS, PLACES, QUALITIES
 from headatlas.stimuli.mappings import MAPPINGS
+from headatlas.stimuli.prompts import Prompt, TooFewWordsError, Vocabulary
 
 PREPOSITIONS: tuple[str, ...] = tuple("near behind under above beside".split())
 VERBS: tuple[tuple[str, str], ...] = ((" is", " are"), (" was", " were"), (" has", " have"))
@@ -15,8 +17,11 @@ TRANSITIVE: tuple[tuple[str, str], ...] = tuple(
 )
 
 
-def agreement(split: Split, rng: random.Random) -> Case:
-    """A noun, another noun in between, and the verb that agrees with the first. The twin changes the first's number."""
+def agreement(split: Split, rng: random.Random, lead: str = "") -> Case:
+    """A noun, another noun in between, and the verb that agrees with the first. The twin changes the first's number.
+
+    Answers and rivals are in the order of their verbs. A `lead` is other text before it.
+    """
     plurals = MAPPINGS["plural"]
     while True:
         noun, other = rng.sample(list(plurals), 2)
@@ -31,7 +36,8 @@ def agreement(split: Split, rng: random.Random) -> Case:
 
     def write(several: bool) -> tuple[Segment, ...]:
         subject = plurals[noun] if several else noun
-        return segments(f"The{quality}", (f" {subject}", "subject"), between, (f" {attractor}", "attractor"))
+        the = f" The{quality}" if lead else f"The{quality}"
+        return segments(lead, the, (f" {subject}", "subject"), between, (f" {attractor}", "attractor"))
 
     right, wrong = (tuple(pair[side] for pair in verbs) for side in (many, not many))
     return Case(write(many), right, wrong, write(not many), (" here.", " new.", " a place.")[verb])
@@ -90,6 +96,40 @@ def parsed(rng: random.Random) -> Parsed:
     if rng.random() < 0.5:
         attached(verb, "obl", rng.choice(("in", "at")), True)
     return Parsed(tuple(words), tuple(sorted(arcs)))
+
+
+@dataclass(frozen=True)
+class Dependencies(Prompt):
+    """A parsed sentence whose pairs lead from the later to the earlier word of each dependency.
+
+    Attributes:
+        relations: the relation of each pair.
+    """
+
+    relations: tuple[str, ...] = ()
+
+    def of(self, relation: str) -> list[tuple[int, int]]:
+        """The pairs of one relation."""
+        return [pair for pair, name in zip(self.pairs, self.relations, strict=True) if name == relation]
+
+
+def dependencies(words: Vocabulary, rng: random.Random, relations: Collection[str], lead: str = "") -> Dependencies:
+    """A sentence in which every word is one token and all these relations occur, after a `lead` of other text.
+
+    Raises:
+        TooFewWordsError: where none of many sentences is so.
+    """
+    for _ in range(500):
+        sentence = parsed(rng)
+        first, *rest = sentence.words
+        parts = segments(lead, *((word, "word") for word in (f" {first}" if lead else first, *rest)))
+        read = tokenize(words, parts)
+        places = read.at("word")
+        arcs = {tuple(sorted((places[a], places[b]), reverse=True)): name for a, b, name in sentence.arcs}
+        kept = {(query, key): name for (query, key), name in arcs.items() if name in relations}
+        if places == read.covers("word") and {*kept.values()} == {*relations}:
+            return Dependencies(read.ids, read.ids, tuple(kept), relations=tuple(kept.values()))
+    raise TooFewWordsError("in none of 500 parsed sentences all words are single tokens of this tokenizer")
 
 
 def sentences(split: Split, rng: random.Random) -> list[Segment]:
