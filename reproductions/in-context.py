@@ -1,0 +1,43 @@
+"""In-context heads compare a new example with those before it, and pass on the label of those that are most alike.
+
+Claim      Where examples carry the labels "foo" and "bar", a few deep heads decide: the last position is compared with
+           the label positions, and the label that stands where an example is alike is brought over (yu2024how).
+Stimuli    Words of two kinds, each kind with its label, then a new word of either: "cat -> foo, apple -> bar, dog ->".
+           It is never among the examples, so that there is nothing to match but likeness. Three ways of writing.
+Score      What the head writes directly into the logit of the right label, minus the other, from the label positions
+           alone, as a share of the mean difference. The source takes the gain in log-probability at the head's own
+           layer, from all positions; the final norm's scale and the restriction are ours.
+Control    The same prompt with the two labels swapped, for the same label: a head that copies the more frequent, the
+           last or always the same label has no lead over it; one that goes by likeness turns against it.
+Behaviour  How often the right label has the larger logit.
+Cause      The heads found are replaced by their mean over the twins, and the lead of the right label should shrink.
+           The source sets their parameters to zero, which is off-distribution.
+"""
+
+import random
+from dataclasses import replace
+
+from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Vocabulary, mappings
+from headatlas.stimuli.cases import looking
+
+FAMILIES = {"arrows": 0, "colons": 1, "questions": 2}
+BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+SHOTS = 6
+LABELS = ("foo", "bar")
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """Six labelled words and a seventh, to be labelled; heads should look from its end at the labels."""
+    labels, form = words.singles(LABELS, at_least=2), FAMILIES[family]
+    drawn = looking(words, lambda: mappings.few_shot_labels("train", rng, SHOTS, form, labels), "label")
+    return replace(drawn, readouts=drawn.readouts[-1:])
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """The share of the mean lead that each head brings from the labels, and from the swapped ones."""
+    whole = abs(behave(model, drawn.prompts, logit_difference).mean())
+    labels = [[key for _, key in prompt.pairs] for prompt in drawn.prompts]
+    score, control = (direct_effects(model, drawn.prompts, labels, control=swapped) for swapped in (False, True))
+    return Scores(score / whole, control / whole)
