@@ -1,0 +1,73 @@
+"""Concept induction heads bring over a word of several tokens as a whole when it comes back, not token by token.
+
+Claim      At the token before the second mention of a word, the head's output already carries what comes after the
+           word's first token (feucht2025dual).
+Stimuli    Words and names of two to five tokens after a piece of a story, a newline, and the same piece up to the
+           word's first token. In the twin another piece stands before the newline, so that the word was not there.
+Score      Concept copying: the head's output at the token before the second mention, from the prompt, is put into the
+           twin; how much the probability of the word's second token rises, one token later.
+Control    The same from a prompt in which another word of as many tokens stands in its place: what carries only that
+           a word is due, or that the text repeats, raises the second token as much from there.
+Behaviour  The probability of the second token in the prompt, minus that in the twin.
+Cause      The heads found are replaced by their mean over the twins, and that difference should shrink. Where a text is
+           repeated to the letter, token induction heads can stand in for them; in the paper the heads are needed for
+           translation, which a small model of one language cannot show.
+"""
+
+import random
+
+import numpy as np
+
+from headatlas.lab import OpenModel, Scores, probability, sweep
+from headatlas.script import Drawn
+from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, spelling, stories
+
+FAMILIES = {
+    "long words": [word for kind in spelling.LONG.values() for word in kind],
+    "places": spelling.NAMED["place"],
+    "people": spelling.NAMED["person"],
+}
+LENGTH = 24  # of the part before the newline, word included; the paper has 30
+BEHAVIOUR, CONTRAST = probability, True
+
+
+def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """A story that leads to a word, twice, the second time up to its first token."""
+    word, other = rng.sample(of_one_length(words, family, rng), 2)
+    story, another = (words.encode(stories.story(12, rng)) for _ in range(2))
+    lead, line = story[: LENGTH - len(word)], words.continuation("\n")
+    again = line + lead + word[:1]
+    tokens = words.bos + lead + word + again
+    return Prompt(
+        tokens=tokens,
+        control=words.bos + another[:LENGTH] + again,
+        readouts=(Readout(len(tokens) - 1, word[1]),),
+        placebo=words.bos + lead + other + again,
+    )
+
+
+def of_one_length(words: Vocabulary, family: str, rng: random.Random) -> list[tuple[int, ...]]:
+    """The words of the family that have some number of tokens, two to five, as ids; their second tokens differ."""
+    by_length: dict[int, dict[int, tuple[int, ...]]] = {}
+    for ids in (words.continuation(f" {word}") for word in FAMILIES[family]):
+        if 2 <= len(ids) <= 5:
+            by_length.setdefault(len(ids), {}).setdefault(ids[1], ids)
+    usable = [list(each.values()) for each in by_length.values() if len(each) > 1]
+    if sum(map(len, usable)) < 6:
+        raise TooFewWordsError(f"fewer than six of the {family} have two to five tokens")
+    return rng.choices(usable, [len(each) for each in usable])[0]
+
+
+def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    """How much each head's output raises the second token when put into the twin, and that of another word's prompt."""
+    prompts = drawn.prompts
+    shape = (2, len(prompts), model.anatomy.layers, model.anatomy.heads)
+    risen = np.empty(shape)
+    for length in {len(prompt.tokens) for prompt in prompts}:
+        index = [number for number, prompt in enumerate(prompts) if len(prompt.tokens) == length]
+        twins = [Prompt(prompts[i].control, prompts[i].tokens, readouts=prompts[i].readouts) for i in index]
+        for side, source in enumerate(("tokens", "placebo")):
+            texts = [getattr(prompts[i], source) for i in index]
+            patched = sweep(model, twins, probability, "resample", [length - 2], source=texts)
+            risen[side, index] = patched.effect.transpose(2, 0, 1)  # [prompt layer head]
+    return Scores(risen[0], risen[1])
