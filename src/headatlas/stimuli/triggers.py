@@ -46,8 +46,9 @@ def document(rng: random.Random, count: int = 5, length: int = 100) -> list[Segm
             triggers.append(drawn)
     others = [letter for letter in LETTERS if letter not in triggers]
     successors = dict(zip(triggers, rng.choices(others, k=count), strict=True))
-    letter, made, seen = rng.choice(LETTERS), [], set()
-    for _ in range(length):
+    letter, seen = rng.choice(LETTERS), set()
+    made = [Segment(f" {letter}")]
+    while len(made) < length:
         known = letter in successors and letter in seen
         seen.add(letter)
         letter = successors[letter] if letter in successors else rng.choices(LETTERS, _odds(letter))[0]
