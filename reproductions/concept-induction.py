@@ -9,9 +9,9 @@ Score      Concept copying: the head's output at the token before the second men
 Control    The same from a prompt in which another word of as many tokens stands in its place: what carries only that
            a word is due, or that the text repeats, raises the second token as much from there.
 Behaviour  The probability of the second token in the prompt, minus that in the twin.
-Cause      The heads found are replaced by their mean over the twins, and that difference should shrink. Where a text is
-           repeated to the letter, token induction heads can stand in for them; in the paper the heads are needed for
-           translation, which a small model of one language cannot show.
+Cause      At the token before the second mention, the heads found are replaced by their mean over the twins, and that
+           difference should shrink. One token later, token induction heads can still copy: in a text repeated to the
+           letter they can stand in, and in the paper it is translation that needs these heads.
 """
 
 import random
@@ -28,7 +28,7 @@ FAMILIES = {
     "people": spelling.NAMED["person"],
 }
 LENGTH = 24  # of the part before the newline, word included; the paper has 30
-BEHAVIOUR, CONTRAST = probability, True
+BEHAVIOUR, CONTRAST, POSITIONS = probability, True, (-2,)
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
