@@ -19,7 +19,8 @@ def found(id: str, folder: Path) -> list[Head]:
     """The heads that a reproduction's detection selects, by the entry's own rule."""
     rule = headatlas.load().heads[id].reproduction.rule
     script, model = load_script(id), open_model(str(folder))
-    scores = attention_scores(model, script.draw("stimulus", model.vocabulary, "find", rule.find, 0).prompts)
+    drawn = script.draw("stimulus", model.vocabulary, "find", rule.find, 0)
+    scores = script.detect(model, drawn) if script.detect else attention_scores(model, drawn.prompts)
     q = statistics.q_values(statistics.above_control(scores.score, scores.control))
     return statistics.select(scores.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
 
@@ -36,6 +37,16 @@ def test_finds_exactly_the_planted_induction_head(planted_circuit: Circuit) -> N
 
 def test_finds_no_duplicate_token_head_in_an_induction_circuit(planted_circuit: Circuit) -> None:
     assert found("duplicate-token", planted_circuit[0]) == []
+
+
+def test_an_offset_is_positional_and_a_match_is_not(planted_circuit: Circuit) -> None:
+    folder, previous, _ = planted_circuit
+    assert found("positional", folder) == [previous]
+
+
+def test_a_gaze_at_earlier_copies_is_global_and_an_offset_is_not(planted_circuit: Circuit) -> None:
+    folder, _, induction = planted_circuit
+    assert found("global-retrieval", folder) == [induction]
 
 
 def test_planted_induction_is_reproduced_and_caused_by_both_heads(planted_circuit: Circuit) -> None:
