@@ -3,7 +3,7 @@
 Claim      The curve of attention over the distance to the earlier copy is one that the contextual maintenance and
            retrieval model (CMR) of human memory gives, and in-context learning needs the heads with such a curve
            (jian2024linking).
-Stimuli    Random tokens, written twice, in three lengths.
+Stimuli    Random tokens, written twice, in three lengths; for the behaviour, shorter ones.
 Score      One minus the CMR distance: how well the best curve of the model over a grid of its three parameters fits the
            head's attention scores at lags -5 to 5, averaged over the second copy, both scaled to the same range. Scores
            are taken before the softmax, as in the released files. The curves are those of a list read again in order,
@@ -16,6 +16,7 @@ Cause      The heads found are replaced by their mean over the controls: the gai
 """
 
 import random
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,19 +26,31 @@ from headatlas.stimuli import Prompt, Readout, Vocabulary
 
 FAMILIES = {"thirty": 30, "forty": 40, "fifty": 50}
 LAGS = range(-5, 6)
+SHORTER = 4  # for behaviour and cause
 BEHAVIOUR, CONTRAST = log_probability, True
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A span, written twice; pairs lead from the inner tokens of the second copy to all lags about the first."""
     length, start = FAMILIES[family], len(words.bos)
-    span, fresh = words.draw(rng, length), words.draw(rng, length)
-    inner = range(start + length + 5, start + 2 * length - 5)
+    made = written(words, length, rng)
+    inner = range(start + length + max(LAGS), start + 2 * length + min(LAGS))
+    return replace(made, pairs=tuple((query, query - length + lag) for query in inner for lag in LAGS))
+
+
+def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """The same, shorter."""
+    return written(words, FAMILIES[family] // SHORTER, rng)
+
+
+def written(words: Vocabulary, length: int, rng: random.Random) -> Prompt:
+    """A span, written twice, and in the control a fresh one after it; read throughout the second copy."""
+    span, fresh, start = words.draw(rng, length), words.draw(rng, length), len(words.bos)
+    second = range(start + length, start + 2 * length - 1)
     return Prompt(
         tokens=words.bos + span + span,
         control=words.bos + span + fresh,
-        pairs=tuple((query, query - length + lag) for query in inner for lag in LAGS),
-        readouts=tuple(Readout(query, span[query - start - length + 1]) for query in inner),
+        readouts=tuple(Readout(query, span[query - start - length + 1]) for query in second),
     )
 
 
