@@ -40,6 +40,9 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     if len(record.stability.families) > 1:
         families = ", ".join(f"{name}: {verdict}" for name, verdict in record.stability.families.items())
         console.print(Text(f"  by prompt family  {families}"))
+    if len(record.stability.seeds) > 1:
+        seeds = ", ".join(f"{seed}: {verdict}" for seed, verdict in record.stability.seeds.items())
+        console.print(Text(f"  by seed           {seeds}"))
     seconds = record.environment.seconds
     console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed})", style="dim"))
 
