@@ -40,7 +40,7 @@ def test_another_seed_draws_other_stimuli(specimen: OpenModel) -> None:
     assert one.stimuli and two.stimuli and one.stimuli.sha256 != two.stimuli.sha256
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2", "mistral", "gemma"])
+@pytest.mark.parametrize("family", ["gpt2", "mistral", "gemma"])
 @pytest.mark.parametrize("id", CATALOG.find(reproduction=True))
 def test_an_untrained_model_is_inconclusive_and_nothing_is_found(family: str, id: str, tiny: Tiny) -> None:
     record = run.run(CATALOG, CATALOG.heads[id], open_model(str(tiny(family))))
