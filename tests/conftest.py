@@ -14,8 +14,11 @@ import transformers
 
 import planted
 from headatlas import specimens
-from headatlas.lab import OpenModel, open_model
+from headatlas.catalog.schema import HeadType, Rule
+from headatlas.evidence import statistics
+from headatlas.lab import OpenModel, attention_scores, open_model
 from headatlas.notation import Head
+from headatlas.script import Drawn, Script
 
 # Models this small are many times slower on several threads than on one.
 torch.set_num_threads(1)
@@ -99,6 +102,20 @@ def roughen(model: torch.nn.Module) -> None:
         parameter.add_(torch.randn(parameter.shape, generator=drawn), alpha=0.15)
 
 
+def light(entry: HeadType, prompts: int) -> HeadType:
+    """The entry with a rule that asks for so many prompts per family; its thresholds are as they were."""
+    assert entry.reproduction and entry.rule
+    rule = entry.rule.model_copy(update={"find": prompts, "test": prompts})
+    return entry.model_copy(update={"reproduction": entry.reproduction.model_copy(update={"rule": rule})})
+
+
+def selected(script: Script, rule: Rule, model: OpenModel, drawn: Drawn) -> list[Head]:
+    """The heads that a script's detection selects on some prompts, by the rule."""
+    scores = script.detect(model, drawn) if script.detect else attention_scores(model, drawn.prompts)
+    q = statistics.q_values(statistics.above_control(scores.score, scores.control))
+    return statistics.select(scores.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
+
+
 def held_bytes() -> int:
     """Of all tensors alive, each storage once."""
     gc.collect()
@@ -131,6 +148,6 @@ def planted_circuit(
 ) -> tuple[Path, Head, Head]:
     """A model folder, its planted previous-token head, and its planted induction head."""
     folder = tmp_path_factory.mktemp(f"planted-{request.param}")
-    previous, induction = (Head(1, 2), Head(6, 1)) if request.param == "gpt2" else (Head(0, 3), Head(5, 0))
-    getattr(planted, request.param)(folder, previous, induction)
+    previous, induction = (Head(1, 2), Head(5, 1)) if request.param == "gpt2" else (Head(0, 3), Head(5, 0))
+    planted.induction_circuit(request.param, previous, induction).save(folder)
     return folder, previous, induction

@@ -125,11 +125,10 @@ class TestPublishedHeadsOfGpt2Small:
         assert weighing.literature_of(detection_with(PUBLISHED), [against]).overlap_p is None
 
 
-def test_a_tokenizer_that_cannot_say_it_is_inconclusive_with_the_reason(tmp_path: Path) -> None:
+def test_a_tokenizer_that_cannot_say_it_is_inconclusive_with_the_reason() -> None:
     import planted
 
-    planted.llama(tmp_path, Head(0, 0), Head(1, 0))
-    model = open_model(str(tmp_path))
+    model = planted.induction_circuit("llama", Head(0, 0), Head(1, 0)).open()
     for id in ("duplicate-token", "previous-token", "successor"):
         record = run.run(CATALOG, CATALOG.heads[id], model)
         assert record.verdict.label == "inconclusive"
