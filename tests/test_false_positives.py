@@ -1,0 +1,89 @@
+"""On models that have learned nothing, no script may claim a finding: not by its verdict, not by its selection."""
+
+import random
+
+import pytest
+import torch
+import transformers
+
+import headatlas
+from conftest import FAMILIES, light, selected
+from headatlas import run, specimens
+from headatlas.lab import OpenModel, behave, open_model
+from headatlas.script import Drawn, Script, load_script
+from headatlas.stimuli import TooFewWordsError
+from headatlas.weighing import behaviour_of
+
+CATALOG = headatlas.load()
+MODELS = 20
+LOOKED_AT = 5  # models on which each script's detection runs
+PROMPTS = 8  # per family
+ALLOWED = 0.05
+
+
+@pytest.fixture(scope="module")
+def untrained() -> list[OpenModel]:
+    """Random weights of three architectures, five times as large as usual, so that attention is not flat."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(specimens.folder())
+    made = []
+    for seed in range(MODELS):
+        family = ("gpt2", "gpt_neox", "llama")[seed % 3]
+        torch.manual_seed(seed)
+        config = FAMILIES[family]()
+        config.vocab_size = len(tokenizer)
+        config.num_hidden_layers = 2 + seed % 2
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.mul_(5.0)
+        made.append(open_model(model, tokenizer=tokenizer, called=f"untrained {family} {seed}"))
+    return made
+
+
+def drawn(script: Script, model: OpenModel, seed: int) -> tuple[Drawn, Drawn] | None:
+    """Task and stimuli, which are the same for all models of one tokenizer; nothing where they cannot be made."""
+    try:
+        task = script.draw("task", model.vocabulary, "test", PROMPTS, seed)
+        return task, script.draw("stimulus", model.vocabulary, "find", PROMPTS, seed)
+    except TooFewWordsError:
+        return None
+
+
+def fits(model: OpenModel, *both: Drawn) -> bool:
+    return all(len(prompt.tokens) <= (model.context or 1 << 30) for each in both for prompt in each.prompts)
+
+
+def test_untrained_models_rarely_pass(untrained: list[OpenModel]) -> None:
+    """Every script on every model: where the behaviour is there by chance, the whole run decides."""
+    claims, runs = [], 0
+    for id in CATALOG.find(reproduction=True):
+        script, entry = load_script(id), light(CATALOG.heads[id], PROMPTS)
+        prompts = drawn(script, untrained[0], seed=0)
+        for model in untrained:
+            runs += 1
+            if prompts is None or not fits(model, *prompts):
+                continue
+            values = behave(model, prompts[0].prompts, script.behaviour, script.contrast)[0]
+            if not behaviour_of(entry.rule, values).passed:  # type: ignore[arg-type]
+                continue
+            label = run.run(CATALOG, entry, model).verdict.label
+            if label in ("reproduced", "partly"):
+                claims.append(f"{id} on {model.name}: {label}")
+    assert runs >= MODELS
+    assert len(claims) <= ALLOWED * runs, claims
+
+
+def test_detection_rarely_selects_in_untrained_models(untrained: list[OpenModel]) -> None:
+    claims, runs = [], 0
+    for number, id in enumerate(CATALOG.find(reproduction=True)):
+        script, rule = load_script(id), CATALOG.heads[id].rule
+        assert rule is not None
+        prompts = drawn(script, untrained[0], seed=1)
+        for model in random.Random(number).sample(untrained, LOOKED_AT):
+            runs += 1
+            if prompts is None or not fits(model, *prompts):
+                continue
+            if heads := selected(script, rule, model, prompts[1]):
+                claims.append(f"{id} on {model.name}: {', '.join(map(str, heads))}")
+    assert len(claims) <= ALLOWED * runs, claims
