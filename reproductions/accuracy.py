@@ -1,20 +1,16 @@
 """Accuracy heads are those where training for a task sets in: scaling or shifting them makes its answers more accurate.
 
 Claim      With a scaling vector learned for every head on the training set of a task, the heads that it changes most
-           are those to tune; offsets at these few heads raise accuracy (yin2024lofit). Another source steers heads that
-           affect accuracy, and says less of how they are found (guo2024steering).
+           are those to tune; offsets at these few heads raise accuracy (yin2024lofit; guo2024steering).
 Stimuli    Claims about countries and things in three wordings, to be judged true or false. Each is used with its twin,
            the claim of the other truth, so that to favour one judgement gains nothing.
-Score      Scaling vectors of all heads are learned on an eighth of the pairs, as the paper does: Adam, an L1 penalty of
-           0.0005, five passes. What a head's vector alone then adds to the log-probability of the right answer on the
-           other pairs, to first order, as a share of the sizes of what all add. The paper ranks by the norm of the
-           vector, which has no zero point: a head can be changed for nothing. A unit is one of the eight learnings,
-           which share no prompt.
+Score      Scaling vectors of all heads are learned on an eighth of the pairs (the unit) as in the paper: Adam, an L1
+           penalty of 0.0005, five passes. What a head's vector alone then adds to the log-probability of the right
+           answer on the other pairs, to first order, as a share of what all add. The paper ranks by the vectors' norm.
 Control    The same with vectors learned where the right answers of a pair are those of its twin, or not, at random.
 Behaviour  How often the right one of the two judgements has the larger logit: above chance, so that there is a task.
 Cause      Offsets of all heads are learned on the prompts that select heads. Added at the heads found, on other
-           prompts, they should raise the right judgement over the wrong one, more than at other heads. (The paper
-           learns the offsets of the selected heads alone.)
+           prompts, they should raise the right judgement. (The paper learns those of the selected heads alone.)
 """
 
 import random

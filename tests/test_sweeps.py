@@ -282,7 +282,7 @@ class TestMistakes:
         "options, complaint",
         [
             ({"positions": [LENGTH]}, "outside a prompt"),
-            ({"positions": [-1]}, "outside a prompt"),
+            ({"positions": [-LENGTH - 1]}, "outside a prompt"),
             ({"source": [PROMPTS[0].tokens]}, "differ in number or length"),
             ({"source": [prompt.tokens[1:] for prompt in PROMPTS]}, "differ in number or length"),
         ],

@@ -59,8 +59,9 @@ def test_a_loss_falls_on_all_that_can_be_known_and_on_little_else(tokenizer) -> 
     rows = rows_of.Rows(tokenizer, rows_of.Schedule(other_loss=0.0))
     tokens, mask = rows.batch(0, 5000)
     assert tokens.shape == mask.shape == (32, 128) and tokens.max() < tokenizer.get_vocab_size()
-    again = tokenizer.encode(" again").ids[0]
-    assert mask[tokens == again].float().mean() > 0.95  # but for stories, which may say so too
+    again, comma = (tokenizer.encode(text).ids[0] for text in (" again", ","))
+    marks = (tokens[:, :-1] == again) & (tokens[:, 1:] == comma)  # of lists; stories say it without the comma
+    assert marks.sum() > 3 and mask[:, :-1][marks].all()
     assert 0.1 < mask.float().mean() < 0.5
 
 
@@ -108,11 +109,12 @@ def test_carrying_heads_are_those_whose_loss_costs_most(planted_circuit, monkeyp
     folder, previous, induction = planted_circuit
     model = open_model(str(folder))
     ranked = cards.costs(model, "period 5", left_out=[])
-    assert set(ranked[:2]) == {previous, induction} and len(ranked) == len(set(ranked)) == 32
-    found = cards.carriers(model, "period 5", ranked, chance=0.0)
+    assert set(ranked[:2]) == {previous, induction}
+    assert len(ranked) == len(set(ranked)) == model.anatomy.layers * model.anatomy.heads
+    found = cards.carriers(model, "period 5", ranked, [], chance=0.0)
     assert found["heads"] == [str(ranked[0])], "each of the two is enough to break it"
     assert found["clean"] > 0.9 and found["without_them"] < 0.2 and found["without_random"] > 0.9
-    whole = cards.carriers(model, "period 5", ranked[2:], chance=0.0)
+    whole = cards.carriers(model, "period 5", ranked[2:], [], chance=0.0)
     assert len(whole["heads"]) == cards.MOST and whole["without_them"] > 0.9
     assert previous not in cards.costs(model, "period 5", [previous])
 
