@@ -106,6 +106,7 @@ def test_a_name_mover_is_looked_for_between_the_end_and_the_right_name() -> None
 def test_carrying_heads_are_those_whose_loss_costs_most(planted_circuit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "COALITIONS", 32)  # the planted models are wide, and slow
     monkeypatch.setattr(cards, "SETS", 20)
+    monkeypatch.setattr(cards, "MOST", 8)
     folder, previous, induction = planted_circuit
     model = open_model(str(folder))
     ranked = cards.costs(model, "period 5", left_out=[])
