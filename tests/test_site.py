@@ -8,7 +8,7 @@ import headatlas
 from conftest import load_tool
 from headatlas import paths
 from headatlas.evidence.records import Record, read_all
-from headatlas.figures.heatmap import heatmap
+from headatlas.figures.heatmap import heatmap, top_of
 
 CATALOG = headatlas.load()
 
@@ -56,6 +56,13 @@ class TestHeatmap:
         assert drawn.count('class="atlas-found"') == 1 and "L1H0: 1.00, found" in drawn
         assert drawn.count('class="atlas-reported"') == 1 and "L0H1: 0.50, named by papers" in drawn
         assert 'fill-opacity="1.000"' in drawn and 'fill-opacity="2' not in drawn
+
+    def test_small_scores_are_drawn_against_the_largest(self) -> None:
+        scores = [[0.02, 0.01], [0.0, -0.5]]
+        assert top_of(scores, threshold=0.01) == 0.02 and top_of(scores, threshold=0.05) == 0.05
+        assert top_of([[0.1, 0.7]], threshold=0.4) == 1.0 and top_of([[0.1, 7.0]], threshold=0.4) == 7.0
+        drawn = heatmap(scores, found=[], title="t", top=0.02)
+        assert [drawn.count(f'fill-opacity="{shade}"') for shade in ("1.000", "0.500", "0.000")] == [1, 1, 2]
 
     def test_is_well_formed_and_says_what_it_shows(self) -> None:
         from xml.etree import ElementTree

@@ -19,7 +19,7 @@ from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import Expectation, Finding, HeadType
 from headatlas.evidence.agreement import agreement
 from headatlas.evidence.records import Record, read_all
-from headatlas.figures.heatmap import heatmap
+from headatlas.figures.heatmap import heatmap, top_of
 from headatlas.figures.training import training_picture
 
 # What HTML or Markdown would take for its own, as character references.
@@ -152,10 +152,12 @@ def figure(head: HeadType, record: Record) -> str:
         if found
         else ("no head is found")
     )
+    top = top_of(record.detection.score, record.detection.threshold)
     caption = (
-        f"{text(record.model.name)}: {count}. Shade: {text(record.detection.metric)}, 0 to 1, on held-out stimuli."
+        f"{text(record.model.name)}: {count}. Shade: {text(record.detection.metric)}, 0 to {top:.2g}, on held-out "
+        "stimuli."
     )
-    drawn = heatmap(record.detection.score, found, title)  # type: ignore[arg-type]
+    drawn = heatmap(record.detection.score, found, title, top=top)  # type: ignore[arg-type]
     return f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>\n"
 
 

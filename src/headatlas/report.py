@@ -11,7 +11,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.evidence.records import Record
 from headatlas.evidence.results import Result
 from headatlas.figures.effects import effects_picture
-from headatlas.figures.heatmap import heatmap
+from headatlas.figures.heatmap import heatmap, top_of
 from headatlas.notation import Head
 
 
@@ -54,6 +54,7 @@ def _run(catalog: Catalog, result: Result) -> dict[str, Any]:
         "result": result,
         "record": record,
         "heads": _heads(record),
+        "top": top_of(record.detection.score, record.detection.threshold) if record.detection else 1.0,
         "effects": _effects(record),
         "reported": [
             {"short": catalog.references[each.source].short if each.source in catalog.references else each.source}
@@ -74,6 +75,7 @@ def _heads(record: Record) -> Markup | None:
             [(head.layer, head.head) for head in record.selected],
             f"{found.metric}, for each head of {record.model.name}; {len(found.selected)} found",
             [(head.layer, head.head) for head in named],
+            top_of(found.score, found.threshold),
         )
     )
 

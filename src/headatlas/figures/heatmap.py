@@ -11,13 +11,15 @@ def heatmap(
     found: Collection[tuple[int, int]],
     title: str,
     reported: Collection[tuple[int, int]] = (),
+    top: float = 1.0,
 ) -> str:
-    """Squares darken with the score from 0 to 1; heads found are outlined, heads that papers name carry a dot.
+    """Squares darken with the score from 0 up; heads found are outlined, heads that papers name carry a dot.
 
     Args:
-        scores: [layer][head]; values outside 0 to 1 are drawn as the nearer end.
+        scores: [layer][head]; values outside 0 to `top` are drawn as the nearer end.
         found, reported: (layer, head) pairs.
         title: says what the picture shows, for those who cannot see it.
+        top: the score that is drawn darkest.
 
     Returns:
         One <svg> element, coloured by the style sheet's custom properties, so that it follows light and dark.
@@ -37,7 +39,7 @@ def heatmap(
         for head in range(heads):
             place = (layer, head)
             x = _LEFT + head * (_CELL + _GAP)
-            parts.append(_square(x, y, scores[layer][head], place, place in found, place in reported))
+            parts.append(_square(x, y, scores[layer][head], top, place, place in found, place in reported))
     return "".join([*parts, "</svg>"])
 
 
@@ -45,9 +47,19 @@ def _label(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="atlas-axis">{text}</text>'
 
 
-def _square(x: float, y: float, score: float, place: tuple[int, int], found: bool, reported: bool) -> str:
-    notes = [f"L{place[0]}H{place[1]}: {score:.2f}", *(["found"] * found), *(["named by papers"] * reported)]
-    shade = min(max(score, 0.0), 1.0)
+def top_of(scores: Sequence[Sequence[float]], threshold: float) -> float:
+    """The score to draw darkest: 1 where scores are shares that come near it, else the largest, or the threshold."""
+    largest = max(score for row in scores for score in row)
+    return 1.0 if 0.5 <= largest <= 1.0 else max(largest, threshold)
+
+
+def _square(x: float, y: float, score: float, top: float, place: tuple[int, int], found: bool, reported: bool) -> str:
+    notes = [
+        f"L{place[0]}H{place[1]}: {score:.{'2f' if abs(score) >= 0.1 else '2g'}}",
+        *(["found"] * found),
+        *(["named by papers"] * reported),
+    ]
+    shade = min(max(score / top, 0.0), 1.0)
     square = (
         f"<g><title>{', '.join(notes)}</title>"
         f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" rx="3" class="atlas-cell"/>'
