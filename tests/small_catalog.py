@@ -16,6 +16,7 @@ def finding(id: str, **changes: Any) -> dict[str, Any]:
 def head(id: str, **changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "id": id,
+        "added": "2026-11-24",
         "name": f"{id.replace('-', ' ').capitalize()} head",
         "signature": "[A] → [B]",
         "summary": f"What a {id} head does.",

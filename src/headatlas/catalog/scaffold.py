@@ -1,6 +1,7 @@
 """Starts a new head type from the commented template beside this file."""
 
 import re
+from datetime import date
 from pathlib import Path
 
 from headatlas import paths
@@ -24,7 +25,9 @@ def new(id: str, folder: Path | None = None) -> Path:
     if not heads.is_dir():
         raise HeadatlasError(f"{heads} is not a folder; give the folder that holds taxonomy.yaml and heads/")
     path = heads / f"{id}.yaml"
-    text = TEMPLATE.read_text(encoding="utf-8").replace("ID_HERE", id).replace("NAME_HERE", _name(id))
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for blank, filled in (("ID_HERE", id), ("NAME_HERE", _name(id)), ("DAY_HERE", date.today().isoformat())):
+        text = text.replace(blank, filled)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
