@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator
 
-from headatlas.catalog import names
+from headatlas.catalog import formulas, names
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.problems import Problem
 from headatlas.catalog.schema import HeadType, Strict
@@ -22,7 +22,7 @@ def links(catalog: Catalog) -> list[Problem]:
 
 
 def whole(catalog: Catalog) -> list[Problem]:
-    """What the catalog as a whole must hold to: coverage, names, mutual statements, nothing left to write."""
+    """What the catalog as a whole must hold to: coverage, names, mutual statements, formulas, nothing left to write."""
     return [
         *_coverage(catalog),
         *_mutual(catalog),
@@ -30,6 +30,7 @@ def whole(catalog: Catalog) -> list[Problem]:
         *names.check(catalog.heads.values()),
         *_unused_models(catalog),
         *_placeholders(catalog),
+        *_formulas(catalog),
     ]
 
 
@@ -208,6 +209,13 @@ def _placeholders(catalog: Catalog) -> Iterator[Problem]:
         for field, text in _texts(entity):
             if PLACEHOLDER in text:
                 yield Problem(file, field, f"still says {PLACEHOLDER}; write it")
+
+
+def _formulas(catalog: Catalog) -> Iterator[Problem]:
+    for file, entity in _files(catalog):
+        for field, text in _texts(entity):
+            if field.split(".")[-1] == "formula" and (why := formulas.problem(text)):
+                yield Problem(file, field, why)
 
 
 def _texts(value: object, field: str = "") -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from headatlas.catalog.formulas import plain
 from headatlas.catalog.schema import Circuit, Finding, HeadType, Role
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Findings(Sequence[Known]):
         return f"<{len(self)} findings on {', '.join(types)}>" if self else "<0 findings>"
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat row per finding; heads are joined by spaces, scores are 'L5H1=0.963'."""
+        """One flat row per finding; heads are joined by spaces, scores are 'L5H1=0.963', formulas are Unicode."""
         return [
             {
                 "type": head.id,
@@ -110,7 +111,7 @@ class Findings(Sequence[Known]):
                 "heads": " ".join(map(str, finding.heads)),
                 "scores": " ".join(f"{name}={score:g}" for name, score in finding.scores.items()),
                 "metric": finding.metric,
-                "formula": finding.formula,
+                "formula": plain(finding.formula) if finding.formula else None,
                 "value": finding.value,
                 "error": finding.error,
                 "unit": finding.unit,

@@ -25,7 +25,10 @@ class Finding(Sourced):
         0, description="Where the source starts to count layers and heads. Here both are always counted from 0."
     )
     metric: Text | None = None
-    formula: Text | None = Field(None, description="The metric, exactly, where the source or its code gives it.")
+    formula: Text | None = Field(
+        None,
+        description="The metric, exactly, where the source or its code gives it: words, and LaTeX between two $.",
+    )
     value: float | None = Field(None, allow_inf_nan=False)
     error: float | None = Field(None, ge=0, description="The source's own standard error of `value`.")
     unit: Text | None = None

@@ -107,7 +107,7 @@ class Term(Strict):
     id: Id
     name: Text
     definition: Text
-    formula: Text | None = None
+    formula: Text | None = Field(None, description="How it is computed: words, and LaTeX between two $.")
     see: tuple[Id, ...] = Field((), description="Related terms.")
     sources: Annotated[tuple[CitationKey, ...], Field(min_length=1)]
 
