@@ -31,6 +31,12 @@ def heatmap(
         f'<svg class="atlas-heatmap" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(title)}">'
     ]
+    squares = [
+        (_LEFT + head * (_CELL + _GAP), _TOP + layer * (_CELL + _GAP))
+        for layer in range(layers)
+        for head in range(heads)
+    ]
+    parts.append(f'<path class="atlas-cell" d="{"".join(f"M{x} {y}h{_CELL}v{_CELL}h-{_CELL}z" for x, y in squares)}"/>')
     for head in range(heads):
         parts.append(_label(_LEFT + head * (_CELL + _GAP) + _CELL / 2, 16, f"H{head}", "middle"))
     for layer in range(layers):
@@ -62,12 +68,11 @@ def _square(x: float, y: float, score: float, top: float, place: tuple[int, int]
     shade = min(max(score / top, 0.0), 1.0)
     square = (
         f"<g><title>{', '.join(notes)}</title>"
-        f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" rx="3" class="atlas-cell"/>'
-        f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" rx="3" class="atlas-score" '
+        f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" class="atlas-score" '
         f'fill-opacity="{shade:.3f}"/>'
     )
     if found:
-        square += f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" rx="3" class="atlas-found"/>'
+        square += f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" class="atlas-found"/>'
     if reported:
         square += f'<circle cx="{x + _CELL / 2:g}" cy="{y + _CELL / 2:g}" r="3.5" class="atlas-reported"/>'
     return square + "</g>"

@@ -1,0 +1,108 @@
+/* Two things the pages can do where scripts run: filter and sort a table, and read attention token by token. */
+"use strict";
+
+/* --- tables: filters are a form, the address keeps what was chosen -------------------------------------------- */
+
+function filters(form) {
+  const table = document.getElementById(form.dataset.atlasFilters);
+  const rows = [...table.tBodies[0].rows];
+  const chosen = new URLSearchParams(location.search);
+  for (const field of form.elements) if (field.name && chosen.has(field.name)) field.value = chosen.get(field.name);
+
+  function apply() {
+    const values = Object.fromEntries(new FormData(form));
+    const words = values.q.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      const fits = words.every((word) => text.includes(word)) &&
+        ["stage", "status", "verdict"].every((name) => !values[name] || row.dataset[name] === values[name]);
+      row.hidden = !fits;
+      shown += fits;
+    }
+    form.querySelector("output").textContent = `${shown} of ${rows.length}`;
+  }
+
+  function keep() {
+    const address = new URL(location);
+    for (const [name, value] of new FormData(form)) {
+      if (value) address.searchParams.set(name, value); else address.searchParams.delete(name);
+    }
+    history.replaceState(history.state, "", address);
+  }
+
+  form.addEventListener("input", () => { apply(); keep(); });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
+  sortable(table, rows, chosen);
+  apply();
+}
+
+function sortable(table, rows, chosen) {
+  const heads = [...table.tHead.rows[0].cells];
+
+  function sort(column, direction) {
+    const key = (row) => row.cells[column].dataset.order ?? row.cells[column].textContent.trim().toLowerCase();
+    const compare = new Intl.Collator("en", { numeric: true }).compare;
+    rows.sort((a, b) => direction * compare(key(a), key(b)));
+    table.tBodies[0].append(...rows);
+    heads.forEach((head, place) => {
+      if (place === column) head.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+  }
+
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.className = "atlas-sort";
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const direction = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      sort(column, direction);
+      const address = new URL(location);
+      address.searchParams.set("sort", `${direction < 0 ? "-" : ""}${column}`);
+      history.replaceState(history.state, "", address);
+    });
+  });
+  const kept = chosen.get("sort");
+  if (/^-?\d+$/.test(kept ?? "") && Math.abs(Number(kept)) < heads.length) {
+    sort(Math.abs(Number(kept)), kept.startsWith("-") ? -1 : 1);
+  }
+}
+
+/* --- attention: pointer, Tab and arrow keys choose the token that is looked from ------------------------------- */
+
+function attention(figure) {
+  const weights = JSON.parse(figure.querySelector("script").textContent);
+  const tokens = [...figure.querySelectorAll(".atlas-token")];
+  const reading = figure.querySelector(".atlas-reading");
+
+  function look(query) {
+    const row = weights[query];
+    tokens.forEach((token, place) => {
+      token.style.setProperty("--weight", row[place] ?? 0);
+      token.classList.toggle("atlas-query", place === query);
+      token.tabIndex = place === query ? 0 : -1;
+    });
+    const most = Object.entries(row).sort((a, b) => b[1] - a[1]).slice(0, 3);
+    const name = (place) => `${tokens[place].textContent.trim() || "space"} (token ${place})`;
+    reading.textContent = `From ${name(query)}: ` +
+      (most.map(([place, weight]) => `${weight.toFixed(2)} to ${name(place)}`).join(", ") || "spread over many tokens");
+  }
+
+  const steps = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -Infinity, End: Infinity };
+  tokens.forEach((token, place) => {
+    token.addEventListener("pointerenter", () => look(place));
+    token.addEventListener("focus", () => look(place));
+    token.addEventListener("keydown", (event) => {
+      if (!(event.key in steps)) return;
+      event.preventDefault();
+      tokens[Math.min(Math.max(place + steps[event.key], 0), tokens.length - 1)].focus();
+    });
+  });
+}
+
+document.querySelectorAll("[data-atlas-filters]").forEach(filters);
+document.querySelectorAll("[data-atlas-attention]").forEach(attention);

@@ -1,0 +1,1 @@
+"""The site's generated pages: one module per kind, one template per page."""

@@ -1,0 +1,98 @@
+"""What programs read: JSON of every entity, schemas, records, bibliography, feed, llms.txt."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from headatlas import paths
+from headatlas.catalog.exporting import export
+from pages.atlas import Atlas
+
+KINDS: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models")
+_WHOLE: tuple[str, ...] = ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions")
+_ATOM = "http://www.w3.org/2005/Atom"
+
+
+def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
+    """Write api/v1, references.bib, findings.csv, feed.xml and llms.txt below the site's folder.
+
+    Args:
+        atlas: of everything.
+        site: the folder of the pages.
+        address: where the site will stand, ending in '/'; links are relative where it is not known.
+    """
+    api = site / "api" / "v1"
+    shutil.rmtree(api, ignore_errors=True)
+    whole = atlas.catalog.to_json()
+    index: dict[str, Any] = {"schema_version": whole["schema_version"]}
+    for kind in KINDS:
+        index[kind] = [_write(api, kind, each["id"], each.get("name", each["id"]), each) for each in whole[kind]]
+    index["papers"] = [_write(api, "papers", each["key"], each["title"], each) for each in whole["references"]]
+    for name in _WHOLE:
+        _dump(api / f"{name}.json", whole[name] if name == "taxonomy" else {name: whole[name]})
+    _dump(api / "catalog.json", whole)
+    _dump(api / "index.json", index)
+    shutil.copytree(paths.catalog() / "schema", api / "schema")
+    shutil.copytree(paths.records(), api / "records")
+    (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")
+    (site / "findings.csv").write_text(export(atlas.catalog, "csv"), encoding="utf-8")
+    (site / "feed.xml").write_text(_feed(atlas, address), encoding="utf-8")
+    (site / "llms.txt").write_text(_guide(atlas), encoding="utf-8")
+
+
+def _write(api: Path, kind: str, id: str, name: str, entity: dict[str, Any]) -> dict[str, str]:
+    _dump(api / kind / f"{id}.json", entity)
+    return {"id": id, "name": name, "page": f"{kind}/{id}/", "json": f"api/v1/{kind}/{id}.json"}
+
+
+def _dump(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _feed(atlas: Atlas, address: str) -> str:
+    """An Atom feed of head types, the newest first."""
+    ElementTree.register_namespace("", _ATOM)
+    heads = sorted(atlas.catalog.heads.values(), key=lambda head: (head.added, head.id), reverse=True)
+    feed = ElementTree.Element(f"{{{_ATOM}}}feed")
+    _add(feed, "title", "headatlas: new head types")
+    _add(feed, "id", address or "tag:headatlas,2026:feed")
+    _add(feed, "updated", f"{heads[0].added}T00:00:00Z")
+    _add(_add(feed, "author"), "name", "The headatlas authors")
+    _add(feed, "link", rel="self", href=f"{address}feed.xml")
+    for head in heads:
+        entry = _add(feed, "entry")
+        _add(entry, "title", head.name)
+        _add(entry, "id", f"{address}heads/{head.id}/" if address else f"tag:headatlas,2026:heads/{head.id}")
+        _add(entry, "updated", f"{head.added}T00:00:00Z")
+        _add(entry, "link", href=f"{address}heads/{head.id}/")
+        _add(entry, "summary", head.summary)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(feed, encoding="unicode") + "\n"
+
+
+def _add(parent: ElementTree.Element, name: str, text: str | None = None, **attributes: str) -> ElementTree.Element:
+    made = ElementTree.SubElement(parent, f"{{{_ATOM}}}{name}", attributes)
+    made.text = text
+    return made
+
+
+def _guide(atlas: Atlas) -> str:
+    """llms.txt: what is where, for language models."""
+    heads = "".join(
+        f"- [{head.name}](api/v1/heads/{head.id}.json): {head.summary}\n" for head in atlas.catalog.heads.values()
+    )
+    return (
+        "# headatlas\n\n"
+        "> A catalog of attention head types in language models: what papers report, what was expected before "
+        "rerunning, and what was measured on open models. The three never share a field.\n\n"
+        "Heads count from 0 and are written L5H10 (layer 5, head 10). Verdicts: reproduced, partly, not-reproduced, "
+        "inconclusive (the model lacks the behaviour; no failure of the paper).\n\n"
+        "## Data\n\n"
+        "- [Index of all entities](api/v1/index.json)\n"
+        "- [The whole catalog](api/v1/catalog.json)\n"
+        "- [Schemas](api/v1/schema/head.json)\n"
+        "- [Bibliography](references.bib)\n\n"
+        f"## Head types\n\n{heads}"
+    )

@@ -1,0 +1,127 @@
+"""What the pages show: the catalog, the recorded runs, and what follows from both."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from headatlas import paths, specimens
+from headatlas.catalog.catalog import Catalog, cited
+from headatlas.catalog.loading import check
+from headatlas.catalog.problems import CatalogError
+from headatlas.catalog.schema import Finding, HeadType, Strict
+from headatlas.errors import HeadatlasError
+from headatlas.evidence.results import Result, collect
+from headatlas.figures.depths import Place
+
+# Verdicts, the best first; the sign of each is drawn, so that colour is never alone.
+VERDICTS: dict[str, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
+STATUSES: tuple[str, ...] = ("established", "supported", "contested", "single-source")
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Everything the pages are made of.
+
+    Attributes:
+        catalog: what is known.
+        results: every recorded run, with what was expected and what has changed since.
+    """
+
+    catalog: Catalog
+    results: Sequence[Result]
+
+    @cached_property
+    def models_run(self) -> list[str]:
+        """The models that were run: those that ship first, the specimen before its siblings."""
+        ran = dict.fromkeys(result.record.model.id for result in self.results)
+        shipped = [name for name in specimens.names() if name in ran]
+        return shipped + [name for name in ran if name not in shipped]
+
+    @cached_property
+    def by_place(self) -> Mapping[tuple[str, str], Result]:
+        """The run of a head type on a model."""
+        return {(result.record.entry.id, result.record.model.id): result for result in self.results}
+
+    def runs_of(self, head: str) -> list[Result]:
+        """The runs of one head type, in the order of models."""
+        return [self.by_place[head, model] for model in self.models_run if (head, model) in self.by_place]
+
+    def runs_on(self, model: str) -> list[Result]:
+        """The runs on one model, in the order of head types."""
+        return [self.by_place[head, model] for head in self.catalog.heads if (head, model) in self.by_place]
+
+    def model_name(self, id: str) -> str:
+        """A model as people call it."""
+        return self.catalog.models[id].name if id in self.catalog.models else id
+
+    @cached_property
+    def reported(self) -> Mapping[tuple[str, str], list[Finding]]:
+        """What papers say of heads of a model: by head type and model."""
+        found: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for head in self.catalog.heads.values():
+            for finding in head.findings:
+                if finding.model and finding.heads:
+                    found[head.id, finding.model].append(finding)
+        return found
+
+    def citing(self, key: str) -> list[tuple[str, str, str]]:
+        """What rests on a source: (kind, id, name) of every entity that names it."""
+        return self._citing.get(key, [])
+
+    @cached_property
+    def _citing(self) -> Mapping[str, list[tuple[str, str, str]]]:
+        found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+        for kind in ("heads", "methods", "benchmarks", "circuits", "models"):
+            entities: Mapping[str, Strict] = getattr(self.catalog, kind)
+            for id, entity in entities.items():
+                for key in cited(entity):
+                    found[key].append((kind, id, getattr(entity, "name", id)))
+        return found
+
+    @cached_property
+    def measured_places(self) -> list[Place]:
+        """Where heads were found, in runs that reproduced in whole or in part: one place per head type and model."""
+        return [
+            Place(result.record.entry.id, self._short(result.record.entry.id), depths)
+            for result in self.results
+            if result.record.verdict.label in ("reproduced", "partly")
+            and (depths := _depths(result.record.selected, result.record.model.layers))
+        ]
+
+    @cached_property
+    def reported_places(self) -> list[Place]:
+        """Where papers place heads: one place per head type and model, from findings that support the type."""
+        found = []
+        for (head, model), findings in self.reported.items():
+            layers = self.catalog.models[model].layers
+            heads = {each for finding in findings if finding.stance == "supports" for each in finding.heads}
+            if layers and (depths := _depths(heads, layers)):
+                found.append(Place(head, self._short(head), depths))
+        return found
+
+    def _short(self, head: str) -> str:
+        return self.catalog.taxonomy.stage(self.catalog.heads[head].stage).short
+
+    def first_year(self, head: HeadType) -> int:
+        """The year of the first source that supports a head type."""
+        return min(int(self.catalog.references[f.source].year) for f in head.findings if f.stance == "supports")
+
+
+def _depths(heads: object, layers: int) -> tuple[float, ...]:
+    return tuple(sorted(head.layer / (layers - 1) for head in heads)) if layers > 1 else ()  # type: ignore[attr-defined]
+
+
+def gather() -> Atlas:
+    """Read the catalog and all records.
+
+    Raises:
+        CatalogError, HeadatlasError: with every problem at once, where something cannot be read.
+    """
+    catalog, problems = check()
+    if problems or catalog is None:
+        raise CatalogError(problems)
+    results, damaged = collect(catalog, paths.records())
+    if damaged:
+        raise HeadatlasError("\n".join(damaged))
+    return Atlas(catalog, results)

@@ -1,0 +1,106 @@
+"""The page of one head type."""
+
+from typing import Any
+
+from markupsafe import Markup
+
+from headatlas import paths
+from headatlas.catalog.schema import HeadType
+from headatlas.evidence.results import Result
+from headatlas.figures.effects import effects_picture
+from headatlas.figures.heatmap import heatmap, top_of
+from pages.atlas import Atlas
+from pages.examples import Example
+from pages.render import number, page, text
+
+_SHOWN = 4  # heads of a run in the table; the record has all
+
+
+def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> str:
+    """Everything the catalog and the records say of one head type."""
+    stage = atlas.catalog.taxonomy.stage(head.stage)
+    runs = atlas.runs_of(head.id)
+    script = paths.reproductions() / f"{head.id}.py"
+    return page(
+        "head.md",
+        atlas=atlas,
+        head=head,
+        stage=stage,
+        group=stage.group(head.group),
+        runs=runs,
+        pictures=[picture for result in runs if (picture := _pictures(head, result))],
+        example=example,
+        rows=_rows(atlas, head),
+        rule=head.rule,
+        script=script.read_text(encoding="utf-8") if head.rule and script.is_file() else None,
+        sources=atlas.catalog.sources(head),
+        bibtex=atlas.catalog.bibtex(head.id) if head.id in atlas.catalog.heads else "",
+    )
+
+
+def _rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
+    """One row per model that anybody said or measured something about."""
+    expected = {each.model: each for each in head.reproduction.expected}
+    ran = {result.record.model.catalog_id or result.record.model.id: result for result in atlas.runs_of(head.id)}
+    reported: dict[str, list[Any]] = {}
+    for finding in head.findings:
+        if finding.model and finding.heads:
+            reported.setdefault(finding.model, []).append(finding)
+    return [
+        {
+            "model": model,
+            "reported": reported.get(model, []),
+            "expected": expected.get(model),
+            "result": ran.get(model),
+            "found": _found(ran[model]) if model in ran else [],
+            "more": max(0, len(ran[model].record.selected) - _SHOWN) if model in ran else 0,
+        }
+        for model in dict.fromkeys([*ran, *expected, *reported])
+    ]
+
+
+def _found(result: Result) -> list[dict[str, str]]:
+    detection = result.record.detection
+    if detection is None:
+        return []
+    return [
+        {"head": str(head)}
+        | {name: f"{getattr(detection, name)[head.layer][head.head]:.2f}" for name in ("score", "low", "high")}
+        for head in result.record.selected[:_SHOWN]
+    ]
+
+
+def _pictures(head: HeadType, result: Result) -> dict[str, Any] | None:
+    """Layers x heads and the causal test of one run; None where no head could be scored."""
+    record, detection, cause = result.record, result.record.detection, result.record.cause
+    if detection is None:
+        return None
+    found = [(each.layer, each.head) for each in record.selected]
+    total = record.model.layers * record.model.heads
+    top = top_of(detection.score, detection.threshold)
+    caption = (
+        f"In {record.model.name} {len(found) or 'none'} of {total} heads {'is' if len(found) == 1 else 'are'} found"
+        f"{' (outlined)' if found else ''}. Shade: {detection.metric}, 0 to {number(top)}, on held-out stimuli."
+    )
+    drawn = None
+    if cause is not None:
+        name = f"effect of intervening on the heads found, and on {len(cause.random_effects)} random sets"
+        drawn = Markup(effects_picture(cause.effect, cause.low, cause.high, cause.random_effects, name))
+        caption += (
+            f" Below: intervening on them changes the behaviour by {number(cause.effect)} (line; band: 95% interval), "
+            f"more than {number(cause.share_exceeded)}% of {len(cause.random_effects)} random sets of heads (dots)."
+        )
+    named = [] if record.literature is None else record.literature.reported_heads
+    squares = heatmap(
+        detection.score,
+        found,
+        f"{head.name}: scores of the {total} heads of {record.model.name}, {len(found)} found",
+        [_place(each) for each in named],
+        top,
+    )
+    return {"heads": Markup(squares), "effects": drawn, "caption": text(caption)}
+
+
+def _place(head: str) -> tuple[int, int]:
+    layer, _, number = head.removeprefix("L").partition("H")
+    return int(layer), int(number)

@@ -1,0 +1,174 @@
+"""Pages over many head types: the table, the matrix, depth, the timeline."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from headatlas import specimens
+from headatlas.catalog.schema import HeadType
+from headatlas.figures.depths import Place, depths_picture, mean_depth
+from pages.atlas import STATUSES, VERDICTS, Atlas
+from pages.render import page
+
+_NAMED_AT_LEAST = 4  # types with reported heads, for a model that nobody ran to have a column
+
+
+def verdict_on(atlas: Atlas, head: str, model: str) -> str | None:
+    """The verdict, or None where it was not run."""
+    result = atlas.by_place.get((head, model))
+    return result.record.verdict.label if result else None
+
+
+def placed(atlas: Atlas) -> Mapping[tuple[str, str], list[HeadType]]:
+    """Head types by stage and group; those of the survey first."""
+    found: dict[tuple[str, str], list[HeadType]] = defaultdict(list)
+    for head in sorted(atlas.catalog.heads.values(), key=lambda each: (each.placed_by != "survey", each.id)):
+        found[head.stage, head.group].append(head)
+    return found
+
+
+def home_page(atlas: Atlas) -> str:
+    """The first page."""
+    on_specimen = Counter(result.record.verdict.label for result in atlas.runs_on(specimens.SPECIMEN))
+    return page(
+        "home.md",
+        atlas=atlas,
+        root="",
+        placed=placed(atlas),
+        best={head: verdict_on(atlas, head, specimens.SPECIMEN) for head in atlas.catalog.heads},
+        verdicts=VERDICTS,
+        counts=[(label, on_specimen[label]) for label in VERDICTS],
+    )
+
+
+def table_page(atlas: Atlas) -> str:
+    """All head types, to filter and to sort."""
+    stages = list(atlas.catalog.taxonomy.stages)
+    rows = []
+    for head in atlas.catalog.heads.values():
+        stage = atlas.catalog.taxonomy.stage(head.stage)
+        verdict = verdict_on(atlas, head.id, specimens.SPECIMEN) or "not run"
+        rows.append(
+            {
+                "head": head,
+                "stage": stage,
+                "stage_order": stages.index(stage),
+                "status_order": STATUSES.index(head.status),
+                "year": atlas.first_year(head),
+                "verdict": verdict,
+                "verdict_order": [*VERDICTS, "not run"].index(verdict),
+            }
+        )
+    return page("table.md", atlas=atlas, rows=rows, statuses=STATUSES, verdicts=list(VERDICTS))
+
+
+def matrix_page(atlas: Atlas) -> str:
+    """Head types against models: verdicts of every run, and how many heads papers name where nobody ran it."""
+    counts = Counter(model for _, model in atlas.reported)
+    known = {result.record.model.catalog_id for result in atlas.results}
+    named = [model for model, count in counts.most_common() if count >= _NAMED_AT_LEAST and model not in known]
+    groups = []
+    for stage in atlas.catalog.taxonomy.stages:
+        heads = [head for head in atlas.catalog.heads.values() if head.stage == stage.id]
+        rows = [
+            {"head": head, "cells": [_cell(atlas, head.id, model) for model in (*atlas.models_run, *named)]}
+            for head in heads
+        ]
+        groups.append({"stage": stage, "rows": rows})
+    verdicts = Counter(result.record.verdict.label for result in atlas.results)
+    types = len({result.record.entry.id for result in atlas.results})
+    said = ", ".join(f"{verdicts[label]} {label}" for label in VERDICTS)
+    lead = (
+        f"{types} of {len(atlas.catalog.heads)} types were run on {len(atlas.models_run)} models, all of them small: "
+        f"{said}. The models to the right are named in papers; nobody has run them here yet."
+    )
+    return page(
+        "matrix.md", atlas=atlas, ran=atlas.models_run, named=named, groups=groups, verdicts=VERDICTS, lead=lead
+    )
+
+
+def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
+    result = atlas.by_place.get((head, model))
+    heads = {each for finding in atlas.reported.get((head, model), []) for each in finding.heads}
+    return {
+        "model": model,
+        "label": result.record.verdict.label if result else None,
+        "stale": bool(result and result.changed),
+        "reported": len(heads),
+    }
+
+
+def depths_page(atlas: Atlas) -> str:
+    """Where the heads of each stage lie: the survey, the papers, our runs."""
+    stages = {stage.short: stage.name for stage in atlas.catalog.taxonomy.stages}
+    reported, measured = atlas.reported_places, atlas.measured_places
+    caption = (
+        "Share of heads in each tenth of the depth. Every type in every model has the same weight, however many heads "
+        f"it has. Reported: {len(reported)} pairs of type and model, from findings that support the type. Measured: "
+        f"{len(measured)} pairs, from runs that reproduced in whole or in part, on small models of five or six layers. "
+        "At the right: mean depth, and number of pairs."
+    )
+    picture = depths_picture(stages, reported, measured, "relative depth of the heads of each stage")
+    return page(
+        "depths.md",
+        atlas=atlas,
+        stages=atlas.catalog.taxonomy.stages,
+        lead=_depth_lead(stages, reported, measured),
+        picture=Markup(picture),
+        caption=caption,
+        models=[_model_row(atlas, stages, model) for model in atlas.models_run],
+        types=_type_rows(atlas, reported, measured),
+    )
+
+
+def _depth_lead(stages: Mapping[str, str], reported: Sequence[Place], measured: Sequence[Place]) -> str:
+    said = "The survey expects the stages to follow one another from the first layers to the last."
+    for voice, places in (("In papers", reported), ("In our runs", measured)):
+        means = {short: mean_depth([place for place in places if place.stage == short]) for short in stages}
+        known = {short: mean for short, mean in means.items() if mean is not None}
+        order = sorted(known, key=lambda short: known[short])
+        follows = order == list(known)
+        listed = ", ".join(f"{stages[short].lower()} {known[short]:.2f}" for short in order)
+        said += f" {voice} the order of mean depth {'is the same' if follows else 'is another'}: {listed}."
+    return said
+
+
+def _model_row(atlas: Atlas, stages: Mapping[str, str], model: str) -> dict[str, Any]:
+    cells = []
+    for short in stages:
+        means = []
+        for result in atlas.runs_on(model):
+            record = result.record
+            stage = atlas.catalog.taxonomy.stage(atlas.catalog.heads[record.entry.id].stage).short
+            if stage == short and record.verdict.label in ("reproduced", "partly") and record.selected:
+                means.append(sum(h.layer for h in record.selected) / len(record.selected) / (record.model.layers - 1))
+        cells.append({"mean": sum(means) / len(means) if means else None, "n": len(means)})
+    return {"model": model, "cells": cells}
+
+
+def _type_rows(atlas: Atlas, reported: Sequence[Place], measured: Sequence[Place]) -> list[dict[str, Any]]:
+    rows = []
+    for head in atlas.catalog.heads.values():
+        voices = {}
+        for voice, places in (("reported", reported), ("measured", measured)):
+            mine = [place for place in places if place.head == head.id]
+            mean = mean_depth(mine)
+            voices[voice] = "" if mean is None else f"{mean:.2f} ({len(mine)})"
+        if head.survey or any(voices.values()):
+            rows.append({"head": head, "survey": ", ".join(head.survey.layers) if head.survey else ""} | voices)
+    return rows
+
+
+def timeline_page(atlas: Atlas) -> str:
+    """Head types by the year of the first source that supports them."""
+    years: dict[int, list[HeadType]] = defaultdict(list)
+    for head in atlas.catalog.heads.values():
+        years[atlas.first_year(head)].append(head)
+    busiest = max(years, key=lambda year: len(years[year]))
+    lead = (
+        f"Each type stands in the year of the earliest source in the catalog that supports it; {busiest} saw the most "
+        f"({len(years[busiest])}). The year is that of the version cited, which may be later than the first draft."
+    )
+    return page("timeline.md", atlas=atlas, lead=lead, years=sorted(years.items()))

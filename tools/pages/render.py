@@ -1,0 +1,87 @@
+"""Fills templates so that nothing an entry says can become markup, neither HTML nor Markdown."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mathml import mathml
+
+_TEMPLATES = Path(__file__).parent / "templates"
+# What HTML or Markdown would take for its own, as character references.
+_SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "<>&\"'\\`*_{}[]|#~$"}
+# Marks that turn the direction of all text after them; an entry may hold the scripts that need them, not these.
+_TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+
+
+def text(value: object) -> Markup:
+    """Any value as one line of text: no markup survives, and nothing Markdown would take for its own."""
+    if value is None:
+        return Markup("")
+    if hasattr(value, "__html__"):
+        return Markup(value.__html__())
+    return Markup(" ".join(str(value).translate(_TURNS).translate(_SIGNS).split()))
+
+
+def page(template: str, **values: Any) -> str:
+    """A page from a template: every value is escaped, unless it is markup already."""
+    return _environment.get_template(template).render(**values)
+
+
+def heads_of(heads: Iterable[object]) -> Markup:
+    """Heads in a row."""
+    return Markup(" ").join(Markup("<code>{}</code>").format(head) for head in heads)
+
+
+def formula(source: str) -> Markup:
+    """A formula with its mathematics as MathML; for blocks of HTML, in which Markdown has no say."""
+    return Markup(mathml(source))
+
+
+def code(source: str, language: str, indent: int = 0) -> Markup:
+    """A fenced block that no content can close before its end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in _ticks(source)), default=0))
+    lines = [f"{fence}{language}", *source.rstrip("\n").split("\n"), fence]
+    return Markup("\n".join(" " * indent + line if line else "" for line in lines) + "\n")
+
+
+def _ticks(source: str) -> list[str]:
+    return "".join(sign if sign == "`" else " " for sign in source).split()
+
+
+def quoted(value: object) -> Markup:
+    """A value for the front matter of a page."""
+    return Markup(json.dumps(" ".join(str(value).translate(_TURNS).split()), ensure_ascii=False))
+
+
+def data(value: object) -> Markup:
+    """JSON for a script element of the page, which no content can close."""
+    made = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Markup(made.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent where a reader can do without."""
+    return f"{value:.3g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
+
+
+def _made() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        finalize=text,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "heads_of": heads_of, "formula": formula, "code": code, "quoted": quoted, "data": data, "number": number,
+    }  # fmt: skip
+    return environment
+
+
+_environment = _made()
