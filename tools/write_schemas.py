@@ -11,6 +11,7 @@ from typing import Any
 
 from headatlas import paths
 from headatlas.catalog import schema
+from headatlas.census.schema import Census
 from headatlas.evidence import records
 
 SCHEMAS: dict[str, type[Any]] = {
@@ -27,10 +28,11 @@ SCHEMAS: dict[str, type[Any]] = {
     "directions": schema.Directions,
     "reference": schema.Reference,
     "record": records.Record,
+    "census": Census,
 }
 
 
-_OURS = ("record", "reference")  # written by programs; the others are read from files that people write
+_OURS = ("record", "census", "reference")  # written by programs; the others are read from files that people write
 
 
 def written(name: str) -> str:

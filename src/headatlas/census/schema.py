@@ -1,0 +1,153 @@
+"""What a census says, as JSON with a versioned schema: types, heads, key/value groups, and how it came about."""
+
+from typing import Literal
+
+from headatlas.evidence.records import Behaviour, Cause, Entry, Environment, Grid, ModelRecord, Number, Part
+
+SCHEMA_VERSION: Literal[1] = 1
+Causal = Literal["supported", "not supported", "not tested"]
+
+
+class Settings(Part):
+    """What was asked for. Two censuses with equal settings, model and entries have equal numbers.
+
+    `prompts` is the most of each family that was drawn, None where the rule of each entry decides; `random_sets` the
+    most that the cause is held against.
+    """
+
+    budget: Literal["quick", "full"]
+    prompts: int | None
+    seed: int
+    cause: bool
+    random_sets: int
+    types: list[str]
+
+
+class Tested(Part):
+    """What intervening on the strongest candidates of a type, together, does against matched random sets of heads."""
+
+    heads: list[str]
+    figures: Cause
+
+
+class TypeResult(Part):
+    """One head type on this model.
+
+    `find`, `find_control` and `q` are [layer][head], on the prompts that select heads; q is corrected over all heads
+    and all types that were measured. Where the type was not measured they are None, and `reason` says why.
+    """
+
+    id: str
+    name: str
+    stage: str
+    status: Literal["measured", "untestable", "left out", "failed"]
+    reason: str | None
+    entry: Entry
+    metric: str
+    threshold: Number
+    fdr: Number
+    n_find: int | None
+    n_test: int | None
+    find: Grid | None
+    find_control: Grid | None
+    q: Grid | None
+    behaviour: Behaviour | None
+    heads: list[str]  # labelled, best first
+    causal: Causal
+    causal_why: str
+    tested: Tested | None
+    mean_depth: Number | None  # of the heads labelled
+
+
+class Label(Part):
+    """A type that a head is. Selected by `selected_on` and q; score, interval and control are of held-out prompts.
+
+    `behaviour` is whether the model can do what the type is for; where it cannot, the label says only how the head
+    scores. `alone` is the effect of intervening on this head alone, where it was among the strongest.
+    """
+
+    type: str
+    stage: str
+    score: Number
+    low: Number
+    high: Number
+    control: Number
+    selected_on: Number
+    q: Number
+    behaviour: bool
+    causal: Causal
+    alone: Number | None
+
+
+class HeadResult(Part):
+    """One query head, its key/value group, how deep it lies (0 the first layer, 1 the last), and its labels.
+
+    No labels means unknown: no catalogued type that could be measured.
+    """
+
+    head: str
+    layer: int
+    index: int
+    group: int
+    depth: Number
+    labels: list[Label]
+
+
+class GroupLabel(Part):
+    """A type of a key/value group: that of any of its query heads, scored as the best of them."""
+
+    type: str
+    stage: str
+    heads: list[str]
+    score: Number
+    causal: Causal
+
+
+class GroupResult(Part):
+    """One key/value group of a layer, with the query heads that read it."""
+
+    layer: int
+    group: int
+    heads: list[str]
+    depth: Number
+    labels: list[GroupLabel]
+
+
+class StageSummary(Part):
+    """The labels of one stage of the survey: how many, on how many heads, and how deep the heads lie, with a 95% CI."""
+
+    stage: str
+    short: str
+    name: str
+    types: int
+    labels: int
+    heads: int
+    mean_depth: Number | None
+    low: Number | None
+    high: Number | None
+
+
+class Summary(Part):
+    """The census in a few numbers."""
+
+    heads: int
+    labelled: int
+    unknown: int
+    unknown_share: Number
+    types_measured: int
+    types_found: int
+    types_supported: int
+    stages: list[StageSummary]
+
+
+class Census(Part):
+    """Every head of one model."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: ModelRecord
+    settings: Settings
+    environment: Environment
+    summary: Summary
+    types: list[TypeResult]
+    heads: list[HeadResult]
+    groups: list[GroupResult]
