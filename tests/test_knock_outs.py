@@ -116,7 +116,7 @@ def test_silenced_heads_are_out_of_all_runs_of_a_causal_test_and_of_its_random_s
     script = Script("made-up", Path(), "", module)  # type: ignore[arg-type]
     rule = catalog.heads["induction"].rule
     assert rule is not None
-    effects = run._effects(script, rule, specimen, task, task, [str(found)], 0, lambda *_: None)
+    effects = run.effects(script, rule, specimen, task, task, [str(found)], 0, lambda *_: None)
     assert effects is not None
     without, both = ablate_sets(specimen, prompts, logit_difference, [out, [*out, found]], rule.cause.intervention)
     np.testing.assert_allclose(effects.selected, without - both, atol=1e-5)

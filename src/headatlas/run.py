@@ -63,9 +63,9 @@ def run(
             script_sha256=script.sha256,
             stimuli_sha256=freshness.stimuli_sha256(script.path),
         ),
-        model=_model_record(model, known),
+        model=model_record(model, known),
         stimuli=first.stimuli,
-        environment=_environment(model, seeds[0], started, time.perf_counter() - clock),
+        environment=environment(model, seeds[0], started, time.perf_counter() - clock),
         behaviour=first.behaviour,
         detection=first.detection,
         cause=first.cause,
@@ -105,15 +105,15 @@ def _measure(
     find = script.draw("stimulus", words, "find", rule.find, seed)
     test = script.draw("stimulus", words, "test", rule.test, seed, but=find)
     task = script.draw("task", words, "test", rule.test, seed, but=find)
-    _require_room(model, [find, test, task])
+    require_room(model, [find, test, task])
     stimuli: dict[Split, Drawn] = {"find": script.search(model, find), "test": script.search(model, test)}
     found = {split: _detect(script, model, drawn, report) for split, drawn in stimuli.items()}
     detection = detection_of(rule, found)
     plain = behave(model, task.prompts, script.behaviour, script.contrast)[0]  # [prompt]
     behaviour = behaviour_of(rule, plain)
     changed = script.search(model, task) if detection.selected else task
-    effects = _effects(script, rule, model, stimuli["find"], changed, detection.selected, seed, report)
-    cause = effects.cause(rule, slice(None)) if effects else None
+    moved = effects(script, rule, model, stimuli["find"], changed, detection.selected, seed, report)
+    cause = moved.cause(rule, slice(None)) if moved else None
     literature = literature_of(detection, findings)
     return Measured(
         verdict.judge(behaviour, detection, cause, literature),
@@ -122,11 +122,16 @@ def _measure(
         detection,
         cause,
         literature,
-        _families(script, rule, found, stimuli, plain, task, detection, effects, findings),
+        _families(script, rule, found, stimuli, plain, task, detection, moved, findings),
     )
 
 
-def _require_room(model: OpenModel, drawn: Sequence[Drawn]) -> None:
+def require_room(model: OpenModel, drawn: Sequence[Drawn]) -> None:
+    """See that all prompts fit the context.
+
+    Raises:
+        TooFewWordsError: where one does not.
+    """
     longest = max(len(prompt.tokens) for each in drawn for prompt in each.prompts)
     if model.context is not None and longest > model.context:
         raise TooFewWordsError(f"a prompt has {longest} tokens, and the context of this model only {model.context}")
@@ -153,7 +158,7 @@ def _counter(report: Report, what: str, total: int) -> Callable[[int], None]:
     return step
 
 
-def _effects(
+def effects(
     script: Script,
     rule: Rule,
     model: OpenModel,
@@ -161,37 +166,59 @@ def _effects(
     task: Drawn,
     selected: Sequence[str],
     seed: int,
-    report: Report,
+    report: Report = _silent,
+    random_sets: int = statistics.RANDOM_SETS,
+    alone: int | None = None,
 ) -> Effects | None:
     """Intervene on the selected heads together, on each alone, and on the matched random sets.
 
     Where the script silences heads, they are out in all of these runs and in the one that they are held against.
+
+    Args:
+        script, rule, model: as in `run`.
+        find: prompts that the script's edit may learn from.
+        task: prompts whose behaviour is read.
+        selected: the heads, best first.
+        seed: of the random sets.
+        report: told of progress.
+        random_sets: how many to draw, at most.
+        alone: on how many of the heads, from the first, to intervene alone; on each by default.
+
+    Returns:
+        None where no head is selected, or no matched set exists.
     """
     heads = [Head.parse(head) for head in selected]
     if not heads:
         return None
     out = tuple(script.silenced(model)) if script.silenced else ()
-    matched = statistics.matched_sets(heads, model.anatomy.layers, model.anatomy.heads, seed, left_out=out)
+    anatomy = model.anatomy
+    matched = statistics.matched_sets(heads, anatomy.layers, anatomy.heads, seed, random_sets, out)
     if not matched.sets:
         return None
     behaviour, contrast = script.effect
-    sets: list[Sequence[Head]] = [(), heads, *([head] for head in heads), *matched.sets]
+    single = heads[:alone]
+    sets: list[Sequence[Head]] = [(), heads, *([head] for head in single), *matched.sets]
     values = ablate_sets(
         model,
         task.prompts,
         behaviour,
         [(*out, *each) for each in sets],
-        _intervention(script, rule, model, find),
+        intervention(script, rule, model, find),
         script.positions,
         contrast,
         progress=_counter(report, "interventions", (len(sets) - 1) * len(task.prompts)),
     )
     change = values[0] - values[1:] if rule.cause.direction == "decrease" else values[1:] - values[0]  # [set prompt]
-    alone = dict(zip(selected, change[1 : 1 + len(heads)], strict=True))
-    return Effects(change[0], alone, change[1 + len(heads) :], matched)
+    by_head = {str(head): change[1 + number] for number, head in enumerate(single)}
+    return Effects(change[0], by_head, change[1 + len(single) :], matched)
 
 
-def _intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> Ablation | Reference | Patch:
+def intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> Ablation | Reference | Patch:
+    """What the rule's intervention puts in place of z: an ablation, or what the script's edit learns from `find`.
+
+    Raises:
+        HeadatlasError: where rule and script do not go together.
+    """
     kind = rule.cause.intervention
     if script.edit and (kind == "steer" or kind == "patch"):
         return script.edit(model, find)
@@ -256,7 +283,8 @@ def _stimuli(script: Script, words: Vocabulary, drawn: Sequence[Drawn]) -> recor
     )
 
 
-def _model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
+def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
+    """What a record says of the model; `known` is its id in the catalog."""
     return records.ModelRecord(
         id=model.id,
         name=Path(model.name).name if Path(model.name).is_dir() else model.name,
@@ -271,7 +299,8 @@ def _model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
     )
 
 
-def _environment(model: OpenModel, seed: int, started: datetime, seconds: float) -> records.Environment:
+def environment(model: OpenModel, seed: int, started: datetime, seconds: float) -> records.Environment:
+    """What a record says of where and how it ran."""
     return records.Environment(
         headatlas=version("headatlas"),
         python=platform.python_version(),

@@ -11,16 +11,25 @@ Causal = Literal["supported", "not supported", "not tested"]
 class Settings(Part):
     """What was asked for. Two censuses with equal settings, model and entries have equal numbers.
 
-    `prompts` is the most of each family that was drawn, None where the rule of each entry decides; `random_sets` the
-    most that the cause is held against.
+    `prompts` is the most of each family that was drawn, and `cause_prompts` that the cause was measured on; None where
+    the rule of each entry decides. `random_sets` is the most that the cause is held against.
     """
 
     budget: Literal["quick", "full"]
     prompts: int | None
+    cause_prompts: int | None
     seed: int
     cause: bool
     random_sets: int
     types: list[str]
+
+
+class Work(Part):
+    """Runs of the model, and the tokens it read in them; a share of those that several types used together."""
+
+    passes: Number
+    tokens: Number
+    seconds: Number
 
 
 class Tested(Part):
@@ -57,6 +66,7 @@ class TypeResult(Part):
     causal_why: str
     tested: Tested | None
     mean_depth: Number | None  # of the heads labelled
+    work: Work
 
 
 class Label(Part):

@@ -1,6 +1,5 @@
 """Run records: what a run measured, as JSON with a versioned schema, written whole or not at all."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from headatlas.errors import HeadatlasError
+from headatlas.evidence import files
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -224,20 +224,7 @@ def write(record: Record, folder: Path) -> Path:
         HeadatlasError: where the disk is full or the folder cannot be written.
     """
     path = path_of(folder, record.model.id, record.entry.id)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(record.model_dump_json(indent=1) + "\n")
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise HeadatlasError(f"cannot write {path} ({error.strerror}); free space or give another --out") from None
-    return path
+    return files.write(path, record.model_dump_json(indent=1) + "\n")
 
 
 def read(path: Path) -> Record:

@@ -1,0 +1,281 @@
+"""From what was measured of every type to the names of heads."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headatlas.catalog.catalog import Catalog
+from headatlas.census import parts
+from headatlas.census.parts import Plan, TypePart
+from headatlas.census.schema import (
+    Causal,
+    Census,
+    GroupLabel,
+    GroupResult,
+    HeadResult,
+    Label,
+    StageSummary,
+    Summary,
+    TypeResult,
+)
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import records, statistics
+from headatlas.evidence.records import Environment, ModelRecord
+from headatlas.evidence.statistics import ENOUGH_SETS
+from headatlas.notation import Head
+
+Array = NDArray[np.float64]
+Labels = dict[Head, list[Label]]
+
+
+def census_of(catalog: Catalog, plan: Plan, found: Iterable[TypePart]) -> Census:
+    """Put a census together.
+
+    Args:
+        catalog: for names, stages and thresholds.
+        plan: which types it is of.
+        found: a part for each of them.
+
+    Raises:
+        HeadatlasError: where a part is missing.
+    """
+    by_id = {part.entry.id: part for part in found}
+    if missing := [id for id in plan.settings.types if id not in by_id]:
+        raise HeadatlasError(
+            f"{len(missing)} of {len(plan.settings.types)} types are not measured yet ({', '.join(missing[:5])}"
+            f"{' …' if len(missing) > 5 else ''}); run the other shards, or this one again"
+        )
+    chosen = [by_id[id] for id in plan.settings.types]
+    q = joint_q(chosen)
+    labels: Labels = {}
+    types = [_type(catalog, part, q.get(part.entry.id), labels) for part in chosen]
+    heads = _heads(plan.model, labels)
+    return Census(
+        model=plan.model,
+        settings=plan.settings,
+        environment=_environment([part.environment for part in chosen], [part.work.seconds for part in chosen]),
+        summary=_summary(catalog, types, heads),
+        types=types,
+        heads=heads,
+        groups=_groups(plan.model, heads),
+    )
+
+
+def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
+    """The census that the shards in some folders make together.
+
+    Raises:
+        HeadatlasError: where they are of different censuses, or something is missing or stale.
+    """
+    plans = [parts.read_plan(folder) for folder in folders]
+    first = plans[0]
+    for folder, plan in zip(folders, plans, strict=True):
+        if plan != first:
+            what = "models" if plan.model != first.model else "settings"
+            raise HeadatlasError(f"{folders[0]} and {folder} are of different {what}; merge shards of one census only")
+    found: dict[str, TypePart] = {}
+    for folder in folders:
+        for path in sorted((folder / "parts").glob("*.json")):
+            part = parts.read(path)
+            if part.entry.id not in first.settings.types:
+                continue
+            _require_fit(catalog, path, part, first)
+            known = found.get(part.entry.id)
+            if known is None or known.status == "failed":
+                found[part.entry.id] = part
+    return census_of(catalog, first, found.values()), first
+
+
+def _require_fit(catalog: Catalog, path: Path, part: TypePart, plan: Plan) -> None:
+    from headatlas.census.measuring import key_of  # torch, which reading a census does without
+
+    if not part.same_work(key_of(catalog, part.entry.id, plan.model, plan.settings)):
+        raise HeadatlasError(
+            f"{path} is of another model, of other settings, or of an entry that has changed since; run its shard again"
+        )
+
+
+def joint_q(found: Sequence[TypePart]) -> dict[str, Array]:
+    """Benjamini-Hochberg adjusted p over all heads and all types together: [layer head] of each type measured."""
+    measured = [(part.entry.id, np.array(part.scores.p)) for part in found if part.scores]
+    if not measured:
+        return {}
+    q = statistics.q_values(np.stack([p for _, p in measured]))
+    return {id: q[number] for number, (id, _) in enumerate(measured)}
+
+
+def _type(catalog: Catalog, part: TypePart, q: Array | None, labels: Labels) -> TypeResult:
+    """One type; the labels it gives are added to those of their heads."""
+    entry = catalog.heads[part.entry.id]
+    assert entry.rule
+    rule, scores = entry.rule.detection, part.scores
+    selected: list[Head] = []
+    if scores and q is not None and scores.held:
+        selected = statistics.select(np.array(scores.find), q, rule.threshold, rule.fdr)
+    causal, why = causal_of(part, selected)
+    for head in selected:
+        assert q is not None
+        labels.setdefault(head, []).append(_label(part, entry.stage, head, q, causal))
+    layers = part.model.layers
+    return TypeResult(
+        id=entry.id,
+        name=entry.name,
+        stage=entry.stage,
+        status=part.status,
+        reason=part.reason or None,
+        entry=part.entry,
+        metric=rule.metric,
+        threshold=rule.threshold,
+        fdr=rule.fdr,
+        n_find=scores.n if scores else None,
+        n_test=scores.held.n if scores and scores.held else None,
+        find=scores.find if scores else None,
+        find_control=scores.find_control if scores else None,
+        q=None if q is None else records.grid(q),
+        behaviour=part.behaviour,
+        heads=[str(head) for head in selected],
+        causal=causal,
+        causal_why=why,
+        tested=part.tested,
+        mean_depth=float(np.mean([depth(head.layer, layers) for head in selected])) if selected else None,
+        work=part.work,
+    )
+
+
+def causal_of(part: TypePart, selected: Sequence[Head]) -> tuple[Causal, str]:
+    """Whether intervening on the candidates does what the type's rule claims, and the figures in words."""
+    if not selected:
+        return "not tested", part.reason or "no head carries this label"
+    if part.tested is None:
+        return "not tested", part.causal_why
+    cause = part.tested.figures
+    if len(cause.random_effects) < ENOUGH_SETS:
+        return "not tested", f"only {len(cause.random_effects)} matched random sets exist, too few to show a cause"
+    figures = (
+        f"{cause.intervention} on {len(part.tested.heads)} heads together: {cause.direction} by {cause.effect:.3g} "
+        f"[{cause.low:.3g}, {cause.high:.3g}], more than {cause.share_exceeded:.0f}% of {len(cause.random_effects)} "
+        f"random sets matched in {cause.matching}"
+    )
+    if part.behaviour and not part.behaviour.passed:
+        return "not tested", f"the model lacks the behaviour, so its cause cannot be told ({figures})"
+    return ("supported" if cause.passed else "not supported"), figures
+
+
+def _label(part: TypePart, stage: str, head: Head, q: Array, causal: Causal) -> Label:
+    scores, place = part.scores, (head.layer, head.head)
+    assert scores and scores.held
+    tested = part.tested is not None and str(head) in part.tested.heads
+    alone = {each.head: each.effect for each in part.tested.figures.alone} if part.tested else {}
+
+    def at(grid: Sequence[Sequence[float]]) -> float:
+        return grid[place[0]][place[1]]
+
+    return Label(
+        type=part.entry.id,
+        stage=stage,
+        score=at(scores.held.score),
+        low=at(scores.held.low),
+        high=at(scores.held.high),
+        control=at(scores.held.control),
+        selected_on=at(scores.find),
+        q=float(q[place]),
+        behaviour=bool(part.behaviour and part.behaviour.passed),
+        causal=causal if tested else "not tested",
+        alone=alone.get(str(head)),
+    )
+
+
+def depth(layer: int, layers: int) -> float:
+    """How deep a layer lies: 0 the first, 1 the last; 0 where there is one alone."""
+    return layer / (layers - 1) if layers > 1 else 0.0
+
+
+def _heads(model: ModelRecord, labels: Mapping[Head, list[Label]]) -> list[HeadResult]:
+    share = model.heads // model.kv_heads
+    return [
+        HeadResult(
+            head=str(Head(layer, index)),
+            layer=layer,
+            index=index,
+            group=index // share,
+            depth=depth(layer, model.layers),
+            labels=labels.get(Head(layer, index), []),
+        )
+        for layer in range(model.layers)
+        for index in range(model.heads)
+    ]
+
+
+def _groups(model: ModelRecord, heads: Sequence[HeadResult]) -> list[GroupResult]:
+    made = []
+    for layer in range(model.layers):
+        for group in range(model.kv_heads):
+            mine = [head for head in heads if (head.layer, head.group) == (layer, group)]
+            made.append(
+                GroupResult(
+                    layer=layer,
+                    group=group,
+                    heads=[head.head for head in mine],
+                    depth=depth(layer, model.layers),
+                    labels=_group_labels(mine),
+                )
+            )
+    return made
+
+
+def _group_labels(heads: Sequence[HeadResult]) -> list[GroupLabel]:
+    by_type: dict[str, list[tuple[HeadResult, Label]]] = {}
+    for head in heads:
+        for label in head.labels:
+            by_type.setdefault(label.type, []).append((head, label))
+    return [
+        GroupLabel(
+            type=type,
+            stage=mine[0][1].stage,
+            heads=[head.head for head, _ in mine],
+            score=max(label.score for _, label in mine),
+            causal=next((label.causal for _, label in mine if label.causal != "not tested"), "not tested"),
+        )
+        for type, mine in by_type.items()
+    ]
+
+
+def _summary(catalog: Catalog, types: Sequence[TypeResult], heads: Sequence[HeadResult]) -> Summary:
+    labelled = sum(bool(head.labels) for head in heads)
+    return Summary(
+        heads=len(heads),
+        labelled=labelled,
+        unknown=len(heads) - labelled,
+        unknown_share=(len(heads) - labelled) / len(heads),
+        types_measured=sum(each.status == "measured" for each in types),
+        types_found=sum(bool(each.heads) for each in types),
+        types_supported=sum(each.causal == "supported" for each in types),
+        stages=[_stage(stage.id, stage.short, stage.name, types, heads) for stage in catalog.taxonomy.stages],
+    )
+
+
+def _stage(id: str, short: str, name: str, types: Sequence[TypeResult], heads: Sequence[HeadResult]) -> StageSummary:
+    """Depth is averaged over labels, so that a head with two types of the stage counts twice."""
+    depths = np.array([head.depth for head in heads for label in head.labels if label.stage == id])
+    low, high = statistics.interval(depths) if len(depths) > 1 else (None, None)
+    return StageSummary(
+        stage=id,
+        short=short,
+        name=name,
+        types=sum(bool(each.heads) for each in types if each.stage == id),
+        labels=len(depths),
+        heads=sum(any(label.stage == id for label in head.labels) for head in heads),
+        mean_depth=float(depths.mean()) if len(depths) else None,
+        low=None if low is None else float(low),
+        high=None if high is None else float(high),
+    )
+
+
+def _environment(found: Sequence[Environment], seconds: Sequence[float]) -> Environment:
+    """That of the first part to start; the time that all took together, and the most memory that one held."""
+    first = min(found, key=lambda each: each.started)
+    return first.model_copy(
+        update={"seconds": sum(seconds), "peak_memory_mb": max(each.peak_memory_mb for each in found)}
+    )

@@ -1,0 +1,309 @@
+"""How the part of a type comes about: prompts, scores, behaviour, and the cause of its strongest candidates."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from headatlas import run
+from headatlas.catalog.catalog import Catalog
+from headatlas.catalog.schema import HeadType, Rule
+from headatlas.census import budget
+from headatlas.census.parts import Exact, Held, Key, Scores, TypePart
+from headatlas.census.schema import Settings, Tested, Work
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import freshness, statistics
+from headatlas.evidence.records import Entry, ModelRecord
+from headatlas.lab import OpenModel, behave
+from headatlas.lab import Scores as Found
+from headatlas.lab.counting import counted
+from headatlas.lab.shared import Asked, shared_attention
+from headatlas.script import Drawn, Script, load_script
+from headatlas.stimuli.prompts import TooFewWordsError
+from headatlas.weighing import Array, behaviour_of
+
+Report = Callable[[str, int, int], None]
+ALONE = 3  # how many of the strongest candidates are intervened on alone
+NO_CAUSE = "no head is a candidate"
+
+
+@dataclass
+class Job:
+    """One type on its way to a part."""
+
+    key: Key
+    script: Script
+    rule: Rule
+    started: datetime
+    work: Work = field(default_factory=lambda: Work(passes=0, tokens=0, seconds=0))
+    find: Drawn | None = None
+    test: Drawn | None = None
+    task: Drawn | None = None
+
+    def drawn(self) -> tuple[Drawn, Drawn, Drawn]:
+        """Stimuli that select, stimuli that test, and the task."""
+        assert self.find and self.test and self.task
+        return self.find, self.test, self.task
+
+
+def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Key:
+    """What a part of this type must be of, to be kept."""
+    entry, script = catalog.heads[id], load_script(id)
+    assert entry.rule
+    return Key(
+        entry=Entry(
+            id=id,
+            rule_version=entry.rule.version,
+            script_sha256=script.sha256,
+            stimuli_sha256=freshness.stimuli_sha256(script.path),
+        ),
+        model=model,
+        settings=settings.model_copy(update={"types": [id]}),
+    )
+
+
+def start(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Job:
+    """A type that is about to be measured."""
+    entry: HeadType = catalog.heads[id]
+    assert entry.rule
+    return Job(key_of(catalog, id, model, settings), load_script(id), entry.rule, datetime.now(UTC))
+
+
+# --- one type, with a score of its own ----------------------------------------------------------------------------
+
+
+def measure(job: Job, model: OpenModel) -> TypePart:
+    """Measure a type whose script has a score of its own."""
+
+    def scores() -> tuple[Found, Found | None]:
+        assert job.script.detect
+        find, test, _ = job.drawn()
+        found = job.script.detect(model, find)
+        return found, job.script.detect(model, test) if _candidates(job.rule, found).any() else None
+
+    def whole() -> TypePart:
+        if reason := budget.left_out(job.script, model, job.key.settings):
+            return _without(job, model, "left out", reason)
+        draw(job, model)
+        return _finish(job, model, *scores())
+
+    return _guarded(job, model, whole)
+
+
+def _guarded(job: Job, model: OpenModel, whole: Callable[[], TypePart]) -> TypePart:
+    """The part, whatever goes wrong; a fault of one script must not cost the others their measurement."""
+    torch.manual_seed(job.key.settings.seed)
+    try:
+        with working(job, model):
+            part = whole()
+    except TooFewWordsError as error:
+        part = _without(job, model, "untestable", f"the stimuli cannot be made: {error}")
+    except HeadatlasError as error:
+        part = _without(job, model, "untestable", str(error))
+    except Exception as error:
+        part = _without(job, model, "failed", f"the script failed ({type(error).__name__}: {error}); please report it")
+    return part.model_copy(
+        update={
+            "work": job.work,
+            "environment": run.environment(model, job.key.settings.seed, job.started, job.work.seconds),
+        }
+    )
+
+
+@contextmanager
+def working(job: Job, model: OpenModel) -> Iterator[None]:
+    """Add what is done meanwhile to the work of a type."""
+    clock = time.perf_counter()
+    with counted(model) as count:
+        try:
+            yield
+        finally:
+            job.work.passes += count.passes
+            job.work.tokens += count.tokens
+            job.work.seconds += time.perf_counter() - clock
+
+
+# --- types that go by the attention between pairs, together --------------------------------------------------------
+
+
+def measure_pairs(jobs: Sequence[Job], model: OpenModel, report: Report) -> Iterator[TypePart]:
+    """Measure types that go by the attention between the pairs of their prompts; they share the runs of the model."""
+    ready: list[Job] = []
+    for job in jobs:
+        part = _guarded(job, model, lambda job=job: _drawn_or_out(job, model))  # type: ignore[misc]
+        if part.status == "measured":
+            ready.append(job)
+        else:
+            yield part
+    found = _attend(ready, [job.drawn()[0] for job in ready], model, report)
+    chosen = [job for job, each in zip(ready, found, strict=True) if _candidates(job.rule, each).any()]
+    held = dict(
+        zip(
+            (id(job) for job in chosen), _attend(chosen, [job.drawn()[1] for job in chosen], model, report), strict=True
+        )
+    )
+    for job, each in zip(ready, found, strict=True):
+        yield _guarded(job, model, lambda job=job, each=each: _finish(job, model, each, held.get(id(job))))  # type: ignore[misc]
+
+
+def _drawn_or_out(job: Job, model: OpenModel) -> TypePart:
+    if reason := budget.left_out(job.script, model, job.key.settings):
+        return _without(job, model, "left out", reason)
+    draw(job, model)
+    return _without(job, model, "measured", "")
+
+
+def _attend(jobs: Sequence[Job], drawn: Sequence[Drawn], model: OpenModel, report: Report) -> list[Found]:
+    """The scores of each type on its prompts, every sequence of tokens run once; the work is shared out by prompts."""
+    asked = questions(drawn)
+    if not asked:
+        return []
+    done, total, clock = 0, len({each.tokens for each in asked}), time.perf_counter()
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        report("attention between pairs", done, total)
+
+    with counted(model) as count:
+        values = shared_attention(model, asked, step)
+    seconds, found, start = time.perf_counter() - clock, [], 0
+    for job, each in zip(jobs, drawn, strict=True):
+        mine = values[start : start + 2 * len(each.prompts)]
+        share = len(mine) / len(asked)
+        job.work.passes += share * count.passes
+        job.work.tokens += share * count.tokens
+        job.work.seconds += share * seconds
+        found.append(Found(mine[::2], mine[1::2]))
+        start += len(mine)
+    return found
+
+
+def questions(drawn: Sequence[Drawn]) -> list[Asked]:
+    """What attention is asked for: of each prompt in turn, and of its control."""
+    return [
+        each
+        for one in drawn
+        for prompt in one.prompts
+        for each in (
+            Asked(prompt.tokens, prompt.pairs),
+            Asked(prompt.control, prompt.control_pairs or prompt.pairs),
+        )
+    ]
+
+
+# --- what all types have in common ---------------------------------------------------------------------------------
+
+
+def draw(job: Job, model: OpenModel) -> None:
+    """Draw its prompts, those of a run with fewer of each family.
+
+    Raises:
+        TooFewWordsError: where the tokenizer cannot express them, or they do not fit the context.
+    """
+    settings, rule, words = job.key.settings, job.rule, model.vocabulary
+    find, test = (min(count, settings.prompts or count) for count in (rule.find, rule.test))
+    first = job.script.draw("stimulus", words, "find", find, settings.seed)
+    job.test = job.script.draw("stimulus", words, "test", test, settings.seed, but=first)
+    job.task = job.script.draw("task", words, "test", test, settings.seed, but=first)
+    run.require_room(model, [first, job.test, job.task])
+    job.find, job.test = job.script.search(model, first), job.script.search(model, job.test)
+
+
+def _candidates(rule: Rule, found: Found) -> Array:
+    """[layer head]: which heads may be selected, however many others are tested with them."""
+    p = statistics.above_control(found.score, found.control)
+    return (found.score.mean(0) >= rule.detection.threshold) & (p <= rule.detection.fdr)  # type: ignore[no-any-return]
+
+
+def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> TypePart:
+    """Behaviour and cause, and all of it as a part."""
+    _, _, task = job.drawn()
+    values = behave(model, task.prompts, job.script.behaviour, job.script.contrast)[0]  # [prompt]
+    tested, why = _cause(job, model, found)
+    part = _without(job, model, "measured", "")
+    return part.model_copy(
+        update={
+            "reason": None,
+            "scores": Scores(
+                n=len(found.score),
+                find=_exact(found.score.mean(0)),
+                find_control=_exact(found.control.mean(0)),
+                p=_exact(statistics.above_control(found.score, found.control)),
+                held=_held(held),
+            ),
+            "behaviour": behaviour_of(job.rule, values),
+            "tested": tested,
+            "causal_why": why,
+        }
+    )
+
+
+def _held(found: Found | None) -> Held | None:
+    if found is None:
+        return None
+    low, high = statistics.interval(found.score)
+    return Held(
+        n=len(found.score),
+        score=_exact(found.score.mean(0)),
+        low=_exact(low),
+        high=_exact(high),
+        control=_exact(found.control.mean(0)),
+    )
+
+
+def _cause(job: Job, model: OpenModel, found: Found) -> tuple[Tested | None, str]:
+    """What intervening on the heads does that this type alone would select, or why that was not tried."""
+    settings, rule = job.key.settings, job.rule
+    q = statistics.q_values(statistics.above_control(found.score, found.control))
+    selected = statistics.select(found.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
+    if not selected:
+        return None, NO_CAUSE
+    if not settings.cause:
+        return None, "interventions were not asked for"
+    find, _, task = job.drawn()
+    changed = job.script.search(model, _fewer(task, settings.cause_prompts))
+    heads = [str(head) for head in selected]
+    moved = run.effects(
+        job.script, rule, model, find, changed, heads, settings.seed, random_sets=settings.random_sets, alone=ALONE
+    )
+    if moved is None:
+        return None, "no random set of as many other heads exists in this model"
+    return Tested(heads=heads, figures=moved.cause(rule, slice(None))), ""
+
+
+def _fewer(drawn: Drawn, count: int | None) -> Drawn:
+    """The first prompts of each family."""
+    if count is None:
+        return drawn
+    seen: dict[str, int] = {}
+    index = []
+    for number, family in enumerate(drawn.families):
+        seen[family] = seen.get(family, 0) + 1
+        if seen[family] <= count:
+            index.append(number)
+    return Drawn([drawn.prompts[each] for each in index], [drawn.families[each] for each in index], drawn.split)
+
+
+def _without(job: Job, model: OpenModel, status: str, reason: str) -> TypePart:
+    """A part without measurements."""
+    return TypePart.model_validate(
+        {
+            "entry": job.key.entry,
+            "model": job.key.model,
+            "settings": job.key.settings,
+            "environment": run.environment(model, job.key.settings.seed, job.started, 0.0),
+            "status": status,
+            "reason": reason,
+            "causal_why": "not measured",
+            "work": job.work,
+        }
+    )
+
+
+def _exact(values: Array) -> Exact:
+    return [[float(value) for value in row] for row in np.asarray(values, dtype=float)]

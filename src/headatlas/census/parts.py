@@ -1,0 +1,141 @@
+"""One type on one model, as a file of its own: what a census is put together from, and resumed by."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from headatlas.census.schema import Settings, Tested, Work
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import files
+from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part
+
+SCHEMA_VERSION: Literal[1] = 1
+Exact = list[list[float]]  # [layer][head], as measured: q-values are made of them
+
+
+class Held(Part):
+    """Scores on held-out prompts, with 95% intervals: [layer][head]."""
+
+    n: int
+    score: Exact
+    low: Exact
+    high: Exact
+    control: Exact
+
+
+class Scores(Part):
+    """Scores on the prompts that select heads, [layer][head]; on held-out ones where a head may be selected."""
+
+    n: int
+    find: Exact
+    find_control: Exact
+    p: Exact
+    held: Held | None
+
+
+class TypePart(Part):
+    """What was measured of one type. Where it was not, `scores` is None and `reason` says why.
+
+    `settings.types` is this one alone, so that parts of any shards can be told to fit.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    entry: Entry
+    model: ModelRecord
+    settings: Settings
+    environment: Environment
+    status: Literal["measured", "untestable", "left out", "failed"]
+    reason: str | None = None
+    scores: Scores | None = None
+    behaviour: Behaviour | None = None
+    tested: Tested | None = None
+    causal_why: str = ""
+    work: Work
+
+    def same_work(self, other: "TypePart | Key") -> bool:
+        """Whether both are of one entry as it is, one model and one amount of work."""
+        mine = (self.entry, self.model.sha256, self.settings)
+        return mine == (other.entry, other.model.sha256, other.settings)
+
+
+class Key(Part):
+    """What a part must be of to be kept."""
+
+    entry: Entry
+    model: ModelRecord
+    settings: Settings
+
+
+class Plan(Part):
+    """What all shards of one census share: which types it is of, and the model."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: ModelRecord
+    settings: Settings
+
+
+def folder_of(out: Path, model_id: str) -> Path:
+    """Where a census of a model goes: <out>/<model>."""
+    return out / model_id
+
+
+def path_of(folder: Path, id: str) -> Path:
+    """Where the part of a type lies."""
+    return folder / "parts" / f"{id}.json"
+
+
+def plan_path(folder: Path) -> Path:
+    """Where the plan lies."""
+    return folder / "plan.json"
+
+
+def write(part: TypePart, folder: Path) -> Path:
+    """Write a part whole or not at all."""
+    return files.write(path_of(folder, part.entry.id), part.model_dump_json() + "\n")
+
+
+def write_plan(plan: Plan, folder: Path) -> Path:
+    """Write what all shards share."""
+    return files.write(plan_path(folder), plan.model_dump_json(indent=1) + "\n")
+
+
+def read(path: Path) -> TypePart:
+    """Read a part.
+
+    Raises:
+        HeadatlasError: where it is none, or damaged.
+    """
+    try:
+        return TypePart.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise HeadatlasError(f"cannot read {path} ({error.strerror})") from None
+    except (ValidationError, ValueError):
+        raise HeadatlasError(f"{path} is damaged, or of another version; delete it, and run that shard again") from None
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read what all shards share.
+
+    Raises:
+        HeadatlasError: where the folder holds no census.
+    """
+    path = plan_path(folder)
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except OSError:
+        raise HeadatlasError(f"{folder} holds no shard of a census: it has no plan.json") from None
+    except (ValidationError, ValueError):
+        raise HeadatlasError(f"{path} is damaged, or of another version; run that shard again") from None
+
+
+def kept(folder: Path, id: str, key: Key) -> TypePart | None:
+    """The part of an earlier run, where all it depends on is as it was; none that failed or is damaged."""
+    path = path_of(folder, id)
+    if not path.is_file():
+        return None
+    try:
+        part = read(path)
+    except HeadatlasError:
+        return None
+    return part if part.status != "failed" and part.same_work(key) else None
