@@ -29,3 +29,8 @@ def reproductions() -> Path:
 def records() -> Path:
     """The folder of the recorded runs that ship with the project."""
     return reproductions() / "results"
+
+
+def censuses() -> Path:
+    """The folder of the recorded censuses that ship with the project, <model>.json each."""
+    return reproductions() / "census"

@@ -23,7 +23,7 @@ COSTLY = {
 
 @dataclass(frozen=True)
 class Amount:
-    """Prompts of each family for detection and behaviour, and for the cause; random sets that the cause is held against.
+    """Prompts of each family for detection and behaviour, and for the cause; random sets to hold the cause against.
 
     None stands for what the rule of each entry says.
     """

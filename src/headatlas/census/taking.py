@@ -1,4 +1,4 @@
-"""Takes a census: what is there already is kept, every part is written as soon as it stands, processes share the work."""
+"""Takes a census: what is there is kept, a part is written as soon as it stands, processes share the work."""
 
 import multiprocessing
 import os
@@ -183,7 +183,8 @@ def _shared(catalog: Catalog, order: Order, out: Path, jobs: int, report: Report
     )
     try:
         report(f"opening {order.model}", 0, 0)
-        described = [pool.submit(_describe_or_say) for _ in range(jobs)][0].result()
+        opening = [pool.submit(_describe_or_say) for _ in range(jobs)]  # one each, so that all of them start
+        described = opening[0].result()
         if isinstance(described, str):
             raise HeadatlasError(described)
         record, model_id, size = described

@@ -105,8 +105,8 @@ def _rows(pairs: list[list[Pairs]]) -> tuple[Tensor, Tensor, Tensor]:
     queries = torch.zeros(len(rows), most, dtype=torch.long)
     keys = torch.full((len(rows), most, widest), -1)
     share = torch.zeros(len(rows), max(map(len, pairs)), most, dtype=torch.float64)
-    for number, each in enumerate(rows):
-        for place, (question, query, looked_at) in enumerate(each):
+    for number, prompt in enumerate(rows):
+        for place, (question, query, looked_at) in enumerate(prompt):
             queries[number, place] = query
             keys[number, place, : len(looked_at)] = torch.tensor(looked_at)
             share[number, question, place] = 1.0

@@ -1,0 +1,213 @@
+"""The same types in two models, two checkpoints or two seeds; and over all recorded censuses. Plain numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headatlas.census.labelling import depth
+from headatlas.census.schema import Causal, Census, TypeResult
+from headatlas.errors import HeadatlasError
+from headatlas.evidence.statistics import RESAMPLES, interval
+from headatlas.notation import Head
+
+Array = NDArray[np.float64]
+Where = Literal["both", "only in the first", "only in the second", "neither", "not comparable"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A type in one model.
+
+    Attributes:
+        status: 'measured', or why not.
+        behaviour: whether the model can do what the type is for; None where it was not measured.
+        heads: how many carry the label.
+        share: of all heads, with a 95% Wilson interval `share_low` to `share_high`.
+        depth: mean over the heads, 0 the first layer and 1 the last, with a 95% bootstrap interval; None without heads,
+            no interval with one.
+        causal: what interventions said.
+    """
+
+    status: str
+    behaviour: bool | None
+    heads: int
+    share: float
+    share_low: float
+    share_high: float
+    depth: float | None
+    depth_low: float | None
+    depth_high: float | None
+    causal: Causal
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A type in two models. Depth is the second minus the first, with a 95% bootstrap interval."""
+
+    type: str
+    name: str
+    stage: str
+    where: Where
+    first: Side
+    second: Side
+    deeper: float | None
+    deeper_low: float | None
+    deeper_high: float | None
+    note: str
+
+
+def compare(first: Census, second: Census) -> list[Difference]:
+    """Type by type, in the order of the first census, then those of the second alone.
+
+    Raises:
+        HeadatlasError: where they have no type in common.
+    """
+    left, right = ({each.id: each for each in census.types} for census in (first, second))
+    if not left.keys() & right.keys():
+        raise HeadatlasError("the two censuses have no type in common; take them with the same --types")
+    order = [*left, *(id for id in right if id not in left)]
+    return [_difference(first, second, left.get(id), right.get(id)) for id in order]
+
+
+def _difference(a: Census, b: Census, left: TypeResult | None, right: TypeResult | None) -> Difference:
+    known = left or right
+    assert known
+    first, second = _side(a, left), _side(b, right)
+    one, other = depths(a, left), depths(b, right)
+    low, high = _apart(one, other)
+    where = _where(first, second)
+    return Difference(
+        type=known.id,
+        name=known.name,
+        stage=known.stage,
+        where=where,
+        first=first,
+        second=second,
+        deeper=float(other.mean() - one.mean()) if len(one) and len(other) else None,
+        deeper_low=low,
+        deeper_high=high,
+        note=_note(where, a.model.name, first, b.model.name, second),
+    )
+
+
+def _side(census: Census, found: TypeResult | None) -> Side:
+    mine, all_heads = depths(census, found), census.summary.heads
+    low, high = interval(mine) if len(mine) > 1 else (None, None)
+    share_low, share_high = wilson(len(mine), all_heads)
+    return Side(
+        status=found.status if found else "not asked for",
+        behaviour=found.behaviour.passed if found and found.behaviour else None,
+        heads=len(mine),
+        share=len(mine) / all_heads,
+        share_low=share_low,
+        share_high=share_high,
+        depth=float(mine.mean()) if len(mine) else None,
+        depth_low=None if low is None else float(low),
+        depth_high=None if high is None else float(high),
+        causal=found.causal if found else "not tested",
+    )
+
+
+def depths(census: Census, found: TypeResult | None) -> Array:
+    """How deep each head of a type lies: [head]."""
+    heads = found.heads if found else []
+    return np.array([depth(Head.parse(head).layer, census.model.layers) for head in heads], dtype=float)
+
+
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """95% Wilson interval of a share."""
+    z, share = 1.959964, count / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def _apart(one: Array, other: Array) -> tuple[float | None, float | None]:
+    """95% bootstrap interval of the difference of the means, heads drawn anew in both; None where one has a single."""
+    if len(one) < 2 or len(other) < 2:
+        return None, None
+    rng = np.random.default_rng(0)
+    drawn = [rng.choice(each, (RESAMPLES, len(each))).mean(1) for each in (one, other)]
+    low, high = np.percentile(drawn[1] - drawn[0], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _where(first: Side, second: Side) -> Where:
+    if first.status != "measured" or second.status != "measured":
+        return "not comparable"
+    if first.heads and second.heads:
+        return "both"
+    if first.heads:
+        return "only in the first"
+    return "only in the second" if second.heads else "neither"
+
+
+def _note(where: Where, a: str, first: Side, b: str, second: Side) -> str:
+    """Why a type is missing, as far as can be told."""
+    if where == "not comparable":
+        name, side = (a, first) if first.status != "measured" else (b, second)
+        return f"{side.status} in {name}"
+    if where in ("both", "neither"):
+        return ""
+    name, side = (b, second) if where == "only in the first" else (a, first)
+    return f"{name} " + ("can do it, and has no such head" if side.behaviour else "lacks the behaviour")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A type over several models.
+
+    Attributes:
+        measured, able, found, supported: ids of the models in which it was measured, that can do what it is for, that
+            have such heads, and in which they have a cause.
+        heads: by model, how many.
+        depths: by model with such heads, the mean depth.
+        depth: the mean of those, with a 95% bootstrap interval over models; no interval with one model.
+    """
+
+    type: str
+    name: str
+    stage: str
+    measured: tuple[str, ...]
+    able: tuple[str, ...]
+    found: tuple[str, ...]
+    supported: tuple[str, ...]
+    heads: dict[str, int]
+    depths: dict[str, float]
+    depth: float | None
+    depth_low: float | None
+    depth_high: float | None
+
+
+def transfer(censuses: Sequence[Census]) -> list[Transfer]:
+    """How far each type carries over, in the order in which censuses name types."""
+    order = list(dict.fromkeys(each.id for census in censuses for each in census.types))
+    by_model = [(census, {each.id: each for each in census.types}) for census in censuses]
+    return [_transfer([(census, types[id]) for census, types in by_model if id in types]) for id in order]
+
+
+def _transfer(rows: Sequence[tuple[Census, TypeResult]]) -> Transfer:
+    known, measured = (
+        rows[0][1],
+        [(census.model.id, each, census) for census, each in rows if each.status == "measured"],
+    )
+    means = {id: float(depths(census, each).mean()) for id, each, census in measured if each.heads}
+    values = np.array(list(means.values()))
+    low, high = interval(values) if len(values) > 1 else (None, None)
+    return Transfer(
+        type=known.id,
+        name=known.name,
+        stage=known.stage,
+        measured=tuple(id for id, _, _ in measured),
+        able=tuple(id for id, each, _ in measured if each.behaviour and each.behaviour.passed),
+        found=tuple(means),
+        supported=tuple(id for id, each, _ in measured if each.causal == "supported"),
+        heads={id: len(each.heads) for id, each, _ in measured},
+        depths=means,
+        depth=float(values.mean()) if len(values) else None,
+        depth_low=None if low is None else float(low),
+        depth_high=None if high is None else float(high),
+    )

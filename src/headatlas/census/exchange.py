@@ -1,0 +1,142 @@
+"""Head sets in the formats that other tools read, each with the rule by which the heads were chosen.
+
+The formats are those of the tools' own files: FYYFU/HeadKV `Important_Head/head_score/*.json`, mit-han-lab/duo-attention
+`full_attention_heads.tsv`, princeton-pli/QRHead `configs/*.yaml`; for TransformerLens a list of (layer, head).
+"""
+
+import csv
+import io
+import json
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from headatlas.census.schema import Census, TypeResult
+from headatlas.errors import HeadatlasError
+from headatlas.notation import Head
+
+Format = Literal["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def type_in(census: Census, id: str) -> TypeResult:
+    """One type of a census, measured.
+
+    Raises:
+        HeadatlasError: where it is not in it, or was not measured.
+    """
+    for each in census.types:
+        if each.id == id:
+            if each.status != "measured":
+                raise HeadatlasError(f"{id} is not measured in {census.model.name} ({each.reason})")
+            return each
+    raise HeadatlasError(f"the census of {census.model.name} does not look for {id}; take it again with --types {id}")
+
+
+def rule(census: Census, id: str) -> dict[str, Any]:
+    """By which rule the heads were chosen, and on what: plain data."""
+    found = type_in(census, id)
+    passed = found.behaviour.passed if found.behaviour else None
+    return {
+        "model": census.model.name,
+        "weights_sha256": census.model.sha256,
+        "type": id,
+        "score": found.metric,
+        "threshold": found.threshold,
+        "rule": f"mean score at least {found.threshold:g} on {found.n_find} prompts, and above its control at a false "
+        f"discovery rate of {found.fdr:g} over all heads and {census.summary.types_measured} types",
+        "heads_chosen": len(found.heads),
+        "heads_in_all": census.summary.heads,
+        "model_has_the_behaviour": passed,
+        "cause": found.causal,
+        "headatlas": census.environment.headatlas,
+    }
+
+
+def text(census: Census, id: str, format: Format) -> str:
+    """The heads of a type in a format.
+
+    json, csv: heads with score, interval, q and cause, best first.
+    headkv: on one line, of every head in order, its score on the prompts that select, not below 0.
+    duoattention: layers x key/value groups, tab-separated: the best head of each group, 0.5 at the threshold; a group
+        reaches 0.5 exactly where a head of it is chosen.
+    qrhead: YAML with the set as QRHead's configuration names it, best first.
+    transformerlens: JSON, [[layer, head], ...], best first.
+    """
+    made = {
+        "json": _json,
+        "csv": _csv,
+        "headkv": _headkv,
+        "duoattention": _duoattention,
+        "qrhead": _qrhead,
+        "transformerlens": _transformerlens,
+    }
+    return made[format](census, id)
+
+
+def _rows(census: Census, id: str) -> list[dict[str, Any]]:
+    order = {head: number for number, head in enumerate(type_in(census, id).heads)}
+    rows = [
+        {"head": head.head, "layer": head.layer, "index": head.index, "kv_group": head.group}
+        | label.model_dump(mode="json", exclude={"type", "stage"})
+        for head in census.heads
+        for label in head.labels
+        if label.type == id
+    ]
+    return sorted(rows, key=lambda row: order[row["head"]])
+
+
+def _json(census: Census, id: str) -> str:
+    groups = [
+        {"layer": group.layer, "kv_group": group.group} | label.model_dump(mode="json", exclude={"type", "stage"})
+        for group in census.groups
+        for label in group.labels
+        if label.type == id
+    ]
+    made = {"rule": rule(census, id), "heads": _rows(census, id), "kv_groups": groups}
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
+def _csv(census: Census, id: str) -> str:
+    made = io.StringIO()
+    columns = "head layer index kv_group score low high control selected_on q behaviour causal alone".split()
+    writer = csv.DictWriter(made, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(census, id))
+    return made.getvalue()
+
+
+def _headkv(census: Census, id: str) -> str:
+    scores = type_in(census, id).find
+    assert scores is not None
+    every = {f"{layer}-{head}": [max(score, 0.0)] for layer, row in enumerate(scores) for head, score in enumerate(row)}
+    return json.dumps(every) + "\n"
+
+
+def _duoattention(census: Census, id: str) -> str:
+    found, model = type_in(census, id), census.model
+    share = model.heads // model.kv_heads
+    best = np.array(found.find).reshape(model.layers, model.kv_heads, share).max(-1)
+    chosen = np.zeros(best.shape, dtype=bool)
+    for head in map(Head.parse, found.heads):
+        chosen[head.layer, head.head // share] = True
+    gates = np.clip(0.5 * best / found.threshold, 0.0, 1.0)
+    gates = np.where(chosen, np.maximum(gates, 0.5), np.minimum(gates, 0.499))
+    return "".join("\t".join(f"{gate:.6g}" for gate in row) + "\n" for row in gates)
+
+
+def _qrhead(census: Census, id: str) -> str:
+    heads = [Head.parse(head) for head in type_in(census, id).heads]
+    about = rule(census, id)
+    lines = [
+        f"# {about['type']} heads of {about['model']}: {about['rule']}.",
+        f"# Cause: {about['cause']}. headatlas {about['headatlas']}, weights {about['weights_sha256'][:12]}.",
+        f"attn_head_set: {json.dumps(','.join(f'{head.layer}-{head.head}' for head in heads))}",
+        f"model_base_class: {json.dumps(census.model.name.rsplit('/', 1)[-1])}",
+        f"model_name_or_path: {json.dumps(census.model.name)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _transformerlens(census: Census, id: str) -> str:
+    return json.dumps([list(Head.parse(head)) for head in type_in(census, id).heads]) + "\n"

@@ -1,0 +1,40 @@
+"""Finds and reads censuses: files, folders, and those that ship with the project."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from headatlas import paths
+from headatlas.census.schema import SCHEMA_VERSION, Census
+from headatlas.errors import HeadatlasError
+
+DEFAULT_OUT = Path("headatlas-census")
+
+
+def read(path: Path) -> Census:
+    """Read a census.
+
+    Raises:
+        HeadatlasError: where it is none of this schema version.
+    """
+    try:
+        return Census.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise HeadatlasError(f"cannot read the census {path} ({error.strerror})") from None
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise HeadatlasError(f"{path} is not a census of schema {SCHEMA_VERSION} ({reason}); take it again") from None
+
+
+def find(name: str, out: Path = DEFAULT_OUT) -> Path | None:
+    """Where the census of a model lies: a file or folder of that name, one taken here before, or one that ships."""
+    here = Path(name)
+    id = here.name if here.is_dir() else name.replace("/", "--")
+    places = [here] if here.suffix == ".json" else [here / "census.json"]
+    places += [out / id / "census.json", paths.censuses() / f"{id}.json"]
+    return next((place for place in places if place.is_file()), None)
+
+
+def recorded(folder: Path | None = None) -> list[Census]:
+    """The censuses that ship with the project, by model."""
+    return [read(path) for path in sorted((folder or paths.censuses()).glob("*.json"))]
