@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from headatlas.commands import DEFAULT_OUT, EXIT_MISTAKE, catalog, model, run
+from headatlas.census.exchange import FORMATS
+from headatlas.census.reading import DEFAULT_OUT as DEFAULT_CENSUS
+from headatlas.commands import DEFAULT_OUT, EXIT_MISTAKE, catalog, census, model, run
 from headatlas.errors import HeadatlasError
 
 
@@ -115,6 +117,43 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("file", type=Path, metavar="FILE", help="to write")
     report.add_argument("--model", action="append", metavar="ID", help="only of this model; may be given again")
     report.add_argument("--out", type=Path, metavar="FOLDER", help="of records; default those that ship")
+
+    taken = add("census", census.census, "name every head of a model", "headatlas census gpt2",
+                json="print the census, or with --dry-run the plan, as JSON")  # fmt: skip
+    taken.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    taken.add_argument("--revision", help="commit, tag or branch, for a hub id")
+    taken.add_argument("--dry-run", action="store_true", help="say what it would take: passes, tokens, time, memory")
+    taken.add_argument("--budget", choices=("quick", "full"), default="quick",
+                       help="how many prompts; full: what the rules of the entries ask (default quick)")  # fmt: skip
+    taken.add_argument("--prompts", type=int, metavar="N", help="of each family, instead of what the budget says")
+    taken.add_argument("--types", metavar="ID,ID", help="only these head types")
+    taken.add_argument("--no-cause", dest="cause", action="store_false", help="do not intervene on the heads found")
+    taken.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
+    taken.add_argument("--shard", default="1/1", metavar="I/N", help="only this share of the work; `merge` joins them")
+    taken.add_argument("--jobs", type=int, help="processes; default one per core for a light model, else one")
+    taken.add_argument("--out", type=Path, default=DEFAULT_CENSUS, help=f"folder (default {DEFAULT_CENSUS})")
+    taken.add_argument("--pages", metavar="URL", help="where the catalog's pages lie, to link types to them")
+
+    merge = add("merge", census.merge, "join the shards of a census", "headatlas merge shard-1 shard-2",
+                json="print the census as JSON")  # fmt: skip
+    merge.add_argument("shards", nargs="+", type=Path, metavar="FOLDER", help="the --out of each shard")
+    merge.add_argument("--out", type=Path, metavar="FOLDER", help="where the census goes; default the first folder")
+    merge.add_argument("--pages", metavar="URL", help="where the catalog's pages lie, to link types to them")
+
+    where = f"folder of censuses; one that is not there is taken (default {DEFAULT_CENSUS})"
+    compare = add("compare", census.compare, "compare the heads of two models", "headatlas compare specimen gpt2")
+    compare.add_argument("first", metavar="A", help="a model, or the file of a census")
+    compare.add_argument("second", metavar="B", help="another")
+    compare.add_argument("--census", type=Path, default=DEFAULT_CENSUS, metavar="FOLDER", help=where)
+
+    heads = add("heads", census.heads, "give the heads of a type to other tools",
+                "headatlas heads specimen --type retrieval --format headkv",
+                json="the same as --format json")  # fmt: skip
+    heads.add_argument("model", metavar="MODEL", help="a model, or the file of a census")
+    heads.add_argument("--type", required=True, metavar="ID", help="id, name or alias of a head type")
+    heads.add_argument("--format", choices=FORMATS, default="json", help="default json")
+    heads.add_argument("--out", type=Path, metavar="FILE", help="to write, with the rule in FILE.rule.json beside it")
+    heads.add_argument("--census", type=Path, default=DEFAULT_CENSUS, metavar="FOLDER", help=where)
 
     method = add("method", model.method, "run a method's worked example, or list the methods",
                  "headatlas method logit-lens")  # fmt: skip

@@ -13,11 +13,13 @@ from headatlas.script import Script
 
 Budget = Literal["quick", "full"]
 SMALL = 20_000_000  # parameters without embeddings; above it a quick census asks less
-# Functions of the lab that take many passes for every prompt, and what they do.
+# Functions of the lab that cost many times more than a run of the model for every prompt, and what they do.
 COSTLY = {
     "learn_vectors": "it trains vectors by gradient descent",
     "followed_effects": "it runs the model once per layer for every batch",
     "path_effects": "it patches the paths of every head",
+    "movers": "it patches the paths of every head",
+    "copying_scores": "it takes every token through every head",
 }
 
 
@@ -34,7 +36,7 @@ class Amount:
 
 
 FULL = Amount(None, None, statistics.RANDOM_SETS)
-QUICK_SMALL = Amount(8, 4, 40)
+QUICK_SMALL = Amount(8, 8, 24)
 QUICK_LARGE = Amount(3, 3, 24)
 
 
@@ -88,10 +90,6 @@ def settle(
     )
 
 
-def left_out(script: Script, model: OpenModel, settings: Settings) -> str | None:
-    """Why a quick census of a large model does without this script; None where it does not."""
-    if settings.budget == "full" or parameters(model) < SMALL:
-        return None
-    for name in COSTLY.keys() & vars(script.module).keys():
-        return f"{COSTLY[name]}, too much for a quick census of a model of this size; --budget full measures it"
-    return None
+def costly(script: Script) -> str | None:
+    """Why a script's score costs much more than others; None where it does not."""
+    return next((COSTLY[name] for name in COSTLY if name in vars(script.module)), None)

@@ -1,7 +1,8 @@
 """Head sets in the formats that other tools read, each with the rule by which the heads were chosen.
 
-The formats are those of the tools' own files: FYYFU/HeadKV `Important_Head/head_score/*.json`, mit-han-lab/duo-attention
-`full_attention_heads.tsv`, princeton-pli/QRHead `configs/*.yaml`; for TransformerLens a list of (layer, head).
+The formats are those of the tools' own files: FYYFU/HeadKV `Important_Head/head_score/*.json`,
+mit-han-lab/duo-attention `full_attention_heads.tsv`, princeton-pli/QRHead `configs/*.yaml`; for TransformerLens a list
+of (layer, head).
 """
 
 import csv

@@ -158,8 +158,6 @@ def causal_of(part: TypePart, selected: Sequence[Head]) -> tuple[Causal, str]:
         f"[{cause.low:.3g}, {cause.high:.3g}], more than {cause.share_exceeded:.0f}% of {len(cause.random_effects)} "
         f"random sets matched in {cause.matching}"
     )
-    if part.behaviour and not part.behaviour.passed:
-        return "not tested", f"the model lacks the behaviour, so its cause cannot be told ({figures})"
     return ("supported" if cause.passed else "not supported"), figures
 
 

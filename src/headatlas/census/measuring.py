@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from headatlas.census.parts import Exact, Held, Key, Scores, TypePart
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, statistics
-from headatlas.evidence.records import Entry, ModelRecord
+from headatlas.evidence.records import Behaviour, Entry, ModelRecord
 from headatlas.lab import OpenModel, behave
 from headatlas.lab import Scores as Found
 from headatlas.lab.counting import counted
 from headatlas.lab.shared import Asked, shared_attention
-from headatlas.script import Drawn, Script, load_script
+from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError
 from headatlas.weighing import Array, behaviour_of
 
@@ -43,6 +44,7 @@ class Job:
     find: Drawn | None = None
     test: Drawn | None = None
     task: Drawn | None = None
+    behaviour: Behaviour | None = None
 
     def drawn(self) -> tuple[Drawn, Drawn, Drawn]:
         """Stimuli that select, stimuli that test, and the task."""
@@ -79,19 +81,30 @@ def start(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> 
 def measure(job: Job, model: OpenModel) -> TypePart:
     """Measure a type whose script has a score of its own."""
 
-    def scores() -> tuple[Found, Found | None]:
-        assert job.script.detect
-        find, test, _ = job.drawn()
-        found = job.script.detect(model, find)
-        return found, job.script.detect(model, test) if _candidates(job.rule, found).any() else None
-
     def whole() -> TypePart:
-        if reason := budget.left_out(job.script, model, job.key.settings):
-            return _without(job, model, "left out", reason)
-        draw(job, model)
-        return _finish(job, model, *scores())
+        detect = job.script.detect
+        assert detect
+        draw(job, model, job.key.settings.prompts)
+        job.behaviour = _behaviour(job, model)
+        if reason := _not_worth_it(job):
+            return _without(job, model, "left out", reason).model_copy(update={"behaviour": job.behaviour})
+        found = detect(model, job.drawn()[0])
+        if _undecided(job, found):
+            draw(job, model, None)
+            found = detect(model, job.drawn()[0])
+        held = detect(model, job.drawn()[1]) if _candidates(job.rule, found).any() else None
+        return _finish(job, model, found, held)
 
     return _guarded(job, model, whole)
+
+
+def _not_worth_it(job: Job) -> str | None:
+    """Why a quick census does without a score that is costly, in a model that lacks the behaviour behind it."""
+    assert job.behaviour
+    why = budget.costly(job.script)
+    if job.key.settings.budget == "full" or job.behaviour.passed or why is None:
+        return None
+    return f"the model lacks the behaviour, and the score is costly ({why}); --budget full measures it all the same"
 
 
 def _guarded(job: Job, model: OpenModel, whole: Callable[[], TypePart]) -> TypePart:
@@ -134,31 +147,31 @@ def measure_pairs(jobs: Sequence[Job], model: OpenModel, report: Report) -> Iter
     """Measure types that go by the attention between the pairs of their prompts; they share the runs of the model."""
     ready: list[Job] = []
     for job in jobs:
-        part = _guarded(job, model, lambda job=job: _drawn_or_out(job, model))  # type: ignore[misc]
+        part = _guarded(job, model, partial(_begun, job, model))
         if part.status == "measured":
             ready.append(job)
         else:
             yield part
-    found = _attend(ready, [job.drawn()[0] for job in ready], model, report)
-    chosen = [job for job, each in zip(ready, found, strict=True) if _candidates(job.rule, each).any()]
-    held = dict(
-        zip(
-            (id(job) for job in chosen), _attend(chosen, [job.drawn()[1] for job in chosen], model, report), strict=True
-        )
-    )
-    for job, each in zip(ready, found, strict=True):
-        yield _guarded(job, model, lambda job=job, each=each: _finish(job, model, each, held.get(id(job))))  # type: ignore[misc]
+    found = dict(zip(map(id, ready), _attend(ready, "find", model, report), strict=True))
+    again = [job for job in ready if _undecided(job, found[id(job)])]
+    for job in again:
+        draw(job, model, None)
+    found |= zip(map(id, again), _attend(again, "find", model, report), strict=True)
+    chosen = [job for job in ready if _candidates(job.rule, found[id(job)]).any()]
+    held = dict(zip(map(id, chosen), _attend(chosen, "test", model, report), strict=True))
+    for job in ready:
+        yield _guarded(job, model, partial(_finish, job, model, found[id(job)], held.get(id(job))))
 
 
-def _drawn_or_out(job: Job, model: OpenModel) -> TypePart:
-    if reason := budget.left_out(job.script, model, job.key.settings):
-        return _without(job, model, "left out", reason)
-    draw(job, model)
+def _begun(job: Job, model: OpenModel) -> TypePart:
+    draw(job, model, job.key.settings.prompts)
+    job.behaviour = _behaviour(job, model)
     return _without(job, model, "measured", "")
 
 
-def _attend(jobs: Sequence[Job], drawn: Sequence[Drawn], model: OpenModel, report: Report) -> list[Found]:
+def _attend(jobs: Sequence[Job], split: Split, model: OpenModel, report: Report) -> list[Found]:
     """The scores of each type on its prompts, every sequence of tokens run once; the work is shared out by prompts."""
+    drawn = [job.drawn()[0 if split == "find" else 1] for job in jobs]
     asked = questions(drawn)
     if not asked:
         return []
@@ -199,14 +212,14 @@ def questions(drawn: Sequence[Drawn]) -> list[Asked]:
 # --- what all types have in common ---------------------------------------------------------------------------------
 
 
-def draw(job: Job, model: OpenModel) -> None:
-    """Draw its prompts, those of a run with fewer of each family.
+def draw(job: Job, model: OpenModel, most: int | None) -> None:
+    """Draw its prompts: those of a run, or the first so many of each family.
 
     Raises:
         TooFewWordsError: where the tokenizer cannot express them, or they do not fit the context.
     """
     settings, rule, words = job.key.settings, job.rule, model.vocabulary
-    find, test = (min(count, settings.prompts or count) for count in (rule.find, rule.test))
+    find, test = (min(count, most or count) for count in (rule.find, rule.test))
     first = job.script.draw("stimulus", words, "find", find, settings.seed)
     job.test = job.script.draw("stimulus", words, "test", test, settings.seed, but=first)
     job.task = job.script.draw("task", words, "test", test, settings.seed, but=first)
@@ -220,10 +233,22 @@ def _candidates(rule: Rule, found: Found) -> Array:
     return (found.score.mean(0) >= rule.detection.threshold) & (p <= rule.detection.fdr)  # type: ignore[no-any-return]
 
 
+def _undecided(job: Job, found: Found) -> bool:
+    """Whether a head reaches the threshold and cannot be told from its control, and the rule asks for more prompts."""
+    most, rule = job.key.settings.prompts, job.rule
+    if most is None or most >= rule.find:
+        return False
+    q = statistics.q_values(statistics.above_control(found.score, found.control))
+    return bool(((found.score.mean(0) >= rule.detection.threshold) & (q > rule.detection.fdr)).any())
+
+
+def _behaviour(job: Job, model: OpenModel) -> Behaviour:
+    task = job.drawn()[2]
+    return behaviour_of(job.rule, behave(model, task.prompts, job.script.behaviour, job.script.contrast)[0])
+
+
 def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> TypePart:
-    """Behaviour and cause, and all of it as a part."""
-    _, _, task = job.drawn()
-    values = behave(model, task.prompts, job.script.behaviour, job.script.contrast)[0]  # [prompt]
+    """Add the cause, and make a part of all of it."""
     tested, why = _cause(job, model, found)
     part = _without(job, model, "measured", "")
     return part.model_copy(
@@ -236,7 +261,7 @@ def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> Typ
                 p=_exact(statistics.above_control(found.score, found.control)),
                 held=_held(held),
             ),
-            "behaviour": behaviour_of(job.rule, values),
+            "behaviour": job.behaviour,
             "tested": tested,
             "causal_why": why,
         }
@@ -265,6 +290,8 @@ def _cause(job: Job, model: OpenModel, found: Found) -> tuple[Tested | None, str
         return None, NO_CAUSE
     if not settings.cause:
         return None, "interventions were not asked for"
+    if job.behaviour and not job.behaviour.passed:
+        return None, "the model lacks the behaviour that an intervention would have to move"
     find, _, task = job.drawn()
     changed = job.script.search(model, _fewer(task, settings.cause_prompts))
     heads = [str(head) for head in selected]
