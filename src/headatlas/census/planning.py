@@ -217,7 +217,8 @@ def _words_through_heads(model: OpenModel) -> float:
     """Some hundred words through every head onto the vocabulary, in tokens that cost as much to run."""
     vocabulary, width = model.model.get_input_embeddings().weight.shape
     every = sum(each.numel() for each in model.model.parameters())
-    return 100.0 * model.anatomy.layers * model.anatomy.heads * vocabulary * width / every
+    heads = model.anatomy.layers * model.anatomy.heads
+    return 100.0 * heads * int(vocabulary) * int(width) / int(every)
 
 
 def _behaviour(model: OpenModel, job: measuring.Job, speed: Speed) -> Cost:
@@ -257,8 +258,7 @@ def calibrate(model: OpenModel, prompts: Sequence[Prompt]) -> tuple[Speed, bool]
     for prompt in read:
         logits = forward(model, stack_tokens([prompt.tokens]), {}, torch.tensor([prompt.readouts[-1].position]))
         total -= float(logits[0, 0].log_softmax(-1)[prompt.readouts[-1].answer])
-    size = model.model.get_input_embeddings().weight.shape[0]
-    learned = bool(read) and total / len(read) < CHANCE * math.log(size)
+    learned = bool(read) and total / len(read) < CHANCE * math.log(model.vocabulary.size)
     return Speed(max(short - 8 * per_token, 0.0), per_token), learned
 
 
@@ -274,8 +274,7 @@ def _timed(model: OpenModel, tokens: torch.Tensor, times: int = 3) -> float:
 
 def memory(model: OpenModel, tasks: Sequence[Sequence[Prompt]]) -> float:
     """Megabytes beyond the weights: the program, the activations of reruns, and the logits of the largest batch."""
-    size = model.model.get_input_embeddings().weight.shape[0]
-    largest = 0
+    size, largest = model.vocabulary.size, 0
     for prompts in tasks:
         for _, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
             positions = {readout.position for prompt in batch for readout in prompt.readouts}

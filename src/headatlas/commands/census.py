@@ -130,7 +130,7 @@ def heads(options: argparse.Namespace) -> int:
 
     id = load().head(options.type).id
     found = _taken(options.model, options)
-    format = "json" if options.json else options.format
+    format: exchange.Format = "json" if options.json else options.format
     text, rule = exchange.text(found, id, format), exchange.rule(found, id)
     if options.out is None:
         sys.stdout.write(text)
