@@ -153,7 +153,7 @@ def _note(where: Where, a: str, first: Side, b: str, second: Side) -> str:
     if where in ("both", "neither"):
         return ""
     name, side = (b, second) if where == "only in the first" else (a, first)
-    return f"{name} " + ("can do it, and has no such head" if side.behaviour else "lacks the behaviour")
+    return ("no such head in " if side.behaviour else "behaviour absent in ") + name
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -75,22 +76,23 @@ def print_comparison(first: Census, second: Census, found: Iterable[Difference])
     console, apart = _console(), []
     table = Table(box=None, padding=(0, 1), header_style="dim")
     names = (first.model.name, second.model.name)
-    for column in ("head type", *names, "second deeper by", "missing"):
-        table.add_column(column, justify="left" if column in ("head type", "missing") else "right")
+    for column in ("head type", *names, "deeper by", "missing"):
+        justify: Literal["left", "right"] = "left" if column in ("head type", "missing") else "right"
+        table.add_column(Text(column), justify=justify, no_wrap=column != "missing")
     for each in found:
         if each.where == "not comparable":
             apart.append(f"{each.type} ({each.note})")
         elif each.where != "neither":
             table.add_row(each.type, _side(each.first), _side(each.second), _deeper(each), Text(each.note))
     console.print(table)
-    console.print(Text("heads, their share of all with 95% interval, and their mean depth", style="dim"))
+    console.print(Text("heads, the 95% interval of their share of all heads, and their mean depth", style="dim"))
     if apart:
         console.print(Text(f"not comparable: {'; '.join(apart)}", style="dim"))
 
 
 def _side(side: Side) -> Text:
-    where = "" if side.depth is None else f", at {side.depth:.2f}"
-    return Text(f"{side.heads} ({side.share:.0%} [{side.share_low:.0%}, {side.share_high:.0%}]){where}")
+    where = "" if side.depth is None else f" at {side.depth:.2f}"
+    return Text(f"{side.heads} [{side.share_low:.0%}-{side.share_high:.0%}]{where}")
 
 
 def _deeper(found: Difference) -> Text:
