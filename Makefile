@@ -7,7 +7,7 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test site serve record train bench clean
+.PHONY: setup reproduce test site serve record census train bench clean
 
 # Set up an environment of our own, at the tested versions. torch comes first, at its pin, so that nothing else
 # pulls a build for hardware that is not here.
@@ -46,6 +46,16 @@ MODELS ?= $(notdir $(wildcard src/headatlas/specimens/specimen*))
 record: setup
 	@for model in $(MODELS); do \
 		$(BIN)/headatlas run --all --model $$model --seeds 3 --jobs $(JOBS) --out reproductions/results || test $$? -eq 1 || exit; \
+	done
+
+# Rewrite the censuses that ship with the project, of the same models or of MODELS=... (ids or folders). Parts are kept
+# in build/census, and what has not changed is not measured again.
+CENSUSES := reproductions/census
+census: setup
+	@mkdir -p $(CENSUSES)
+	@for model in $(MODELS); do \
+		$(BIN)/headatlas census $$model --budget full --out build/census && \
+		cp build/census/$${model##*/}/census.json $(CENSUSES)/$${model##*/}.json || exit; \
 	done
 
 # Train the specimen again, from nothing, and put it into the package; or a sibling, with ARCH, SEED and NAME.

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from headatlas.census import comparing, exchange, labelling, page, parts, readin
 from headatlas.census.parts import Plan
 from headatlas.census.schema import Census
 from headatlas.cli import main
+from headatlas.commands import HEAD_FORMATS
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files
 from made_census import CATALOG, cause, census, model_record, part, settings
@@ -162,6 +162,9 @@ class TestFiles:
 
 class TestOtherTools:
     """Each format is read here as the tool that it is for reads it."""
+
+    def test_the_command_line_knows_all_formats(self) -> None:
+        assert exchange.FORMATS == HEAD_FORMATS
 
     def test_headkv(self, named: Census) -> None:
         text = exchange.text(named, "retrieval", "headkv")
@@ -327,80 +330,3 @@ def test_a_model_that_is_not_there_is_one_line_from_several_processes_too(tmp_pa
     assert main(words) == 2
     error = capsys.readouterr().err
     assert "is not a folder" in error and error.count("\n") == 1 and "Traceback" not in error
-
-
-class TestPage:
-    @pytest.fixture(scope="class")
-    def large(self) -> Census:
-        """1,024 heads with three names each."""
-        model = model_record(32, 32, kv_heads=8)
-        every = {f"L{layer}H{head}": (0.91, 1e-9) for layer in range(32) for head in range(32)}
-        names = ("induction", "previous-token", "retrieval")
-        return census(model, *(part(name, model, every, tested=cause(["L0H0"], True)) for name in names))
-
-    def test_it_asks_for_nothing_and_is_small(self, large: Census) -> None:
-        text = page.page(CATALOG, large)
-        assert len(text.encode()) < 2_000_000
-        assert "http://" not in text and "https://" not in text and "src=" not in text and "@import" not in text
-
-    def test_types_are_linked_where_it_is_told_the_pages_lie(self, large: Census) -> None:
-        assert 'href="https://a.org/heads/induction/"' in page.page(CATALOG, large, "https://a.org")
-        assert "heads/induction/" not in page.page(CATALOG, large)
-
-    def test_hostile_text_stays_text(self) -> None:
-        model = model_record(1, 2, name="<script>alert(1)</script>")
-        text = page.page(CATALOG, census(model, part("induction", model, {"L0H0": (0.9, 1e-9)})))
-        assert "<script>alert" not in text and "&lt;script&gt;alert(1)" in text
-
-    @pytest.fixture(scope="class")
-    def opened(self, large: Census, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-        """The page in chromium, opened from disk; a list of what it asked for and complained of."""
-        playwright = pytest.importorskip("playwright.sync_api")
-        if not Path("/usr/bin/chromium").is_file():
-            pytest.skip("no chromium")
-        path = tmp_path_factory.mktemp("page") / "census.html"
-        path.write_text(page.page(CATALOG, large))
-        with playwright.sync_playwright() as started:
-            browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-            tab, troubles = browser.new_page(), []
-            tab.on("request", lambda request: troubles.append(request.url))
-            tab.on("console", lambda message: troubles.append(message.text))
-            tab.on("pageerror", lambda error: troubles.append(str(error)))
-            tab.goto(path.as_uri())
-            yield tab, [each for each in troubles if each != path.as_uri()], troubles
-            browser.close()
-
-    def test_no_request_and_no_error(self, opened: Any) -> None:
-        tab, _, troubles = opened
-        tab.locator("#L3H4").hover()
-        assert [each for each in troubles if not each.startswith(("file:", "data:"))] == []
-
-    def test_hover_and_keys_say_scores_and_intervals(self, opened: Any) -> None:
-        tab, *_ = opened
-        tab.locator("#L3H4").hover()
-        assert "Induction head (LR): 0.91 [0.81, 1.01]" in tab.locator("#said").inner_text()
-        tab.locator("#L0H0").focus()
-        tab.keyboard.press("ArrowDown")
-        tab.keyboard.press("ArrowRight")
-        assert tab.locator("#said strong").inner_text() == "L1H1"
-
-    def test_filter_and_sort(self, opened: Any) -> None:
-        tab, *_ = opened
-        tab.locator("#type").select_option("induction")
-        assert tab.locator("#labels tbody tr:visible").count() == 1024
-        tab.locator("#causal").check()
-        assert tab.locator("#labels tbody tr:visible").count() == 1
-        assert tab.locator(".heads button.off").count() == 1023
-        tab.locator("#causal").uncheck()
-        tab.locator("#type").select_option("")
-        tab.locator("#labels th button", has_text="head").first.click()
-        tab.locator("#labels th button", has_text="head").first.click()
-        assert tab.locator("#labels tbody tr td").first.inner_text() == "L31H31"
-
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_axe_finds_nothing(self, opened: Any, scheme: str) -> None:
-        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-        tab, *_ = opened
-        tab.emulate_media(color_scheme=scheme)
-        found = axe.Axe().run(tab).response["violations"]
-        assert [(each["id"], each["nodes"][0]["html"][:120]) for each in found] == []

@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from headatlas.census.exchange import FORMATS
-from headatlas.census.reading import DEFAULT_OUT as DEFAULT_CENSUS
-from headatlas.commands import DEFAULT_OUT, EXIT_MISTAKE, catalog, census, model, run
+from headatlas.commands import DEFAULT_CENSUS, DEFAULT_OUT, EXIT_MISTAKE, HEAD_FORMATS, catalog, census, model, run
 from headatlas.errors import HeadatlasError
 
 
@@ -151,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
                 json="the same as --format json")  # fmt: skip
     heads.add_argument("model", metavar="MODEL", help="a model, or the file of a census")
     heads.add_argument("--type", required=True, metavar="ID", help="id, name or alias of a head type")
-    heads.add_argument("--format", choices=FORMATS, default="json", help="default json")
+    heads.add_argument("--format", choices=HEAD_FORMATS, default="json", help="default json")
     heads.add_argument("--out", type=Path, metavar="FILE", help="to write, with the rule in FILE.rule.json beside it")
     heads.add_argument("--census", type=Path, default=DEFAULT_CENSUS, metavar="FOLDER", help=where)
 

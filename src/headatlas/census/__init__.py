@@ -5,3 +5,55 @@ own), measuring (how a part comes about), taking (many types, in shards, resumed
 it will cost), labelling (from all parts to the names of heads), schema (the JSON that comes out), page (HTML and CSV),
 exchange (head sets in the formats of other tools), comparing (two models, or many).
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headatlas.census.budget import Budget
+    from headatlas.census.schema import Census
+    from headatlas.lab import OpenModel
+
+__all__ = ["take"]
+
+
+def take(
+    model: str | Path | OpenModel = "specimen",
+    types: Iterable[str] | None = None,
+    budget: Budget = "quick",
+    prompts: int | None = None,
+    cause: bool = True,
+    seed: int = 0,
+    folder: Path | None = None,
+) -> Census:
+    """Name every head of a model.
+
+    Args:
+        model: one that is open, or whatever `headatlas.lab.open_model` opens.
+        types: names or ids of head types; by default all that have a reproduction.
+        budget: 'quick', or 'full' for as many prompts and random sets as the rules of the entries ask.
+        prompts: of each family, instead of what the budget says.
+        cause: whether to intervene on the heads found.
+        seed: of the stimuli.
+        folder: where parts are kept, so that an interrupted census goes on.
+
+    Raises:
+        HeadatlasError: where the model cannot be opened, or there are no such types.
+    """
+    from headatlas import load
+    from headatlas.census import labelling, taking
+    from headatlas.census.budget import parameters, settle
+    from headatlas.lab import OpenModel, open_model
+
+    catalog = load()
+    opened = model if isinstance(model, OpenModel) else open_model(model)
+    try:
+        settings = settle(catalog, parameters(opened), budget, prompts, types, cause, seed)
+        plan = taking.plan_of(catalog, opened, settings)
+        return labelling.census_of(catalog, plan, taking.take(catalog, opened, plan, folder))
+    finally:
+        if opened is not model:
+            opened.close()

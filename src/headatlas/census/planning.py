@@ -27,7 +27,7 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a score takes: runs for each batch of prompts, and tokens for each of theirs and for each prompt and head."""
+    """What a score takes: runs for each batch of prompts, tokens for each of theirs and for each prompt and head."""
 
     name: str
     uses: frozenset[str]

@@ -6,9 +6,8 @@ from pydantic import ValidationError
 
 from headatlas import paths
 from headatlas.census.schema import SCHEMA_VERSION, Census
+from headatlas.commands import DEFAULT_CENSUS
 from headatlas.errors import HeadatlasError
-
-DEFAULT_OUT = Path("headatlas-census")
 
 
 def read(path: Path) -> Census:
@@ -26,7 +25,7 @@ def read(path: Path) -> Census:
         raise HeadatlasError(f"{path} is not a census of schema {SCHEMA_VERSION} ({reason}); take it again") from None
 
 
-def find(name: str, out: Path = DEFAULT_OUT) -> Path | None:
+def find(name: str, out: Path = DEFAULT_CENSUS) -> Path | None:
     """Where the census of a model lies: a file or folder of that name, one taken here before, or one that ships."""
     here = Path(name)
     id = here.name if here.is_dir() else name.replace("/", "--")

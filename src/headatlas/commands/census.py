@@ -1,19 +1,21 @@
 """The commands about all heads of a model."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from headatlas.catalog.catalog import Catalog
-from headatlas.census.reading import find, read
-from headatlas.census.schema import Census
 from headatlas.commands import EXIT_MISTAKE
 from headatlas.commands.output import print_json
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files
-from headatlas.terminal.progress import Progress
+
+if TYPE_CHECKING:
+    from headatlas.catalog.catalog import Catalog
+    from headatlas.census.schema import Census
 
 
 def census(options: argparse.Namespace) -> int:
@@ -23,6 +25,8 @@ def census(options: argparse.Namespace) -> int:
     catalog, shard = load(), _shard(options.shard)
     if options.jobs is not None and options.jobs < 1:
         raise HeadatlasError("--jobs counts from 1")
+    from headatlas.terminal.progress import Progress
+
     with Progress("census") as progress:
         progress("starting up", 0, 0)
         from headatlas.census import taking
@@ -127,6 +131,7 @@ def heads(options: argparse.Namespace) -> int:
     """The heads of one type of a model, for other tools."""
     from headatlas import load
     from headatlas.census import exchange
+    from headatlas.evidence import files
 
     id = load().head(options.type).id
     found = _taken(options.model, options)
@@ -145,12 +150,15 @@ def heads(options: argparse.Namespace) -> int:
 
 def _taken(name: str, options: argparse.Namespace) -> Census:
     """The census of a model: a file, one taken before, one that ships, or else one taken now."""
-    path = find(name, options.census)
+    from headatlas.census import reading
+
+    path = reading.find(name, options.census)
     if path is not None:
-        return read(path)
+        return reading.read(path)
     if Path(name).suffix == ".json":
         raise HeadatlasError(f"there is no census {name}; `headatlas census MODEL` takes one")
     from headatlas import load
+    from headatlas.terminal.progress import Progress
 
     catalog = load()
     with Progress(f"census of {name}") as progress:

@@ -1,0 +1,313 @@
+"""The census on models: the specimen, planted heads, models that have learned nothing; shards, interruptions, plans."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headatlas
+import test_planted
+from headatlas import paths
+from headatlas.census import budget, labelling, measuring, parts, planning, taking
+from headatlas.census.parts import Plan
+from headatlas.census.schema import Census
+from headatlas.cli import main
+from headatlas.evidence import records
+from headatlas.lab import OpenModel, attention_scores
+from headatlas.lab.counting import counted
+from headatlas.lab.shared import Asked, shared_attention
+from headatlas.notation import Head
+from headatlas.script import load_script
+from headatlas.stimuli import Prompt
+from planted import Architecture
+from test_false_positives import untrained  # noqa: F401
+
+CATALOG = headatlas.load()
+FEW = ("duplicate-token", "iteration", "mover", "successor")  # two that share runs of the model, two that do not
+
+
+def plan_of(model: OpenModel, types: Any = None, prompts: int | None = None, cause: bool = False) -> Plan:
+    settings = budget.settle(CATALOG, budget.parameters(model), "quick", prompts, types, cause)
+    return taking.plan_of(CATALOG, model, settings)
+
+
+def taken(model: OpenModel, plan: Plan, folder: Path | None = None) -> Census:
+    return labelling.census_of(CATALOG, plan, taking.take(CATALOG, model, plan, folder))
+
+
+def timeless(found: Census) -> dict[str, Any]:
+    """A census without what differs from run to run: times, memory, and how work that is shared was shared out."""
+    data = found.model_dump(mode="json")
+    del data["environment"]
+    for each in data["types"]:
+        del each["work"]
+    return data
+
+
+def close(one: Any, other: Any) -> bool:
+    """Equal up to the order of floating-point sums."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    if isinstance(one, float):
+        return bool(np.isclose(one, other, rtol=1e-4, atol=1e-5))
+    return bool(one == other)
+
+
+# --- attention for many questions at once ---------------------------------------------------------------------------
+
+
+def test_shared_attention_is_attention_and_reads_equal_tokens_once(specimen: OpenModel) -> None:
+    rng = random.Random(0)
+    prompts = []
+    for length in (7, 12, 12, 20):
+        tokens, control = (specimen.vocabulary.draw(rng, length) for _ in range(2))
+        pairs = tuple(
+            (query, key) for query in range(2, length) for key in rng.sample(range(query), rng.choice([1, 2]))
+        )
+        prompts.append(Prompt(tokens, control, pairs, pairs[:1]))
+    own = attention_scores(specimen, [prompts[0]])
+    twice = [Asked(each.tokens, each.pairs) for each in prompts] + [
+        Asked(each.tokens, each.pairs[:3]) for each in prompts
+    ]
+    with counted(specimen) as count:
+        found = shared_attention(specimen, twice)
+    assert count.tokens == sum(len(each.tokens) for each in prompts)
+    assert np.allclose(found[0], own.score[0], atol=1e-6)
+    for number, prompt in enumerate(prompts):
+        for place, pairs in ((number, prompt.pairs), (number + 4, prompt.pairs[:3])):
+            alone = attention_scores(specimen, [Prompt(prompt.tokens, prompt.control, pairs)])
+            assert np.allclose(found[place], alone.score[0], atol=1e-6)
+
+
+def test_types_that_share_runs_score_as_they_do_alone(specimen: OpenModel) -> None:
+    types = ["duplicate-token", "iteration", "local-context"]
+    found = {part.entry.id: part for part in taking.take(CATALOG, specimen, plan_of(specimen, types))}
+    for id in types:
+        rule = CATALOG.heads[id].rule
+        assert rule
+        n = found[id].scores.n // 3  # type: ignore[union-attr]
+        drawn = load_script(id).draw("stimulus", specimen.vocabulary, "find", n, 0)
+        own = attention_scores(specimen, drawn.prompts)
+        assert np.allclose(found[id].scores.find, own.score.mean(0), atol=1e-6)  # type: ignore[union-attr]
+        assert np.allclose(found[id].scores.find_control, own.control.mean(0), atol=1e-6)  # type: ignore[union-attr]
+
+
+# --- the specimen ---------------------------------------------------------------------------------------------------
+
+
+def recorded() -> dict[str, records.Record]:
+    every = (records.read(path) for path in (paths.records() / "specimen").glob("*.json"))
+    return {each.entry.id: each for each in every if each.verdict.label == "reproduced"}
+
+
+def test_what_the_reproductions_find_on_the_specimen_the_census_finds_on_the_same_heads(specimen: OpenModel) -> None:
+    """Fewer prompts move scores a little: only heads whose recorded score lies near the threshold may differ."""
+    kept = recorded()
+    assert len(kept) >= 10
+    found = {each.id: each for each in taken(specimen, plan_of(specimen, kept)).types}
+    for id, record in kept.items():
+        assert record.detection
+        here, there = set(found[id].heads), set(record.detection.selected)
+        assert here & there, f"{id} is not found"
+        for text in here ^ there:
+            head = Head.parse(text)
+            score = record.detection.find[head.layer][head.head]
+            assert score == pytest.approx(record.detection.threshold, rel=0.6), f"{id}: {text} scores {score:.3f}"
+        assert len(here ^ there) <= len(there) / 2, f"{id}: {here} instead of {there}"
+
+
+def test_causes_are_those_of_a_run_with_fewer_sets(specimen: OpenModel) -> None:
+    (found,) = taken(specimen, plan_of(specimen, ["letter-mover"], cause=True)).types
+    assert found.causal == "supported" and found.tested
+    assert len(found.tested.figures.random_effects) == budget.QUICK_SMALL.random_sets
+    record = recorded()["letter-mover"]
+    assert record.cause and found.tested.figures.effect == pytest.approx(record.cause.effect, rel=0.3)
+
+
+# --- planted heads --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture, seed", [("gpt2", 11), ("llama", 12)])
+def test_planted_heads_get_their_names_and_those_with_two_roles_both(architecture: Architecture, seed: int) -> None:
+    made, planted = test_planted.placing(architecture, seed)
+    with made.open() as model:
+        found = taken(model, plan_of(model, planted, prompts=test_planted.PROMPTS))
+    named: dict[str, set[str]] = {}
+    for type, heads in planted.items():
+        for head in heads:
+            named.setdefault(str(head), set()).add(type)
+    assert any(len(types) > 1 for types in named.values())
+    assert {head.head: {each.type for each in head.labels} for head in found.heads if head.labels} == named
+
+
+@pytest.mark.parametrize("architecture, seed", [("gpt2", 13), ("llama", 14)])
+def test_a_planted_circuit_is_named_head_by_head(architecture: Architecture, seed: int) -> None:
+    made, planted = test_planted.reciting(architecture, seed)
+    with made.open() as model:
+        found = taken(model, plan_of(model, planted, prompts=test_planted.PROMPTS))
+    for type, heads in planted.items():
+        named = [each.head for each in found.heads if type in {label.type for label in each.labels}]
+        assert {Head.parse(head) for head in named} == set(heads), type
+
+
+# --- models that have learned nothing -------------------------------------------------------------------------------
+
+
+def named_share(models: list[OpenModel], types: Any, prompts: int | None) -> tuple[float, list[str]]:
+    named, heads, claims = 0, 0, []
+    for model in models:
+        found = taken(model, plan_of(model, types, prompts))
+        named, heads = named + found.summary.labelled, heads + found.summary.heads
+        claims += [f"{each.id} on {model.name}: {', '.join(each.heads)}" for each in found.types if each.heads]
+    return named / heads, claims
+
+
+def test_heads_of_untrained_models_are_unknown(untrained: list[OpenModel]) -> None:  # noqa: F811
+    """All types on a model of each architecture."""
+    share, claims = named_share(untrained[:3], None, 4)
+    assert share <= 0.05, claims
+
+
+def test_few_heads_of_twenty_untrained_models_have_a_name(untrained: list[OpenModel]) -> None:  # noqa: F811
+    """The types that go by attention between pairs: the cheapest, and those that chance comes nearest to."""
+    pairs = [id for id in CATALOG.find(reproduction=True) if load_script(id).detect is None]
+    share, claims = named_share(untrained, pairs, None)
+    assert share <= 0.05, claims
+
+
+# --- shards and interruptions ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(specimen: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Census]:
+    plan, folder = plan_of(specimen, FEW, prompts=4, cause=True), tmp_path_factory.mktemp("whole")
+    parts.write_plan(plan, folder)
+    taken(specimen, plan, folder)
+    return plan, folder, labelling.collect(CATALOG, [folder])[0]
+
+
+def test_three_shards_merged_are_one_run(
+    specimen: OpenModel, whole: tuple[Plan, Path, Census], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, _, one = whole
+    every = []
+    for number in (1, 2, 3):
+        ids = [id for unit in taking.units(plan.settings, (number, 3)) for id in unit]
+        every += ids
+        parts.write_plan(plan, tmp_path / str(number))
+        list(taking.take(CATALOG, specimen, plan, tmp_path / str(number), ids))
+    assert sorted(every) == sorted(FEW)
+    folders = [str(tmp_path / str(number)) for number in (3, 1, 2)]
+    assert main(["merge", *folders, "--out", str(tmp_path / "joined"), "--json"]) == 0
+    joined = Census.model_validate_json((tmp_path / "joined" / "census.json").read_text())
+    assert json.loads(capsys.readouterr().out)["summary"] == joined.model_dump(mode="json")["summary"]
+    assert close(timeless(joined), timeless(one))
+    assert main(["merge", *folders[:2], "--out", str(tmp_path / "part")]) == 2
+    assert "not measured yet" in capsys.readouterr().err and not (tmp_path / "part").exists()
+
+
+def test_a_finished_census_is_kept_and_what_changed_is_measured_again(
+    specimen: OpenModel, whole: tuple[Plan, Path, Census], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, folder, one = whole
+    for path in (folder / "parts").glob("*.json"):
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        (tmp_path / "parts" / path.name).write_bytes(path.read_bytes())
+    measured: list[str] = []
+    plain: Callable[..., Any] = measuring._guarded
+    monkeypatch.setattr(
+        measuring, "_guarded", lambda job, *rest: (measured.append(job.key.entry.id), plain(job, *rest))[1]
+    )
+    assert close(timeless(taken(specimen, plan, tmp_path)), timeless(one)) and measured == []
+    path = tmp_path / "parts" / "mover.json"
+    whole_text = path.read_text()
+    for damage in (
+        lambda text: text[:200],
+        lambda text: text.replace(specimen.sha256, "0" * 64),
+        lambda text: text.replace('"status":"measured"', '"status":"failed"'),
+        lambda text: text.replace('"seed":0', '"seed":1'),
+        lambda text: text.replace('"script_sha256":"', '"script_sha256":"0'),
+    ):
+        path.write_text(damage(whole_text))
+        measured.clear()
+        assert close(timeless(taken(specimen, plan, tmp_path)), timeless(one))
+        assert measured == ["mover"]
+
+
+def test_a_killed_census_goes_on_where_it_was(whole: tuple[Plan, Path, Census], tmp_path: Path) -> None:
+    """Killed without warning as soon as one part stands; the second run measures only the others."""
+    words = ["census", "specimen", "--types", ",".join(FEW), "--prompts", "4", "--jobs", "1", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headatlas.cli", *words], stdout=subprocess.DEVNULL, env=os.environ
+    )
+    folder, deadline = tmp_path / "specimen" / "parts", time.monotonic() + 120
+    while not list(folder.glob("*.json")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    stood = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    assert 0 < len(stood) < len(FEW) and not (tmp_path / "specimen" / "census.json").exists()
+    assert main(words) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in stood.items())
+    resumed = Census.model_validate_json((tmp_path / "specimen" / "census.json").read_text())
+    assert close(timeless(resumed), timeless(whole[2]))
+
+
+def test_a_fault_of_one_script_stops_nothing(
+    specimen: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(specimen, ["mover", "successor"], prompts=4)
+
+    def fail(*_: object) -> None:
+        raise IndexError("list index out of range")
+
+    script = load_script("mover")
+    monkeypatch.setattr(script.module, "detect", fail)
+    monkeypatch.setattr(measuring, "load_script", lambda id: script if id == "mover" else load_script(id))
+    found = {each.id: each for each in taken(specimen, plan, tmp_path).types}
+    assert found["mover"].status == "failed" and "IndexError" in str(found["mover"].reason)
+    assert found["successor"].status == "measured"
+    monkeypatch.undo()
+    assert {each.status for each in taken(specimen, plan, tmp_path).types} == {"measured"}
+
+
+# --- what it costs --------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_within_a_factor_of_two(specimen: OpenModel) -> None:
+    """Of runs and tokens, over types of every kind; seconds are told by the machine, and go by both."""
+    types = [id for id in CATALOG.find(reproduction=True) if len(id) % 3 == 0]
+    plan = plan_of(specimen, types)
+    costs = planning.costs_of(CATALOG, specimen, plan.settings, plan.settings.types)
+    found = list(taking.take(CATALOG, specimen, plan))
+    assert costs.learned and costs.types + len(costs.left_out) == len(found)
+    for planned, name in ((costs.detection.passes, "passes"), (costs.detection.tokens, "tokens")):
+        real = sum(getattr(part.work, name) for part in found)
+        assert real / 2 <= planned <= real * 2, f"{planned:.0f} {name} planned, {real:.0f} needed"
+
+
+def test_a_model_that_learned_nothing_is_told_from_one_that_did(
+    specimen: OpenModel,
+    untrained: list[OpenModel],  # noqa: F811
+) -> None:
+    drawn = load_script("memory").draw("task", specimen.vocabulary, "test", 8, 0).prompts
+    assert planning.calibrate(specimen, drawn)[1]
+    assert not planning.calibrate(untrained[0], drawn)[1]
+
+
+def test_a_costly_score_is_left_out_where_the_behaviour_is_absent(untrained: list[OpenModel]) -> None:  # noqa: F811
+    model = untrained[0]
+    (part,) = taking.take(CATALOG, model, plan_of(model, ["accuracy"], prompts=2))
+    assert part.status == "left out" and part.behaviour and not part.behaviour.passed
+    assert "--budget full" in str(part.reason)
