@@ -189,6 +189,12 @@ def test_few_heads_of_twenty_untrained_models_have_a_name(untrained: list[OpenMo
 # --- shards and interruptions ---------------------------------------------------------------------------------------
 
 
+def test_a_share_of_a_behaviour_is_no_score_without_it(untrained: list[OpenModel]) -> None:  # noqa: F811
+    model = untrained[0]
+    (part,) = taking.take(CATALOG, model, plan_of(model, ["faithfulness"], prompts=2))
+    assert part.status == "untestable" and part.behaviour and not part.behaviour.passed and part.scores is None
+
+
 @pytest.fixture(scope="module")
 def whole(specimen: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Census]:
     plan, folder = plan_of(specimen, FEW, prompts=4, cause=True), tmp_path_factory.mktemp("whole")

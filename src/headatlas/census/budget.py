@@ -90,6 +90,11 @@ def settle(
     )
 
 
+def of_behaviour(script: Script) -> bool:
+    """Whether a script's score is made of a behaviour, most often as a share of it: then it reads it by `behave`."""
+    return "behave" in vars(script.module)
+
+
 def costly(script: Script) -> str | None:
     """Why a script's score costs much more than others; None where it does not."""
     return next((COSTLY[name] for name in COSTLY if name in vars(script.module)), None)

@@ -86,8 +86,8 @@ def measure(job: Job, model: OpenModel) -> TypePart:
         assert detect
         draw(job, model, job.key.settings.prompts)
         job.behaviour = _behaviour(job, model)
-        if reason := _not_worth_it(job):
-            return _without(job, model, "left out", reason).model_copy(update={"behaviour": job.behaviour})
+        if excuse := _excuse(job):
+            return _without(job, model, *excuse).model_copy(update={"behaviour": job.behaviour})
         found = detect(model, job.drawn()[0])
         if _undecided(job, found):
             draw(job, model, None)
@@ -98,13 +98,18 @@ def measure(job: Job, model: OpenModel) -> TypePart:
     return _guarded(job, model, whole)
 
 
-def _not_worth_it(job: Job) -> str | None:
-    """Why a quick census does without a score that is costly, in a model that lacks the behaviour behind it."""
+def _excuse(job: Job) -> tuple[str, str] | None:
+    """Why a score is not measured in a model that lacks the behaviour: it would be a share of nothing, or is costly."""
     assert job.behaviour
-    why = budget.costly(job.script)
-    if job.key.settings.budget == "full" or job.behaviour.passed or why is None:
+    if job.behaviour.passed:
         return None
-    return f"the model lacks the behaviour, and the score is costly ({why}); --budget full measures it all the same"
+    if budget.of_behaviour(job.script):
+        return "untestable", "the score is a share of a behaviour, and the model lacks it"
+    why = budget.costly(job.script)
+    if job.key.settings.budget == "full" or why is None:
+        return None
+    reason = f"the model lacks the behaviour, and the score is costly ({why}); --budget full measures it all the same"
+    return "left out", reason
 
 
 def _guarded(job: Job, model: OpenModel, whole: Callable[[], TypePart]) -> TypePart:
@@ -234,9 +239,12 @@ def _candidates(rule: Rule, found: Found) -> Array:
 
 
 def _undecided(job: Job, found: Found) -> bool:
-    """Whether a head reaches the threshold and cannot be told from its control, and the rule asks for more prompts."""
+    """Whether a head reaches the threshold and cannot be told from its control, and the rule asks for more prompts.
+
+    Only where the model has the behaviour: else a finding could not be tested on it anyway.
+    """
     most, rule = job.key.settings.prompts, job.rule
-    if most is None or most >= rule.find:
+    if most is None or most >= rule.find or not (job.behaviour and job.behaviour.passed):
         return False
     q = statistics.q_values(statistics.above_control(found.score, found.control))
     return bool(((found.score.mean(0) >= rule.detection.threshold) & (q > rule.detection.fdr)).any())

@@ -44,7 +44,7 @@ KINDS = (
     Kind("reading", frozenset(), 3, 3),
 )
 FOUND = 0.5  # of the types measured are found in a trained model: 24 of 52 on the specimen
-ABLE = 0.7  # of the behaviours behind costly scores are there: 7 of 9 on the specimen
+ABLE = 0.8  # of the behaviours without which a score is not measured are there in a trained model
 CHANCE = 0.95  # a loss above this share of ln(vocabulary) is that of a model that has learned nothing
 
 
@@ -170,7 +170,8 @@ def costs_of(
     for job in jobs:
         part = _detection(model, job, speed) if job.script.detect else Cost(0, 0, 0)
         costly = budget.costly(job.script) is not None and settings.budget == "quick"
-        share = 1.0 if not costly else ABLE if learned else 0.0
+        conditional = costly or budget.of_behaviour(job.script)
+        share = 1.0 if not conditional else ABLE if learned else 0.0
         detection += _times(part, share * (1 + again)) + _behaviour(model, job, speed)
         if settings.cause and learned:
             interventions += _times(_intervention(model, job, speed), FOUND)
