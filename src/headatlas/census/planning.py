@@ -38,9 +38,9 @@ class Kind:
 
 KINDS = (
     Kind("gradients", frozenset({"learn_vectors"}), 60, 60),
-    Kind("paths", frozenset({"path_effects", "movers"}), 40, 4, 1.5),
-    Kind("layer by layer", frozenset({"followed_effects"}), 16, 16),
-    Kind("sweeps", frozenset({"sweep"}), 10, 4, 2.5),
+    Kind("paths", frozenset({"path_effects", "movers"}), 18, 4, 2.2),
+    Kind("layer by layer", frozenset({"followed_effects"}), 12, 12),
+    Kind("sweeps", frozenset({"sweep"}), 18, 4, 3.0),
     Kind("reading", frozenset(), 3, 3),
 )
 FOUND = 0.5  # of the types measured are found in a trained model: 24 of 52 on the specimen
