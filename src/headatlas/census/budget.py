@@ -37,7 +37,7 @@ class Amount:
 
 FULL = Amount(None, None, statistics.RANDOM_SETS)
 QUICK_SMALL = Amount(8, 8, 24)
-QUICK_LARGE = Amount(3, 3, 24)
+QUICK_LARGE = Amount(4, 4, 24)
 
 
 def parameters(model: OpenModel) -> int:
