@@ -1,15 +1,19 @@
 """How much a census asks of a model: settled by the model's size alone, so that shards on any machines agree."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Settings
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
-from headatlas.lab import OpenModel
-from headatlas.script import Script
+
+if TYPE_CHECKING:
+    from headatlas.lab import OpenModel
+    from headatlas.script import Script
 
 Budget = Literal["quick", "full"]
 SMALL = 20_000_000  # parameters without embeddings; above it a quick census asks less

@@ -89,9 +89,7 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
 
 
 def _require_fit(catalog: Catalog, path: Path, part: TypePart, plan: Plan) -> None:
-    from headatlas.census.measuring import key_of  # torch, which reading a census does without
-
-    if not part.same_work(key_of(catalog, part.entry.id, plan.model, plan.settings)):
+    if not part.same_work(parts.key_of(catalog, part.entry.id, plan.model, plan.settings)):
         raise HeadatlasError(
             f"{path} is of another model, of other settings, or of an entry that has changed since; run its shard again"
         )

@@ -14,11 +14,11 @@ from headatlas import run
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
 from headatlas.census import budget
-from headatlas.census.parts import Exact, Held, Key, Scores, TypePart
+from headatlas.census.parts import Exact, Held, Key, Scores, TypePart, key_of
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import freshness, statistics
-from headatlas.evidence.records import Behaviour, Entry, ModelRecord
+from headatlas.evidence import statistics
+from headatlas.evidence.records import Behaviour, ModelRecord
 from headatlas.lab import OpenModel, behave
 from headatlas.lab import Scores as Found
 from headatlas.lab.counting import counted
@@ -50,22 +50,6 @@ class Job:
         """Stimuli that select, stimuli that test, and the task."""
         assert self.find and self.test and self.task
         return self.find, self.test, self.task
-
-
-def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Key:
-    """What a part of this type must be of, to be kept."""
-    entry, script = catalog.heads[id], load_script(id)
-    assert entry.rule
-    return Key(
-        entry=Entry(
-            id=id,
-            rule_version=entry.rule.version,
-            script_sha256=script.sha256,
-            stimuli_sha256=freshness.stimuli_sha256(script.path),
-        ),
-        model=model,
-        settings=settings.model_copy(update={"types": [id]}),
-    )
 
 
 def start(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Job:

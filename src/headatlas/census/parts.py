@@ -1,13 +1,16 @@
 """One type on one model, as a file of its own: what a census is put together from, and resumed by."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
+from headatlas import paths
+from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files
+from headatlas.evidence import files, freshness
 from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -127,6 +130,22 @@ def read_plan(folder: Path) -> Plan:
         raise HeadatlasError(f"{folder} holds no shard of a census: it has no plan.json") from None
     except (ValidationError, ValueError):
         raise HeadatlasError(f"{path} is damaged, or of another version; run that shard again") from None
+
+
+def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Key:
+    """What a part of this type must be of, to be kept."""
+    rule, script = catalog.heads[id].rule, paths.reproductions() / f"{id}.py"
+    assert rule
+    return Key(
+        entry=Entry(
+            id=id,
+            rule_version=rule.version,
+            script_sha256=hashlib.sha256(script.read_bytes()).hexdigest(),
+            stimuli_sha256=freshness.stimuli_sha256(script),
+        ),
+        model=model,
+        settings=settings.model_copy(update={"types": [id]}),
+    )
 
 
 def kept(folder: Path, id: str, key: Key) -> TypePart | None:

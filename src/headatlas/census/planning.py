@@ -14,8 +14,9 @@ import torch
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.census import budget, measuring
+from headatlas.census.ordering import Order, default_jobs
 from headatlas.census.schema import Settings
-from headatlas.census.taking import Order, default_jobs, plan_of, units
+from headatlas.census.taking import plan_of, units
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.measuring import batches, forward, stack_tokens
 from headatlas.lab.shared import batches as shared_batches

@@ -29,10 +29,10 @@ def census(options: argparse.Namespace) -> int:
 
     with Progress("census") as progress:
         progress("starting up", 0, 0)
-        from headatlas.census import taking
+        from headatlas.census import ordering
         from headatlas.evidence import records
 
-        order = taking.Order(
+        order = ordering.Order(
             options.model,
             options.revision,
             options.budget,
@@ -48,7 +48,7 @@ def census(options: argparse.Namespace) -> int:
             costs = planning.plan(catalog, order, options.jobs, progress)
         else:
             records.require_writable(options.out)
-            _, folder = taking.take_all(catalog, order, options.out, options.jobs, progress)
+            _, folder = ordering.take_all(catalog, order, options.out, options.jobs, progress)
     if options.dry_run:
         if options.json:
             print_json(asdict(costs))
@@ -162,9 +162,9 @@ def _taken(name: str, options: argparse.Namespace) -> Census:
 
     catalog = load()
     with Progress(f"census of {name}") as progress:
-        from headatlas.census import labelling, page, taking
+        from headatlas.census import labelling, ordering, page
 
-        _, folder = taking.take_all(catalog, taking.Order(name), options.census, None, progress)
+        _, folder = ordering.take_all(catalog, ordering.Order(name), options.census, None, progress)
         found, _ = labelling.collect(catalog, [folder])
     page.write_all(catalog, found, folder)
     return found

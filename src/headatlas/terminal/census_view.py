@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.comparing import Difference, Side
-from headatlas.census.planning import Costs
 from headatlas.census.schema import Census, TypeResult
 from headatlas.terminal import console as _console
+
+if TYPE_CHECKING:
+    from headatlas.census.planning import Costs
 
 _SHOWN = 6  # heads of a row
 _CAUSAL = {"supported": "green", "not supported": "red", "not tested": "dim"}
@@ -103,7 +105,7 @@ def _deeper(found: Difference) -> Text:
     return Text(f"{found.deeper:+.2f}{interval}")
 
 
-def print_plan(costs: Costs) -> None:
+def print_plan(costs: "Costs") -> None:
     """How much a census would take: passes, tokens, time, memory."""
     console = _console()
     for line in costs.lines():

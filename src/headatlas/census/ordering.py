@@ -1,0 +1,148 @@
+"""Takes a census of a model by its name, over several processes; torch is loaded only where a model is open."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headatlas import load, specimens
+from headatlas.catalog.catalog import Catalog
+from headatlas.census import budget, parts
+from headatlas.census.budget import Budget
+from headatlas.census.parts import Plan
+from headatlas.census.schema import Settings
+from headatlas.errors import HeadatlasError
+
+if TYPE_CHECKING:
+    from headatlas.lab import OpenModel
+
+Report = Callable[[str, int, int], None]
+_LIGHT = 200 * 2**20  # bytes of weights that every process may hold for itself
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was ordered: the model, how much to ask of it, and which share of the types."""
+
+    model: str
+    revision: str | None = None
+    budget: Budget = "quick"
+    prompts: int | None = None
+    types: tuple[str, ...] | None = None
+    cause: bool = True
+    seed: int = 0
+    shard: tuple[int, int] = (1, 1)
+
+    def settings(self, catalog: Catalog, size: int) -> Settings:
+        """What that means for a model of so many parameters."""
+        return budget.settle(catalog, size, self.budget, self.prompts, self.types, self.cause, self.seed)
+
+
+def take_all(catalog: Catalog, order: Order, out: Path, jobs: int | None, report: Report) -> tuple[Plan, Path]:
+    """Measure all types of a shard, and leave their parts below <out>/<model>.
+
+    Args:
+        catalog: that the types are in.
+        order: the model, the budget, the shard.
+        out: the folder.
+        jobs: processes that share the work, each with the model and one thread; by default one per core where the
+            model is light, else one with all threads.
+        report: told of progress.
+
+    Returns:
+        The plan, and the folder of the census.
+
+    Raises:
+        HeadatlasError: where the model cannot be opened, or the parts cannot be written.
+    """
+    number = jobs or default_jobs(order.model)
+    report(f"opening {order.model}", 0, 0)
+    if number > 1:
+        return _shared(order, out, number, report)
+    from headatlas.census import taking
+    from headatlas.lab import open_model
+
+    with open_model(order.model, order.revision) as model:
+        plan, folder, mine = _begun(catalog, model, order, out)
+        ids = [id for unit in mine for id in unit]
+        for done, part in enumerate(taking.take(catalog, model, plan, folder, ids, report), 1):
+            report(part.entry.id, done, len(ids))
+        return plan, folder
+
+
+def default_jobs(name: str) -> int:
+    """One process per core for a light model that is at hand, else one."""
+    folder = specimens.place(name) if name in specimens.names() else Path(name)
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    return max(1, os.cpu_count() or 1) if 0 < weights <= _LIGHT else 1
+
+
+def _begun(catalog: Catalog, model: OpenModel, order: Order, out: Path) -> tuple[Plan, Path, list[list[str]]]:
+    """The plan, written to the folder of the census, and the units of work of this shard."""
+    from headatlas.census import taking
+
+    plan = taking.plan_of(catalog, model, order.settings(catalog, budget.parameters(model)))
+    folder = parts.folder_of(out, model.id)
+    parts.write_plan(plan, folder)
+    return plan, folder, taking.units(plan.settings, order.shard)
+
+
+# --- over several processes -------------------------------------------------------------------------------------
+
+_at_work: tuple[Catalog, OpenModel] | str | None = None  # or why the model could not be opened
+
+
+def _start(order: Order) -> None:
+    """Open the model; where it cannot be, that is told in the user's words, not as a process that died."""
+    global _at_work
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a word
+    import torch
+
+    from headatlas.lab import open_model
+
+    torch.set_num_threads(1)
+    try:
+        _at_work = load(), open_model(order.model, order.revision)
+    except HeadatlasError as error:
+        _at_work = str(error)
+
+
+def _begin(order: Order, out: Path) -> tuple[Plan, Path, list[list[str]]]:
+    if isinstance(_at_work, str):
+        raise HeadatlasError(_at_work)
+    assert _at_work is not None
+    return _begun(*_at_work, order, out)
+
+
+def _work(plan: Plan, folder: Path, ids: Sequence[str]) -> int:
+    from headatlas.census import taking
+
+    assert _at_work is not None and not isinstance(_at_work, str)
+    return sum(1 for _ in taking.take(*_at_work, plan, folder, ids))
+
+
+def _shared(order: Order, out: Path, jobs: int, report: Report) -> tuple[Plan, Path]:
+    """The processes open the model and share the units of work; this one only waits."""
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start, initargs=(order,))
+    try:
+        opening = [pool.submit(_begin, order, out) for _ in range(jobs)]  # one each, so that all of them start
+        plan, folder, mine = opening[0].result()
+        total, done = sum(map(len, mine)), 0
+        report("measuring", 0, total)
+        waiting: set[Future[int]] = {pool.submit(_work, plan, folder, unit) for unit in mine}
+        while waiting:
+            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            done += sum(future.result() for future in ready)
+            report("measuring", done, total)
+        return plan, folder
+    except BrokenProcessPool:
+        raise HeadatlasError("a process died, perhaps for lack of memory; run again with --jobs 1") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
