@@ -40,7 +40,7 @@ class Amount:
 
 
 FULL = Amount(None, None, statistics.RANDOM_SETS)
-QUICK_SMALL = Amount(8, 8, 24)
+QUICK_SMALL = Amount(8, 6, 24)
 QUICK_LARGE = Amount(4, 4, 24)
 
 

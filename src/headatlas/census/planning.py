@@ -19,6 +19,7 @@ from headatlas.census.schema import Settings
 from headatlas.census.taking import plan_of, units
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.measuring import batches, forward, stack_tokens
+from headatlas.lab.shared import Asked, shared_attention
 from headatlas.lab.shared import batches as shared_batches
 from headatlas.script import Script
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError
@@ -124,7 +125,7 @@ def plan(catalog: Catalog, order: Order, jobs: int | None, report: Report) -> Co
     Raises:
         HeadatlasError: where the model cannot be opened.
     """
-    processes, clock = jobs or default_jobs(order.model), time.perf_counter()
+    processes, clock = jobs or default_jobs(order.model), time.perf_counter() - time.process_time()  # imports and all
     threads = torch.get_num_threads()
     if processes > 1:
         torch.set_num_threads(1)
@@ -150,7 +151,7 @@ def costs_of(
 ) -> Costs:
     """What measuring these types of a model that is open would take."""
     record = plan_of(catalog, model, settings).model
-    jobs, left_out = [], {}
+    jobs, left_out, clock = [], {}, time.perf_counter()
     for number, id in enumerate(ids):
         report(f"drawing the prompts of {id}", number, len(ids))
         job = measuring.start(catalog, id, record, settings)
@@ -159,10 +160,11 @@ def costs_of(
             jobs.append(job)
         except TooFewWordsError as error:
             left_out[id] = str(error)
+    drawing = Cost(0, 0, time.perf_counter() - clock)
     report("timing the model", 0, 0)
     speed, learned = calibrate(model, [prompt for job in jobs for prompt in job.drawn()[2].prompts])
     pairs = [job for job in jobs if job.script.detect is None]
-    detection, interventions = Cost(0, 0, 0), Cost(0, 0, 0)
+    detection, interventions = drawing, Cost(0, 0, 0)
     again = FOUND if learned else 0.0  # the share of types that are measured on held-out prompts too
     asked = measuring.questions([job.drawn()[0] for job in pairs])
     different = shared_batches(model, asked)
@@ -265,11 +267,13 @@ def calibrate(model: OpenModel, prompts: Sequence[Prompt]) -> tuple[Speed, bool]
 
 
 def _timed(model: OpenModel, tokens: torch.Tensor, times: int = 3) -> float:
-    """Seconds of the fastest of some runs, after one to warm up."""
+    """Seconds of the fastest of some runs in which attention is read, after one to warm up."""
+    pairs = tuple((query, 0) for query in range(tokens.shape[1]))
+    asked = [Asked(tuple(row), pairs) for row in tokens.tolist()]
     found = []
     for _ in range(times + 1):
         clock = time.perf_counter()
-        forward(model, tokens, {}, torch.tensor([0]))
+        shared_attention(model, asked)
         found.append(time.perf_counter() - clock)
     return min(found[1:])
 
