@@ -4,9 +4,10 @@ import gc
 import importlib.util
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -151,3 +152,18 @@ def planted_circuit(
     previous, induction = (Head(1, 2), Head(5, 1)) if request.param == "gpt2" else (Head(0, 3), Head(5, 0))
     planted.induction_circuit(request.param, previous, induction).save(folder)
     return folder, previous, induction
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, shared by all tests of pages; skipped with a reason where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; make setup")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no {CHROMIUM}; install the package chromium to run the tests of pages")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -1,7 +1,6 @@
 """The page of a census: one file that asks for nothing, that hand, eye and screen reader can use."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,22 +42,18 @@ def test_hostile_text_stays_text() -> None:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The page in chromium, opened from disk; a list of what it asked for and complained of."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not Path("/usr/bin/chromium").is_file():
-        pytest.skip("no chromium")
     path = tmp_path_factory.mktemp("page") / "census.html"
     path.write_text(page.page(CATALOG, everywhere(6, 8)))
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        tab, troubles = browser.new_page(), []
-        tab.on("request", lambda request: troubles.append(request.url))
-        tab.on("console", lambda message: troubles.append(message.text))
-        tab.on("pageerror", lambda error: troubles.append(str(error)))
-        tab.goto(path.as_uri())
-        yield tab, troubles
-        browser.close()
+    troubles: list[str] = []
+    tab = browser.new_page()
+    tab.on("request", lambda request: troubles.append(request.url))
+    tab.on("console", lambda message: troubles.append(message.text))
+    tab.on("pageerror", lambda error: troubles.append(str(error)))
+    tab.goto(path.as_uri())
+    yield tab, troubles
+    tab.close()
 
 
 def test_no_request_and_no_error(opened: Any) -> None:

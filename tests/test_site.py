@@ -1,53 +1,89 @@
-"""The pages: everything is on them, and nothing an entry says can become markup."""
+"""The pages as text: everything is on them, and nothing an entry says can become markup."""
 
-from types import ModuleType
+from collections import Counter
+from html import unescape
+from xml.etree import ElementTree
 
 import pytest
 
-import headatlas
-from conftest import load_tool
-from headatlas import paths
-from headatlas.evidence.records import Record, read_all
+from headatlas.figures.depths import Place, depths_picture, mean_depth, shares
+from headatlas.figures.effects import effects_picture
 from headatlas.figures.heatmap import heatmap, top_of
+from site_pages import ATLAS, CATALOG, HOSTILE, hostile_atlas
 
-CATALOG = headatlas.load()
-
-
-@pytest.fixture(scope="session")
-def builder() -> ModuleType:
-    return load_tool("build_pages")
-
-
-def records_of(id: str) -> list[Record]:
-    return [record for record in read_all(paths.records()) if record.entry.id == id]
+from pages import render  # isort: skip
+from pages.examples import Example  # isort: skip
+from pages.heads import head_page  # isort: skip
+from pages.overviews import depths_page, home_page, matrix_page, table_page  # isort: skip
 
 
 @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
-def test_a_page_shows_every_finding_and_every_run(builder: ModuleType, head) -> None:
-    page = builder.head_page(CATALOG, head, records_of(head.id))
+def test_a_page_shows_every_finding_and_every_run(head) -> None:
+    page = head_page(ATLAS, head)
     for finding in head.findings:
-        assert f'id="{finding.id}"' in page
-        assert all(f"<code>{each}</code>" in page for each in finding.heads)
-    for record in records_of(head.id):
-        assert f"On {builder.text(record.model.name)}: {record.verdict.label}" in page
+        assert f'id="{finding.id}"' in page and str(render.text(finding.statement)) in page
+        for name in finding.heads:
+            score = f" {finding.scores[str(name)]:g}" if finding.scores else ""
+            assert f">{name}{score}<" in page or f"{name}{score}, " in page or f", {name}{score}<" in page
+    for result in ATLAS.runs_of(head.id):
+        assert f"### On {render.text(result.record.model.id)}: {result.record.verdict.label}" in page
+        for reason in result.record.verdict.reasons:
+            assert str(render.text(reason)) in page
     for expected in head.reproduction.expected:
-        assert expected.verdict in page
-    for name, score in (pair for finding in head.findings for pair in finding.scores.items()):
-        assert f"<code>{name}</code> {score:g}" in page
+        assert str(render.text(expected.why)) in page
     for other in (*head.distinct_from, *head.relations):
-        assert f'href="../{other.head}/"' in page
-    compared = head.reproduction.expected or any(finding.model and finding.heads for finding in head.findings)
-    assert ("papers report" in page and "we measured" in page) == bool(compared)
+        assert f'href="../../heads/{other.head}/"' in page
 
 
-def test_an_entry_cannot_put_markup_on_a_page(builder: ModuleType) -> None:
-    hostile = '<script>alert("x")</script> [click](javascript:alert(1)) **bold** {{ macro }} `code` | cell # head'
-    head = CATALOG.heads["induction"].model_copy(
-        update={"name": hostile, "summary": hostile, "definition": hostile, "open_questions": (hostile,) * 1000}
-    )
-    page = builder.head_page(CATALOG, head, [])
-    assert "&#60;script&#62;" in page and "&#35;91" not in page
-    assert "<script" not in page and "](javascript" not in page and "**bold" not in page and "{{" not in page
+def test_reported_expected_and_measured_stand_in_columns_of_their_own() -> None:
+    row = head_page(ATLAS, CATALOG.heads["previous-token"]).split("<tbody>")[1].split("</tbody>")[0].split("</tr>")[0]
+    reported, expected, measured = row.split("<td>")[1:]
+    record = ATLAS.by_place["previous-token", "specimen"].record
+    assert "nothing about heads of this model" in reported
+    wanted = next(each for each in CATALOG.heads["previous-token"].reproduction.expected if each.model == "specimen")
+    assert str(render.text(wanted.why)) in expected and "[" not in expected
+    assert f"<code>{record.selected[0]}</code>" in measured and str(render.text(wanted.why)) not in measured
+
+
+def test_an_entry_cannot_put_markup_on_a_page() -> None:
+    atlas = hostile_atlas()
+    pages = [
+        head_page(atlas, atlas.catalog.heads["induction"]),
+        table_page(atlas),
+        matrix_page(atlas),
+        home_page(atlas),
+    ]
+    for page in pages:
+        _, front, body = page.split("---\n", 2)
+        assert not any(sign in front for sign in "<>&{}") and "\u202e" not in page
+        for harm in ("<script>window", "](javascript", "**bold", "{{ macro", "<img", "</td></table></div>"):
+            assert harm not in body, harm
+    assert str(render.text(HOSTILE)) in pages[0] and pages[0].count('id="finding-') == 1000
+
+
+def test_escaping_keeps_every_visible_sign() -> None:
+    assert unescape(str(render.text(HOSTILE))) == " ".join(HOSTILE.replace("\u202e", "").split())
+
+
+def test_no_content_closes_a_block_of_code_or_of_data() -> None:
+    assert render.code("a\n````\nb", "python").startswith("`````python\n")
+    assert "</script" not in render.data({"a": "</script><script>"})
+    assert str(render.quoted('a "b"\n </title>')) == '"a ”b” ‹/title›"'
+
+
+def test_the_viewer_starts_at_the_pair_that_is_due() -> None:
+    example = Example("L1H2", ["<s>", " A", " B"], 2, 1, [{0: 1.0}, {0: 0.25, 1: 0.75}, {1: 0.9}], [0.0, 0.9, 0.0])
+    page = head_page(ATLAS, CATALOG.heads["induction"], example)
+    assert "From B (token 2) 0.90 of the weight goes to A (token 1)" in page
+    assert page.count("atlas-query") == page.count("atlas-due") == 1
+    assert '[{"0":1.0},{"0":0.25,"1":0.75},{"1":0.9}]' in page and "&#60;s&#62;" in page
+
+
+def test_the_matrix_shows_every_run_once() -> None:
+    page = matrix_page(ATLAS)
+    counts = Counter(result.record.verdict.label for result in ATLAS.results)
+    assert {label: page.count(f'aria-label="{label}"') for label in counts} == dict(counts)
+    assert "nobody has run them here yet" in page
 
 
 class TestHeatmap:
@@ -55,18 +91,43 @@ class TestHeatmap:
         drawn = heatmap([[0.0, 0.5], [1.0, 2.0]], found=[(1, 0)], reported=[(0, 1)], title="t")
         assert drawn.count('class="atlas-found"') == 1 and "L1H0: 1.00, found" in drawn
         assert drawn.count('class="atlas-reported"') == 1 and "L0H1: 0.50, named by papers" in drawn
-        assert 'fill-opacity="1.000"' in drawn and 'fill-opacity="2' not in drawn
+        assert 'fill-opacity="1.00"' in drawn and 'fill-opacity="2' not in drawn
 
     def test_small_scores_are_drawn_against_the_largest(self) -> None:
         scores = [[0.02, 0.01], [0.0, -0.5]]
         assert top_of(scores, threshold=0.01) == 0.02 and top_of(scores, threshold=0.05) == 0.05
         assert top_of([[0.1, 0.7]], threshold=0.4) == 1.0 and top_of([[0.1, 7.0]], threshold=0.4) == 7.0
         drawn = heatmap(scores, found=[], title="t", top=0.02)
-        assert [drawn.count(f'fill-opacity="{shade}"') for shade in ("1.000", "0.500", "0.000")] == [1, 1, 2]
+        assert [drawn.count(f'fill-opacity="{shade}"') for shade in ("1.00", "0.50", "0.00")] == [1, 1, 2]
 
     def test_is_well_formed_and_says_what_it_shows(self) -> None:
-        from xml.etree import ElementTree
-
         root = ElementTree.fromstring(heatmap([[0.1] * 12] * 12, found=[], title='a "quoted" <title>'))
         assert root.attrib["aria-label"] == 'a "quoted" <title>' and root.attrib["role"] == "img"
-        assert len(root.findall("g")) == 144
+        assert len(root.findall("g/path/title")) == 144
+
+
+class TestDepths:
+    DEEP, WIDE = Place("a", "LR", (0.75, 1.0)), Place("b", "LR", tuple([0.0] * 8))
+
+    def test_every_type_has_the_same_weight(self) -> None:
+        assert mean_depth([self.DEEP, self.WIDE]) == pytest.approx(0.4375) and mean_depth([]) is None
+        found = shares([self.DEEP, self.WIDE])
+        assert (found[0], found[7], found[9]) == (0.5, 0.25, 0.25) and sum(found) == 1
+
+    def test_reported_stands_above_measured_and_what_lacks_is_said(self) -> None:
+        drawn = depths_picture({"LR": "Latent reasoning", "EP": "Expression"}, [self.DEEP], [self.WIDE], "t")
+        root = ElementTree.fromstring(drawn)
+        bars = {bar[0].text: float(bar.attrib["y"]) for bar in root.findall("rect")}
+        above = max(y for title, y in bars.items() if "reported" in title)
+        below = min(y for title, y in bars.items() if "measured" in title)
+        assert above < below and "nothing reported" in drawn and "nothing measured" in drawn
+
+    def test_the_page_says_whether_the_order_is_that_of_the_survey(self) -> None:
+        page = depths_page(ATLAS, [], 0)
+        assert "the order of mean depth is" in page and f"{len(ATLAS.measured_places)} pairs" in page
+
+
+def test_the_picture_of_a_cause_has_a_dot_for_every_random_set() -> None:
+    root = ElementTree.fromstring(effects_picture(2.0, 1.0, 3.0, [0.0, 0.0, 0.5, -1.0], "t"))
+    path = root.find("path")
+    assert path is not None and path.attrib["d"].count("M") == 4

@@ -8,15 +8,19 @@ put markup of its own on a page.
 
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
 from headatlas import specimens
+from headatlas.census.reading import recorded
+from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from pages import api, entities, overviews, plain
 from pages.atlas import Atlas, gather
+from pages.censuses import census_pages, places
 from pages.examples import Example, examples
 from pages.heads import head_page
 from pages.specimen import specimen_page
@@ -33,7 +37,7 @@ def main(site: Path = SITE) -> int:
     try:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
-        pages = all_pages(atlas, examples(runs), set())
+        pages = all_pages(atlas, examples(runs), recorded())
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
@@ -48,13 +52,13 @@ def main(site: Path = SITE) -> int:
     return 0
 
 
-def all_pages(atlas: Atlas, shown: dict[str, Example], censuses: set[str]) -> dict[str, str]:
+def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census]) -> dict[str, str]:
     """File name -> page."""
     made = {
         "index.md": overviews.home_page(atlas),
         "heads/index.md": overviews.table_page(atlas),
         "matrix.md": overviews.matrix_page(atlas),
-        "depths.md": overviews.depths_page(atlas),
+        "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
         "together.md": together_page(atlas),
         "specimen.md": specimen_page(atlas),
@@ -66,6 +70,7 @@ def all_pages(atlas: Atlas, shown: dict[str, Example], censuses: set[str]) -> di
         "models/index.md": entities.models_page(atlas),
         "papers/index.md": entities.papers_page(atlas),
         **plain.plain_pages(atlas),
+        **census_pages(atlas, censuses),
     }
     for head in atlas.catalog.heads.values():
         made[f"heads/{head.id}.md"] = head_page(atlas, head, shown.get(head.id))
@@ -73,7 +78,7 @@ def all_pages(atlas: Atlas, shown: dict[str, Example], censuses: set[str]) -> di
         ("methods", entities.pages_of(atlas, "methods", "method")),
         ("benchmarks", entities.pages_of(atlas, "benchmarks", "benchmark")),
         ("circuits", entities.circuit_pages(atlas)),
-        ("models", entities.model_pages(atlas, censuses)),
+        ("models", entities.model_pages(atlas, {census.model.id for census in censuses})),
         ("papers", entities.paper_pages(atlas)),
     ):
         made |= {f"{kind}/{id}.md": content for id, content in pages.items()}

@@ -92,6 +92,7 @@ function attention(figure) {
       (most.map(([place, weight]) => `${weight.toFixed(2)} to ${name(place)}`).join(", ") || "spread over many tokens");
   }
 
+  tokens.forEach((token) => { token.tabIndex = token.classList.contains("atlas-query") ? 0 : -1; });
   const steps = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -Infinity, End: Infinity };
   tokens.forEach((token, place) => {
     token.addEventListener("pointerenter", () => look(place));
@@ -106,3 +107,15 @@ function attention(figure) {
 
 document.querySelectorAll("[data-atlas-filters]").forEach(filters);
 document.querySelectorAll("[data-atlas-attention]").forEach(attention);
+
+// What the theme leaves undone for screen readers: a dialog without a name, parts of the menu with the same one.
+document.querySelector(".md-search[role=dialog]")?.setAttribute("aria-label", "Search");
+document.querySelectorAll(".md-nav .md-nav").forEach((part, place) => {
+  part.setAttribute("aria-label", `${part.parentElement.innerText.trim().split("\n")[0]} (part ${place + 1})`);
+  part.removeAttribute("aria-labelledby");
+});
+new MutationObserver(() => {
+  document.querySelectorAll(".md-code__nav:not([aria-label])").forEach((part) => {
+    part.setAttribute("aria-label", `Code block ${[...document.querySelectorAll(".md-code__nav")].indexOf(part) + 1}`);
+  });
+}).observe(document.body, { childList: true, subtree: true });

@@ -30,12 +30,16 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     for kind in KINDS:
         index[kind] = [_write(api, kind, each["id"], each.get("name", each["id"]), each) for each in whole[kind]]
     index["papers"] = [_write(api, "papers", each["key"], each["title"], each) for each in whole["references"]]
+    for id in atlas.catalog.heads:
+        (api / "heads" / f"{id}.bib").write_text(atlas.catalog.bibtex(id), encoding="utf-8")
     for name in _WHOLE:
         _dump(api / f"{name}.json", whole[name] if name == "taxonomy" else {name: whole[name]})
     _dump(api / "catalog.json", whole)
     _dump(api / "index.json", index)
     shutil.copytree(paths.catalog() / "schema", api / "schema")
     shutil.copytree(paths.records(), api / "records")
+    if paths.censuses().is_dir():
+        shutil.copytree(paths.censuses(), api / "census")
     (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")
     (site / "findings.csv").write_text(export(atlas.catalog, "csv"), encoding="utf-8")
     (site / "feed.xml").write_text(_feed(atlas, address), encoding="utf-8")

@@ -34,7 +34,6 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
         rule=head.rule,
         script=script.read_text(encoding="utf-8") if head.rule and script.is_file() else None,
         sources=atlas.catalog.sources(head),
-        bibtex=atlas.catalog.bibtex(head.id) if head.id in atlas.catalog.heads else "",
     )
 
 
@@ -94,7 +93,7 @@ def _pictures(head: HeadType, result: Result) -> dict[str, Any] | None:
     squares = heatmap(
         detection.score,
         found,
-        f"{head.name}: scores of the {total} heads of {record.model.name}, {len(found)} found",
+        f"{head.id}: scores of the {total} heads of {record.model.name}, {len(found)} found",
         [_place(each) for each in named],
         top,
     )

@@ -100,8 +100,14 @@ def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
     }
 
 
-def depths_page(atlas: Atlas) -> str:
-    """Where the heads of each stage lie: the survey, the papers, our runs."""
+def depths_page(atlas: Atlas, named: Sequence[Place], censuses: int) -> str:
+    """Where the heads of each stage lie: the survey, the papers, our runs, our censuses.
+
+    Args:
+        atlas: of everything.
+        named: the named heads of all censuses.
+        censuses: how many there are.
+    """
     stages = {stage.short: stage.name for stage in atlas.catalog.taxonomy.stages}
     reported, measured = atlas.reported_places, atlas.measured_places
     caption = (
@@ -118,8 +124,20 @@ def depths_page(atlas: Atlas) -> str:
         lead=_depth_lead(stages, reported, measured),
         picture=Markup(picture),
         caption=caption,
+        census_picture=Markup(depths_picture(stages, reported, named, "relative depth of all heads named in censuses")),
+        census_caption=_census_caption(stages, named, censuses),
+        censuses=censuses,
         models=[_model_row(atlas, stages, model) for model in atlas.models_run],
         types=_type_rows(atlas, reported, measured),
+    )
+
+
+def _census_caption(stages: Mapping[str, str], named: Sequence[Place], censuses: int) -> str:
+    means = {short: mean_depth([place for place in named if place.stage == short]) for short in stages}
+    order = sorted((short for short in stages if means[short] is not None), key=lambda short: means[short] or 0.0)
+    return (
+        f"Below each line: every head that a census of {censuses} models gives a name, {len(named)} pairs of type and "
+        f"model. From the first layers to the last: {', '.join(stages[short].lower() for short in order)}."
     )
 
 

@@ -14,7 +14,13 @@ _TEMPLATES = Path(__file__).parent / "templates"
 # What HTML or Markdown would take for its own, as character references.
 _SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "<>&\"'\\`*_{}[]|#~$"}
 # Marks that turn the direction of all text after them; an entry may hold the scripts that need them, not these.
+_TAME = str.maketrans('<>&"{}', "‹›+”()")
 _TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+
+
+def line(value: object) -> str:
+    """Any value as one line, without marks that turn the direction of what follows."""
+    return " ".join(str(value).translate(_TURNS).split())
 
 
 def text(value: object) -> Markup:
@@ -23,7 +29,7 @@ def text(value: object) -> Markup:
         return Markup("")
     if hasattr(value, "__html__"):
         return Markup(value.__html__())
-    return Markup(" ".join(str(value).translate(_TURNS).translate(_SIGNS).split()))
+    return Markup(line(value).translate(_SIGNS))
 
 
 def page(template: str, **values: Any) -> str:
@@ -53,8 +59,8 @@ def _ticks(source: str) -> list[str]:
 
 
 def quoted(value: object) -> Markup:
-    """A value for the front matter of a page."""
-    return Markup(json.dumps(" ".join(str(value).translate(_TURNS).split()), ensure_ascii=False))
+    """A value for the front matter of a page, without the signs of markup: the theme writes it out unescaped."""
+    return Markup(json.dumps(line(value).translate(_TAME), ensure_ascii=False))
 
 
 def data(value: object) -> Markup:

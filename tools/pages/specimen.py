@@ -7,20 +7,17 @@ from markupsafe import Markup
 from headatlas import specimens
 from headatlas.evidence.agreement import agreement
 from headatlas.figures.training import training_picture
-from pages.atlas import VERDICTS, Atlas
+from pages.atlas import Atlas
 from pages.render import page
 
 
 def specimen_page(atlas: Atlas) -> str:
     """The specimen, its siblings' verdicts beside its own."""
     found = agreement((result.record for result in atlas.results), specimens.names())
-    several = bool(found.labels) and len(found.models) > 1
     return page(
         "specimen.md",
         atlas=atlas,
-        agreed=found if several else None,
-        counts=[found.same(model) for model in found.models] if several else [],
-        verdicts=VERDICTS,
+        counts=[(model, *found.same(model)) for model in found.models[1:] if found.same(model)[1]],
         each=card_of(specimens.SPECIMEN),
         siblings=specimens.names()[1:],
     )

@@ -31,22 +31,31 @@ def heatmap(
         f'<svg class="atlas-heatmap" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(title)}">'
     ]
-    squares = [
-        (_LEFT + head * (_CELL + _GAP), _TOP + layer * (_CELL + _GAP))
-        for layer in range(layers)
-        for head in range(heads)
-    ]
-    parts.append(f'<path class="atlas-cell" d="{"".join(f"M{x} {y}h{_CELL}v{_CELL}h-{_CELL}z" for x, y in squares)}"/>')
+    cells = "".join(_box(*_corner(layer, head)) for layer in range(layers) for head in range(heads))
+    parts.append(f'<path class="atlas-cell" d="{cells}"/>')
     for head in range(heads):
         parts.append(_label(_LEFT + head * (_CELL + _GAP) + _CELL / 2, 16, f"H{head}", "middle"))
     for layer in range(layers):
-        y = _TOP + layer * (_CELL + _GAP)
-        parts.append(_label(_LEFT - 10, y + _CELL / 2 + 4, f"L{layer}", "end"))
+        parts.append(_label(_LEFT - 10, _corner(layer, 0)[1] + _CELL / 2 + 4, f"L{layer}", "end"))
+    parts.append('<g class="atlas-score">')
+    for layer in range(layers):
         for head in range(heads):
             place = (layer, head)
-            x = _LEFT + head * (_CELL + _GAP)
-            parts.append(_square(x, y, scores[layer][head], top, place, place in found, place in reported))
+            parts.append(_square(place, scores[layer][head], top, place in found, place in reported))
+    parts.append("</g>")
+    parts += [f'<path class="atlas-found" d="{_box(*_corner(*place))}"/>' for place in found]
+    for place in reported:
+        x, y = _corner(*place)
+        parts.append(f'<circle cx="{x + _CELL / 2:g}" cy="{y + _CELL / 2:g}" r="3.5" class="atlas-reported"/>')
     return "".join([*parts, "</svg>"])
+
+
+def _corner(layer: int, head: int) -> tuple[int, int]:
+    return _LEFT + head * (_CELL + _GAP), _TOP + layer * (_CELL + _GAP)
+
+
+def _box(x: int, y: int) -> str:
+    return f"M{x} {y}h{_CELL}v{_CELL}h-{_CELL}z"
 
 
 def _label(x: float, y: float, text: str, anchor: str) -> str:
@@ -59,20 +68,12 @@ def top_of(scores: Sequence[Sequence[float]], threshold: float) -> float:
     return 1.0 if 0.5 <= largest <= 1.0 else max(largest, threshold)
 
 
-def _square(x: float, y: float, score: float, top: float, place: tuple[int, int], found: bool, reported: bool) -> str:
+def _square(place: tuple[int, int], score: float, top: float, found: bool, reported: bool) -> str:
     notes = [
         f"L{place[0]}H{place[1]}: {score:.{'2f' if abs(score) >= 0.1 else '2g'}}",
         *(["found"] * found),
         *(["named by papers"] * reported),
     ]
     shade = min(max(score / top, 0.0), 1.0)
-    square = (
-        f"<g><title>{', '.join(notes)}</title>"
-        f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" class="atlas-score" '
-        f'fill-opacity="{shade:.3f}"/>'
-    )
-    if found:
-        square += f'<rect x="{x:g}" y="{y:g}" width="{_CELL}" height="{_CELL}" class="atlas-found"/>'
-    if reported:
-        square += f'<circle cx="{x + _CELL / 2:g}" cy="{y + _CELL / 2:g}" r="3.5" class="atlas-reported"/>'
-    return square + "</g>"
+    box = _box(*_corner(*place))
+    return f'<path fill-opacity="{shade:.2f}" d="{box}"><title>{", ".join(notes)}</title></path>'

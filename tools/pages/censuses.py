@@ -1,0 +1,53 @@
+"""Every head of a model with its names: a page for each recorded census, and what carries over between them."""
+
+from collections.abc import Sequence
+
+from headatlas.census import page as census_page
+from headatlas.census.comparing import Transfer, transfer
+from headatlas.census.schema import Census
+from headatlas.figures.depths import Place
+from pages.atlas import Atlas
+from pages.render import page
+
+
+def census_pages(atlas: Atlas, censuses: Sequence[Census]) -> dict[str, str]:
+    """File name -> page: the list, and one self-contained page per model."""
+    made = {f"census/{census.model.id}.html": census_page.page(atlas.catalog, census, "../") for census in censuses}
+    return made | {"census/index.md": _list(atlas, censuses)}
+
+
+def places(atlas: Atlas, censuses: Sequence[Census]) -> list[Place]:
+    """Where the named heads of all censuses lie: one place per head type and model."""
+    shorts = {stage.id: stage.short for stage in atlas.catalog.taxonomy.stages}
+    found = []
+    for census in censuses:
+        depths = {head.head: float(head.depth) for head in census.heads}
+        for type in census.types:
+            if type.heads:
+                found.append(Place(type.id, shorts[type.stage], tuple(sorted(depths[head] for head in type.heads))))  # type: ignore[index]
+    return found
+
+
+def _list(atlas: Atlas, censuses: Sequence[Census]) -> str:
+    carried = [each for each in transfer(censuses) if each.found]
+    carried.sort(key=lambda each: (-len(each.supported), -len(each.found), each.type))
+    return page(
+        "census.md", atlas=atlas, censuses=censuses, carried=carried, lead=_lead(censuses, carried), ids=_ids(censuses)
+    )
+
+
+def _ids(censuses: Sequence[Census]) -> list[str]:
+    return [census.model.id for census in censuses]
+
+
+def _lead(censuses: Sequence[Census], carried: Sequence[Transfer]) -> str:
+    if not censuses:
+        return "No census has been recorded yet."
+    named = sum(census.summary.labelled for census in censuses)
+    heads = sum(census.summary.heads for census in censuses)
+    everywhere = sum(len(each.supported) == len(censuses) for each in carried)
+    return (
+        f"Every head of {len(censuses)} small models was tested for every type that has a script: {named} of {heads} "
+        f"heads have at least one name. Of {len(carried)} types found anywhere, {everywhere} are found with a causal "
+        "effect in all of them."
+    )
