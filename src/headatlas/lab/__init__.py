@@ -10,6 +10,7 @@ composition (scores read from weights), recall (a model of memory to hold attent
 
 from headatlas.lab import edits
 from headatlas.lab.anatomy import Anatomy
+from headatlas.lab.attention_paths import attention_paths
 from headatlas.lab.attribution import Attribution, direct_logit_attribution, logit_lens
 from headatlas.lab.circuits import (
     Copying,
@@ -20,6 +21,7 @@ from headatlas.lab.circuits import (
     qk_positivity,
 )
 from headatlas.lab.composition import Composition, composition
+from headatlas.lab.composition_chance import composition_chance
 from headatlas.lab.diagnosis import Check, Diagnosis
 from headatlas.lab.direct_effects import direct_effects, followed_effects, head_lens
 from headatlas.lab.doctor import doctor
@@ -33,7 +35,7 @@ from headatlas.lab.measuring import Scores, attention_scores, behave, forward, m
 from headatlas.lab.movers import movers
 from headatlas.lab.opening import OpenModel, open_model
 from headatlas.lab.pair_weights import pair_weights
-from headatlas.lab.path_effects import path_effects
+from headatlas.lab.path_effects import path_effects, set_path_effects
 from headatlas.lab.path_sweeps import PathSweep, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_patch, path_runs
 from headatlas.lab.pattern_scores import pattern_scores
@@ -99,12 +101,14 @@ __all__ = [
     "ablate_sets",
     "accuracy",
     "accuracy_among_rivals",
+    "attention_paths",
     "attention_scores",
     "attribution_patching",
     "behave",
     "candidate_given",
     "collect_z",
     "composition",
+    "composition_chance",
     "copying_scores",
     "direct_effects",
     "direct_logit_attribution",
@@ -152,5 +156,6 @@ __all__ = [
     "scaling_slopes",
     "score_heads",
     "screen",
+    "set_path_effects",
     "sweep",
 ]

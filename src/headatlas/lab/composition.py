@@ -61,14 +61,14 @@ def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) ->
     size = (anatomy.layers, anatomy.heads)
     scores = torch.full((*size, *size), float("nan"), dtype=torch.float64)
     for later in range(1, anatomy.layers):
-        receivers = _receivers(folding, kind, later)
+        receivers = receivers_of(folding, kind, later)
         for earlier in range(later):
             scores[earlier, :, later] = composition_scores(folding.ov(earlier), receivers).cpu()
     baseline, spread = random_composition(anatomy.d_model, anatomy.d_head, draws, seed)
     return Composition(kind, scores, baseline, spread)
 
 
-def _receivers(folding: Folding, kind: Kind, layer: int) -> Factored:
+def receivers_of(folding: Folding, kind: Kind, layer: int) -> Factored:
     """The matrix that acts on what is written: [head d_model d_model]."""
     if kind == "V":
         return folding.ov(layer)
@@ -86,8 +86,8 @@ def composition_scores(senders: Factored, receivers: Factored) -> Tensor:
         [sender receiver] in float64; NaN for a head whose matrix is zero.
     """
     # An orthogonal factor changes no norm: of the outer factors only their triangles [d_head d_head] count.
-    outgoing = _triangle(senders.left) @ senders.right.float()  # [sender d_head d_model]
-    incoming = receivers.left.float() @ _triangle(receivers.right.mT).mT  # [receiver d_model d_head]
+    outgoing = triangle(senders.left.float()) @ senders.right.float()  # [sender d_head d_model]
+    incoming = receivers.left.float() @ triangle(receivers.right.mT.float()).mT  # [receiver d_model d_head]
     incoming = incoming.to(outgoing.device)
     product = outgoing.flatten(0, 1) @ incoming.movedim(0, 1).flatten(1)  # [sender*d_head receiver*d_head]
     blocks = product.reshape(*outgoing.shape[:2], len(incoming), incoming.shape[-1])
@@ -96,9 +96,9 @@ def composition_scores(senders: Factored, receivers: Factored) -> Tensor:
     return (squares / torch.outer(*sizes)).sqrt()
 
 
-def _triangle(factor: Tensor) -> Tensor:
+def triangle(factor: Tensor) -> Tensor:
     """R of the QR decomposition: [... rows columns] -> [... columns columns] (rows where there are fewer)."""
-    triangle: Tensor = torch.linalg.qr(factor.float(), mode="r").R
+    triangle: Tensor = torch.linalg.qr(factor, mode="r").R
     return triangle
 
 

@@ -82,7 +82,10 @@ def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: Prog
     shape = (len(prompts), model.anatomy.layers, model.anatomy.heads)
     score, control, sink = np.empty(shape), np.empty(shape), np.empty(shape)
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):
-        pairs, others = _pairs([p.pairs for p in batch]), _pairs([p.control_pairs or p.pairs for p in batch])
+        pairs, others = (
+            pair_tensors([p.pairs for p in batch]),
+            pair_tensors([p.control_pairs or p.pairs for p in batch]),
+        )
         score[index], sink[index] = _attend(model, stack_tokens([p.tokens for p in batch]), *pairs)
         control[index], _ = _attend(model, stack_tokens([p.control for p in batch]), *others)
         if progress:
@@ -217,8 +220,8 @@ def readout_tensors(batch: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor, Te
     )
 
 
-def _pairs(batch: Sequence[tuple[tuple[int, int], ...]]) -> tuple[Tensor, Tensor]:
-    """queries [batch row] and keys [batch row key], -1 where a query has fewer keys."""
+def pair_tensors(batch: Sequence[tuple[tuple[int, int], ...]]) -> tuple[Tensor, Tensor]:
+    """Pairs of each prompt as queries [batch row] and keys [batch row key], -1 where a query has fewer keys."""
     grouped: list[dict[int, list[int]]] = []
     for pairs in batch:
         by_query: dict[int, list[int]] = {}

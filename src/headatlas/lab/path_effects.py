@@ -10,9 +10,10 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.measuring import Array, Progress, batches, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.path_sweeps import path_sweep
-from headatlas.lab.paths import Receiver, path_runs
+from headatlas.lab.paths import Metric, Receiver, path_patch, path_runs
 from headatlas.lab.readouts import Behaviour
 from headatlas.lab.sites import Positions
+from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -50,13 +51,7 @@ def path_effects(
     ends = receivers if receivers == "logits" else tuple(receivers)
     effects = np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, where, answers, rivals = readout_tensors(batch)
-
-        def metric(logits: Tensor, read: tuple[Tensor, Tensor, Tensor] = (where, answers, rivals)) -> Tensor:
-            place, right, wrong = (each.to(logits.device) for each in read)
-            chosen = logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
-            return behaviour(chosen, right, wrong)
-
+        kept, metric = _reading(batch, behaviour)
         tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])
         runs = path_runs(model, tokens, sources, kept.tolist(), mlps)
         sending = [tokens.shape[1] - 1] if isinstance(sender_positions, str) else sender_positions
@@ -65,3 +60,48 @@ def path_effects(
         if progress:
             progress(len(batch))
     return effects
+
+
+def set_path_effects(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    senders: Sequence[Sequence[Head]],
+    receivers: Sequence[Receiver],
+    progress: Progress | None = None,
+) -> Array:
+    """How much a behaviour changes where sets of heads give along their paths what they gave on the controls.
+
+    Args:
+        model: to run.
+        prompts: with readouts; their controls are the corrupted prompts.
+        behaviour: what to read from the logits.
+        senders: sets of heads, each patched together.
+        receivers: inputs of heads, patched together.
+        progress: called with 1 after each set on each batch of prompts.
+
+    Returns:
+        [set prompt], patched minus clean.
+    """
+    effects = np.empty((len(senders), len(prompts)))
+    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        kept, metric = _reading(batch, behaviour)
+        tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "control"))
+        runs = path_runs(model, tokens, sources, kept.tolist())
+        for number, heads in enumerate(senders):
+            effects[number, index] = path_patch(runs, heads, receivers, metric).double().cpu().numpy()
+            if progress:
+                progress(1)
+    return effects
+
+
+def _reading(batch: Sequence[Prompt], behaviour: Behaviour) -> tuple[Tensor, Metric]:
+    """The positions whose logits a batch needs, [kept], and the behaviour as a function of them."""
+    kept, *readouts = readout_tensors(batch)
+
+    def metric(logits: Tensor) -> Tensor:
+        place, right, wrong = (each.to(logits.device) for each in readouts)
+        chosen = logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
+        return behaviour(chosen, right, wrong)
+
+    return kept, metric
