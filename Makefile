@@ -7,7 +7,7 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test site serve record census train bench clean
+.PHONY: setup reproduce test site serve record census collaborate train bench clean
 
 # Set up an environment of our own, at the tested versions. torch comes first, at its pin, so that nothing else
 # pulls a build for hardware that is not here.
@@ -56,6 +56,12 @@ census: setup
 	@for model in $(MODELS); do \
 		$(BIN)/headatlas census $$model --budget full --out build/census && \
 		cp build/census/$${model##*/}/census.json $(CENSUSES)/$${model##*/}.json || exit; \
+	done
+
+# Measure how the heads that those records found work together.
+collaborate: setup
+	@for model in $(MODELS); do \
+		$(BIN)/headatlas collaborate $$model --records reproductions/results --out reproductions/collaboration || exit; \
 	done
 
 # Train the specimen again, from nothing, and put it into the package; or a sibling, with ARCH, SEED and NAME.

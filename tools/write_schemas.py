@@ -12,6 +12,7 @@ from typing import Any
 from headatlas import paths
 from headatlas.catalog import schema
 from headatlas.census.schema import Census
+from headatlas.collaboration.schema import Collaboration
 from headatlas.evidence import records
 
 SCHEMAS: dict[str, type[Any]] = {
@@ -29,10 +30,12 @@ SCHEMAS: dict[str, type[Any]] = {
     "reference": schema.Reference,
     "record": records.Record,
     "census": Census,
+    "collaboration": Collaboration,
 }
 
 
-_OURS = ("record", "census", "reference")  # written by programs; the others are read from files that people write
+# Written by programs; the others are read from files that people write.
+_OURS = ("record", "census", "collaboration", "reference")
 
 
 def written(name: str) -> str:

@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from headatlas.commands import DEFAULT_CENSUS, DEFAULT_OUT, EXIT_MISTAKE, HEAD_FORMATS, catalog, census, model, run
+from headatlas.commands import (
+    DEFAULT_CENSUS,
+    DEFAULT_COLLABORATION,
+    DEFAULT_OUT,
+    EXIT_MISTAKE,
+    HEAD_FORMATS,
+    catalog,
+    census,
+    model,
+    run,
+)
 from headatlas.errors import HeadatlasError
 
 
@@ -152,6 +162,16 @@ def parser() -> argparse.ArgumentParser:
     heads.add_argument("--format", choices=HEAD_FORMATS, default="json", help="default json")
     heads.add_argument("--out", type=Path, metavar="FILE", help="to write, with the rule in FILE.rule.json beside it")
     heads.add_argument("--census", type=Path, default=DEFAULT_CENSUS, metavar="FOLDER", help=where)
+
+    together = add("collaborate", run.collaborate, "measure how the heads found in a model work together",
+                   "headatlas collaborate specimen", json="print the record as JSON instead of tables")  # fmt: skip
+    together.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    together.add_argument("--revision", help="commit, tag or branch, for a hub id")
+    together.add_argument("--seed", type=int, default=0, help="seed of prompts and random sets (default 0)")
+    together.add_argument("--records", type=Path, metavar="FOLDER", help="of records that found the heads; default "
+                          f"{DEFAULT_OUT} where it has this model, else those that ship")  # fmt: skip
+    together.add_argument("--out", type=Path, default=DEFAULT_COLLABORATION, metavar="FOLDER",
+                          help=f"for the record (default {DEFAULT_COLLABORATION})")  # fmt: skip
 
     method = add("method", model.method, "run a method's worked example, or list the methods",
                  "headatlas method logit-lens")  # fmt: skip

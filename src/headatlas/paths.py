@@ -34,3 +34,8 @@ def records() -> Path:
 def censuses() -> Path:
     """The folder of the recorded censuses that ship with the project, <model>.json each."""
     return reproductions() / "census"
+
+
+def collaborations() -> Path:
+    """The folder of what was measured between the heads of each model."""
+    return reproductions() / "collaboration"

@@ -51,6 +51,34 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_FAILED if any(o.record and o.record.verdict.label == "not-reproduced" for o in done) else 0
 
 
+def collaborate(options: argparse.Namespace) -> int:
+    """Measure the edges between the heads found in a model, and write them down."""
+    from headatlas import load, paths
+    from headatlas.commands import DEFAULT_OUT
+    from headatlas.evidence import records
+    from headatlas.terminal.progress import Progress
+
+    catalog = load()
+    records.require_writable(options.out)
+    with Progress("collaboration") as progress:
+        from headatlas.collaboration import measuring, schema
+        from headatlas.lab import open_model
+
+        progress(f"opening {options.model}", 0, 0)
+        with open_model(options.model, options.revision) as model:
+            own = (DEFAULT_OUT / model.id).is_dir()
+            folder = options.records or (DEFAULT_OUT if own else paths.records())
+            found = measuring.collaborate(catalog, model, folder, options.seed, progress)
+    path = schema.write(found, options.out)
+    if options.json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        from headatlas.terminal import collaboration_view
+
+        collaboration_view.print_collaboration(catalog, found, path)
+    return 0
+
+
 def results(options: argparse.Namespace) -> int:
     """What is recorded."""
     from headatlas import load, paths

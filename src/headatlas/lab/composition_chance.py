@@ -1,10 +1,10 @@
 """How likely a composition score is by chance: between two heads as they are, turned against each other at random.
 
-Let A be what the sender writes with and B what the receiver reads with, and let w and v be the squares of their singular
-values as shares of their sum, 0 for the rest of the d dimensions of the stream. With the stream between them turned by a
-random rotation O, the squared score is the sum of w_i v_j O_ij^2. Its mean is 1/d, whatever the heads. From the moments
-of O its variance is 2 W_2 V_2 / ((d - 1)(d + 2)), and its third central moment near 8 W_3 V_3 / d^3, where W_n is the sum
-of (w - 1/d)^n. The gamma distribution of these three moments (Pearson's type III) gives p.
+Let A be what the sender writes with and B what the receiver reads with, and let w and v be the squares of their
+singular values as shares of their sum, 0 for the rest of the d dimensions of the stream. With the stream between them
+turned by a random rotation O, the squared score is the sum of w_i v_j O_ij^2. Its mean is 1/d, whatever the heads. From
+the moments of O its variance is 2 W_2 V_2 / ((d - 1)(d + 2)), and its third central moment near 8 W_3 V_3 / d^3, where
+W_n is the sum of (w - 1/d)^n. The gamma distribution of these three moments (Pearson's type III) gives p.
 """
 
 import numpy as np

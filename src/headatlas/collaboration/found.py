@@ -1,0 +1,83 @@
+"""The heads of each type that the records of a model found, and why others were not."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from headatlas.collaboration.schema import FoundHead, FoundType
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import records
+from headatlas.evidence.records import Record
+from headatlas.notation import Head
+
+FOUND = ("reproduced", "partly")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the records of one model say.
+
+    Attributes:
+        types: those found, by id.
+        every: all heads of each of them, best first.
+        others: what was run and not found, with the verdict.
+    """
+
+    types: Mapping[str, FoundType]
+    every: Mapping[str, tuple[Head, ...]]
+    others: Mapping[str, str]
+
+    def heads(self, type: str) -> list[Head]:
+        """The best heads of a type."""
+        return [Head.parse(each.head) for each in self.types[type].heads]
+
+    def why_missing(self, type: str) -> str | None:
+        """Why a type has no heads here; None where it has."""
+        if type in self.types:
+            return None
+        return f"not found in this model ({self.others[type]})" if type in self.others else "never run on this model"
+
+
+def found_in(folder: Path, model: str, sha256: str, most: int) -> Found:
+    """Read the records of a model.
+
+    Args:
+        folder: of records, with <model>/<entry>.json.
+        model: its id.
+        sha256: of its weights.
+        most: how many heads of a type to keep, the best ones.
+
+    Raises:
+        HeadatlasError: where there are none, one is damaged, or one is of other weights.
+    """
+    files = sorted((folder / model).glob("*.json"))
+    if not files:
+        raise HeadatlasError(
+            f"no records of {model} in {folder}; `headatlas run --all --model {model} --out {folder}` makes some"
+        )
+    types: dict[str, FoundType] = {}
+    every: dict[str, tuple[Head, ...]] = {}
+    others: dict[str, str] = {}
+    for path in files:
+        record = records.read(path)
+        if record.model.sha256 != sha256:
+            raise HeadatlasError(f"{path} is of other weights than this {model}; run it again")
+        if record.verdict.label in FOUND and record.selected:
+            types[record.entry.id] = _type(record, most, hashlib.sha256(path.read_bytes()).hexdigest())
+            every[record.entry.id] = tuple(record.selected)
+        else:
+            others[record.entry.id] = record.verdict.label
+    return Found(types, every, others)
+
+
+def _type(record: Record, most: int, sha256: str) -> FoundType:
+    assert record.detection
+    score = record.detection.score
+    return FoundType(
+        id=record.entry.id,
+        verdict=record.verdict.label,
+        found=len(record.selected),
+        heads=[FoundHead(head=str(head), score=score[head.layer][head.head]) for head in record.selected[:most]],
+        record_sha256=sha256,
+    )

@@ -1,0 +1,155 @@
+"""What a path from one type's heads to another's carries, against other senders and against random sets."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from headatlas.collaboration.schema import Measure, Patched, Settings, Together, Via
+from headatlas.evidence import statistics
+from headatlas.lab import OpenModel, Receiver, attention_paths, behave, path_effects, set_path_effects
+from headatlas.lab.measuring import Array
+from headatlas.notation import Head
+from headatlas.script import Script
+from headatlas.stimuli.prompts import Prompt
+
+PERCENTILE = 95.0  # of the others that an effect must exceed
+
+
+@dataclass(frozen=True)
+class Paths:
+    """From senders to receivers of one model, into what of the receivers, with the script of the receivers' type."""
+
+    model: OpenModel
+    script: Script
+    senders: Sequence[Head]
+    receivers: Sequence[Head]
+    via: Via
+    known: Sequence[Head]  # all heads of the senders' type, which are no random senders
+    settings: Settings
+
+    @property
+    def into(self) -> Literal["q", "k", "v"]:
+        return "q" if self.via == "Q" else "k" if self.via == "K" else "v"
+
+
+def measure(paths: Paths) -> tuple[Measure, Together | None, dict[tuple[Head, Head], Patched]]:
+    """Patch each sender alone and all of them together.
+
+    The measure is the receivers' attention where the path leads to their queries or keys and the prompts of their type
+    say where they should look; else the behaviour of their type.
+
+    Returns:
+        What was read; all senders together, None where no set of other heads can be drawn; and each pair of a sender
+        and a receiver after it.
+
+    Raises:
+        HeadatlasError: where the tokenizer cannot express the prompts, or they do not fit the context.
+    """
+    prompts = _prompts(paths, "stimulus")
+    before = [head for head in paths.senders if head.layer < max(each.layer for each in paths.receivers)]
+    others = _others(paths)
+    matched = _sets(paths, before)
+    if paths.via != "V" and all(prompt.pairs for prompt in prompts):
+        read, alone, sets = _attention(paths, prompts, before, others, matched.sets)
+    else:
+        read, alone, sets = _behaviour(paths, _prompts(paths, "task"), before, others, matched.sets)
+    pairs: dict[tuple[Head, Head], Patched] = {}
+    for place, receiver in enumerate(paths.receivers):
+        rivals = [alone[head][:, place].mean() for head in others if head.layer < receiver.layer and head != receiver]
+        for sender in (head for head in before if head.layer < receiver.layer):
+            pairs[sender, receiver] = patched(alone[sender][:, place], rivals)
+    together = None
+    if len(sets) > 1:
+        together = Together(
+            senders=[str(head) for head in before],
+            receivers=[str(head) for head in paths.receivers],
+            matching=matched.matching,
+            distinct_sets=matched.distinct,
+            patched=patched(sets[0], list(sets[1:].mean(1))),
+        )
+    return read, together, pairs
+
+
+def patched(effect: Array, others: Sequence[float]) -> Patched:
+    """An effect per prompt [prompt], held against the mean effects of other senders."""
+    low, high = statistics.interval(effect)
+    share, p = statistics.exceeds(float(effect.mean()), others)
+    return Patched(
+        effect=float(effect.mean()),
+        low=float(low),
+        high=float(high),
+        others=[float(each) for each in others],
+        share_exceeded=share,
+        p=p,
+        stands=bool(low > 0 and share >= PERCENTILE),
+    )
+
+
+def _prompts(paths: Paths, kind: Literal["stimulus", "task"]) -> list[Prompt]:
+    each = max(2, paths.settings.prompts // len(paths.script.families))
+    drawn = paths.script.draw(kind, paths.model.vocabulary, "test", each, paths.settings.seed)
+    return paths.script.search(paths.model, drawn).prompts
+
+
+def _others(paths: Paths) -> list[Head]:
+    """Heads before the last receiver that are not of the senders' type."""
+    last = max(head.layer for head in paths.receivers)
+    free = [
+        head
+        for layer in range(last)
+        for head in (Head(layer, number) for number in range(paths.model.anatomy.heads))
+        if head not in paths.known
+    ]
+    if len(free) <= paths.settings.others:
+        return free
+    return sorted(random.Random(paths.settings.seed).sample(free, paths.settings.others))
+
+
+def _sets(paths: Paths, senders: Sequence[Head]) -> statistics.MatchedSets:
+    """Random sets of as many heads, none of the senders' type, all before the last receiver."""
+    anatomy, last = paths.model.anatomy, max(head.layer for head in paths.receivers)
+    late = [Head(layer, number) for layer in range(last, anatomy.layers) for number in range(anatomy.heads)]
+    settings = paths.settings
+    left_out = {*paths.known, *late}
+    return statistics.matched_sets(senders, anatomy.layers, anatomy.heads, settings.seed, settings.sets, left_out)
+
+
+Effects = tuple[Measure, Mapping[Head, Array], Array]  # the measure; head -> [prompt receiver]; [set prompt]
+
+
+def _attention(
+    paths: Paths, prompts: list[Prompt], senders: Sequence[Head], others: Sequence[Head], sets: Sequence[Sequence[Head]]
+) -> Effects:
+    assert paths.into != "v"
+    single = [*senders, *others]
+    tried: list[Sequence[Head]] = [(), *([head] for head in single), senders, *sets]
+    values = attention_paths(paths.model, prompts, tried, paths.receivers, paths.into)  # [set prompt receiver]
+    lost = values[0] - values[1:]
+    read = Measure(
+        of="attention",
+        what="attention of the receivers between the pairs of their type's prompts",
+        prompts_of=paths.script.id,
+        clean=float(values[0].mean()),
+        n=len(prompts),
+    )
+    return read, dict(zip(single, lost[: len(single)], strict=True)), lost[len(single) :].mean(2)
+
+
+def _behaviour(
+    paths: Paths, prompts: list[Prompt], senders: Sequence[Head], others: Sequence[Head], sets: Sequence[Sequence[Head]]
+) -> Effects:
+    behaviour, _ = paths.script.effect
+    ends = [Receiver(head, paths.into) for head in paths.receivers]
+    alone = np.stack([-path_effects(paths.model, prompts, behaviour, [end]) for end in ends], -1)
+    read = Measure(
+        of="behaviour",
+        what=f"{getattr(behaviour, '__name__', 'behaviour').replace('_', ' ')} of the receivers' type",
+        prompts_of=paths.script.id,
+        clean=float(behave(paths.model, prompts, behaviour).mean()),
+        n=len(prompts),
+    )
+    by_head = {head: alone[:, head.layer, head.head] for head in (*senders, *others)}
+    return read, by_head, -set_path_effects(paths.model, prompts, behaviour, [senders, *sets], ends)
