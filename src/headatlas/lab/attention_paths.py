@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.edits import patch
+from headatlas.lab.edits import Edit, patch
 from headatlas.lab.interventions import intervene
 from headatlas.lab.measuring import Array, Progress, batches, forward, pair_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
@@ -48,19 +48,27 @@ def attention_paths(
     if not receivers:
         raise ValueError("no receivers; give at least one")
     values = np.empty((len(senders), len(prompts), len(receivers)))
-    everyone = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
+    last = max(head.layer for head in receivers)
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):
         tokens, control = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "control"))
         clean = record(model, tokens, ["z", "q", "k"])
         corrupted = record(model, control, ["z"])
         ends = _Ends(model, clean, receivers, into, pair_tensors([prompt.pairs for prompt in batch]))
         for number, heads in enumerate(senders):
-            edits = [patch("z", everyone, clean), *([patch("z", heads, corrupted)] if heads else [])]
-            with intervene(model, edits):
+            with intervene(model, _edits(model, heads, last, clean, corrupted)):
                 values[number, index] = ends.attention(tokens)
             if progress:
                 progress(1)
     return values
+
+
+def _edits(model: OpenModel, senders: Sequence[Head], last: int, clean: Recording, corrupted: Recording) -> list[Edit]:
+    """The senders give what they gave on the control; all other heads that the change would reach are held."""
+    if not senders:
+        return []
+    first = min(head.layer for head in senders)
+    held = [Head(layer, head) for layer in range(first + 1, last) for head in range(model.anatomy.heads)]
+    return [*([patch("z", held, clean)] if held else []), patch("z", senders, corrupted)]
 
 
 class _Ends:
