@@ -20,13 +20,13 @@ from headatlas.notation import Head
 from headatlas.run import catalog_id, environment, model_record
 from headatlas.script import load_script
 
-HEADS, PROMPTS, SETS, OTHERS, FDR = 5, 24, 99, 40, 0.05
+STANDARD = Settings(seed=0, heads=5, prompts=24, sets=99, others=40, fdr=0.05)
 KINDS: tuple[Via, ...] = ("Q", "K", "V")
 Report = Callable[[str, int, int], None]
 
 
 def collaborate(
-    catalog: Catalog, model: OpenModel, folder: Path, seed: int = 0, report: Report | None = None
+    catalog: Catalog, model: OpenModel, folder: Path, settings: Settings = STANDARD, report: Report | None = None
 ) -> schema.Collaboration:
     """Measure the edges between the heads that were found in a model.
 
@@ -34,15 +34,14 @@ def collaborate(
         catalog: with the circuits.
         model: to measure.
         folder: of the records that found heads, with <model>/<entry>.json.
-        seed: of prompts and random sets.
+        settings: how much to measure.
         report: told of progress.
 
     Raises:
         HeadatlasError: where there are no records of this model, or its weights cannot be compared.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    settings = Settings(seed=seed, heads=HEADS, prompts=PROMPTS, sets=SETS, others=OTHERS, fdr=FDR)
-    found = found_in(folder, model.id, model.sha256, HEADS)
+    found = found_in(folder, model.id, model.sha256, settings.heads)
     weights = Weights(model)
     session = _Session(model, found, weights, settings)
     circuits = [circuit for circuit in catalog.circuits.values() if circuit.edges]
@@ -54,10 +53,10 @@ def collaborate(
     return schema.Collaboration(
         model=model_record(model, catalog_id(catalog, model)),
         settings=settings,
-        environment=environment(model, seed, started, time.perf_counter() - clock),
+        environment=environment(model, settings.seed, started, time.perf_counter() - clock),
         types=list(found.types.values()),
         circuits=measured,
-        graph=_graph(found, weights),
+        graph=_graph(found, weights, settings.fdr),
     )
 
 
@@ -70,7 +69,7 @@ class Weights:
         for kind in KINDS:
             scores = composition(model, kind)
             expected, p = composition_chance(model, scores)
-            self._scores[kind] = np.nan_to_num(scores.scores.numpy())  # weights that are zero write nothing
+            self._scores[kind] = np.nan_to_num(scores.scores.detach().numpy())  # weights that are zero write nothing
             self._chance[kind] = expected, np.nan_to_num(p, nan=1.0)
 
     def of(self, paths: Sequence[tuple[Head, Head, Via]]) -> list[schema.Composition]:
@@ -153,14 +152,14 @@ def _unmeasured(sender: str, receiver: str, via: Via | None, published: Via | No
     return MeasuredEdge(sender=sender, receiver=receiver, via=via, published_via=published, why_not=why)
 
 
-def _graph(found: Found, weights: Weights) -> schema.Graph:
+def _graph(found: Found, weights: Weights, fdr: float) -> schema.Graph:
     """Composition between the best heads of all types, corrected over all pairs."""
     heads = sorted({head for type in found.types for head in found.heads(type)})
     paths = [(a, b, via) for a in heads for b in heads if a.layer < b.layer for via in KINDS]
     edges = [
         schema.GraphEdge(sender=str(a), receiver=str(b), via=via, composition=each)
         for (a, b, via), each in zip(paths, weights.of(paths), strict=True)
-        if each.q <= FDR
+        if each.q <= fdr
     ]
     edges.sort(key=lambda edge: -edge.composition.score)
     return schema.Graph(tested=len(paths), edges=edges)

@@ -16,6 +16,7 @@ from headatlas.script import Script
 from headatlas.stimuli.prompts import Prompt
 
 PERCENTILE = 95.0  # of the others that an effect must exceed
+LEAST = 0.01  # of what is read without patching: an effect below it is none
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def measure(paths: Paths) -> tuple[Measure, Together | None, dict[tuple[Head, He
     for place, receiver in enumerate(paths.receivers):
         rivals = [alone[head][:, place].mean() for head in others if head.layer < receiver.layer and head != receiver]
         for sender in (head for head in before if head.layer < receiver.layer):
-            pairs[sender, receiver] = patched(alone[sender][:, place], rivals)
+            pairs[sender, receiver] = patched(alone[sender][:, place], rivals, read.clean)
     together = None
     if len(sets) > 1:
         together = Together(
@@ -68,13 +69,13 @@ def measure(paths: Paths) -> tuple[Measure, Together | None, dict[tuple[Head, He
             receivers=[str(head) for head in paths.receivers],
             matching=matched.matching,
             distinct_sets=matched.distinct,
-            patched=patched(sets[0], list(sets[1:].mean(1))),
+            patched=patched(sets[0], list(sets[1:].mean(1)), read.clean),
         )
     return read, together, pairs
 
 
-def patched(effect: Array, others: Sequence[float]) -> Patched:
-    """An effect per prompt [prompt], held against the mean effects of other senders."""
+def patched(effect: Array, others: Sequence[float], clean: float) -> Patched:
+    """An effect per prompt [prompt], held against the mean effects of other senders, and what is read without it."""
     low, high = statistics.interval(effect)
     share, p = statistics.exceeds(float(effect.mean()), others)
     return Patched(
@@ -84,7 +85,7 @@ def patched(effect: Array, others: Sequence[float]) -> Patched:
         others=[float(each) for each in others],
         share_exceeded=share,
         p=p,
-        stands=bool(low > 0 and share >= PERCENTILE),
+        stands=bool(low > 0 and share >= PERCENTILE and effect.mean() >= LEAST * abs(clean)),
     )
 
 

@@ -63,7 +63,8 @@ class Patched(Part):
     """How much a measure falls where a path carries what it carries on the control prompts.
 
     `others` are other senders (for a set, random sets of as many heads): the effect exceeds `share_exceeded` percent of
-    them, and p is that of the permutation. An edge `stands` where the interval lies above 0 and the effect exceeds 95%.
+    them, and p is that of the permutation. An edge `stands` where the interval lies above 0, the effect exceeds
+    95% of them, and it is at least 1% of what is read on the clean prompts.
     """
 
     effect: Number

@@ -66,9 +66,10 @@ def collaborate(options: argparse.Namespace) -> int:
 
         progress(f"opening {options.model}", 0, 0)
         with open_model(options.model, options.revision) as model:
+            settings = measuring.STANDARD.model_copy(update={"seed": options.seed})
             own = (DEFAULT_OUT / model.id).is_dir()
             folder = options.records or (DEFAULT_OUT if own else paths.records())
-            found = measuring.collaborate(catalog, model, folder, options.seed, progress)
+            found = measuring.collaborate(catalog, model, folder, settings, progress)
     path = schema.write(found, options.out)
     if options.json:
         print_json(found.model_dump(mode="json"))

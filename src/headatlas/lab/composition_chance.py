@@ -20,6 +20,7 @@ from headatlas.lab.opening import OpenModel
 Array = NDArray[np.float64]
 
 
+@torch.no_grad()
 def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Array]:
     """How large each composition score is by chance, and how likely it is to be as large.
 
@@ -40,7 +41,7 @@ def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Arr
     for later in layers[1:]:
         reading = spectrum(receivers_of(folding, found.kind, later))
         for earlier in layers[:later]:
-            squares = found.scores[earlier, :, later].numpy() ** 2
+            squares = found.scores[earlier, :, later].detach().numpy() ** 2
             p[earlier, :, later] = chance_of(squares, writing[earlier], reading, widths[later])
     return np.array(widths) ** -0.5, p
 
