@@ -34,7 +34,7 @@ test: setup
 site: setup
 	$(BIN)/python tools/build_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "built: build/site/index.html"
+	@echo "built: build/site, for any static host; to look at it here: make serve"
 
 serve: setup
 	$(BIN)/python tools/build_pages.py

@@ -18,13 +18,12 @@ from headatlas import specimens
 from headatlas.census.reading import recorded
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
-from pages import api, entities, overviews, plain
+from pages import api, entities, overviews, plain, together
 from pages.atlas import Atlas, gather
 from pages.censuses import census_pages, places
 from pages.examples import Example, examples
 from pages.heads import head_page
 from pages.specimen import specimen_page
-from pages.together import together_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
@@ -60,7 +59,7 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         "matrix.md": overviews.matrix_page(atlas),
         "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
-        "together.md": together_page(atlas),
+        "together.md": together.together_page(atlas, together.recorded()),
         "specimen.md": specimen_page(atlas),
         "methods/index.md": entities.families_page(atlas, "methods", "Methods", "How heads are found and tested."),
         "benchmarks/index.md": entities.families_page(

@@ -38,8 +38,9 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     _dump(api / "index.json", index)
     shutil.copytree(paths.catalog() / "schema", api / "schema")
     shutil.copytree(paths.records(), api / "records")
-    if paths.censuses().is_dir():
-        shutil.copytree(paths.censuses(), api / "census")
+    for folder, name in ((paths.censuses(), "census"), (paths.collaborations(), "collaboration")):
+        if folder.is_dir():
+            shutil.copytree(folder, api / name)
     (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")
     (site / "findings.csv").write_text(export(atlas.catalog, "csv"), encoding="utf-8")
     (site / "feed.xml").write_text(_feed(atlas, address), encoding="utf-8")

@@ -1,14 +1,66 @@
-"""How heads work together: measured edges beside the published circuits."""
+"""How heads work together: measured edges beside the published circuits, and what nobody measured."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from headatlas import paths, specimens
+from headatlas.catalog.schema import Circuit
+from headatlas.collaboration import drawing, schema
+from headatlas.collaboration.schema import Collaboration
 from pages.atlas import Atlas
 from pages.render import page
 
 
-def together_page(atlas: Atlas) -> str:
-    """All circuits with published edges, and what was measured of them."""
-    return page("together.md", atlas=atlas)
+def recorded() -> list[Collaboration]:
+    """The recorded collaborations, that of the specimen first.
+
+    Raises:
+        HeadatlasError: where one cannot be read.
+    """
+    found = [schema.read(path) for path in sorted(paths.collaborations().glob("*.json"))]
+    return sorted(found, key=lambda each: each.model.id != specimens.SPECIMEN)
 
 
-def written_censuses() -> set[str]:
-    """The models that have a recorded census."""
-    return set()
+def together_page(atlas: Atlas, measured: Sequence[Collaboration]) -> str:
+    """All circuits: the specimen's edges drawn beside the published ones, those of its siblings in a table."""
+    first = measured[0] if measured else None
+    return page(
+        "together.md",
+        atlas=atlas,
+        models=[each.model.id for each in measured],
+        graph=Markup(drawing.graph_picture(atlas.catalog, first)) if first else None,
+        circuits=[_circuit(atlas, circuit, measured) for circuit in atlas.catalog.circuits.values()],
+    )
+
+
+def _circuit(atlas: Atlas, circuit: Circuit, measured: Sequence[Collaboration]) -> dict[str, Any]:
+    drawn, rows = None, []
+    for record in measured:
+        for mine in record.circuits:
+            if mine.id == circuit.id:
+                drawn = drawn or (drawing.circuit_picture(atlas.catalog, record, mine) if mine.edges else None)
+                rows += [_row(record.model.id, edge) for edge in mine.edges]
+    return {"circuit": circuit, "picture": Markup(drawn) if drawn else None, "rows": rows}
+
+
+def _row(model: str, edge: schema.MeasuredEdge) -> dict[str, Any]:
+    """One published edge in one model, in words."""
+    through = {"Q": "queries", "K": "keys", "V": "values"}.get(edge.via or "", "")
+    made = {
+        "model": model,
+        "sender": edge.sender,
+        "receiver": edge.receiver,
+        "through": through,
+        "said": "not measured",
+    }
+    if edge.measure is None or not edge.pairs:
+        return made
+    stand = sum(pair.patched.stands for pair in edge.pairs)
+    said = f"{stand} of {len(edge.pairs)} pairs of heads do more than other senders"
+    if edge.together and edge.measure.clean:
+        share = edge.together.patched.effect / edge.measure.clean
+        verb = "more" if edge.together.patched.stands else "not more"
+        said += f"; all senders at once: {share:.0%} of what is read is lost, {verb} than with random sets"
+    return made | {"said": said}
