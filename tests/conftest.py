@@ -103,6 +103,21 @@ def roughen(model: torch.nn.Module) -> None:
         parameter.add_(torch.randn(parameter.shape, generator=drawn), alpha=0.15)
 
 
+@torch.no_grad()
+def louden(model: torch.nn.Module, times: float = 4.0) -> None:
+    """Make the heads of an untrained model matter: at their usual size, random weights hardly move a logit."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.mul_(times)
+
+
+def loud(folder: Path) -> OpenModel:
+    """The untrained model of a folder, loudened."""
+    model = open_model(str(folder))
+    louden(model.model)
+    return model
+
+
 def light(entry: HeadType, prompts: int) -> HeadType:
     """The entry with a rule that asks for so many prompts per family; its thresholds are as they were."""
     assert entry.reproduction and entry.rule

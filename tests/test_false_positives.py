@@ -7,7 +7,7 @@ import torch
 import transformers
 
 import headatlas
-from conftest import FAMILIES, light, selected
+from conftest import FAMILIES, light, louden, selected
 from headatlas import run, specimens
 from headatlas.lab import OpenModel, behave, open_model
 from headatlas.script import Drawn, Script, load_script
@@ -33,10 +33,7 @@ def untrained() -> list[OpenModel]:
         config.vocab_size = len(tokenizer)
         config.num_hidden_layers = 2 + seed % 2
         model = transformers.AutoModelForCausalLM.from_config(config).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.ndim > 1:
-                    parameter.mul_(5.0)
+        louden(model, 5.0)
         made.append(open_model(model, tokenizer=tokenizer, called=f"untrained {family} {seed}"))
     return made
 

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import FAMILIES
+from conftest import FAMILIES, loud
 from headatlas.lab import (
     KeyMass,
-    OpenModel,
     ablate_sets,
     behave,
     edits,
     hiding,
     intervene,
     log_probability,
-    open_model,
     pattern_scores,
     score_heads,
 )
@@ -25,16 +23,6 @@ from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
 Tiny = Callable[[str], Path]
-
-
-def loud(folder: Path) -> OpenModel:
-    """An untrained model whose heads matter: at their usual size, random weights hardly move a logit."""
-    model = open_model(str(folder))
-    with torch.no_grad():
-        for parameter in model.model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(4)
-    return model
 
 
 def drawn(length: int, seed: int) -> Prompt:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import FAMILIES, held_bytes, save_tiny
+from conftest import FAMILIES, held_bytes, loud, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import (
     OpenModel,
@@ -38,16 +38,6 @@ LENGTH = 24  # beyond the windows of 16
 LAST = LENGTH - 1
 READ = (Readout(LAST, answer=5, rivals=(7, 9)), Readout(20, answer=6, rivals=(7,)))
 KINDS = ("zero", "mean", "position mean", "resample")
-
-
-def loud(folder: Path) -> OpenModel:
-    """An untrained model whose heads matter: at their usual size, random weights hardly move a logit."""
-    model = open_model(str(folder))
-    with torch.no_grad():
-        for parameter in model.model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(4)
-    return model
 
 
 def drawn(count: int, length: int = LENGTH, readouts: tuple[Readout, ...] = READ, seed: int = 1) -> list[Prompt]:
