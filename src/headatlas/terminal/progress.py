@@ -1,5 +1,7 @@
-"""A progress bar while something long runs."""
+"""How far a long run has come: a bar in a terminal, and now and then a line elsewhere."""
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -8,9 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+_EVERY = 30.0  # seconds between two lines
+
 
 class Progress:
-    """A bar on stderr while something long runs; nothing where stderr is no terminal."""
+    """A bar on stderr while something long runs; where stderr is no terminal, a line every half minute."""
 
     def __init__(self, title: str) -> None:
         columns = (
@@ -22,6 +26,7 @@ class Progress:
         )
         console = Console(stderr=True)
         self._bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._plain, self._told = not console.is_terminal, time.monotonic()
         self._title = title
         self._task = self._bars.add_task(title, total=None)
 
@@ -45,3 +50,6 @@ class Progress:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self._bars.update(self._task, description=f"{self._title}: {what}", completed=done, total=total or None)
+        if self._plain and time.monotonic() - self._told >= _EVERY:
+            self._told = time.monotonic()
+            print(f"{self._title}: {what}" + (f" ({done} of {total})" if total else ""), file=sys.stderr, flush=True)
