@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ class Toy:
     """How a toy model is trained.
 
     Attributes:
-        draw: (rng) -> a document; the loss is on the segments marked as known.
-        steps, batch, rate: of AdamW, without weight decay; the rate falls to 0 over the last half.
+        draw: (rng) -> a document; the loss is on the segments marked as known, and what follows the last of them is
+            left out.
+        steps, batch, rate: of AdamW, without weight decay; the rate rises over the first twentieth of the steps and
+            falls to 0 over the last half.
         shape: of a GPT-2: what differs from two layers, one head, width 128 and a context of 128.
     """
 
@@ -85,18 +88,24 @@ def _train(id: str, toy: Toy, seed: int, report: Report) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     model = transformers.GPT2LMHeadModel(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=toy.rate, weight_decay=0.0)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 * (1 - step / toy.steps)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, toy.steps))
+    rows = _Rows(tokenizer)
     for step in range(toy.steps):
-        tokens, known = _batch([_row(tokenizer, toy.draw(rng)) for _ in range(toy.batch)])
-        logits = model(tokens).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits[known[:, 1:]], tokens[:, 1:][known[:, 1:]])
+        tokens, known = _batch([rows(toy.draw(rng)) for _ in range(toy.batch)])
+        due = known[:, 1:]
+        states = model.transformer(tokens).last_hidden_state[:, :-1]
+        loss = torch.nn.functional.cross_entropy(model.lm_head(states[due]), tokens[:, 1:][due])
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        decay.step()
+        schedule.step()
         report(f"training its toy model, loss {loss.item():.3f}", step + 1, toy.steps)
     return model.eval(), tokenizer
+
+
+def _share_of_rate(step: int, steps: int) -> float:
+    return min(1.0, 20 * (step + 1) / steps, 2 * (1 - step / steps))
 
 
 def _tokenizer(toy: Toy, rng: random.Random) -> Any:
@@ -109,14 +118,20 @@ def _tokenizer(toy: Toy, rng: random.Random) -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=_BOS)
 
 
-def _row(tokenizer: Any, document: Sequence[Segment]) -> tuple[list[int], list[bool]]:
-    """A document as tokens, and which of them can be known."""
-    tokens, known = [0], [False]
-    for segment in document:
-        pieces = tokenizer.encode(segment.text, add_special_tokens=False)
-        tokens += pieces
-        known += [segment.known] * len(pieces)
-    return tokens, known
+class _Rows:
+    """Documents as tokens, up to the last that can be known, and which of them can be."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._encode = cache(lambda text: tokenizer.encode(text, add_special_tokens=False))
+
+    def __call__(self, document: Sequence[Segment]) -> tuple[list[int], list[bool]]:
+        tokens, known, end = [0], [False], 1
+        for segment in document:
+            pieces = self._encode(segment.text)
+            tokens += pieces
+            known += [segment.known] * len(pieces)
+            end = len(tokens) if segment.known else end
+        return tokens[:end], known[:end]
 
 
 def _batch(rows: Sequence[tuple[list[int], list[bool]]]) -> tuple[torch.Tensor, torch.Tensor]:
