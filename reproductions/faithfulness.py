@@ -5,8 +5,10 @@ Claim      Some heads go with faithful chains of thought (zheng2024attention). T
            What is rerun is therefore less: are there heads through which the answer follows the written steps?
 Stimuli    Right chains: sums of three and of four numbers and the parity of bits, each step written out: "Add 3 4 5.
            Steps: 7, 12. So the answer is". In the twin the last written step is wrong, as if by a mistake.
-Score      Patching the head at the last token from the twin: what share of the twin's whole effect on the logit
-           difference it has, between the answer of the right chain and that of the wrong step.
+Score      Patching the head at the last token from the twin: how much of the logit difference, between the answer of
+           the right chain and that of the wrong step, it takes away. In units of the size of that difference in the
+           prompt and in its twin together: their distance, where the answer follows the step from one to the other. An
+           untrained model has a distance too, but a tiny one beside the two, and a share of it would say nothing.
 Control    The same from a chain in which an earlier step is wrong and the last one right, so that the answer stands.
 Behaviour  How often the right answer beats that of the wrong step, minus the same after the wrong step: 1 where the
            answer always follows what was written, 0 where it ignores it.
@@ -50,9 +52,10 @@ def token(words: Vocabulary, text: str) -> tuple[tuple[int, ...], int]:
 
 
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
-    """The share of the wrong step's effect that each head has: [prompt layer head]."""
+    """What each head takes away, in units of the logit difference before and in the twin: [prompt layer head]."""
     prompts = drawn.prompts
-    whole = abs(behave(model, prompts, EFFECT, contrast=True).mean())
+    lead, fall = (behave(model, prompts, EFFECT, contrast)[0] for contrast in (False, True))  # [prompt]
+    whole = abs(lead).mean() + abs(lead - fall).mean()
     sources = (None, [prompt.placebo for prompt in prompts])
     runs = (sweep(model, prompts, EFFECT, "resample", "last", source=source) for source in sources)
     score, control = (-run.effect.transpose(2, 0, 1) / whole for run in runs)
