@@ -145,6 +145,9 @@ def test_a_model_is_recognised_by_its_weights_or_hub_id(specimen: OpenModel) -> 
     assert run.catalog_id(CATALOG, replace(stranger, revision="abc")) == "gpt2"
     weights = CATALOG.models["stories260k"].sha256
     assert weights and run.catalog_id(CATALOG, replace(stranger, sha256=weights)) == "stories260k"
+    toy = replace(stranger, name="toy", opened=replace(specimen.opened, source="loaded"))
+    assert run.catalog_id(CATALOG, toy) == "toy" and "toy" in CATALOG.models
+    assert run.catalog_id(CATALOG, replace(toy, opened=specimen.opened)) is None, "a folder called toy"
 
 
 def test_a_script_that_does_not_import_is_one_clear_error(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from headatlas.catalog.schema import Finding, HeadType, Rule
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, records, statistics, verdict
 from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
+from headatlas.lab.toys import TOY
 from headatlas.notation import Head
 from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError, Vocabulary
@@ -229,9 +230,11 @@ def intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> A
 
 
 def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
-    """The catalog's id of this model: its name where headatlas ships it, else found by hub id or by its weights."""
+    """The catalog's id of this model: its name where headatlas ships or trains it, else by hub id or by its weights."""
     if model.name in specimens.names():
         return model.name if model.name in catalog.models else None
+    if model.name == TOY and model.opened.source == "loaded":  # a folder of that name is another model
+        return TOY
     for known in catalog.models.values():
         if model.sha256 == known.sha256 or (model.revision is not None and model.name in known.hub):
             return known.id
