@@ -10,7 +10,11 @@ Score      The authors' recall probe: the share of tokens t for which W_U OV E(t
 Control    The share for which it is largest at one other token instead, drawn at random for each.
 Behaviour  How often a trigger's successor is the likeliest next token, from its second time on.
 Cause      The heads found are replaced by their mean over text without triggers that come back.
-Toy        The finding was made on a model of two layers, trained on this task alone; `--model toy` trains one.
+Toy        The finding was made on models of two layers, trained on this task alone; `--model toy` trains one, of four
+           heads, with its loss on what returning triggers bring. To be affordable it departs from the authors' recipe:
+           width 128 (theirs: 256), rows of 48 tokens (256), triggers drawn anew for each row (fixed), 2,000 batches of
+           32 (1,000 of 512), AdamW without decay at 0.001 (SGD), warmed up and lowered to nothing over the last half.
+           The odds of letters are made up, not counted in a text. Eight heads give too few random sets to show a cause.
 """
 
 import random
@@ -25,8 +29,7 @@ from headatlas.stimuli import Prompt, Vocabulary, triggers
 FAMILIES = {"two triggers": 2, "three triggers": 3, "five triggers": 5}
 BEHAVIOUR = accuracy
 CANDIDATES = 200
-# The authors' full model: two layers of four heads, bigrams of 65 letters, loss on what returning triggers bring.
-TOY = Toy(triggers.document, steps=2000, batch=64, shape={"n_head": 4})
+TOY = Toy(lambda rng: triggers.document(rng, length=48), steps=2000, batch=32, shape={"n_head": 4})
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
