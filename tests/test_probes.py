@@ -86,6 +86,26 @@ def test_shuffling_stays_within_the_design() -> None:
     assert len({tuple(_shuffled(paired, groups, generator).tolist()) for _ in range(10)}) > 1
 
 
+def test_shuffling_moves_all_labels_and_keeps_their_number() -> None:
+    """Groups of one to three, most of which have one label: no label stays where it was for want of another."""
+    generator = torch.Generator().manual_seed(0)
+    labels, group = [], []
+    for number in range(60):
+        size = 1 + number % 3
+        group += [number] * size
+        labels += [number // 3 % 2] * size if number % 10 else ([0, 1, 1][:size] if size > 1 else [0])
+    y, groups = torch.tensor(labels).double(), torch.tensor(group)
+    drawn = torch.stack([_shuffled(y, groups, generator) for _ in range(50)])
+    assert (drawn.sum(1) == y.sum()).all()
+    assert ((drawn != y).any(0)).all()
+    for number in range(60):
+        of_group, before = drawn[:, groups == number], y[groups == number]
+        if len(before.unique()) == 1:
+            assert (of_group == of_group[:, :1]).all()
+        else:
+            assert (of_group.sum(1) == before.sum()).all()
+
+
 def test_both_sides_of_a_split_have_both_labels() -> None:
     groups = torch.arange(4)
     for seed in range(20):

@@ -110,8 +110,8 @@ def probe_heads(
 ) -> Probes:
     """Fit a linear probe on every head, two-fold, no group on both sides.
 
-    Labels are shuffled within the design: within groups where some group has both labels, else among groups, so that
-    a shuffled task has the same structure as the real one.
+    Labels are shuffled within the design: within groups that have both labels, and among groups of one size that have
+    one, so that a shuffled task has the same structure as the real one, and as many of each label.
 
     Args:
         z: [prompt layer head d_head].
@@ -199,16 +199,23 @@ def _split(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _shuffled(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
-    count = int(group.max()) + 1
-    ones = torch.zeros(count, dtype=torch.float64).index_add_(0, group, y)
+    """Labels dealt anew, as many of each: within groups that have both, and among those that have one, of one size.
+
+    Groups whose size no other has are dealt with as if they were of one size.
+    """
     sizes = group.bincount()
-    if ((ones == 0) | (ones == sizes)).all():  # a label belongs to a group
-        return (ones > 0).double()[torch.randperm(count, generator=generator)][group]
+    ones = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, group, y)
+    one_label = (ones == 0) | (ones == sizes)
     shuffled = y.clone()
-    for each in range(count):
+    for each in (~one_label).nonzero()[:, 0]:
         members = (group == each).nonzero()[:, 0]
         shuffled[members] = y[members[torch.randperm(len(members), generator=generator)]]
-    return shuffled
+    alike = torch.where(sizes[one_label].bincount(minlength=int(sizes.max()) + 1)[sizes] > 1, sizes, 0)
+    label = (ones > 0).double()
+    for size in set(alike[one_label].tolist()):
+        dealt = (one_label & (alike == size)).nonzero()[:, 0]
+        label[dealt] = label[dealt[torch.randperm(len(dealt), generator=generator)]]
+    return torch.where(one_label[group], label[group], shuffled)
 
 
 def _held_out(flat: Tensor, y: Tensor, fold: Tensor, l2: float) -> Tensor:
