@@ -7,7 +7,7 @@ Stimuli    Claims about countries and things in three wordings, to be judged tru
 Score      Scaling vectors of all heads are learned on an eighth of the pairs (the unit) as in the paper: Adam, an L1
            penalty of 0.0005, five passes. What a head's vector alone then adds to the log-probability of the right
            answer on the other pairs, to first order, as a share of what all add. The paper ranks by the vectors' norm.
-Control    The same with vectors learned where the right answers of a pair are those of its twin, or not, at random.
+Control    The same with vectors learned where in half of the pairs, drawn at random, the wrong judgement is taught.
 Behaviour  How often the right one of the two judgements has the larger logit: above chance, so that there is a task.
 Cause      Offsets of all heads are learned on the prompts that select heads. Added at the heads found, on other
            prompts, they should raise the right judgement. (The paper learns those of the selected heads alone.)
@@ -46,17 +46,17 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
     """The share of each head in what scaling adds where it was not learned: [learning layer head]."""
     prompts, rng = drawn.prompts, random.Random(drawn.split)
     slopes = sum(scaling_slopes(model, each) for each in (prompts, twins(prompts)))  # [pair layer head d_head]
-    score: list[np.ndarray] = []
-    control: list[np.ndarray] = []
+    learned: list[list[np.ndarray]] = [[], []]  # from the right judgements, and from half of them
     for part in range(PARTS):
         mine = prompts[part::PARTS]
-        guessed = [exchanged(prompt) if rng.random() < 0.5 else prompt for prompt in mine]
+        wrong = rng.sample(range(len(mine)), len(mine) // 2)
+        guessed = [exchanged(each) if number in wrong else each for number, each in enumerate(mine)]
         others = np.delete(slopes, range(part, len(prompts), PARTS), axis=0).mean(0)
-        for found, taught in ((score, mine), (control, guessed)):
+        for found, taught in zip(learned, (mine, guessed), strict=True):
             scaling = learn_vectors(model, [*taught, *twins(taught)], "scaling", l1=PENALTY)
             found.append((others * scaling.numpy()).sum(-1))
-    whole = abs(np.mean(score, 0)).sum()
-    return Scores(np.array(score) / whole, np.array(control) / whole, per="token")
+    score, control = map(np.array, learned)
+    return Scores(score / abs(score.mean(0)).sum(), control / abs(score.mean(0)).sum(), per="token")
 
 
 def edit(model: OpenModel, drawn: Drawn) -> Reference:
