@@ -12,12 +12,12 @@ from pages.render import page, text
 from pages.specimen import card_of
 
 
-def pages_of(atlas: Atlas, kind: str, family: str) -> dict[str, str]:
+def pages_of(atlas: Atlas, kind: str, template: str) -> dict[str, str]:
     """The pages of methods or benchmarks: id -> page."""
     families = {id: each for each in getattr(atlas.catalog.taxonomy, kind) for id in each.members}
     return {
         id: page(
-            f"{family}.md",
+            f"{template}.md",
             atlas=atlas,
             entity=entity,
             family=families[id],
