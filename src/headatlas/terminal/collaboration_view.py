@@ -6,29 +6,29 @@ from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.collaboration.schema import Collaboration, MeasuredEdge, Patched
+from headatlas.collaboration.schema import Collaboration, MeasuredCircuit, MeasuredEdge
 from headatlas.terminal import console as _console
 
-_SHOWN = 8  # pairs of an edge, and of the graph
+_SHOWN = 6  # pairs of an edge, and of the graph
 
 
 def print_collaboration(catalog: Catalog, found: Collaboration, path: Path) -> None:
     """One model."""
     console = _console()
-    console.print(Text(f"\n{found.model.name}: {len(found.types)} head types found, at most "
-                       f"{found.settings.heads} heads of each", style="bold"))  # fmt: skip
-    unmeasured = []
+    types = f"{len(found.types)} head types found, at most {found.settings.heads} heads of each"
+    console.print(Text(f"\n{found.model.name}: {types}", style="bold"))
+    shown: set[tuple[str, str, str | None]] = set()
     for circuit in found.circuits:
-        if not any(edge.measure for edge in circuit.edges):
-            unmeasured.append(catalog.circuits[circuit.id].name)
-            continue
         console.print(Text(f"\n{catalog.circuits[circuit.id].name}", style="bold"))
         for edge in circuit.edges:
-            console.print(Text(f"  {_title(edge)}"))
-            if edge.pairs:
+            if not edge.pairs:
+                continue
+            console.print(Text(f"  {_said(edge)}"))
+            if (edge.sender, edge.receiver, edge.via) not in shown:
                 console.print(_pairs(edge))
-    if unmeasured:
-        console.print(Text(f"\nno edge of these was measured, as their heads were not found: {', '.join(unmeasured)}"))
+            shown.add((edge.sender, edge.receiver, edge.via))
+        if rest := _unmeasured(circuit):
+            console.print(Text(f"  not measured: {rest}", style="dim"))
     graph = found.graph
     console.print(Text(f"\nComposition of all heads found: {len(graph.edges)} of {graph.tested} pairs exceed chance"))
     for each in graph.edges[:_SHOWN]:
@@ -38,37 +38,50 @@ def print_collaboration(catalog: Catalog, found: Collaboration, path: Path) -> N
     console.print(Text(f"\nrecord {path} ({seconds:.1f} s, seed {found.settings.seed})", style="dim"))
 
 
-def _title(edge: MeasuredEdge) -> str:
-    via = f" ({edge.via})" if edge.via else ""
-    text = f"{edge.sender} -> {edge.receiver}{via}: "
-    if edge.why_not or edge.measure is None:
-        return text + f"not measured: {edge.why_not}"
+def _name(edge: MeasuredEdge) -> str:
+    return f"{edge.sender} -> {edge.receiver}" + (f" ({edge.via})" if edge.via else "")
+
+
+def _unmeasured(circuit: MeasuredCircuit) -> str:
+    """The edges without figures, and the types that were not found."""
+    edges = [_name(edge) for edge in circuit.edges if not edge.pairs]
+    missing = [each.type for each in circuit.missing]
+    others = dict.fromkeys(
+        edge.why_not for edge in circuit.edges if not edge.pairs and not {edge.sender, edge.receiver} & set(missing)
+    )
+    if not edges:
+        return ""
+    why = f" (not found in this model: {', '.join(missing)})" if missing else ""
+    return ", ".join(edges) + why + "".join(f"; {each}" for each in others)
+
+
+def _said(edge: MeasuredEdge) -> str:
+    assert edge.measure
     standing = sum(pair.patched.stands for pair in edge.pairs)
-    text += f"{standing} of {len(edge.pairs)} pairs stand; {edge.measure.what}, clean {edge.measure.clean:.3g}"
+    text = f"{_name(edge)}: {standing} of {len(edge.pairs)} pairs stand; "
+    text += f"clean {edge.measure.of} {edge.measure.clean:.3g}"
     if edge.together:
-        text += f"; all {len(edge.together.senders)} senders at once: {_effect(edge.together.patched)}"
+        patched, senders = edge.together.patched, len(edge.together.senders)
+        text += (
+            f"; with all {senders} senders patched it falls by {patched.effect:.3g} [{patched.low:.3g}, "
+            f"{patched.high:.3g}], more than with {patched.share_exceeded:.0f}% of {len(patched.others)} random sets"
+        )
     return text
 
 
-def _effect(patched: Patched) -> str:
-    return (
-        f"falls by {patched.effect:.3g} [{patched.low:.3g}, {patched.high:.3g}], "
-        f"more than {patched.share_exceeded:.0f}% of {len(patched.others)} others (p = {patched.p:.2g})"
-    )
-
-
 def _pairs(edge: MeasuredEdge) -> Table:
-    table = Table(box=None, header_style="dim", padding=(0, 2))
-    for column in ("sender", "receiver", "path patching", "composition", "by chance", "q"):
-        table.add_column(column)
+    table = Table(box=None, header_style="dim", padding=(0, 1))
+    for column in ("  from", "to", "falls by", "95% CI", "exceeds", "stands", "composition"):
+        table.add_column(column, no_wrap=True)
     for pair in sorted(edge.pairs, key=lambda pair: -pair.patched.effect)[:_SHOWN]:
-        weights = pair.composition
+        patched, weights = pair.patched, pair.composition
         table.add_row(
-            pair.sender,
+            f"  {pair.sender}",
             pair.receiver,
-            ("" if pair.patched.stands else "(no) ") + _effect(pair.patched),
-            f"{weights.score:.2f}",
-            f"{weights.expected:.2f}",
-            f"{weights.q:.2g}",
+            f"{patched.effect:.3f}",
+            f"{patched.low:.2f} to {patched.high:.2f}",
+            f"{patched.share_exceeded:.0f}% of {len(patched.others)}",
+            "yes" if patched.stands else "no",
+            f"{weights.score:.2f} (chance {weights.expected:.2f})",
         )
     return table
