@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from headatlas import specimens
 from headatlas.census import page as census_page
 from headatlas.census.comparing import Transfer, transfer
 from headatlas.census.schema import Census
@@ -29,6 +30,7 @@ def places(atlas: Atlas, censuses: Sequence[Census]) -> list[Place]:
 
 
 def _list(atlas: Atlas, censuses: Sequence[Census]) -> str:
+    censuses = sorted(censuses, key=lambda census: census.model.id != specimens.SPECIMEN)
     carried = [each for each in transfer(censuses) if each.found]
     carried.sort(key=lambda each: (-len(each.supported), -len(each.found), each.type))
     return page(
@@ -45,9 +47,10 @@ def _lead(censuses: Sequence[Census], carried: Sequence[Transfer]) -> str:
         return "No census has been recorded yet."
     named = sum(census.summary.labelled for census in censuses)
     heads = sum(census.summary.heads for census in censuses)
-    everywhere = sum(len(each.supported) == len(censuses) for each in carried)
+    able = [each for each in carried if len(each.able) > 1]
+    everywhere = sum(set(each.supported) == set(each.able) for each in able)
     return (
         f"Every head of {len(censuses)} small models was tested for every type that has a script: {named} of {heads} "
-        f"heads have at least one name. Of {len(carried)} types found anywhere, {everywhere} are found with a causal "
-        "effect in all of them."
+        f"heads have at least one name. Of {len(able)} types that at least two models have the behaviour for, "
+        f"{everywhere} have heads with a causal effect in every such model."
     )

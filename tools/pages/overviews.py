@@ -134,10 +134,10 @@ def depths_page(atlas: Atlas, named: Sequence[Place], censuses: int) -> str:
 
 def _census_caption(stages: Mapping[str, str], named: Sequence[Place], censuses: int) -> str:
     means = {short: mean_depth([place for place in named if place.stage == short]) for short in stages}
-    order = sorted((short for short in stages if means[short] is not None), key=lambda short: means[short] or 0.0)
+    said = ", ".join(f"{stages[short].lower()} {mean:.2f}" for short, mean in means.items() if mean is not None)
     return (
-        f"Below each line: every head that a census of {censuses} models gives a name, {len(named)} pairs of type and "
-        f"model. From the first layers to the last: {', '.join(stages[short].lower() for short in order)}."
+        f"Below each line: every head to which a census of {censuses} models gives a name, {len(named)} pairs of type "
+        f"and model, whether or not the names have a causal effect. Mean depth: {said}."
     )
 
 
