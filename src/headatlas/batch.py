@@ -1,7 +1,6 @@
 """Reruns many findings on one model: recorded ones are kept, one failure stops nothing, processes share the work."""
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +19,7 @@ from headatlas.evidence.outcome import Outcome
 from headatlas.lab import OpenModel, open_model, toys
 from headatlas.lab.toys import TOY
 from headatlas.script import load_script
+from headatlas.workers import start_as_worker
 
 # Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
@@ -118,7 +118,7 @@ _at_work: tuple[Catalog, OpenModel, Job] | None = None
 
 def _start(job: Job) -> None:
     global _at_work
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a word
+    start_as_worker()
     torch.set_num_threads(1)
     _at_work = load(), open_model(job.model, job.revision), job
 

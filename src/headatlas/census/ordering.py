@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +18,7 @@ from headatlas.census.budget import Budget
 from headatlas.census.parts import Plan
 from headatlas.census.schema import Settings
 from headatlas.errors import HeadatlasError
+from headatlas.workers import start_as_worker
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
@@ -102,7 +102,7 @@ _at_work: tuple[Catalog, OpenModel] | str | None = None  # or why the model coul
 def _start(order: Order) -> None:
     """Open the model; where it cannot be, that is told in the user's words, not as a process that died."""
     global _at_work
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a word
+    start_as_worker()
     import torch
 
     from headatlas.lab import open_model
