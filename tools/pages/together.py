@@ -24,7 +24,7 @@ def recorded() -> list[Collaboration]:
 
 
 def together_page(atlas: Atlas, measured: Sequence[Collaboration]) -> str:
-    """All circuits: the specimen's edges drawn beside the published ones, those of its siblings in a table."""
+    """All circuits: edges of the first model that has any, drawn beside the published ones; all models in a table."""
     first = measured[0] if measured else None
     return page(
         "together.md",
@@ -36,31 +36,25 @@ def together_page(atlas: Atlas, measured: Sequence[Collaboration]) -> str:
 
 
 def _circuit(atlas: Atlas, circuit: Circuit, measured: Sequence[Collaboration]) -> dict[str, Any]:
-    drawn, rows = None, []
+    drawn, rows, without = None, [], []
     for record in measured:
         for mine in record.circuits:
             if mine.id == circuit.id:
-                drawn = drawn or (drawing.circuit_picture(atlas.catalog, record, mine) if mine.edges else None)
-                rows += [_row(record.model.id, edge) for edge in mine.edges]
-    return {"circuit": circuit, "picture": Markup(drawn) if drawn else None, "rows": rows}
+                rows += (found := [_row(record.model.id, edge) for edge in mine.edges if edge.measure and edge.pairs])
+                if found:
+                    drawn = drawn or drawing.circuit_picture(atlas.catalog, record, mine)
+                else:
+                    without.append(record.model.id)
+    return {"circuit": circuit, "picture": Markup(drawn) if drawn else None, "rows": rows, "without": without}
 
 
 def _row(model: str, edge: schema.MeasuredEdge) -> dict[str, Any]:
     """One published edge in one model, in words."""
     through = {"Q": "queries", "K": "keys", "V": "values"}.get(edge.via or "", "")
-    made = {
-        "model": model,
-        "sender": edge.sender,
-        "receiver": edge.receiver,
-        "through": through,
-        "said": "not measured",
-    }
-    if edge.measure is None or not edge.pairs:
-        return made
     stand = sum(pair.patched.stands for pair in edge.pairs)
     said = f"{stand} of {len(edge.pairs)} pairs of heads do more than other senders"
-    if edge.together and edge.measure.clean:
+    if edge.together and edge.measure and edge.measure.clean:
         share = edge.together.patched.effect / edge.measure.clean
         verb = "more" if edge.together.patched.stands else "not more"
         said += f"; all senders at once: {share:.0%} of what is read is lost, {verb} than with random sets"
-    return made | {"said": said}
+    return {"model": model, "sender": edge.sender, "receiver": edge.receiver, "through": through, "said": said}
