@@ -314,7 +314,8 @@ def test_an_interrupt_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatc
 
     def command(_: object) -> int:
         Slow()
-        time.sleep(5)
+        for _ in range(50):
+            time.sleep(0.1)
         return 0
 
     monkeypatch.setattr(catalog_commands, "list_heads", command)

@@ -47,7 +47,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt; in a destructor, where Python would swallow it, a moment later."""
     while frame is not None:
         if frame.f_code.co_name == "__del__":
-            threading.Timer(0.05, signal.raise_signal, (signal.SIGINT,)).start()
+            main_thread = threading.main_thread().ident  # where it ends a wait; sent elsewhere it would not
+            threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
             return
         frame = frame.f_back
     raise KeyboardInterrupt
