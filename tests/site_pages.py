@@ -1,13 +1,8 @@
 """The site's modules for tests, and an entry that tries everything."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
-TOOLS = Path(__file__).parent.parent / "tools"
-sys.path.insert(0, str(TOOLS))
-
-from pages.atlas import Atlas, gather  # noqa: E402  (the path comes first)
+from pages.atlas import Atlas, gather
 
 ATLAS = gather()
 CATALOG = ATLAS.catalog

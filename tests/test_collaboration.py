@@ -170,7 +170,8 @@ SHIPPED = sorted(paths.collaborations().glob("*.json"))
 class TestShipped:
     def test_is_valid_by_the_published_schema(self, path: Path) -> None:
         published = json.loads((paths.catalog() / "schema" / "collaboration.json").read_text())
-        jsonschema.Draft202012Validator(published).validate(json.loads(path.read_text()))
+        validator = jsonschema.Draft202012Validator(published)
+        assert [each.message for each in validator.iter_errors(json.loads(path.read_text()))] == []
 
     def test_is_of_the_records_that_ship(self, path: Path) -> None:
         record = schema.read(path)

@@ -9,12 +9,11 @@ import pytest
 from headatlas.figures.depths import Place, depths_picture, mean_depth, shares
 from headatlas.figures.effects import effects_picture
 from headatlas.figures.heatmap import heatmap, top_of
+from pages import render
+from pages.examples import Example
+from pages.heads import head_page
+from pages.overviews import depths_page, home_page, matrix_page, table_page
 from site_pages import ATLAS, CATALOG, HOSTILE, hostile_atlas
-
-from pages import render  # isort: skip
-from pages.examples import Example  # isort: skip
-from pages.heads import head_page  # isort: skip
-from pages.overviews import depths_page, home_page, matrix_page, table_page  # isort: skip
 
 
 @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))

@@ -18,11 +18,10 @@ import jsonschema
 import pytest
 import yaml
 
-from conftest import load_tool
+import build_pages
+from pages import api
+from pages.heads import head_page
 from site_pages import ATLAS, CATALOG, HOSTILE, hostile_atlas
-
-from pages import api  # isort: skip
-from pages.heads import head_page  # isort: skip
 
 ROOT = Path(__file__).parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -38,8 +37,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole site, with one page more: of an entry that tries everything."""
     folder = tmp_path_factory.mktemp("site")
     pages = folder / "pages"
-    shutil.copytree(ROOT / "site", pages, ignore=shutil.ignore_patterns(*builder_folders()))
-    assert load_tool("build_pages").main(pages) == 0
+    shutil.copytree(ROOT / "site", pages, ignore=shutil.ignore_patterns(*build_pages.GENERATED))
+    assert build_pages.main(pages) == 0
     bad = hostile_atlas()
     (pages / "heads" / "hostile.md").write_text(head_page(bad, bad.catalog.heads["induction"]), encoding="utf-8")
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
@@ -50,11 +49,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert made.returncode == 0, made.stderr
     assert "WARNING" not in made.stderr
     return folder / "built"
-
-
-def builder_folders() -> tuple[str, ...]:
-    """What the builder writes itself and needs no copy of."""
-    return ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census")
 
 
 # --- as files -------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from pages.specimen import specimen_page
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
 # Folders that hold nothing but what is written here.
-_GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census")
+GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census")
 
 
 def main(site: Path = SITE) -> int:
@@ -40,7 +40,7 @@ def main(site: Path = SITE) -> int:
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
-    for name in _GENERATED:
+    for name in GENERATED:
         shutil.rmtree(site / name, ignore_errors=True)
     for name, content in pages.items():
         path = site / name

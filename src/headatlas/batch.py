@@ -1,7 +1,7 @@
 """Reruns many findings on one model: recorded ones are kept, one failure stops nothing, processes share the work."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,11 +18,9 @@ from headatlas.evidence.freshness import Present
 from headatlas.evidence.outcome import Outcome
 from headatlas.lab import OpenModel, open_model, toys
 from headatlas.lab.toys import TOY
+from headatlas.reporting import Report
 from headatlas.script import load_script
 from headatlas.workers import start_as_worker
-
-# Called with what is being done, how much of it is done, and how much there is.
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from headatlas.catalog.catalog import Catalog
@@ -13,6 +12,7 @@ from headatlas.evidence.results import Result
 from headatlas.figures.effects import effects_picture
 from headatlas.figures.heatmap import heatmap, top_of
 from headatlas.notation import Head
+from headatlas.templating import template
 
 
 def report(catalog: Catalog, results: Sequence[Result]) -> str:
@@ -22,13 +22,6 @@ def report(catalog: Catalog, results: Sequence[Result]) -> str:
         catalog: for names, signatures, sources and the order of types.
         results: at least one.
     """
-    templates = Environment(
-        loader=PackageLoader("headatlas", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     models = list(dict.fromkeys(result.record.model.id for result in results))
     by_place = {(result.record.entry.id, result.record.model.id): result for result in results}
     here = {entry for entry, _ in by_place}
@@ -42,9 +35,7 @@ def report(catalog: Catalog, results: Sequence[Result]) -> str:
         }
         for id in order
     ]
-    return templates.get_template("report.html").render(
-        models=models, types=types, results=results, version=version("headatlas")
-    )
+    return template("report.html").render(models=models, types=types, results=results, version=version("headatlas"))
 
 
 def _run(catalog: Catalog, result: Result) -> dict[str, Any]:
@@ -53,9 +44,9 @@ def _run(catalog: Catalog, result: Result) -> dict[str, Any]:
     return {
         "result": result,
         "record": record,
-        "heads": _heads(record),
+        "heads": heads_picture(record),
         "top": top_of(record.detection.score, record.detection.threshold) if record.detection else 1.0,
-        "effects": _effects(record),
+        "effects": cause_picture(record),
         "reported": [
             {"short": catalog.references[each.source].short if each.source in catalog.references else each.source}
             | each.model_dump()
@@ -64,7 +55,8 @@ def _run(catalog: Catalog, result: Result) -> dict[str, Any]:
     }
 
 
-def _heads(record: Record) -> Markup | None:
+def heads_picture(record: Record) -> Markup | None:
+    """Layers x heads of one run, found and reported heads marked; None where no head could be scored."""
     found = record.detection
     if found is None:
         return None
@@ -80,7 +72,8 @@ def _heads(record: Record) -> Markup | None:
     )
 
 
-def _effects(record: Record) -> Markup | None:
+def cause_picture(record: Record) -> Markup | None:
+    """The causal test of one run beside random sets; None where there was none."""
     cause = record.cause
     if cause is None:
         return None

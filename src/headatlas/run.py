@@ -22,20 +22,14 @@ from headatlas.evidence import freshness, records, statistics, verdict
 from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
 from headatlas.lab.toys import TOY
 from headatlas.notation import Head
+from headatlas.reporting import Report, silent
 from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError, Vocabulary
 from headatlas.weighing import Array, Effects, behaviour_of, detection_of, literature_of
 
-# Called with what is being done, how much of it is done, and how much there is.
-Report = Callable[[str, int, int], None]
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
-
 
 def run(
-    catalog: Catalog, entry: HeadType, model: OpenModel, seeds: Sequence[int] = (0,), report: Report = _silent
+    catalog: Catalog, entry: HeadType, model: OpenModel, seeds: Sequence[int] = (0,), report: Report = silent
 ) -> records.Record:
     """Rerun one entry on one model.
 
@@ -58,12 +52,7 @@ def run(
     first, *others = (_measured(script, rule, model, findings, seed, report) for seed in seeds)
     labels = {str(seed): each.verdict.label for seed, each in zip(seeds, (first, *others), strict=True)}
     return records.Record(
-        entry=records.Entry(
-            id=entry.id,
-            rule_version=rule.version,
-            script_sha256=script.sha256,
-            stimuli_sha256=freshness.stimuli_sha256(script.path),
-        ),
+        entry=freshness.entry_of(entry.id, rule.version, script.path),
         model=model_record(model, known),
         stimuli=first.stimuli,
         environment=environment(model, seeds[0], started, time.perf_counter() - clock),
@@ -102,12 +91,8 @@ def _measured(
 def _measure(
     script: Script, rule: Rule, model: OpenModel, findings: Sequence[Finding], seed: int, report: Report
 ) -> Measured:
-    words = model.vocabulary
-    find = script.draw("stimulus", words, "find", rule.find, seed)
-    test = script.draw("stimulus", words, "test", rule.test, seed, but=find)
-    task = script.draw("task", words, "test", rule.test, seed, but=find)
-    require_room(model, [find, test, task])
-    stimuli: dict[Split, Drawn] = {"find": script.search(model, find), "test": script.search(model, test)}
+    find, test, task = draw(script, rule, model, seed)
+    stimuli: dict[Split, Drawn] = {"find": find, "test": test}
     found = {split: _detect(script, model, drawn, report) for split, drawn in stimuli.items()}
     detection = detection_of(rule, found)
     plain = behave(model, task.prompts, script.behaviour, script.contrast)[0]  # [prompt]
@@ -118,13 +103,36 @@ def _measure(
     literature = literature_of(detection, findings)
     return Measured(
         verdict.judge(behaviour, detection, cause, literature),
-        _stimuli(script, words, [task, *stimuli.values()]),
+        _stimuli(script, model.vocabulary, [task, *stimuli.values()]),
         behaviour,
         detection,
         cause,
         literature,
         _families(script, rule, found, stimuli, plain, task, detection, moved, findings),
     )
+
+
+def draw(
+    script: Script, rule: Rule, model: OpenModel, seed: int, most: int | None = None
+) -> tuple[Drawn, Drawn, Drawn]:
+    """The stimuli that select heads, those that test them, and the task.
+
+    Args:
+        script, rule: of the entry.
+        model: whose tokenizer they are for, and which helps to search for them.
+        seed: of the draw.
+        most: of each family, where fewer are wanted than the rule says.
+
+    Raises:
+        TooFewWordsError: where the tokenizer cannot express them, or they do not fit the context.
+    """
+    words = model.vocabulary
+    finding, testing = (min(count, most or count) for count in (rule.find, rule.test))
+    find = script.draw("stimulus", words, "find", finding, seed)
+    test = script.draw("stimulus", words, "test", testing, seed, but=find)
+    task = script.draw("task", words, "test", testing, seed, but=find)
+    require_room(model, [find, test, task])
+    return script.search(model, find), script.search(model, test), task
 
 
 def require_room(model: OpenModel, drawn: Sequence[Drawn]) -> None:
@@ -167,7 +175,7 @@ def effects(
     task: Drawn,
     selected: Sequence[str],
     seed: int,
-    report: Report = _silent,
+    report: Report = silent,
     random_sets: int = statistics.RANDOM_SETS,
     alone: int | None = None,
 ) -> Effects | None:

@@ -1,22 +1,25 @@
 """What the pages show: the catalog, the recorded runs, and what follows from both."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 from headatlas import paths, specimens
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
-from headatlas.catalog.schema import Finding, HeadType, Strict
+from headatlas.catalog.schema import Finding, HeadType, Status, Strict
+from headatlas.census.labelling import depth
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.results import Result, collect
 from headatlas.figures.depths import Place
+from headatlas.notation import Head
 
 # Verdicts, the best first; the sign of each is drawn, so that colour is never alone.
 VERDICTS: dict[str, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
-STATUSES: tuple[str, ...] = ("established", "supported", "contested", "single-source")
+STATUSES: tuple[str, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Atlas:
     def measured_places(self) -> list[Place]:
         """Where heads were found, in runs that reproduced in whole or in part: one place per head type and model."""
         return [
-            Place(result.record.entry.id, self._short(result.record.entry.id), depths)
+            Place(result.record.entry.id, self.short(result.record.entry.id), depths, result.record.model.id)
             for result in self.results
             if result.record.verdict.label in ("reproduced", "partly")
             and (depths := _depths(result.record.selected, result.record.model.layers))
@@ -97,10 +100,11 @@ class Atlas:
             layers = self.catalog.models[model].layers
             heads = {each for finding in findings if finding.stance == "supports" for each in finding.heads}
             if layers and (depths := _depths(heads, layers)):
-                found.append(Place(head, self._short(head), depths))
+                found.append(Place(head, self.short(head), depths, model))
         return found
 
-    def _short(self, head: str) -> str:
+    def short(self, head: str) -> str:
+        """The short name of a head type's stage."""
         return self.catalog.taxonomy.stage(self.catalog.heads[head].stage).short
 
     def first_year(self, head: HeadType) -> int:
@@ -108,8 +112,8 @@ class Atlas:
         return min(int(self.catalog.references[f.source].year) for f in head.findings if f.stance == "supports")
 
 
-def _depths(heads: object, layers: int) -> tuple[float, ...]:
-    return tuple(sorted(head.layer / (layers - 1) for head in heads)) if layers > 1 else ()  # type: ignore[attr-defined]
+def _depths(heads: Iterable[Head], layers: int) -> tuple[float, ...]:
+    return tuple(sorted(depth(head.layer, layers) for head in heads)) if layers > 1 else ()
 
 
 def gather() -> Atlas:

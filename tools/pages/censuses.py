@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headatlas import specimens
 from headatlas.census import page as census_page
-from headatlas.census.comparing import Transfer, transfer
+from headatlas.census.comparing import Transfer, depths, transfer
 from headatlas.census.schema import Census
 from headatlas.figures.depths import Place
 from pages.atlas import Atlas
@@ -19,27 +19,19 @@ def census_pages(atlas: Atlas, censuses: Sequence[Census]) -> dict[str, str]:
 
 def places(atlas: Atlas, censuses: Sequence[Census]) -> list[Place]:
     """Where the named heads of all censuses lie: one place per head type and model."""
-    shorts = {stage.id: stage.short for stage in atlas.catalog.taxonomy.stages}
-    found = []
-    for census in censuses:
-        depths = {head.head: float(head.depth) for head in census.heads}
-        for type in census.types:
-            if type.heads:
-                found.append(Place(type.id, shorts[type.stage], tuple(sorted(depths[head] for head in type.heads))))  # type: ignore[index]
-    return found
+    return [
+        Place(type.id, atlas.short(type.id), tuple(sorted(depths(census, type))), census.model.id)
+        for census in censuses
+        for type in census.types
+        if type.heads
+    ]
 
 
 def _list(atlas: Atlas, censuses: Sequence[Census]) -> str:
     censuses = sorted(censuses, key=lambda census: census.model.id != specimens.SPECIMEN)
     carried = [each for each in transfer(censuses) if each.found]
     carried.sort(key=lambda each: (-len(each.supported), -len(each.found), each.type))
-    return page(
-        "census.md", atlas=atlas, censuses=censuses, carried=carried, lead=_lead(censuses, carried), ids=_ids(censuses)
-    )
-
-
-def _ids(censuses: Sequence[Census]) -> list[str]:
-    return [census.model.id for census in censuses]
+    return page("census.md", atlas=atlas, censuses=censuses, carried=carried, lead=_lead(censuses, carried))
 
 
 def _lead(censuses: Sequence[Census], carried: Sequence[Transfer]) -> str:

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from markupsafe import Markup
-
 from headatlas import paths
 from headatlas.catalog.schema import HeadType
 from headatlas.evidence.results import Result
-from headatlas.figures.effects import effects_picture
-from headatlas.figures.heatmap import heatmap, top_of
+from headatlas.figures.heatmap import top_of
+from headatlas.report import cause_picture, heads_picture
 from pages.atlas import Atlas
 from pages.examples import Example
 from pages.render import number, page, text
@@ -28,7 +26,7 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
         stage=stage,
         group=stage.group(head.group),
         runs=runs,
-        pictures=[picture for result in runs if (picture := _pictures(head, result))],
+        pictures=[picture for result in runs if (picture := _pictures(result))],
         example=example,
         rows=_rows(atlas, head),
         rule=head.rule,
@@ -69,37 +67,21 @@ def _found(result: Result) -> list[dict[str, str]]:
     ]
 
 
-def _pictures(head: HeadType, result: Result) -> dict[str, Any] | None:
+def _pictures(result: Result) -> dict[str, Any] | None:
     """Layers x heads and the causal test of one run; None where no head could be scored."""
     record, detection, cause = result.record, result.record.detection, result.record.cause
     if detection is None:
         return None
-    found = [(each.layer, each.head) for each in record.selected]
+    found = record.selected
     total = record.model.layers * record.model.heads
     top = top_of(detection.score, detection.threshold)
     caption = (
         f"In {record.model.name} {len(found) or 'none'} of {total} heads {'is' if len(found) == 1 else 'are'} found"
         f"{' (outlined)' if found else ''}. Shade: {detection.metric}, 0 to {number(top)}, on held-out stimuli."
     )
-    drawn = None
     if cause is not None:
-        name = f"effect of intervening on the heads found, and on {len(cause.random_effects)} random sets"
-        drawn = Markup(effects_picture(cause.effect, cause.low, cause.high, cause.random_effects, name))
         caption += (
             f" Below: intervening on them changes the behaviour by {number(cause.effect)} (line; band: 95% interval), "
             f"more than {number(cause.share_exceeded)}% of {len(cause.random_effects)} random sets of heads (dots)."
         )
-    named = [] if record.literature is None else record.literature.reported_heads
-    squares = heatmap(
-        detection.score,
-        found,
-        f"{head.id}: scores of the {total} heads of {record.model.name}, {len(found)} found",
-        [_place(each) for each in named],
-        top,
-    )
-    return {"heads": Markup(squares), "effects": drawn, "caption": text(caption)}
-
-
-def _place(head: str) -> tuple[int, int]:
-    layer, _, number = head.removeprefix("L").partition("H")
-    return int(layer), int(number)
+    return {"heads": heads_picture(record), "effects": cause_picture(record), "caption": text(caption)}

@@ -154,16 +154,9 @@ def _depth_lead(stages: Mapping[str, str], reported: Sequence[Place], measured: 
 
 
 def _model_row(atlas: Atlas, stages: Mapping[str, str], model: str) -> dict[str, Any]:
-    cells = []
-    for short in stages:
-        means = []
-        for result in atlas.runs_on(model):
-            record = result.record
-            stage = atlas.catalog.taxonomy.stage(atlas.catalog.heads[record.entry.id].stage).short
-            if stage == short and record.verdict.label in ("reproduced", "partly") and record.selected:
-                means.append(sum(h.layer for h in record.selected) / len(record.selected) / (record.model.layers - 1))
-        cells.append({"mean": sum(means) / len(means) if means else None, "n": len(means)})
-    return {"model": model, "cells": cells}
+    mine = [place for place in atlas.measured_places if place.model == model]
+    by_stage = [[place for place in mine if place.stage == short] for short in stages]
+    return {"model": model, "cells": [{"mean": mean_depth(places), "n": len(places)} for places in by_stage]}
 
 
 def _type_rows(atlas: Atlas, reported: Sequence[Place], measured: Sequence[Place]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from headatlas.census.labelling import depth
 from headatlas.census.schema import Causal, Census, TypeResult
 from headatlas.errors import HeadatlasError
-from headatlas.evidence.statistics import RESAMPLES, interval
+from headatlas.evidence.statistics import RESAMPLES, mean_interval
 from headatlas.notation import Head
 
 Array = NDArray[np.float64]
@@ -95,7 +95,7 @@ def _difference(a: Census, b: Census, left: TypeResult | None, right: TypeResult
 
 def _side(census: Census, found: TypeResult | None) -> Side:
     mine, all_heads = depths(census, found), census.summary.heads
-    low, high = interval(mine) if len(mine) > 1 else (None, None)
+    mean, low, high = mean_interval(mine)
     share_low, share_high = wilson(len(mine), all_heads)
     return Side(
         status=found.status if found else "not asked for",
@@ -104,9 +104,9 @@ def _side(census: Census, found: TypeResult | None) -> Side:
         share=len(mine) / all_heads,
         share_low=share_low,
         share_high=share_high,
-        depth=float(mine.mean()) if len(mine) else None,
-        depth_low=None if low is None else float(low),
-        depth_high=None if high is None else float(high),
+        depth=mean,
+        depth_low=low,
+        depth_high=high,
         causal=found.causal if found else "not tested",
     )
 
@@ -190,13 +190,10 @@ def transfer(censuses: Sequence[Census]) -> list[Transfer]:
 
 
 def _transfer(rows: Sequence[tuple[Census, TypeResult]]) -> Transfer:
-    known, measured = (
-        rows[0][1],
-        [(census.model.id, each, census) for census, each in rows if each.status == "measured"],
-    )
+    known = rows[0][1]
+    measured = [(census.model.id, each, census) for census, each in rows if each.status == "measured"]
     means = {id: float(depths(census, each).mean()) for id, each, census in measured if each.heads}
-    values = np.array(list(means.values()))
-    low, high = interval(values) if len(values) > 1 else (None, None)
+    mean, low, high = mean_interval(np.array(list(means.values())))
     return Transfer(
         type=known.id,
         name=known.name,
@@ -207,7 +204,7 @@ def _transfer(rows: Sequence[tuple[Census, TypeResult]]) -> Transfer:
         supported=tuple(id for id, each, _ in measured if each.causal == "supported"),
         heads={id: len(each.heads) for id, each, _ in measured},
         depths=means,
-        depth=float(values.mean()) if len(values) else None,
-        depth_low=None if low is None else float(low),
-        depth_high=None if high is None else float(high),
+        depth=mean,
+        depth_low=low,
+        depth_high=high,
     )

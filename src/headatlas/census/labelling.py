@@ -255,7 +255,7 @@ def _summary(catalog: Catalog, types: Sequence[TypeResult], heads: Sequence[Head
 def _stage(id: str, short: str, name: str, types: Sequence[TypeResult], heads: Sequence[HeadResult]) -> StageSummary:
     """Depth is averaged over labels, so that a head with two types of the stage counts twice."""
     depths = np.array([head.depth for head in heads for label in head.labels if label.stage == id])
-    low, high = statistics.interval(depths) if len(depths) > 1 else (None, None)
+    mean, low, high = statistics.mean_interval(depths)
     return StageSummary(
         stage=id,
         short=short,
@@ -263,9 +263,9 @@ def _stage(id: str, short: str, name: str, types: Sequence[TypeResult], heads: S
         types=sum(bool(each.heads) for each in types if each.stage == id),
         labels=len(depths),
         heads=sum(any(label.stage == id for label in head.labels) for head in heads),
-        mean_depth=float(depths.mean()) if len(depths) else None,
-        low=None if low is None else float(low),
-        high=None if high is None else float(high),
+        mean_depth=mean,
+        low=low,
+        high=high,
     )
 
 

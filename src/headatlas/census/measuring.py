@@ -7,27 +7,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-import numpy as np
 import torch
 
 from headatlas import run
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
 from headatlas.census import budget
-from headatlas.census.parts import Exact, Held, Key, Scores, TypePart, key_of
+from headatlas.census.parts import Held, Key, Scores, TypePart, key_of
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
-from headatlas.evidence.records import Behaviour, ModelRecord
+from headatlas.evidence.records import Behaviour, ModelRecord, grid
 from headatlas.lab import OpenModel, behave
 from headatlas.lab import Scores as Found
 from headatlas.lab.counting import counted
 from headatlas.lab.shared import Asked, shared_attention
+from headatlas.reporting import Report
 from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError
 from headatlas.weighing import Array, behaviour_of
 
-Report = Callable[[str, int, int], None]
 ALONE = 3  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"
 
@@ -207,13 +206,7 @@ def draw(job: Job, model: OpenModel, most: int | None) -> None:
     Raises:
         TooFewWordsError: where the tokenizer cannot express them, or they do not fit the context.
     """
-    settings, rule, words = job.key.settings, job.rule, model.vocabulary
-    find, test = (min(count, most or count) for count in (rule.find, rule.test))
-    first = job.script.draw("stimulus", words, "find", find, settings.seed)
-    job.test = job.script.draw("stimulus", words, "test", test, settings.seed, but=first)
-    job.task = job.script.draw("task", words, "test", test, settings.seed, but=first)
-    run.require_room(model, [first, job.test, job.task])
-    job.find, job.test = job.script.search(model, first), job.script.search(model, job.test)
+    job.find, job.test, job.task = run.draw(job.script, job.rule, model, job.key.settings.seed, most)
 
 
 def _candidates(rule: Rule, found: Found) -> Array:
@@ -248,9 +241,9 @@ def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> Typ
             "reason": None,
             "scores": Scores(
                 n=len(found.score),
-                find=_exact(found.score.mean(0)),
-                find_control=_exact(found.control.mean(0)),
-                p=_exact(statistics.above_control(found.score, found.control)),
+                find=grid(found.score.mean(0)),
+                find_control=grid(found.control.mean(0)),
+                p=grid(statistics.above_control(found.score, found.control)),
                 held=_held(held),
             ),
             "behaviour": job.behaviour,
@@ -266,10 +259,10 @@ def _held(found: Found | None) -> Held | None:
     low, high = statistics.interval(found.score)
     return Held(
         n=len(found.score),
-        score=_exact(found.score.mean(0)),
-        low=_exact(low),
-        high=_exact(high),
-        control=_exact(found.control.mean(0)),
+        score=grid(found.score.mean(0)),
+        low=grid(low),
+        high=grid(high),
+        control=grid(found.control.mean(0)),
     )
 
 
@@ -322,7 +315,3 @@ def _without(job: Job, model: OpenModel, status: str, reason: str) -> TypePart:
             "work": job.work,
         }
     )
-
-
-def _exact(values: Array) -> Exact:
-    return [[float(value) for value in row] for row in np.asarray(values, dtype=float)]

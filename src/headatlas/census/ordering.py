@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from headatlas.census.budget import Budget
 from headatlas.census.parts import Plan
 from headatlas.census.schema import Settings
 from headatlas.errors import HeadatlasError
+from headatlas.reporting import Report
 from headatlas.workers import start_as_worker
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
 
-Report = Callable[[str, int, int], None]
 _LIGHT = 200 * 2**20  # bytes of weights that every process may hold for itself
 
 

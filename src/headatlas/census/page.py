@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Census, HeadResult
 from headatlas.evidence import files
+from headatlas.templating import template
 
 COLUMNS = (
     "head", "layer", "index", "kv_group", "depth", "type", "stage", "score", "low", "high", "control", "selected_on",
@@ -57,18 +56,11 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
         census: to show.
         base: where the catalog's pages lie, such as 'https://example.org/'; without it types are not linked.
     """
-    templates = Environment(
-        loader=PackageLoader("headatlas", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     stages = catalog.taxonomy.stages
     short = {stage.id: stage.short for stage in stages}
     width = census.model.heads
     cells = [_cell(head, short) for head in census.heads]
-    return templates.get_template("census.html").render(
+    return template("census.html").render(
         census=census,
         stages=stages,
         short=short,

@@ -1,6 +1,5 @@
 """One type on one model, as a file of its own: what a census is put together from, and resumed by."""
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -134,15 +133,10 @@ def read_plan(folder: Path) -> Plan:
 
 def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Key:
     """What a part of this type must be of, to be kept."""
-    rule, script = catalog.heads[id].rule, paths.reproductions() / f"{id}.py"
+    rule = catalog.heads[id].rule
     assert rule
     return Key(
-        entry=Entry(
-            id=id,
-            rule_version=rule.version,
-            script_sha256=hashlib.sha256(script.read_bytes()).hexdigest(),
-            stimuli_sha256=freshness.stimuli_sha256(script),
-        ),
+        entry=freshness.entry_of(id, rule.version, paths.reproductions() / f"{id}.py"),
         model=model,
         settings=settings.model_copy(update={"types": [id]}),
     )

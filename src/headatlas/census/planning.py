@@ -7,7 +7,7 @@ specimen (6 layers x 8 heads) and of a model of GPT-2's shape (12 x 12).
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +21,9 @@ from headatlas.lab import OpenModel, open_model
 from headatlas.lab.measuring import batches, forward, stack_tokens
 from headatlas.lab.shared import Asked, shared_attention
 from headatlas.lab.shared import batches as shared_batches
+from headatlas.reporting import Report, silent
 from headatlas.script import Script
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def costs_of(
     ids: Sequence[str],
     processes: int = 1,
     opening: float = 0.0,
-    report: Report = lambda what, done, total: None,
+    report: Report = silent,
 ) -> Costs:
     """What measuring these types of a model that is open would take."""
     record = plan_of(catalog, model, settings).model

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from headatlas import paths
-from headatlas.census.schema import SCHEMA_VERSION, Census
+from headatlas.census.schema import Census
 from headatlas.commands import DEFAULT_CENSUS
-from headatlas.errors import HeadatlasError
+from headatlas.evidence import files
 
 
 def read(path: Path) -> Census:
@@ -16,13 +14,7 @@ def read(path: Path) -> Census:
     Raises:
         HeadatlasError: where it is none of this schema version.
     """
-    try:
-        return Census.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise HeadatlasError(f"cannot read the census {path} ({error.strerror})") from None
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise HeadatlasError(f"{path} is not a census of schema {SCHEMA_VERSION} ({reason}); take it again") from None
+    return files.read(Census, path, "the census", "is not a census", "take it again")
 
 
 def find(name: str, out: Path = DEFAULT_CENSUS) -> Path | None:

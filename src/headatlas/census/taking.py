@@ -1,6 +1,6 @@
 """Takes a census of a model that is open: what is there is kept, and a part is written as soon as it stands."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from headatlas import run
@@ -9,13 +9,8 @@ from headatlas.census import measuring, parts
 from headatlas.census.parts import Plan, TypePart
 from headatlas.census.schema import Settings
 from headatlas.lab import OpenModel
+from headatlas.reporting import Report, silent
 from headatlas.script import load_script
-
-Report = Callable[[str, int, int], None]
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
 
 
 def plan_of(catalog: Catalog, model: OpenModel, settings: Settings) -> Plan:
@@ -39,7 +34,7 @@ def take(
     plan: Plan,
     folder: Path | None = None,
     ids: Sequence[str] | None = None,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> Iterator[TypePart]:
     """Measure types on a model that is open.
 

@@ -1,9 +1,10 @@
 """From a record to its pictures: each circuit beside what is published, and the strongest pairs of all heads found."""
 
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.catalog.schema import Circuit, Role
+from headatlas.catalog.schema import Circuit, Role, Status
 from headatlas.collaboration.schema import (
     Collaboration,
     Composition,
@@ -25,7 +26,7 @@ from headatlas.figures.collaboration import (
 from headatlas.notation import Head
 
 SHOWN = 24  # pairs of the graph
-_STATUS = ("established", "supported", "contested", "single-source")
+_STATUS = get_args(Status)  # the best first
 
 
 def circuit_picture(catalog: Catalog, record: Collaboration, circuit: MeasuredCircuit) -> str:

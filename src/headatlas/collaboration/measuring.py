@@ -1,7 +1,7 @@
 """Measures the circuits of the catalog on one model, and the composition of all heads found in it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,16 +17,16 @@ from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, composition, composition_chance
 from headatlas.lab.measuring import Array
 from headatlas.notation import Head
+from headatlas.reporting import Report, silent
 from headatlas.run import catalog_id, environment, model_record
 from headatlas.script import load_script
 
 STANDARD = Settings(seed=0, heads=5, prompts=24, sets=99, others=40, fdr=0.05)
 KINDS: tuple[Via, ...] = ("Q", "K", "V")
-Report = Callable[[str, int, int], None]
 
 
 def collaborate(
-    catalog: Catalog, model: OpenModel, folder: Path, settings: Settings = STANDARD, report: Report | None = None
+    catalog: Catalog, model: OpenModel, folder: Path, settings: Settings = STANDARD, report: Report = silent
 ) -> schema.Collaboration:
     """Measure the edges between the heads that were found in a model.
 
@@ -47,8 +47,7 @@ def collaborate(
     circuits = [circuit for circuit in catalog.circuits.values() if circuit.edges]
     measured = []
     for done, circuit in enumerate(circuits):
-        if report:
-            report(circuit.id, done, len(circuits))
+        report(circuit.id, done, len(circuits))
         measured.append(session.circuit(circuit))
     return schema.Collaboration(
         model=model_record(model, catalog_id(catalog, model)),

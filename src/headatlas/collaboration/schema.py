@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from headatlas.errors import HeadatlasError
 from headatlas.evidence import files
 from headatlas.evidence.records import Environment, ModelRecord, Number, Part, VerdictLabel
 
@@ -180,12 +179,4 @@ def read(path: Path) -> Collaboration:
     Raises:
         HeadatlasError: where it is none of this schema version.
     """
-    try:
-        return Collaboration.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HeadatlasError(f"cannot read {path} ({error.strerror})") from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not text"
-        raise HeadatlasError(
-            f"{path} is no collaboration of schema {SCHEMA_VERSION} ({reason}); measure it again"
-        ) from None
+    return files.read(Collaboration, path, "the collaboration", "is no collaboration", "measure it again")

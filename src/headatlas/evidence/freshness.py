@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headatlas import paths, specimens, stimuli
 from headatlas.catalog.catalog import Catalog
-from headatlas.evidence.records import Record
+from headatlas.evidence.records import Entry, Record
 
 _STIMULI = "headatlas.stimuli"
 
@@ -66,6 +66,16 @@ def _code(name: str) -> str:
     return ast.dump(tree)
 
 
+def entry_of(id: str, rule_version: int, script: Path) -> Entry:
+    """What a record keeps of an entry, so that a change of rule, script or stimuli shows later."""
+    return Entry(
+        id=id,
+        rule_version=rule_version,
+        script_sha256=hashlib.sha256(script.read_bytes()).hexdigest(),
+        stimuli_sha256=stimuli_sha256(script),
+    )
+
+
 class Present:
     """Rules, scripts, stimuli and weights as they are now, each looked up once."""
 
@@ -73,29 +83,28 @@ class Present:
         self._catalog = catalog
         known = {model.id: model.sha256 for model in catalog.models.values() if model.sha256}
         self._weights = known | {name: str(specimens.card(name)["sha256"]) for name in specimens.names()}
-        self._hashes: dict[str, tuple[str, str] | None] = {}
+        self._entries: dict[str, Entry | None] = {}
 
     def changes(self, record: Record) -> list[str]:
         """What has changed since a run: 'rule', 'script', 'stimuli', 'weights'; nothing where the record is current.
 
         Weights can be compared only where the model ships with headatlas or the catalog knows their hash.
         """
-        entry, hashes = self._catalog.heads.get(record.entry.id), self._script(record.entry.id)
-        if entry is None or entry.rule is None or hashes is None:
+        now = self._entry(record.entry.id)
+        if now is None:
             return ["script"]
-        script, drawing = hashes
         differs = {
-            "rule": record.entry.rule_version != entry.rule.version,
-            "script": record.entry.script_sha256 != script,
-            "stimuli": record.entry.stimuli_sha256 != drawing,
+            "rule": record.entry.rule_version != now.rule_version,
+            "script": record.entry.script_sha256 != now.script_sha256,
+            "stimuli": record.entry.stimuli_sha256 != now.stimuli_sha256,
             "weights": record.model.sha256 != self._weights.get(record.model.id, record.model.sha256),
         }
         return [name for name, changed in differs.items() if changed]
 
-    def _script(self, id: str) -> tuple[str, str] | None:
-        """The hashes of a script and of the code that draws its stimuli."""
-        if id not in self._hashes:
-            path = paths.reproductions() / f"{id}.py"
-            here = path.is_file()
-            self._hashes[id] = (hashlib.sha256(path.read_bytes()).hexdigest(), stimuli_sha256(path)) if here else None
-        return self._hashes[id]
+    def _entry(self, id: str) -> Entry | None:
+        """What a record of an entry would keep now; None where it cannot be rerun."""
+        if id not in self._entries:
+            entry, script = self._catalog.heads.get(id), paths.reproductions() / f"{id}.py"
+            rule = entry.rule if entry and script.is_file() else None
+            self._entries[id] = entry_of(id, rule.version, script) if rule else None
+        return self._entries[id]

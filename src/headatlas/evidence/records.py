@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files
@@ -233,15 +233,7 @@ def read(path: Path) -> Record:
     Raises:
         HeadatlasError: where it is no record of this schema version.
     """
-    try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HeadatlasError(f"cannot read the record {path} ({error.strerror})") from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not text"
-        raise HeadatlasError(
-            f"{path} is not a run record of schema {SCHEMA_VERSION} ({reason}); run it again"
-        ) from None
+    return files.read(Record, path, "the record", "is not a run record", "run it again")
 
 
 def read_all(folder: Path) -> list[Record]:

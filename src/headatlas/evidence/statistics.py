@@ -40,6 +40,15 @@ def interval(values: Array, seed: int = 0) -> tuple[Array, Array]:
     return np.asarray(found.low, dtype=float), np.asarray(found.high, dtype=float)
 
 
+def mean_interval(values: Array) -> tuple[float | None, float | None, float | None]:
+    """Mean of [unit] values and the 95% interval around it: None of no unit, no interval of a single one."""
+    mean = float(values.mean()) if len(values) else None
+    if len(values) < 2:
+        return mean, None, None
+    low, high = interval(values)
+    return mean, float(low), float(high)
+
+
 def above_control(score: Array, control: Array) -> Array:
     """One-sided p of a paired t test that a head's score exceeds its control.
 

@@ -16,11 +16,13 @@ class Place:
         head: id of the type.
         stage: its short name: KR, ICI, LR or EP.
         depths: of each head: its layer over the last layer, from 0 to 1.
+        model: id of the model.
     """
 
     head: str
     stage: str
     depths: tuple[float, ...]
+    model: str = ""
 
     @property
     def mean(self) -> float:

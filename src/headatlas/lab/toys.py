@@ -16,10 +16,9 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from headatlas.errors import HeadatlasError
 from headatlas.lab.opening import OpenModel, open_model
 from headatlas.quiet import quiet
+from headatlas.reporting import Report
 from headatlas.stimuli.cases import Segment
 
-# Called with what is being done, how much of it is done, and how much there is.
-Report = Callable[[str, int, int], None]
 TOY = "toy"  # what such a model is called in records
 _BOS = "<s>"
 _PIECES = Regex(r" ?[^\s.,:]+|[.,:]")  # words with the space before them, and signs

@@ -43,13 +43,12 @@ def _types(catalog: Catalog, census: Census) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim")
     for column in ("head type", "stage", "heads", "", "cause"):
         table.add_column(column, justify="right" if column == "heads" else "left", no_wrap=column != "")
-    short = {stage.id: stage.short for stage in catalog.taxonomy.stages}
     for each in sorted(census.types, key=lambda each: -len(each.heads)):
         if each.heads:
             more = f" +{len(each.heads) - _SHOWN}" if len(each.heads) > _SHOWN else ""
             table.add_row(
                 each.id,
-                short[each.stage],  # type: ignore[index]
+                catalog.taxonomy.stage(each.stage).short,
                 str(len(each.heads)),
                 Text(" ".join(each.heads[:_SHOWN]) + more),
                 _causal(each),

@@ -1,0 +1,10 @@
+"""How long work tells of its progress."""
+
+from collections.abc import Callable
+
+# Called with what is being done, how much of it is done, and how much there is.
+Report = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
