@@ -7,7 +7,7 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test site serve record census collaborate train bench clean
+.PHONY: setup reproduce test site serve record census collaborate train retrain bench clean
 
 # Set up an environment of our own, at the tested versions. torch comes first, at its pin, so that nothing else
 # pulls a build for hardware that is not here.
@@ -70,6 +70,10 @@ SEED ?= 0
 NAME ?= specimen
 train: setup
 	$(BIN)/python tools/train_specimen.py --arch $(ARCH) --seed $(SEED) --out build/$(NAME) --install $(NAME)
+
+# Train one that ships a second time, and note on its card whether the same weights came out.
+retrain: setup
+	$(BIN)/python tools/train_specimen.py --arch $(ARCH) --seed $(SEED) --out build/again-$(NAME) --compare $(NAME)
 
 # Compare with TransformerLens on the same random weights: first the numbers, head by head, then time and memory. It has
 # an environment of its own, as TransformerLens is no dependency; nothing but pip needs a network.

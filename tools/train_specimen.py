@@ -6,7 +6,8 @@ Deterministic for one machine: every batch is drawn from its step's own seed, th
 and one thread does the work (two trainings side by side use two cores better than one does). Interrupt it whenever
 you like; run it again and it goes on from its last checkpoint. On an accelerator give --device cuda. At the end it
 writes the weights, the tokenizer, the card (card.json) and the course of training (training.json) into --out;
---install NAME puts them where the package looks.
+--install NAME puts them where the package looks. --compare NAME writes no card: it holds the weights against those that
+ship under that name, and notes on their card whether a second training gives the same.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
 import specimen_card
+from headatlas import HeadatlasError, specimens
 from specimen_rows import BOS, Rows, Schedule, train_tokenizer
 
 ATTENTION = "causal"
@@ -136,8 +138,11 @@ def save(folder: Path, model: Any, tokenizer: Tokenizer, recipe: Recipe) -> None
     wrapped.save_pretrained(folder)
 
 
-def _checkpoint(path: Path, step: int, model: Any, optims: list[torch.optim.Optimizer], log: list[Any]) -> None:
+def _checkpoint(
+    path: Path, recipe: Recipe, step: int, model: Any, optims: list[torch.optim.Optimizer], log: list[Any]
+) -> None:
     state = {
+        "recipe": dataclasses.asdict(recipe),
         "step": step,
         "model": model.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optims],
@@ -150,7 +155,11 @@ def _checkpoint(path: Path, step: int, model: Any, optims: list[torch.optim.Opti
 def train(
     recipe: Recipe, out: Path, device: str = "cpu", every: int = 500, until: int | None = None
 ) -> list[dict[str, Any]]:
-    """Train to the end (or `until` a step), from the last checkpoint where there is one. Returns the log."""
+    """Train to the end (or `until` a step), from the last checkpoint where there is one. Returns the log.
+
+    Raises:
+        HeadatlasError: where the folder holds a checkpoint of another recipe.
+    """
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -163,6 +172,8 @@ def train(
     path, start, log = out / "checkpoint.pt", 0, []
     if path.is_file():
         state = torch.load(path, weights_only=True, map_location=device)
+        if state["recipe"] != dataclasses.asdict(recipe):
+            raise HeadatlasError(f"{out} holds a training of another recipe; give another --out, or delete that folder")
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optims, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -186,7 +197,7 @@ def train(
             )
             print(json.dumps(log[-1]), file=sys.stderr, flush=True)
             model.train()
-            _checkpoint(path, done, model, optims, log)
+            _checkpoint(path, recipe, done, model, optims, log)
     model.set_attn_implementation(own)
     save(out, model, tokenizer, recipe)
     return log
@@ -223,7 +234,7 @@ def _shown(steps: range, total: int) -> Iterator[int]:
             bar.update(task, completed=step + 1)
 
 
-def main() -> None:
+def main() -> int:
     defaults = Recipe()
     parser = argparse.ArgumentParser(description="Train the specimen.")
     parser.add_argument("--arch", choices=("gpt2", "llama"), default=defaults.arch)
@@ -233,16 +244,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/specimen"))
     parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, to go on another time")
     parser.add_argument("--install", metavar="NAME", help="put the result into the package under this name")
+    parser.add_argument("--compare", metavar="NAME", help="say whether the weights of this model came out again")
     options = parser.parse_args()
+    try:
+        run(options)
+    except HeadatlasError as error:
+        print(f"train_specimen: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("train_specimen: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+    else:
+        return 0
+    return 2
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train; then compare with what ships, or write the card and the course of training, and install."""
     recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps)
     log = train(recipe, options.out, options.device, until=options.until)
     if options.until and options.until < options.steps:
         return
-    specimen_card.finish(recipe, options.out, log)
+    specimen_card.store(recipe, options.out, log)
+    if options.compare:
+        found = specimen_card.compare(options.compare, options.out)
+        print(f"{options.compare}: {specimens.retrained(found)}")
+        return
+    specimen_card.measure(options.out)
     specimen_card.dynamics(recipe, options.out)
     if options.install:
         specimen_card.install(options.out, options.install)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,7 +27,9 @@ def card_of(name: str) -> dict[str, Any]:
     """What a page shows of a shipped model's card."""
     steps = specimens.training(name)["steps"]
     picture = training_picture(steps, f"which heads appear when in the training of {name}")
-    return {"name": name, "card": specimens.card(name), "picture": Markup(picture), "caption": _caption(steps)}
+    card = specimens.card(name)
+    again = specimens.retrained(card["retrained"]) if card.get("retrained") else None
+    return {"name": name, "card": card, "again": again, "picture": Markup(picture), "caption": _caption(steps)}
 
 
 def _caption(steps: list[dict[str, Any]]) -> str:

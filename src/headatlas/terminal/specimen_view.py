@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from headatlas.evidence.agreement import Agreement
+from headatlas.specimens import retrained
 from headatlas.terminal import console as _console
+from headatlas.terminal.record_view import COLOURS
 
 _SHOWN = 3  # heads of a family
+_WORD = max(len(label) for label in COLOURS)
 
 
 def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None:
@@ -24,7 +28,10 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
         f"context {recipe['schedule']['length']}"
     )
     console.print(f"trained on {card['tokens'] / 1e6:.0f} M tokens in {recipe['steps']} steps, seed {recipe['seed']}")
-    console.print(f"sha256 {card['sha256']}\n")
+    console.print(f"sha256 {card['sha256']}")
+    if card.get("retrained"):
+        console.print(retrained(card["retrained"]))
+    console.print()
     console.print(_families(card["families"]))
     console.print(
         "accuracy: on held-out documents; without: where the heads that carry the family give their mean instead of "
@@ -41,7 +48,7 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
         console.print(f"{kind:16} " + ", ".join(f"{head} {score:.2f}" for head, score in heads.items()))
     if agreement.labels:
         console.print(Text("\nverdicts", style="bold"))
-        console.print(_verdicts(agreement))
+        _print_verdicts(console, agreement)
     for title, lines in (("limits", card["limits"]), ("what was tried", card["tried"])):
         if lines:
             console.print(Text(f"\n{title}", style="bold"))
@@ -49,16 +56,30 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
             console.print(f"  - {line}", soft_wrap=True)
 
 
-def _verdicts(agreement: Agreement) -> Table:
+def _print_verdicts(console: Console, agreement: Agreement) -> None:
+    """A row per head type, a column per model: in words where they fit, else in initials that are explained below."""
+    found = agreement.labels.values()
+    wide = max(len(entry) for entry in agreement.labels) + 2 + (_WORD + 2) * len(agreement.models) <= console.width
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for column in ("", *agreement.models):
-        table.add_column(column)
+    table.add_column("", no_wrap=True)
+    for model in agreement.models:
+        table.add_column(model if wide else model.removeprefix("specimen-"), no_wrap=True)
     for entry, labels in agreement.labels.items():
-        table.add_row(entry, *(label or "not run" for label in labels))
+        table.add_row(entry, *(_verdict(label, wide) for label in labels))
     counts = [agreement.same(model) for model in agreement.models[1:]]
     if counts:
-        table.add_row("same verdict", "", *(f"{same} of {both}" for same, both in counts), style="bold")
-    return table
+        said = " of " if wide else "/"
+        table.add_row("same verdict", "", *(f"{same}{said}{both}" for same, both in counts), style="bold")
+    console.print(table)
+    if not wide:
+        used = [label for label in COLOURS if any(label in labels for labels in found)]
+        console.print(", ".join(f"{label[0]} {label}" for label in used), style="dim")
+
+
+def _verdict(label: str | None, in_words: bool) -> Text:
+    if label is None:
+        return Text("not run" if in_words else "-", style="dim")
+    return Text(label if in_words else label[0], style=COLOURS[label])
 
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:
