@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(arch: str, tmp_path
     assert other[-1]["loss"] != whole[-1]["loss"]
     with pytest.raises(HeadatlasError, match="a training of another recipe; give another --out"):
         trainer.train(changed, tmp_path / "whole")
+
+
+def test_a_full_disk_costs_nothing_that_was_written(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.pt"
+    trainer._save({"step": 1}, path)
+
+    def full(_state: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file\nmore of it")
+
+    monkeypatch.setattr(trainer.torch, "save", full)
+    with pytest.raises(HeadatlasError, match=r"cannot write .*writing file\); make room, and the same command goes on"):
+        trainer._save({"step": 2}, path)
+    assert torch.load(path) == {"step": 1} and [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_attention_in_training_is_the_models_own() -> None:
@@ -193,11 +208,24 @@ class TestTrainedAgain:
 
     def test_mistakes(self, again) -> None:
         self._says(again, recipe={**specimens.card()["recipe"], "seed": 5})
-        with pytest.raises(HeadatlasError, match="by another recipe than specimen; give the same options"):
+        with pytest.raises(HeadatlasError, match=r"another recipe than specimen \(seed 5 for 0\); give its own"):
             cards.compare("specimen", again)
         (again / "card.json").unlink()
         with pytest.raises(HeadatlasError, match="holds no finished training"):
             cards.compare("specimen", again)
+
+    def test_a_mistake_is_told_before_an_hour_of_training(
+        self, again, tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = str(tmp_path / "out")
+        for more, said in (
+            (["--compare", "specimen", "--steps", "10"], "another recipe than specimen (steps 10 for 8000)"),
+            (["--compare", "nothing"], "no model 'nothing' ships with headatlas"),
+        ):
+            monkeypatch.setattr(sys, "argv", ["train_specimen.py", "--out", out, *more])
+            assert trainer.main() == 2
+            assert said in capsys.readouterr().err
+        assert not Path(out).exists()
 
     @staticmethod
     def _says(folder, **changed) -> None:

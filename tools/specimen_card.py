@@ -354,6 +354,17 @@ def limits(families: dict[str, dict[str, Any]], heads: dict[str, dict[str, float
     return found
 
 
+def check_recipe(name: str, recipe: dict[str, Any], what: str) -> None:
+    """Refuse to compare what differs in more than chance.
+
+    Raises:
+        HeadatlasError: where no model of that name ships, or it was made by another recipe.
+    """
+    ours, theirs = specimens.card(name)["recipe"], json.loads(json.dumps(recipe))
+    if other := [f"{key} {theirs.get(key)} for {ours.get(key)}" for key in ours if ours[key] != theirs.get(key)]:
+        raise HeadatlasError(f"{what} is of another recipe than {name} ({'; '.join(other)}); give its own options")
+
+
 def compare(name: str, again: Path) -> dict[str, Any]:
     """What a second training of the same recipe gave, beside the weights that ship; it goes into the card that ships.
 
@@ -375,8 +386,7 @@ def compare(name: str, again: Path) -> dict[str, Any]:
         other = json.loads((again / "card.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise HeadatlasError(f"{again} holds no finished training; train it to the end first") from None
-    if json.loads(json.dumps(other["recipe"])) != card["recipe"]:
-        raise HeadatlasError(f"{again} was trained by another recipe than {name}; give the same options")
+    check_recipe(name, other["recipe"], str(again))
     one, two = (load_file(each / "model.safetensors") for each in (folder, again))
     if one.keys() != two.keys() or any(one[key].shape != two[key].shape for key in one):
         raise HeadatlasError(f"{again} has other weights than {name}: the code of recipe or data has changed since")

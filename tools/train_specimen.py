@@ -148,8 +148,25 @@ def _checkpoint(
         "optimizers": [optimizer.state_dict() for optimizer in optims],
         "log": log,
     }
-    torch.save(state, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    _save(state, path)
+
+
+def _save(state: Any, path: Path) -> None:
+    """All of it or nothing.
+
+    Raises:
+        HeadatlasError: where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
+        path.with_suffix(".tmp").unlink(missing_ok=True)
+        first = str(error).splitlines()[0]
+        raise HeadatlasError(
+            f"cannot write {path} ({first}); make room, and the same command goes on from the last checkpoint"
+        ) from None
 
 
 def train(
@@ -158,11 +175,10 @@ def train(
     """Train to the end (or `until` a step), from the last checkpoint where there is one. Returns the log.
 
     Raises:
-        HeadatlasError: where the folder holds a checkpoint of another recipe.
+        HeadatlasError: where the folder holds a checkpoint of another recipe, or cannot be written.
     """
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
-    out.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer()
     rows = Rows(tokenizer, recipe.schedule)
     vocabulary = tokenizer.get_vocab_size()
@@ -188,8 +204,7 @@ def train(
         loss = _step(model, optims, tokens, mask, positions(recipe, step).to(device))
         done = step + 1
         if done in KEPT or done == recipe.steps:
-            (out / "kept").mkdir(exist_ok=True)
-            torch.save({name: each.half() for name, each in model.state_dict().items()}, out / "kept" / f"{done}.pt")
+            _save({name: each.half() for name, each in model.state_dict().items()}, out / "kept" / f"{done}.pt")
         if done % every == 0 or done in (until, recipe.steps):
             model.eval()
             log.append(
@@ -260,6 +275,8 @@ def main() -> int:
 def run(options: argparse.Namespace) -> None:
     """Train; then compare with what ships, or write the card and the course of training, and install."""
     recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps)
+    if options.compare:
+        specimen_card.check_recipe(options.compare, dataclasses.asdict(recipe), "this training")
     log = train(recipe, options.out, options.device, until=options.until)
     if options.until and options.until < options.steps:
         return
