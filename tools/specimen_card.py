@@ -276,7 +276,7 @@ def store(recipe: Any, out: Path, log: list[dict[str, Any]]) -> None:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor(),
         "training": log,
     }
     _write(out, card)
@@ -323,6 +323,19 @@ def measured(folder: Path, rows: Rows) -> dict[str, Any]:
 def _commit() -> str | None:
     found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def processor() -> str:
+    """What decides how sums are rounded: the kind of processor, and which of its units for short floats are there."""
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    try:
+        first, *_ = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")
+    except OSError:
+        return kind
+    said = {key.strip(): each.strip() for key, _, each in (line.partition(":") for line in first.splitlines())}
+    units = sorted({"amx_bf16", "amx_fp16", "avx512_bf16", "avx512_fp16"} & set(said.get("flags", "").split()))
+    which = [f"{key} {said[name]}" for key, name in (("family", "cpu family"), ("model", "model")) if name in said]
+    return ", ".join([kind, *which, *units])
 
 
 def _write(folder: Path, card: dict[str, Any]) -> None:
@@ -373,8 +386,8 @@ def compare(name: str, again: Path) -> dict[str, Any]:
         again: the folder of the other training, finished.
 
     Returns:
-        Whether the weights are identical; if not, the largest difference of any of them, and the share of what is
-        asked in held-out documents to which both give the same likeliest token; where the other was trained.
+        Whether the weights are identical; if not, the largest difference of any of them, the share of what is asked
+        in held-out documents to which both give the same likeliest token, and accuracies; where the other was trained.
 
     Raises:
         HeadatlasError: where the other is not finished, or another recipe or other code made it.
@@ -393,15 +406,17 @@ def compare(name: str, again: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"identical": card["sha256"] == other["sha256"], "sha256": other["sha256"]}
     if not found["identical"]:
         found["largest_difference"] = max(float((one[key].float() - two[key].float()).abs().max()) for key in one)
-        found["same_answers"] = _same_answers(*(open_model(str(each)) for each in (folder, again)))
+        found |= _differences(*(open_model(str(each)) for each in (folder, again)), card["families"])
     found |= {key: other[key] for key in ("commit", "versions", "machine")}
     _write(folder, {**card, "retrained": found})
     return found
 
 
 @torch.no_grad()
-def _same_answers(one: OpenModel, two: OpenModel) -> float:
+def _differences(one: OpenModel, two: OpenModel, families: dict[str, Any]) -> dict[str, Any]:
+    """How often both say the same, and what the second gets right, by family."""
     rows = Rows(one.tokenizer.backend_tokenizer, Schedule())
+    accuracies = held_out_accuracy(two.model, rows, len(two.tokenizer), DOCUMENTS)
     same = [
         bool(one.model(tokens).logits[0, place - 1].argmax() == two.model(tokens).logits[0, place - 1].argmax())
         for family in WEIGHTS
@@ -409,7 +424,13 @@ def _same_answers(one: OpenModel, two: OpenModel) -> float:
         for tokens in (torch.tensor([asked.tokens]),)
         for place, _ in asked.right
     ]
-    return round(sum(same) / len(same), 4)
+    gaps = {family: round(value - families[family]["accuracy"], 4) for family, value in accuracies.items()}
+    return {
+        "same_answers": round(sum(same) / len(same), 4),
+        "accuracy": accuracies,
+        "mean_gap": round(float(np.abs(list(gaps.values())).mean()), 4),
+        "largest_gaps": dict(sorted(gaps.items(), key=lambda item: -abs(item[1]))[:3]),
+    }
 
 
 def dynamics(recipe: Any, out: Path) -> None:

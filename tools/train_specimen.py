@@ -2,17 +2,20 @@
 
     python tools/train_specimen.py --arch gpt2 --seed 0 --out build/specimen
 
-Deterministic for one machine: every batch is drawn from its step's own seed, the schedule counts steps, not seconds,
-and one thread does the work (two trainings side by side use two cores better than one does). Interrupt it whenever
-you like; run it again and it goes on from its last checkpoint. On an accelerator give --device cuda. At the end it
-writes the weights, the tokenizer, the card (card.json) and the course of training (training.json) into --out;
---install NAME puts them where the package looks. --compare NAME writes no card: it holds the weights against those that
-ship under that name, and notes on their card whether a second training gives the same.
+Deterministic: every batch is drawn from its step's own seed, the schedule counts steps, not seconds, one thread does
+the work (two trainings side by side use two cores better than one does), and oneDNN is held to the same kernels on all
+processors that have them. Interrupt it whenever you like; run it again and it goes on from its last checkpoint. On an
+accelerator give --device cuda.
+
+At the end it writes the weights, the tokenizer, the card (card.json) and the course of training (training.json) into
+--out; --install NAME puts them where the package looks. --compare NAME writes no card: it holds the weights against
+those that ship under that name, and notes on their card whether a second training gives the same.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -55,6 +58,9 @@ class Recipe:
     warm_up: int = 100
     cool_down: float = 0.4  # share of the steps in which the rate falls to a fiftieth
     threads: int = 1
+    # How far oneDNN may use what a processor has. Left free it multiplies otherwise where there are units for tiles
+    # (AMX), sums come out otherwise rounded, and after 8,000 steps the weights are another model's.
+    kernels: str = "AVX512_CORE_BF16"
 
 
 # After these steps the weights are kept, for the picture of training.
@@ -275,6 +281,7 @@ def main() -> int:
 def run(options: argparse.Namespace) -> None:
     """Train; then compare with what ships, or write the card and the course of training, and install."""
     recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps)
+    os.environ["ONEDNN_MAX_CPU_ISA"] = recipe.kernels  # oneDNN reads it when it first multiplies
     if options.compare:
         specimen_card.check_recipe(options.compare, dataclasses.asdict(recipe), "this training")
     log = train(recipe, options.out, options.device, until=options.until)
