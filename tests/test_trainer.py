@@ -187,7 +187,7 @@ class TestTrainedAgain:
     def test_the_same(self, again, capsys: pytest.CaptureFixture[str]) -> None:
         found = cards.compare("specimen", again)
         assert found["identical"] and "largest_difference" not in found
-        assert specimens.card()["retrained"] == found
+        assert specimens.card()["retrained"] == [found]
         assert specimens.card()["families"] == json.loads((again / "card.json").read_text())["families"]
         main(["specimen"])
         assert "it came out the same, byte for byte" in " ".join(capsys.readouterr().out.split())
@@ -209,6 +209,10 @@ class TestTrainedAgain:
         gaps = {family: value - shipped[family]["accuracy"] for family, value in found["accuracy"].items()}
         assert found["largest_gaps"] == pytest.approx(gaps, abs=1e-4)
         assert found["mean_gap"] == pytest.approx(np.abs(list(gaps.values())).mean(), abs=1e-4)
+        self._says(again, machine="another")
+        cards.compare("specimen", again)
+        cards.compare("specimen", again)
+        assert [each["machine"] for each in specimens.card()["retrained"]] == [found["machine"], "another"]
         assert f"period 5 {gaps['period 5']:+.2f}" in specimens.retrained(found)
 
     def test_mistakes(self, again) -> None:

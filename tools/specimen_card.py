@@ -379,7 +379,8 @@ def check_recipe(name: str, recipe: dict[str, Any], what: str) -> None:
 
 
 def compare(name: str, again: Path) -> dict[str, Any]:
-    """What a second training of the same recipe gave, beside the weights that ship; it goes into the card that ships.
+    """What a second training of the same recipe gave, beside the weights that ship; it goes onto the card that ships,
+    in the place of an earlier one on such a processor.
 
     Args:
         name: of a model that ships.
@@ -408,7 +409,10 @@ def compare(name: str, again: Path) -> dict[str, Any]:
         found["largest_difference"] = max(float((one[key].float() - two[key].float()).abs().max()) for key in one)
         found |= _differences(*(open_model(str(each)) for each in (folder, again)), card["families"])
     found |= {key: other[key] for key in ("commit", "versions", "machine")}
-    _write(folder, {**card, "retrained": found})
+    found["kernels"] = other["recipe"].get("kernels")
+    where = ("machine", "kernels")
+    earlier = [each for each in card.get("retrained", ()) if any(each[key] != found[key] for key in where)]
+    _write(folder, {**card, "retrained": [*earlier, found]})
     return found
 
 

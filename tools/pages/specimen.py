@@ -28,7 +28,7 @@ def card_of(name: str) -> dict[str, Any]:
     steps = specimens.training(name)["steps"]
     picture = training_picture(steps, f"which heads appear when in the training of {name}")
     card = specimens.card(name)
-    again = specimens.retrained(card["retrained"]) if card.get("retrained") else None
+    again = [specimens.retrained(found) for found in card.get("retrained", ())]
     return {"name": name, "card": card, "again": again, "picture": Markup(picture), "caption": _caption(steps)}
 
 

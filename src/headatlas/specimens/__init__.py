@@ -56,13 +56,14 @@ def training(name: str = SPECIMEN) -> dict[str, Any]:
 
 
 def retrained(found: Mapping[str, Any]) -> str:
-    """In words, what the card notes of a second training of the same recipe and seed (`retrained`)."""
-    where = f"on a processor {found['machine']} with torch {found['versions']['torch']}"
+    """In words, what the card notes of a second training of the same recipe and seed (one of `retrained`)."""
+    kernels = f"held to {found['kernels']} kernels" if found["kernels"] else "with whatever kernels it prefers"
+    where = f"on a processor {found['machine']}, {kernels}, torch {found['versions']['torch']}"
     if found["identical"]:
-        return f"trained again {where}, it came out the same, byte for byte"
+        return f"Trained again {where}: it came out the same, byte for byte"
     gaps = ", ".join(f"{family} {gap:+.2f}" for family, gap in found["largest_gaps"].items())
     return (
-        f"trained again {where}, it came out different, as from another seed: the likeliest token is the same at "
+        f"Trained again {where}: it came out different, as from another seed: the likeliest token is the same at "
         f"{found['same_answers']:.1%} of what held-out documents ask, and accuracy differs by {found['mean_gap']:.3f} "
         f"in the mean of the families, most in: {gaps}"
     )

@@ -29,8 +29,8 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     )
     console.print(f"trained on {card['tokens'] / 1e6:.0f} M tokens in {recipe['steps']} steps, seed {recipe['seed']}")
     console.print(f"sha256 {card['sha256']}")
-    if card.get("retrained"):
-        console.print(retrained(card["retrained"]))
+    for found in card.get("retrained", ()):
+        console.print(retrained(found))
     console.print()
     console.print(_families(card["families"]))
     console.print(
