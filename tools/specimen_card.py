@@ -368,13 +368,14 @@ def limits(families: dict[str, dict[str, Any]], heads: dict[str, dict[str, float
 
 
 def check_recipe(name: str, recipe: dict[str, Any], what: str) -> None:
-    """Refuse to compare what differs in more than chance.
+    """Refuse to compare what differs in more than the kernels, which a comparison may be about.
 
     Raises:
         HeadatlasError: where no model of that name ships, or it was made by another recipe.
     """
     ours, theirs = specimens.card(name)["recipe"], json.loads(json.dumps(recipe))
-    if other := [f"{key} {theirs.get(key)} for {ours.get(key)}" for key in ours if ours[key] != theirs.get(key)]:
+    differ = [key for key in ours if key != "kernels" and ours[key] != theirs.get(key)]
+    if other := [f"{key} {theirs.get(key)} for {ours[key]}" for key in differ]:
         raise HeadatlasError(f"{what} is of another recipe than {name} ({'; '.join(other)}); give its own options")
 
 

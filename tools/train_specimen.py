@@ -60,7 +60,7 @@ class Recipe:
     threads: int = 1
     # How far oneDNN may use what a processor has. Left free it multiplies otherwise where there are units for tiles
     # (AMX), sums come out otherwise rounded, and after 8,000 steps the weights are another model's.
-    kernels: str = "AVX512_CORE_BF16"
+    kernels: str = "AVX512_CORE_BF16"  # empty: left free
 
 
 # After these steps the weights are kept, for the picture of training.
@@ -262,6 +262,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--kernels",
+        metavar="ISA",
+        default=defaults.kernels,
+        help="how far oneDNN may use the processor (its ONEDNN_MAX_CPU_ISA); '' leaves it free (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/specimen"))
     parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, to go on another time")
     parser.add_argument("--install", metavar="NAME", help="put the result into the package under this name")
@@ -280,8 +286,9 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Train; then compare with what ships, or write the card and the course of training, and install."""
-    recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps)
-    os.environ["ONEDNN_MAX_CPU_ISA"] = recipe.kernels  # oneDNN reads it when it first multiplies
+    recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps, kernels=options.kernels)
+    if recipe.kernels:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = recipe.kernels  # oneDNN reads it when it first multiplies
     if options.compare:
         specimen_card.check_recipe(options.compare, dataclasses.asdict(recipe), "this training")
     log = train(recipe, options.out, options.device, until=options.until)
