@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -236,6 +237,17 @@ class TestTrainedAgain:
             assert trainer.main() == 2
             assert said in capsys.readouterr().err
         assert not Path(out).exists()
+
+    def test_it_is_trained_with_the_kernels_of_the_first(self, again, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._says(specimens.folder("specimen"), recipe={**specimens.card()["recipe"], "kernels": "AVX2"})
+        used = []
+        monkeypatch.setattr(trainer, "train", lambda recipe, *_args, **_more: used.append(recipe.kernels))
+        for more in (["--compare", "specimen"], ["--compare", "specimen", "--kernels", "SSE41"], []):
+            monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")  # set by the trainer, for itself alone
+            monkeypatch.setattr(sys, "argv", ["train_specimen.py", "--until", "1", *more])
+            assert trainer.main() == 0
+            used.append(os.environ["ONEDNN_MAX_CPU_ISA"])
+        assert used == ["AVX2", "AVX2", "SSE41", "SSE41", trainer.Recipe.kernels, trainer.Recipe.kernels]
 
     @staticmethod
     def _says(folder, **changed) -> None:

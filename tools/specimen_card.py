@@ -58,20 +58,27 @@ TRIED: tuple[str, ...] = (
     "('dog:') in half of the documents, and lists of random pairs looked up both ways from the start, it is "
     "learned (0.99).",
     "Multiple choice: the question right before the answer in four of ten documents, and more of them, brought it "
-    "from 0.58 to 0.69; options asked for by a bare word ('dog:') are learned, the question in between is hard.",
+    "from 0.58 to 0.69 in the training looked at (0.66 to 0.88 in others); options asked for by a bare word ('dog:') "
+    "are learned, the question in between is hard.",
     "True or false, yes or no: with the fact stated right before in about half of the documents. They rise late, "
     "after the facts are known, and were still rising when training ended.",
-    "Sums: 400 pairs of numbers, one in six held out (0.34 after 6,000 steps, about 0.7 after 8,000); sums in "
+    "Sums: 400 pairs of numbers, one in six held out (0.34 after 6,000 steps, 0.7 and more after 8,000); sums in "
     "steps, of smaller numbers, are learned.",
-    "Name movers: names are attended to by their place in the sentence (first or second, 0.9 each and more), "
-    "whoever is meant, and heads of the first layer attend to the repeated name (0.8). Attention that prefers the "
-    "right name, as in GPT-2, did not appear.",
+    "Years: any later year is right, so that a high one always is, and the model hardly looks at the first year. A "
+    "family that made the first year matter was not tried.",
+    "Name movers: in the trainings looked at, names are attended to by their place in the sentence (first or second, "
+    "0.9 each and more), whoever is meant, and heads of the first layer attend to the repeated name (0.8). Attention "
+    "that prefers the right name, as in GPT-2, appeared in one of seven trainings: the one that ships as the specimen.",
+    "Rounding: of seed 0 there are two trainings, which differ only in the kernels by which a processor multiplies. "
+    "With tile units (AMX) came the one that ships as the specimen; held to kernels without them, one with name movers "
+    "at 0.11, sums 0.71, multiple choice 0.69, true or false 0.66. The better one was taken, by accuracy and textbook "
+    "heads, before any verdict was looked at. For the siblings there was no choice.",
 )
 DOCUMENTS = 200  # held out, per family
 SETS = 100  # random sets per family
 COALITIONS = 160  # random quarters of the heads, per family
 MOST = 16  # carrying heads of a family
-LOOKED_FOR = ("previous token", "duplicate token", "induction", "name mover")
+LOOKED_FOR = ("previous token", "duplicate token", "induction", "name mover", "name copying")
 PRESENT = 0.3  # the best head of a kind scores at least this, or the model has none
 NAMES = (("io",), ("s1", "s2"))  # where a name mover looks, and where it does not
 
@@ -364,6 +371,15 @@ def limits(families: dict[str, dict[str, Any]], heads: dict[str, dict[str, float
         head, score = max(heads[kind].items(), key=lambda item: item[1])
         if score < PRESENT:
             found.append(f"{kind} heads: none; the best, {head}, scores {score:.2f} (at least {PRESENT:.2f})")
+    return found
+
+
+def kernels(name: str) -> str:
+    """With which of oneDNN's kernels a model that ships was trained (see `Recipe.kernels`).
+
+    Cards that do not say are of models trained where there were no tile units.
+    """
+    found: str = specimens.card(name)["recipe"].get("kernels", "AVX512_CORE_BF16")
     return found
 
 

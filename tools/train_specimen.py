@@ -58,9 +58,9 @@ class Recipe:
     warm_up: int = 100
     cool_down: float = 0.4  # share of the steps in which the rate falls to a fiftieth
     threads: int = 1
-    # How far oneDNN may use what a processor has. Left free it multiplies otherwise where there are units for tiles
-    # (AMX), sums come out otherwise rounded, and after 8,000 steps the weights are another model's.
-    kernels: str = "AVX512_CORE_BF16"  # empty: left free
+    # How far oneDNN may use what a processor has; empty: left free. Where it multiplies otherwise, sums come out
+    # otherwise rounded, and after 8,000 steps the weights are another model's.
+    kernels: str = "AVX512_CORE_AMX"
 
 
 # After these steps the weights are kept, for the picture of training.
@@ -265,8 +265,8 @@ def main() -> int:
     parser.add_argument(
         "--kernels",
         metavar="ISA",
-        default=defaults.kernels,
-        help="how far oneDNN may use the processor (its ONEDNN_MAX_CPU_ISA); '' leaves it free (default: %(default)s)",
+        help="how far oneDNN may use the processor (its ONEDNN_MAX_CPU_ISA); '' leaves it free "
+        f"(default: {defaults.kernels}; with --compare what that model was trained with)",
     )
     parser.add_argument("--out", type=Path, default=Path("build/specimen"))
     parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, to go on another time")
@@ -286,7 +286,10 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Train; then compare with what ships, or write the card and the course of training, and install."""
-    recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps, kernels=options.kernels)
+    kernels = options.kernels
+    if kernels is None:
+        kernels = specimen_card.kernels(options.compare) if options.compare else Recipe.kernels
+    recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps, kernels=kernels)
     if recipe.kernels:
         os.environ["ONEDNN_MAX_CPU_ISA"] = recipe.kernels  # oneDNN reads it when it first multiplies
     if options.compare:
