@@ -128,12 +128,12 @@ def test_a_path_into_values_is_read_from_the_behaviour(specimen: OpenModel, tmp_
     published = CATALOG.circuits["induction"]
     edges = tuple(edge.model_copy(update={"via": None}) for edge in published.edges)
     catalog = replace(CATALOG, circuits={"induction": published.model_copy(update={"edges": edges})})
-    where = recorded(tmp_path, specimen, {"previous-token": [Head(2, 2)], "induction": [Head(3, 6), Head(1, 0)]})
+    where = recorded(tmp_path, specimen, {"previous-token": [Head(3, 5)], "induction": [Head(4, 6), Head(1, 0)]})
     record = measuring.collaborate(catalog, specimen, where, FEW)
     q, k, v = record.circuits[0].edges
     assert [each.via for each in (q, k, v)] == ["Q", "K", "V"] and {each.published_via for each in (q, k, v)} == {None}
     assert [each.measure.of for each in (q, k, v) if each.measure] == ["attention", "attention", "behaviour"]
-    assert all([(p.sender, p.receiver) for p in each.pairs] == [("L2H2", "L3H6")] for each in (q, k, v))
+    assert all([(p.sender, p.receiver) for p in each.pairs] == [("L3H5", "L4H6")] for each in (q, k, v))
     assert k.pairs[0].patched.effect > 10 * abs(q.pairs[0].patched.effect)
     assert k.pairs[0].patched.stands and not v.pairs[0].patched.stands
 

@@ -34,7 +34,7 @@ SHOWN: dict[str, Callable[[Callable[[str], float]], bool]] = {
     "automated-circuit-discovery": lambda of: 0 < of("edges kept") < of("edges tried") and of("divergence") > 0,
     "composition-scores": lambda of: of("its score") > of("score of random") + 10 * of("their standard"),
     "direct-logit-attribution": lambda of: (
-        of("its part") > 0.5 and math.isclose(of("all parts"), of("logit difference"), rel_tol=1e-3)
+        of("its part") > 0.2 and math.isclose(of("all parts"), of("logit difference"), rel_tol=1e-3)
     ),
     "directional-addition": lambda of: (
         of("pushed towards the first") > of("intact") + 1 and of("pushed towards the second") < of("intact") - 1
