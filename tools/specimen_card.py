@@ -71,8 +71,10 @@ TRIED: tuple[str, ...] = (
     "that prefers the right name, as in GPT-2, appeared in one of seven trainings: the one that ships as the specimen.",
     "Rounding: of seed 0 there are two trainings, which differ only in the kernels by which a processor multiplies. "
     "With tile units (AMX) came the one that ships as the specimen; held to kernels without them, one with name movers "
-    "at 0.11, sums 0.71, multiple choice 0.69, true or false 0.66. The better one was taken, by accuracy and textbook "
-    "heads, before any verdict was looked at. For the siblings there was no choice.",
+    "at 0.11, sums 0.71, multiple choice 0.69, true or false 0.66. That other one was trained twice, the second time "
+    "on a processor with tile units, to the same weights byte for byte (sha256 9ca3ff2a9d89fd51...). The better of the "
+    "two was taken, by accuracy and textbook heads, before any verdict was looked at. For the siblings there was no "
+    "choice.",
 )
 DOCUMENTS = 200  # held out, per family
 SETS = 100  # random sets per family
