@@ -14,6 +14,7 @@ import platform
 import random
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -440,13 +441,11 @@ def _differences(one: OpenModel, two: OpenModel, families: dict[str, Any]) -> di
     """How often both say the same, and what the second gets right, by family."""
     rows = Rows(one.tokenizer.backend_tokenizer, Schedule())
     accuracies = held_out_accuracy(two.model, rows, len(two.tokenizer), DOCUMENTS)
-    same = [
-        bool(one.model(tokens).logits[0, place - 1].argmax() == two.model(tokens).logits[0, place - 1].argmax())
-        for family in WEIGHTS
-        for asked in held_out(rows, family, 32)
-        for tokens in (torch.tensor([asked.tokens]),)
-        for place, _ in asked.right
-    ]
+    same: list[bool] = []
+    for asked in (each for family in WEIGHTS for each in held_out(rows, family, 32)):
+        before = [place - 1 for place, _ in asked.right]
+        guesses = (each.model(torch.tensor([asked.tokens])).logits[0, before].argmax(-1) for each in (one, two))
+        same += torch.eq(*guesses).tolist()
     gaps = {family: round(value - families[family]["accuracy"], 4) for family, value in accuracies.items()}
     return {
         "same_answers": round(sum(same) / len(same), 4),
@@ -495,12 +494,20 @@ def install(out: Path, name: str) -> None:
     print(f"installed into {folder}")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the cards of models that ship again.")
     parser.add_argument("names", nargs="+", metavar="NAME", help="a model that ships")
-    for name in parser.parse_args().names:
-        measure(specimens.folder(name))
+    try:
+        for folder in [specimens.folder(name) for name in parser.parse_args().names]:
+            measure(folder)
+    except HeadatlasError as error:
+        print(f"specimen_card: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("specimen_card: interrupted; cards that are not finished are as they were", file=sys.stderr)
+    else:
+        return 0
+    return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -194,7 +194,7 @@ def train(
     path, start, log = out / "checkpoint.pt", 0, []
     if path.is_file():
         state = torch.load(path, weights_only=True, map_location=device)
-        if state["recipe"] != dataclasses.asdict(recipe):
+        if state.get("recipe") != dataclasses.asdict(recipe):
             raise HeadatlasError(f"{out} holds a training of another recipe; give another --out, or delete that folder")
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optims, state["optimizers"], strict=True):
