@@ -28,7 +28,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from headatlas import HeadatlasError, specimens
-from headatlas.evidence import statistics
+from headatlas.evidence import files, statistics
 from headatlas.lab import (
     Behaviour,
     OpenModel,
@@ -349,9 +349,7 @@ def processor() -> str:
 
 
 def _write(folder: Path, card: dict[str, Any]) -> None:
-    path = folder / "card.json"
-    path.with_suffix(".tmp").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".tmp").replace(path)
+    files.write(folder / "card.json", json.dumps(card, indent=1) + "\n")
 
 
 def tokens_seen(recipe: Any, step: int) -> int:
@@ -475,7 +473,7 @@ def dynamics(recipe: Any, out: Path) -> None:
                 "heads": {name: [[round(float(x), 2) for x in row] for row in each] for name, each in scores.items()},
             }
         )
-    (out / "training.json").write_text(json.dumps({"steps": steps}, separators=(",", ":")) + "\n", encoding="utf-8")
+    files.write(out / "training.json", json.dumps({"steps": steps}, separators=(",", ":")) + "\n")
 
 
 SHIPPED = (
