@@ -185,6 +185,24 @@ def test_few_heads_of_twenty_untrained_models_have_a_name(untrained: list[OpenMo
     assert named <= 0.05 * heads, claims
 
 
+@pytest.mark.parametrize("id", ["truthfulness", "consistency"])
+def test_a_probe_is_never_trained_on_a_handful(id: str, untrained: list[OpenModel]) -> None:  # noqa: F811
+    """On four prompts of each family it would find truth in every third model that has learned nothing."""
+    rule = CATALOG.heads[id].rule
+    assert rule
+    for model in untrained:
+        plan = plan_of(model, [id], prompts=4)
+        (part,) = taking.take(CATALOG, model, plan)
+        assert part.scores and part.scores.n == 3 * rule.find
+        assert not labelling.census_of(CATALOG, plan, [part]).summary.labelled
+
+
+def test_what_is_fitted_is_said_in_the_catalog() -> None:
+    """A census asks the rule, not the script."""
+    fitted = {id for id in CATALOG.find(reproduction=True) if "probe_heads" in vars(load_script(id).module)}
+    assert fitted and fitted == {id for id, each in CATALOG.heads.items() if each.rule and each.rule.detection.fitted}
+
+
 # --- shards and interruptions ---------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def settle(
         catalog: whose types are measured.
         size: of the model, as `parameters` counts.
         budget: 'quick', or 'full' for as many prompts and random sets as the rules of the entries ask.
-        prompts: of each family, instead of what the budget says.
+        prompts: of each family, instead of what the budget says; types whose score is fitted take what their rule asks.
         types: names or ids of the types; by default all that have a rule.
         cause: whether to intervene on the strongest candidates.
         seed: of the stimuli.

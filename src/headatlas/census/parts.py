@@ -132,13 +132,14 @@ def read_plan(folder: Path) -> Plan:
 
 
 def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Key:
-    """What a part of this type must be of, to be kept."""
+    """What a part of this type must be of, to be kept: with as many prompts as its rule asks where they are fitted."""
     rule = catalog.heads[id].rule
     assert rule
+    prompts = None if rule.detection.fitted else settings.prompts
     return Key(
         entry=freshness.entry_of(id, rule.version, paths.reproductions() / f"{id}.py"),
         model=model,
-        settings=settings.model_copy(update={"types": [id]}),
+        settings=settings.model_copy(update={"types": [id], "prompts": prompts}),
     )
 
 

@@ -25,6 +25,11 @@ class DetectionRule(Strict):
     threshold: float
     threshold_why: Text
     fdr: float = Field(0.05, gt=0, lt=1)
+    fitted: bool = Field(
+        False,
+        description="Whether the score of a prompt rests on a fit to the others, as a probe's does. On few prompts a "
+        "fit is right by chance in some head, so that a census draws as many as the rule asks.",
+    )
 
 
 class CauseRule(Strict):
