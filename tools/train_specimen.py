@@ -33,6 +33,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 import specimen_card
 from headatlas import HeadatlasError, specimens
+from headatlas.quiet import quiet
 from specimen_rows import BOS, Rows, Schedule, train_tokenizer
 
 ATTENTION = "causal"
@@ -137,11 +138,12 @@ def rate(recipe: Recipe, step: int) -> float:
 
 def save(folder: Path, model: Any, tokenizer: Tokenizer, recipe: Recipe) -> None:
     """The folder as transformers wants it."""
-    model.save_pretrained(folder)
     wrapped = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS, model_max_length=recipe.schedule.length
     )
-    wrapped.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        wrapped.save_pretrained(folder)
 
 
 def _checkpoint(
