@@ -14,6 +14,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, records, results
 from headatlas.evidence.outcome import Outcome
 from headatlas.report import report
+from headatlas.terminal import record_view
 
 CATALOG = headatlas.load()
 ENTRIES = [CATALOG.heads[id] for id in ("duplicate-token", "successor")]
@@ -132,6 +133,18 @@ def test_a_full_disk_ends_the_run_with_one_line(
     with pytest.raises(HeadatlasError, match="No space left"):
         outcomes(job, again=True)
     assert len(list(job.out.glob("*/*.json"))) == 2
+
+
+def test_the_table_says_why_a_head_that_reaches_the_threshold_is_not_found(job: batch.Job, capsys: Capture) -> None:
+    (path,) = job.out.glob("*/successor.json")
+    data = json.loads(path.read_text())
+    assert not data["detection"]["selected"]
+    best = max(max(row) for row in data["detection"]["find"])
+    for threshold, said in ((best + 0.1, f"(needed {best + 0.1:g})"), (best - 0.1, "(not told from its control)")):
+        data["detection"]["threshold"] = threshold
+        record = records.Record.model_validate(data)
+        record_view.print_verdicts(CATALOG, [Outcome("successor", path, record)])
+        assert f"best score {best:.2g} {said}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_two_processes_record_what_one_does(recorded: batch.Job, tmp_path: Path) -> None:

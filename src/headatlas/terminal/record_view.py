@@ -146,5 +146,7 @@ def _decided(record: Record) -> str:
     said = f"behaviour {behaviour.value:.2g} (needed {max(behaviour.minimum, behaviour.chance):g})"
     if record.detection and not record.detection.selected:
         best = max(score for row in record.detection.find for score in row)
-        return f"{said}, best score {best:.2f} (needed {record.detection.threshold:g})"
+        reached = best >= record.detection.threshold
+        why = "not told from its control" if reached else f"needed {record.detection.threshold:g}"
+        return f"{said}, best score {best:.2g} ({why})"
     return f"{said}, effect above {cause.share_exceeded:.0f}% of random sets" if cause else said
