@@ -296,7 +296,8 @@ def measure(folder: Path) -> None:
     """Write into the card what the weights do; of how they came about nothing is changed."""
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     log = card.pop("training")
-    plan = {key: tuple(each) if isinstance(each, list) else each for key, each in card["recipe"]["schedule"].items()}
+    schedule: dict[str, Any] = card["recipe"]["schedule"]
+    plan: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in schedule.items()}
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     _write(folder, {**card, **measured(folder, Rows(tokenizer, Schedule(**plan))), "training": log})
 
@@ -354,7 +355,7 @@ def _write(folder: Path, card: dict[str, Any]) -> None:
 
 def tokens_seen(recipe: Any, step: int) -> int:
     """How many tokens the first `step` batches hold."""
-    plan = recipe.schedule
+    plan: Schedule = recipe.schedule
     return min(step, plan.short) * plan.short_tokens + max(0, step - plan.short) * plan.tokens
 
 
@@ -425,7 +426,7 @@ def compare(name: str, again: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"identical": card["sha256"] == other["sha256"], "sha256": other["sha256"]}
     if not found["identical"]:
         found["largest_difference"] = max(float((one[key].float() - two[key].float()).abs().max()) for key in one)
-        found |= _differences(*(open_model(str(each)) for each in (folder, again)), card["families"])
+        found |= _differences(open_model(str(folder)), open_model(str(again)), card["families"])
     found |= {key: other[key] for key in ("commit", "versions", "machine")}
     found["kernels"] = other["recipe"].get("kernels")
     where = ("machine", "kernels")

@@ -239,7 +239,7 @@ class Asked:
 def held_out(rows: Rows, family: str, count: int, split: Split = "held-out", seed: str = "held-out") -> list[Asked]:
     """`count` documents of a family; of parts in several tokens the first is asked, with what precedes it given."""
     rng = random.Random(f"{seed}/{family}")
-    made = []
+    made: list[Asked] = []
     while len(made) < count:
         drawn = world.FAMILIES[family](split, rng)
         parts = drawn.document if isinstance(drawn, Case) else drawn

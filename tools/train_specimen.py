@@ -241,7 +241,7 @@ def _step(model: Any, optims: list[torch.optim.Optimizer], tokens: Tensor, mask:
     loss = functional.cross_entropy(logits.float(), tokens[:, 1:][mask[:, 1:]])
     for optimizer in optims:
         optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optims:
         optimizer.step()

@@ -16,7 +16,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
-from headatlas.catalog.schema import Finding, HeadType, Rule
+from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, records, statistics, verdict
 from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
@@ -75,7 +75,7 @@ class Measured:
     detection: records.Detection | None = None
     cause: records.Cause | None = None
     literature: records.Literature = field(default_factory=records.Literature)
-    families: Mapping[str, records.VerdictLabel] = field(default_factory=dict)
+    families: Mapping[str, VerdictLabel] = field(default_factory=dict)
 
 
 def _measured(
@@ -259,12 +259,12 @@ def _families(
     detection: records.Detection,
     effects: Effects | None,
     findings: Sequence[Finding],
-) -> dict[str, records.VerdictLabel]:
+) -> dict[str, VerdictLabel]:
     """The verdict within each family: its own behaviour, its own detection, the cause on its own prompts.
 
     Cause is that of the heads selected over all families, measured on the family's prompts.
     """
-    labels: dict[str, records.VerdictLabel] = {}
+    labels: dict[str, VerdictLabel] = {}
     for family in script.families:
         prompts = [number for number, name in enumerate(task.families) if name == family]
         units = {

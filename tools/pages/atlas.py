@@ -10,7 +10,7 @@ from headatlas import paths, specimens
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
-from headatlas.catalog.schema import Finding, HeadType, Status, Strict
+from headatlas.catalog.schema import Finding, HeadType, Status, Strict, VerdictLabel
 from headatlas.census.labelling import depth
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.results import Result, collect
@@ -18,7 +18,7 @@ from headatlas.figures.depths import Place
 from headatlas.notation import Head
 
 # Verdicts, the best first; the sign of each is drawn, so that colour is never alone.
-VERDICTS: dict[str, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
+VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
 STATUSES: tuple[str, ...] = get_args(Status)
 
 

@@ -108,7 +108,7 @@ def depths_page(atlas: Atlas, named: Sequence[Place], censuses: int) -> str:
         named: the named heads of all censuses.
         censuses: how many there are.
     """
-    stages = {stage.short: stage.name for stage in atlas.catalog.taxonomy.stages}
+    stages: dict[str, str] = {stage.short: stage.name for stage in atlas.catalog.taxonomy.stages}
     reported, measured = atlas.reported_places, atlas.measured_places
     caption = (
         "Share of heads in each tenth of the depth. Every type in every model has the same weight, however many heads "

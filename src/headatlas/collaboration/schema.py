@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from headatlas.catalog.schema import VerdictLabel
 from headatlas.evidence import files
-from headatlas.evidence.records import Environment, ModelRecord, Number, Part, VerdictLabel
+from headatlas.evidence.records import Environment, ModelRecord, Number, Part
 
 SCHEMA_VERSION: Literal[1] = 1
 Via = Literal["Q", "K", "V"]

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
+from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
-VerdictLabel = Literal["reproduced", "partly", "not-reproduced", "inconclusive"]
 
 # Six significant digits: far below any interval, and the same text on every run.
 Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), return_type=float)]
