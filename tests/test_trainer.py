@@ -196,6 +196,12 @@ class TestTrainedAgain:
         main(["specimen"])
         assert "it came out the same, byte for byte" in " ".join(capsys.readouterr().out.split())
 
+    def test_what_came_out_the_same_stands_first(self, again) -> None:
+        other = {"identical": False, "machine": "another", "kernels": ""}
+        (specimens.folder() / "card.json").write_text(json.dumps({**specimens.card(), "retrained": [other]}))
+        found = cards.compare("specimen", again)
+        assert specimens.card()["retrained"] == [found, other]
+
     def test_another(self, again, monkeypatch: pytest.MonkeyPatch) -> None:
         weights = load_file(again / "model.safetensors")
         changed = weights["transformer.h.0.attn.c_attn.weight"]

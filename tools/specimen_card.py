@@ -431,7 +431,8 @@ def compare(name: str, again: Path) -> dict[str, Any]:
     found["kernels"] = other["recipe"].get("kernels")
     where = ("machine", "kernels")
     earlier = [each for each in card.get("retrained", ()) if any(each[key] != found[key] for key in where)]
-    _write(folder, {**card, "retrained": [*earlier, found]})
+    same_first = sorted([*earlier, found], key=lambda each: not each["identical"])
+    _write(folder, {**card, "retrained": same_first})
     return found
 
 
