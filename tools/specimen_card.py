@@ -27,6 +27,7 @@ import transformers
 from rich.progress import track
 from tokenizers import Tokenizer
 
+import exits
 from headatlas import HeadatlasError, specimens
 from headatlas.evidence import files, statistics
 from headatlas.lab import (
@@ -494,19 +495,17 @@ def install(out: Path, name: str) -> None:
     print(f"installed into {folder}")
 
 
+def measure_again(names: Sequence[str]) -> None:
+    """Measure the cards of models that ship; of none where one of the names is wrong."""
+    for folder in [specimens.folder(name) for name in names]:
+        measure(folder)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the cards of models that ship again.")
     parser.add_argument("names", nargs="+", metavar="NAME", help="a model that ships")
-    try:
-        for folder in [specimens.folder(name) for name in parser.parse_args().names]:
-            measure(folder)
-    except HeadatlasError as error:
-        print(f"specimen_card: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("specimen_card: interrupted; cards that are not finished are as they were", file=sys.stderr)
-    else:
-        return 0
-    return 2
+    names = parser.parse_args().names
+    return exits.code_of(lambda: measure_again(names), "specimen_card", "cards that are not finished are as they were")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
+import exits
 import specimen_card
 from headatlas import HeadatlasError, specimens
 from headatlas.quiet import quiet
@@ -275,15 +276,7 @@ def main() -> int:
     parser.add_argument("--install", metavar="NAME", help="put the result into the package under this name")
     parser.add_argument("--compare", metavar="NAME", help="say whether the weights of this model came out again")
     options = parser.parse_args()
-    try:
-        run(options)
-    except HeadatlasError as error:
-        print(f"train_specimen: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("train_specimen: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-    else:
-        return 0
-    return 2
+    return exits.code_of(lambda: run(options), "train_specimen", "the same command goes on from the last checkpoint")
 
 
 def run(options: argparse.Namespace) -> None:

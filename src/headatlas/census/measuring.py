@@ -67,13 +67,13 @@ def measure(job: Job, model: OpenModel) -> TypePart:
     def whole() -> TypePart:
         detect = job.script.detect
         assert detect
-        draw(job, model, job.key.settings.prompts)
+        draw(job, model)
         job.behaviour = _behaviour(job, model)
         if excuse := _excuse(job):
             return _without(job, model, *excuse).model_copy(update={"behaviour": job.behaviour})
         found = detect(model, job.drawn()[0])
         if _undecided(job, found):
-            draw(job, model, None)
+            draw(job, model, as_in_a_run=True)
             found = detect(model, job.drawn()[0])
         held = detect(model, job.drawn()[1]) if _candidates(job.rule, found).any() else None
         return _finish(job, model, found, held)
@@ -143,7 +143,7 @@ def measure_pairs(jobs: Sequence[Job], model: OpenModel, report: Report) -> Iter
     found = dict(zip(map(id, ready), _attend(ready, "find", model, report), strict=True))
     again = [job for job in ready if _undecided(job, found[id(job)])]
     for job in again:
-        draw(job, model, None)
+        draw(job, model, as_in_a_run=True)
     found |= zip(map(id, again), _attend(again, "find", model, report), strict=True)
     chosen = [job for job in ready if _candidates(job.rule, found[id(job)]).any()]
     held = dict(zip(map(id, chosen), _attend(chosen, "test", model, report), strict=True))
@@ -152,7 +152,7 @@ def measure_pairs(jobs: Sequence[Job], model: OpenModel, report: Report) -> Iter
 
 
 def _begun(job: Job, model: OpenModel) -> TypePart:
-    draw(job, model, job.key.settings.prompts)
+    draw(job, model)
     job.behaviour = _behaviour(job, model)
     return _without(job, model, "measured", "")
 
@@ -200,12 +200,13 @@ def questions(drawn: Sequence[Drawn]) -> list[Asked]:
 # --- what all types have in common ---------------------------------------------------------------------------------
 
 
-def draw(job: Job, model: OpenModel, most: int | None) -> None:
-    """Draw its prompts: those of a run, or the first so many of each family.
+def draw(job: Job, model: OpenModel, as_in_a_run: bool = False) -> None:
+    """Draw its prompts: the first of each family, as many as its settings say; or all those of a run.
 
     Raises:
         TooFewWordsError: where the tokenizer cannot express them, or they do not fit the context.
     """
+    most = None if as_in_a_run else job.key.settings.prompts
     job.find, job.test, job.task = run.draw(job.script, job.rule, model, job.key.settings.seed, most)
 
 

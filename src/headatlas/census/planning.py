@@ -19,6 +19,7 @@ from headatlas.census.schema import Settings
 from headatlas.census.taking import plan_of, units
 from headatlas.lab import OpenModel, open_model, probe_heads
 from headatlas.lab.measuring import batches, forward, stack_tokens
+from headatlas.lab.probes import DRAWS
 from headatlas.lab.shared import Asked, shared_attention
 from headatlas.lab.shared import batches as shared_batches
 from headatlas.reporting import Report, silent
@@ -155,7 +156,7 @@ def costs_of(
         report(f"drawing the prompts of {id}", number, len(ids))
         job = measuring.start(catalog, id, record, settings)
         try:
-            measuring.draw(job, model, job.key.settings.prompts)
+            measuring.draw(job, model)
             jobs.append(job)
         except TooFewWordsError as error:
             left_out[id] = str(error)
@@ -220,11 +221,11 @@ def _detection(model: OpenModel, job: measuring.Job, speed: Speed) -> Cost:
 
 def _fit(model: OpenModel, prompts: int) -> Cost:
     """What fitting probes takes: those of one layer are fitted to noise, once, and timed."""
-    anatomy, draws = model.anatomy, 100  # as the scripts have it
+    anatomy = model.anatomy
     noise = torch.randn(prompts, 1, anatomy.heads, anatomy.d_head, generator=torch.Generator().manual_seed(0))
     clock = time.perf_counter()
     probe_heads(noise, [number % 2 for number in range(prompts)], range(prompts), draws=1)
-    return Cost(0, 0, (time.perf_counter() - clock) * anatomy.layers * (1 + draws) / 2)
+    return Cost(0, 0, (time.perf_counter() - clock) * anatomy.layers * (1 + DRAWS) / 2)
 
 
 def _words_through_heads(model: OpenModel) -> float:

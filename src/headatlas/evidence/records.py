@@ -114,6 +114,21 @@ class Detection(Part):
     sink_normalised: Grid | None
     selected: list[str]
 
+    @property
+    def best(self) -> float:
+        """The largest score on the stimuli that select."""
+        return max(score for row in self.find for score in row)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether some head reaches the threshold and cannot be told from its control: more stimuli are needed."""
+        pairs = zip(self.find, self.q, strict=True)
+        return any(
+            score >= self.threshold and q > self.fdr
+            for scores, qs in pairs
+            for score, q in zip(scores, qs, strict=True)
+        )
+
 
 class HeadEffect(Part):
     """Intervening on one head alone. Backup heads can hide what a single head does."""

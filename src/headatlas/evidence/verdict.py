@@ -31,7 +31,7 @@ def judge(
         reasons.append("without the behaviour the finding cannot be tested on this model")
         return Verdict(label="inconclusive", reasons=reasons)
     if not detection.selected:
-        if _undecided(detection):
+        if detection.undecided:
             reasons.append("some heads reach the threshold but not significantly: more stimuli are needed")
             return Verdict(label="inconclusive", reasons=reasons)
         return Verdict(label="not-reproduced", reasons=reasons)
@@ -48,15 +48,6 @@ def untestable(reason: str) -> Verdict:
     return Verdict(label="inconclusive", reasons=[f"the stimuli cannot be made: {reason}"])
 
 
-def _undecided(detection: Detection) -> bool:
-    pairs = zip(detection.find, detection.q, strict=True)
-    return any(
-        score >= detection.threshold and q > detection.fdr
-        for scores, qs in pairs
-        for score, q in zip(scores, qs, strict=True)
-    )
-
-
 def _say_behaviour(behaviour: Behaviour) -> str:
     word = "present" if behaviour.passed else "absent"
     unit = "" if behaviour.unit == "fraction" else f"{behaviour.unit} "
@@ -69,8 +60,8 @@ def _say_behaviour(behaviour: Behaviour) -> str:
 def _say_detection(detection: Detection) -> str:
     count = sum(len(row) for row in detection.find)
     if not detection.selected:
-        best = max(score for row in detection.find for score in row)
-        return f"no head of {count} reaches {detection.threshold:g} above its control; the best scores {best:.2f}"
+        said = f"no head of {count} reaches {detection.threshold:g} above its control"
+        return f"{said}; the best scores {detection.best:.2f}"
     return (
         f"{len(detection.selected)} of {count} heads found: score at least {detection.threshold:g} "
         f"and above control at a false discovery rate of {detection.fdr:.0%}"

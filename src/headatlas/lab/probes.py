@@ -18,6 +18,7 @@ from headatlas.notation import Head
 _BATCH = 16  # prompts recorded at once
 _STEPS = 50  # of Newton's method; a dozen suffice where the penalty is not tiny
 _RESAMPLES = 1000
+DRAWS = 100  # shuffles of the labels
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def probe_heads(
     labels: Sequence[int] | Tensor,
     groups: Sequence[Hashable],
     l2: float = 1.0,
-    draws: int = 100,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Probes:
     """Fit a linear probe on every head, two-fold, no group on both sides.

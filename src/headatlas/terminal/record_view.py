@@ -144,9 +144,8 @@ def _decided(record: Record) -> str:
     if behaviour is None:
         return record.verdict.reasons[0]
     said = f"behaviour {behaviour.value:.2g} (needed {max(behaviour.minimum, behaviour.chance):g})"
-    if record.detection and not record.detection.selected:
-        best = max(score for row in record.detection.find for score in row)
-        reached = best >= record.detection.threshold
-        why = "not told from its control" if reached else f"needed {record.detection.threshold:g}"
-        return f"{said}, best score {best:.2g} ({why})"
+    found = record.detection
+    if found and not found.selected:
+        why = "not told from its control" if found.undecided else f"needed {found.threshold:g}"
+        return f"{said}, best score {found.best:.2g} ({why})"
     return f"{said}, effect above {cause.share_exceeded:.0f}% of random sets" if cause else said
