@@ -257,6 +257,9 @@ class TestTrainedAgain:
             assert trainer.main() == 0
             used.append(os.environ["ONEDNN_MAX_CPU_ISA"])
         assert used == ["AVX2", "AVX2", "SSE41", "SSE41", trainer.Recipe.kernels, trainer.Recipe.kernels]
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        monkeypatch.setattr(sys, "argv", ["train_specimen.py", "--until", "1", "--kernels", ""])
+        assert trainer.main() == 0 and "ONEDNN_MAX_CPU_ISA" not in os.environ
 
     @staticmethod
     def _says(folder, **changed) -> None:

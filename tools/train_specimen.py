@@ -285,6 +285,7 @@ def run(options: argparse.Namespace) -> None:
     if kernels is None:
         kernels = specimen_card.kernels(options.compare) if options.compare else Recipe.kernels
     recipe = Recipe(arch=options.arch, seed=options.seed, steps=options.steps, kernels=kernels)
+    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)  # or the card would say what was not so
     if recipe.kernels:
         os.environ["ONEDNN_MAX_CPU_ISA"] = recipe.kernels  # oneDNN reads it when it first multiplies
     if options.compare:
