@@ -124,8 +124,8 @@ def merge(adapter: Adapter, name: str, model: Any) -> Any:
         raise UnsafeModelError(
             "adapter",
             f"{name} with {adapter.name} merged does not give the logits that it gives beside (off by {found:.1e}); "
-            "the adapter changes weights that the model ties, or switches itself on and off: merge it where you trained "
-            "it, and open the result",
+            "the adapter changes weights that the model ties, or switches itself on and off: merge it where you "
+            "trained it, and open the result",
         )
     return merged.requires_grad_(False)
 
@@ -138,8 +138,8 @@ def _attached(adapter: Adapter, name: str, model: Any, state: dict[str, torch.Te
         config = peft.PeftConfig.from_pretrained(str(adapter.folder))
     except Exception as error:
         raise HeadatlasError(
-            f"peft {peft.__version__} cannot read {ADAPTER_CONFIG} of {adapter.name} ({first_line(error)}); upgrade it, "
-            "or save the adapter again"
+            f"peft {peft.__version__} cannot read {ADAPTER_CONFIG} of {adapter.name} ({first_line(error)}); upgrade "
+            "it, or save the adapter again"
         ) from None
     if config.is_prompt_learning or adapter.kind in ("ADAPTION_PROMPT", "XLORA", "POLY"):
         raise HeadatlasError(
@@ -148,8 +148,8 @@ def _attached(adapter: Adapter, name: str, model: Any, state: dict[str, torch.Te
         )
     if getattr(config, "layer_replication", None) or getattr(config, "alora_invocation_tokens", None):
         raise HeadatlasError(
-            f"{adapter.name} repeats layers or works on some tokens only, so it cannot be merged into weights; headatlas "
-            "measures merged adapters only"
+            f"{adapter.name} repeats layers or works on some tokens only, so it cannot be merged into weights; "
+            "headatlas measures merged adapters only"
         )
     config.inference_mode = True
     wanted = f"; it was trained on {adapter.base}" if adapter.base else ""
@@ -158,7 +158,8 @@ def _attached(adapter: Adapter, name: str, model: Any, state: dict[str, torch.Te
         loaded = peft.set_peft_model_state_dict(wrapped, dict(state))
     except Exception as error:
         raise HeadatlasError(
-            f"the adapter {adapter.name} does not fit {name} ({_shape(error)}); give the model it was trained on{wanted}"
+            f"the adapter {adapter.name} does not fit {name} ({_shape(error)}); give the model it was "
+            f"trained on{wanted}"
         ) from None
     if loaded.unexpected_keys:
         raise HeadatlasError(
@@ -168,8 +169,8 @@ def _attached(adapter: Adapter, name: str, model: Any, state: dict[str, torch.Te
     own = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     if absent := sorted(own.keys() - state.keys()):
         raise HeadatlasError(
-            f"the adapter {adapter.name} lacks weights that its configuration asks for ({listed(absent)}); give the model "
-            f"it was trained on{wanted}, or save the adapter again"
+            f"the adapter {adapter.name} lacks weights that its configuration asks for ({listed(absent)}); give the "
+            f"model it was trained on{wanted}, or save the adapter again"
         )
     return wrapped
 
@@ -198,5 +199,7 @@ def recorded(adapter: Adapter, weights: str) -> tuple[dict[str, str], str]:
         weights: sha256 of the model's own.
     """
     each, _ = provenance.of_files(adapter.files)
-    whole = hashlib.sha256("\n".join([weights, *(f"{file} {digest}" for file, digest in sorted(each.items()))]).encode())
+    whole = hashlib.sha256(
+        "\n".join([weights, *(f"{file} {digest}" for file, digest in sorted(each.items()))]).encode()
+    )
     return {f"adapter/{file}": digest for file, digest in each.items()}, whole.hexdigest()

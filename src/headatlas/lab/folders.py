@@ -77,7 +77,7 @@ def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tu
     """
     if name == specimens.SPECIMEN or name in specimens.names():
         return specimens.folder(name), None
-    if os.path.isdir(name):  # noqa: PTH112: Path.is_dir raises on some names
+    if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on some names
         require_model(name, Path(name))
         return Path(name), None
     if os.path.lexists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
@@ -89,7 +89,7 @@ def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tu
 
 def expanded(name: str) -> str:
     """The name with ~ replaced by the home folder, where that leads somewhere."""
-    path = os.path.expanduser(name)  # noqa: PTH111: Path.expanduser raises for an unknown user
+    path = os.path.expanduser(name)  # noqa: PTH111 - Path.expanduser may raise
     return path if name.startswith("~") and os.path.isdir(path) else name  # noqa: PTH112
 
 
@@ -103,7 +103,9 @@ def find_adapter(name: str, revision: str | None = None) -> Path:
     if os.path.isdir(path):  # noqa: PTH112
         folder = path
     elif os.path.lexists(path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise HeadatlasError(f"the adapter {name} is not a folder{_nearest(path)}; give the folder with {ADAPTER_CONFIG}")
+        raise HeadatlasError(
+            f"the adapter {name} is not a folder{_nearest(path)}; give the folder with {ADAPTER_CONFIG}"
+        )
     else:
         folder, _ = download(name, revision, [ADAPTER_CONFIG, *ADAPTER_WEIGHTS])
     if not (folder / ADAPTER_CONFIG).is_file():
@@ -121,7 +123,8 @@ def _no_folder(name: str) -> str:
         if (path.parent / "config.json").is_file():
             return f"{name} is a file of a model; give its folder: {path.parent}"
         return f"{name} is a file; give a folder in Hugging Face format, with config.json and model.safetensors"
-    return f"{name} is not a folder{_nearest(path)}; give a model folder, a hub id, or the word specimen"
+    leads = f" ({path})" if name.startswith("~") else ""
+    return f"{name}{leads} is not a folder{_nearest(path)}; give a model folder, a hub id, or the word specimen"
 
 
 def _nearest(path: Path) -> str:
@@ -159,7 +162,8 @@ def _without_config(name: str, folder: Path, names: list[str]) -> str:
         of = f" of {known}" if known else ", and does not say of which model"
         return (
             f"{name} is an adapter{of}, without the model itself; open the model and give the adapter beside it: "
-            f"--model {known or 'MODEL'} --adapter {name} (in Python: open_model({known or 'MODEL'!r}, adapter={name!r}))"
+            f"--model {known or 'MODEL'} --adapter {name} "
+            f"(in Python: open_model({known or 'MODEL'!r}, adapter={name!r}))"
         )
     if said := other_weights(folder):
         return f"{name} has no config.json, only {said}"
@@ -168,9 +172,12 @@ def _without_config(name: str, folder: Path, names: list[str]) -> str:
         inside = [f"snapshots/{each.name}" for each in sorted((folder / "snapshots").iterdir()) if each.is_dir()]
     if inside:
         more = f" (and {len(inside) - 1} more)" if len(inside) > 1 else ""
-        return f"{name} is a folder without config.json, and holds model folders; give one of them: {folder / inside[-1]}{more}"
+        given = f"{folder / inside[-1]}{more}"
+        return f"{name} is a folder without config.json, and holds model folders; give one of them: {given}"
     if not names:
-        return f"{name} is an empty folder; give a folder in Hugging Face format, with config.json and model.safetensors"
+        return (
+            f"{name} is an empty folder; give a folder in Hugging Face format, with config.json and model.safetensors"
+        )
     return f"{name} is a folder without config.json, so no model; give a Hugging Face folder"
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab import wrappers
 from headatlas.lab.weight_files import Tracked
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
@@ -179,7 +180,7 @@ def sorted_out(
         names: of all tensors in the files.
         model: that was loaded without them.
     """
-    stage = _Stage(model, model.config.get_text_config(), names)
+    stage = _Stage(model, wrappers.text_config(model.config), names)
     harmless: dict[str, list[str]] = {}
     rest = []
     for tensor in unread:
@@ -195,8 +196,10 @@ def refusal(name: str, unused: Sequence[str], model: Any) -> str:
     """What is said of weights that a model does not use."""
     some = f"{listed(unused)} in the files of {name}"
     if any(_QUANTISED.search(each) for each in unused):
-        return f"{some} are those of a quantised model, which config.json does not say; open the model at full precision"
-    why = _why(unused, model.config.get_text_config())
+        return (
+            f"{some} are those of a quantised model, which config.json does not say; open the model at full precision"
+        )
+    why = _why(unused, wrappers.text_config(model.config))
     return (
         f"{some} are not used by the model that config.json describes{why}; restore its config.json, or open it "
         "without them with ignore_unused=True (--ignore-unused)"
@@ -209,7 +212,9 @@ def _why(unused: Sequence[str], text: Any) -> str:
     if isinstance(layers, int) and beyond and max(beyond) >= layers:
         return f": it has {layers} layers, and the files have {max(beyond) + 1}"
     if all(name.endswith("bias") for name in unused):
-        said = next((key for key in ("attention_bias", "mlp_bias", "qkv_bias") if getattr(text, key, None) is False), "")
+        said = next(
+            (key for key in ("attention_bias", "mlp_bias", "qkv_bias") if getattr(text, key, None) is False), ""
+        )
         return f": they are biases, and it says {said}: false" if said else ": they are biases"
     return ""
 

@@ -94,14 +94,14 @@ def _require_known(name: str, said: Mapping[str, Any], trust_remote_code: bool) 
         return
     if own:
         raise HeadatlasError(
-            f"{name} runs on code of its own, which is not trusted; trust_remote_code=True (--trust-remote-code) if you "
-            "have read it"
+            f"{name} runs on code of its own, which is not trusted; trust_remote_code=True (--trust-remote-code) if "
+            "you have read it"
         )
     if not isinstance(kind, str) or not kind:
         raise HeadatlasError(f"config.json of {name} names no model_type, so nobody knows what it is; restore it")
     close = difflib.get_close_matches(kind, known, n=1, cutoff=0.8)
     newer = said.get("transformers_version")
-    by = f" (it was saved by {newer})" if isinstance(newer, str) and newer else ""
+    by = f" (it was saved by {newer})" if isinstance(newer, str) and newer not in ("", transformers.__version__) else ""
     raise HeadatlasError(
         f"{name} is of type {kind!r}, which transformers {transformers.__version__} does not know{by}; "
         + (f"did you mean {close[0]!r}? Else " if close else "")
@@ -132,8 +132,8 @@ def _full_precision(name: str, method: str) -> str:
     }.get(method)
     advice = f", or {how}, and give open_model the loaded model" if how else ""
     return (
-        f"{name} is quantised by {method}: its matrices are not numbers that headatlas could read; open the model it was "
-        f"made from, at full precision{advice}"
+        f"{name} is quantised by {method}: its matrices are not numbers that headatlas could read; open the model it "
+        f"was made from, at full precision{advice}"
     )
 
 
@@ -207,10 +207,10 @@ def _empty(name: str, config: Any, tensors: Mapping[str, Tracked], trust_remote_
     layers = getattr(wrappers.text_config(config), "num_hidden_layers", 0)
     if isinstance(layers, int) and layers > len(tensors):
         raise HeadatlasError(
-            f"config.json of {name} asks for {layers} layers, and its files have {len(tensors)} tensors in all; they are "
-            "not of one model: restore one of them"
+            f"config.json of {name} asks for {layers} layers, and its files have {len(tensors)} tensors in all; they "
+            "are not of one model: restore one of them"
         )
-    made = wrappers.wrapper_class(config)
+    made = wrappers.wrapper_class(config) or wrappers.language_model_class(config)
     with explained(f"config.json of {name} describes no model that can be made", "restore it"), torch.device("meta"):
         if made is not None:
             return made._from_config(config)
@@ -221,15 +221,17 @@ def _require_sizes(name: str, empty: Any, tensors: Mapping[str, Tracked]) -> Non
     """See that matrices of the same name have the same size, and that the files can fill the model."""
     wanted = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
     wrong = [
-        (key, shape, tensors[key].shape) for key, shape in wanted.items() if key in tensors and shape != tensors[key].shape
+        (key, shape, tensors[key].shape)
+        for key, shape in wanted.items()
+        if key in tensors and shape != tensors[key].shape
     ]
     if wrong:
         raise HeadatlasError(_sizes(name, wrong, empty.config))
     asked, there = sum(_count(shape) for shape in wanted.values()), sum(each.count for each in tensors.values())
     if asked > 3 * there:  # an unembedding and an embedding may be one
         raise HeadatlasError(
-            f"config.json of {name} describes a model of {asked:,} numbers, and its files hold {there:,}; they are not of "
-            "one model: restore one of them"
+            f"config.json of {name} describes a model of {asked:,} numbers, and its files hold {there:,}; they are not "
+            "of one model: restore one of them"
         )
 
 
@@ -248,8 +250,8 @@ def _sizes(name: str, wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]],
         fields = [field for field, value in said.items() if value == one and type(value) is int]
         cause = f" ({fields[0]} is {one} in config.json, and {other} would fit)" if fields else ""
     return (
-        f"{key} of {name} is {_by(there)} in the file, and config.json asks for {_by(asked)}{cause}{more}; they are not of "
-        "one model: restore config.json or the weights"
+        f"{key} of {name} is {_by(there)} in the file, and config.json asks for {_by(asked)}{cause}{more}; they are "
+        "not of one model: restore config.json or the weights"
     )
 
 
@@ -270,8 +272,7 @@ def _require_filled(name: str, info: Mapping[str, Any]) -> None:
         raise HeadatlasError(_sizes(name, wrong, transformers.PreTrainedConfig()))
     if absent := sorted(info["missing_keys"]):
         raise HeadatlasError(
-            f"{name} lacks weights its architecture needs ({leftovers.listed(absent, 2)}); transformers would fill them "
-            "with random numbers, so this model is refused: restore the weights, or the config.json that was saved with "
-            "them"
+            f"{name} lacks weights its architecture needs ({leftovers.listed(absent, 2)}); transformers would fill "
+            "them with random numbers, so this model is refused: restore the weights, or the config.json that was "
+            "saved with them"
         )
-

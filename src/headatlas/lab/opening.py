@@ -161,13 +161,12 @@ def open_model(
         trust_remote_code=trust_remote_code,
         ignore_unused=ignore_unused,
     )
-    model = loaded.model
+    model = loaded.model if device_map is not None else refusals.moved(name, loaded.model, device or "cpu")
     _require_finite(name, model)
     if wanted is not None:
         model = adapters.merge(wanted, name, model)
     if wrappers.is_wrapper(model):
         loaded.left_out |= wrappers.reduce_to_text(name, model)
-    model = model if device_map is not None else refusals.moved(name, model, device or "cpu")
     each, whole = provenance.of_files(loaded.files)
     files = provenance.of_files(loading.other_files(folder))[0] | each
     if wanted is not None:

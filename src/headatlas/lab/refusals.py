@@ -38,8 +38,8 @@ def require_plain(name: str, model: Any) -> None:
         raise HeadatlasError(f"{name} is an encoder-decoder; headatlas measures decoders that predict the next token")
     if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
         raise HeadatlasError(
-            f"{name} is quantised: its matrices are not numbers that headatlas could read; load it at full precision, or "
-            "call model.dequantize() first"
+            f"{name} is quantised: its matrices are not numbers that headatlas could read; load it at full precision, "
+            "or call model.dequantize() first"
         )
     if getattr(model, "_hf_peft_config_loaded", False):
         raise HeadatlasError(
@@ -94,6 +94,6 @@ def runs(name: str) -> Iterator[None]:
     except Exception as error:
         raise UnsafeModelError(
             "runs",
-            f"{name} does not run on a few tokens ({type(error).__name__}: {first_line(error)}); its configuration does "
-            "not fit its weights, or transformers lacks something it needs",
+            f"{name} does not run on a few tokens ({type(error).__name__}: {first_line(error)}); its configuration "
+            "does not fit its weights, or transformers lacks something it needs",
         ) from None

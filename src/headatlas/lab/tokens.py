@@ -21,8 +21,8 @@ def require_fitting(name: str, tokenizer: Any, model: Any) -> None:
     if beyond:
         raise UnsafeModelError(
             "tokenizer",
-            f"the tokenizer of {name} gives ordinary tokens up to {max(beyond)}, and the model knows only {size} tokens: "
-            "they do not belong together; put the model's own tokenizer into its folder",
+            f"the tokenizer of {name} gives ordinary tokens up to {max(beyond)}, and the model knows only {size} "
+            "tokens: they do not belong together; put the model's own tokenizer into its folder",
         )
     for end, id in (("BOS", tokenizer.bos_token_id), ("EOS", tokenizer.eos_token_id)):
         if isinstance(id, int) and id >= size:

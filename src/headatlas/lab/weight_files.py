@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def require_whole(name: str, path: Path) -> dict[str, tuple[str, tuple[int, ...]
         start_at, stop = (int(each) for each in tensors[key]["data_offsets"])
         if dtype in _BYTES and (min(shape, default=0) < 0 or stop - start_at != math.prod(shape) * _BYTES[dtype]):
             raise wrong(f"has a header that lies: {key} {list(shape)} of {dtype} is given {stop - start_at:,} bytes")
-    if any(one[1] != two[0] for one, two in zip(spans, spans[1:], strict=False)) or spans[0][0] != 0:
+    if any(one[1] != two[0] for one, two in pairwise(spans)) or spans[0][0] != 0:
         raise wrong("has a header that lies: its tensors overlap or leave gaps")
     return found
 
@@ -212,7 +213,7 @@ def opened(name: str, files: list[Path]) -> Iterator[dict[str, Tracked]]:
 def _safetensors(name: str, path: Path) -> dict[str, Tracked]:
     header = require_whole(name, path)
     with explained(f"{path.name} of {name} cannot be read", _AGAIN):
-        handle = safe_open(path, framework="pt")
+        handle: Any = safe_open(path, framework="pt")
         return {
             key: Tracked(key, shape, lambda key=key: handle.get_slice(key))  # type: ignore[misc]
             for key, (_, shape) in header.items()

@@ -11,6 +11,7 @@ from transformers.models.auto import modeling_auto
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.probing import tokens_for
+from headatlas.lab.weight_files import first_line
 
 NOT_READ = "what reads or writes pictures and sound, which text does not pass"
 
@@ -26,6 +27,17 @@ def wrapper_class(config: Any) -> Any:
         return None
     made = getattr(transformers, found, None)
     return made if isinstance(made, type) and issubclass(made, transformers.PreTrainedModel) else None
+
+
+def language_model_class(config: Any) -> Any:
+    """The class of a language model that AutoModelForCausalLM does not find by its configuration, or None."""
+    if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return None
+    for name in getattr(config, "architectures", None) or []:
+        made = getattr(transformers, str(name), None)
+        if isinstance(made, type) and issubclass(made, transformers.PreTrainedModel) and name.endswith("ForCausalLM"):
+            return made if getattr(made, "config_class", None) is type(config) else None
+    return None
 
 
 def known_by_type() -> dict[str, str]:
@@ -70,7 +82,7 @@ def reduce_to_text(name: str, model: Any) -> dict[str, tuple[str, ...]]:
         model: the wrapper; what is taken out of it is gone.
 
     Returns:
-        the paths of the modules that were taken out, by the reason.
+        the names of the tensors that were taken out, by the reason.
 
     Raises:
         HeadatlasError: where the wrapper does not run on text alone.
@@ -78,8 +90,8 @@ def reduce_to_text(name: str, model: Any) -> dict[str, tuple[str, ...]]:
     tokens = tokens_for(model)
     with _ran(model) as ran:
         before = _logits(name, model, tokens)
-    kept = [module for module in (model.get_decoder(), model.get_output_embeddings(), model.get_input_embeddings())]
-    gone = []
+    kept = [model.get_decoder(), model.get_output_embeddings(), model.get_input_embeddings()]
+    gone: list[str] = []
     for path, module in list(_outermost(model, ran, kept)):
         owner, _, child = path.rpartition(".")
         parent = model.get_submodule(owner) if owner else model
@@ -89,7 +101,7 @@ def reduce_to_text(name: str, model: Any) -> dict[str, tuple[str, ...]]:
         except HeadatlasError:
             same = False
         if same:
-            gone.append(path)
+            gone += [f"{path}.{tensor}" for tensor in module.state_dict()]
         else:
             setattr(parent, child, module)
     return {NOT_READ: tuple(gone)} if gone else {}
@@ -100,10 +112,15 @@ def _logits(name: str, model: Any, tokens: Tensor) -> Tensor:
     try:
         logits: Tensor = model(input_ids=tokens, use_cache=False).logits
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        inner = getattr(model, "language_model", None)
+        whole = isinstance(inner, transformers.PreTrainedModel) and inner.get_output_embeddings() is not None
         raise HeadatlasError(
-            f"{name} ({type(model).__name__}) does not run on text alone ({reason}); save the language model inside it "
-            "as a model of its own, and open that"
+            f"{name} ({type(model).__name__}) does not run on text alone ({first_line(error)}); "
+            + (
+                "load it, and open what is inside: open_model(model.language_model, tokenizer=...)"
+                if whole
+                else "give a language model, or a model of pictures and text that runs without pictures"
+            )
         ) from None
     return logits
 
