@@ -239,10 +239,10 @@ def intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> A
 
 def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
     """The catalog's id of this model: its name where headatlas ships or trains it, else by hub id or by its weights."""
-    if model.name in specimens.names():
-        return model.name if model.name in catalog.models else None
     if model.opened.adapter is not None:
         return None  # with an adapter it is another model
+    if model.name in specimens.names():
+        return model.name if model.name in catalog.models else None
     if model.name == TOY and model.opened.source == "loaded":  # a folder of that name is another model
         return TOY
     for known in catalog.models.values():
