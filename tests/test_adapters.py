@@ -193,7 +193,9 @@ class TestAreRefused:
         trained(tiny("llama"), LORA, tmp_path / "one")
         file = tmp_path / "one" / "adapter_model.safetensors"
         weights = load_file(file)
-        more = {key.replace("layers.1", "layers.2"): tensor.clone() for key, tensor in weights.items() if "layers.1" in key}
+        more = {
+            key.replace("layers.1", "layers.2"): tensor.clone() for key, tensor in weights.items() if "layers.1" in key
+        }
         save_file(weights | more, file)
         self.refused(tiny("llama"), tmp_path / "one", "has weights for what", "layers.2")
 

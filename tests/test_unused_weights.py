@@ -80,13 +80,13 @@ def left_out(folder: Path) -> dict[str, tuple[str, ...]]:
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE])
 def test_what_transformers_saves_is_loaded_whole(family: str, tmp_path: Path) -> None:
     """Against transformers' own loading of the folder: no tensor is left out, and every weight is the same."""
-    from headatlas.lab import loading
+    from headatlas.lab import configuration, loading
 
     folder = saved((FAMILIES | MORE)[family](), tmp_path)
     loaded = loading.load_model(
         "it",
         folder,
-        loading.read_config("it", folder, False),
+        configuration.read_config("it", folder, False),
         dtype=torch.float32,
         device_map=None,
         allow_pickle=False,
@@ -240,7 +240,10 @@ class TestKnownLeftovers:
         assert left_out(to) == {} and torch.equal(logits(to), logits(folder))
 
     def test_pictures_beside_a_language_model(self, tiny: Tiny, tmp_path: Path) -> None:
-        more = {"model.vision_tower.patches.weight": torch.ones(4), "multi_modal_projector.linear.weight": torch.ones(4)}
+        more = {
+            "model.vision_tower.patches.weight": torch.ones(4),
+            "multi_modal_projector.linear.weight": torch.ones(4),
+        }
         copied(tiny("llama"), tmp_path / "model", **more)
         check = next(check for check in doctor(tmp_path / "model").checks if check.name == "files")
         assert check.verdict == "note" and "pictures and sound" in check.detail
@@ -279,7 +282,9 @@ class TestMissing:
             assert each in str(caught.value), str(caught.value)
 
     @pytest.mark.parametrize("changes", [{"num_hidden_layers": 10**9}, {"vocab_size": 10**9}, {"hidden_size": 10**6}])
-    def test_a_configuration_of_a_giant_takes_no_memory(self, changes: dict[str, int], tiny: Tiny, tmp_path: Path) -> None:
+    def test_a_configuration_of_a_giant_takes_no_memory(
+        self, changes: dict[str, int], tiny: Tiny, tmp_path: Path
+    ) -> None:
         folder = configured(shutil.copytree(tiny("llama"), tmp_path / "model"), **changes)
         with pytest.raises(HeadatlasError, match="not of one model"):
             open_model(folder)

@@ -83,7 +83,8 @@ WRAPPERS: dict[str, tuple[str, Callable[[], Any]]] = {
         "Qwen3VLForConditionalGeneration",
         lambda: t.Qwen3VLConfig(
             text_config=t.Qwen3VLTextConfig(**GQA, head_dim=8, rope_parameters=MROPE).to_dict(),
-            vision_config=QWEN | {"out_hidden_size": 32, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
+            vision_config=QWEN
+            | {"out_hidden_size": 32, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
         ),
     ),
     "smolvlm": (
@@ -238,8 +239,8 @@ class TestStayRefused:
                 word_embed_proj_dim=32, max_position_embeddings=128, bos_token_id=0, eos_token_id=0, pad_token_id=0,
             ).to_dict(),
             vision_config=VISION,
-            qformer_config={"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-                            "encoder_hidden_size": 32, "vocab_size": 64},
+            qformer_config={"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64,
+                            "intermediate_size": 32, "encoder_hidden_size": 32},
         )  # fmt: skip
         self.refused(tmp_path, config, "Blip2ForConditionalGeneration", "text alone", "open_model(model.language_model")
 

@@ -14,9 +14,10 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab import provenance
 from headatlas.lab.anatomy import UnsafeModelError
 from headatlas.lab.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_says, find_adapter
+from headatlas.lab.headers import explained, first_line, read_json
 from headatlas.lab.leftovers import listed
 from headatlas.lab.probing import gap, precision, tokens_for
-from headatlas.lab.weight_files import explained, first_line, opened, read_json
+from headatlas.lab.weight_files import opened
 from headatlas.quiet import quiet
 
 NONE = "none"  # said of a folder that has an adapter which is not meant

@@ -115,7 +115,7 @@ def find_adapter(name: str, revision: str | None = None) -> Path:
 
 def _no_folder(name: str) -> str:
     path = Path(os.path.expanduser(name))  # noqa: PTH111
-    if path.is_symlink() and not path.exists():
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
         return f"{name} is a link to {path.readlink()}, which is not there; give the folder itself"
     if os.path.isfile(path):  # noqa: PTH113
         if path.suffix == ".gguf":

@@ -15,7 +15,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.lab import adapters, folders, loading, provenance, refusals, tokens, wrappers
+from headatlas.lab import adapters, configuration, folders, loading, provenance, refusals, tokens, wrappers
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
@@ -149,8 +149,8 @@ def open_model(
     folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
     if adapter is None:
         adapters.beside(name, folder)
-    config = loading.read_config(name, folder, trust_remote_code)
-    tokenizer = loading.read_tokenizer(name, folder, trust_remote_code)
+    config = configuration.read_config(name, folder, trust_remote_code)
+    tokenizer = configuration.read_tokenizer(name, folder, trust_remote_code)
     loaded = loading.load_model(
         name,
         folder,

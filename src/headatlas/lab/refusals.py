@@ -9,7 +9,7 @@ import transformers
 from headatlas.errors import HeadatlasError
 from headatlas.lab import wrappers
 from headatlas.lab.anatomy import UnsafeModelError
-from headatlas.lab.weight_files import first_line
+from headatlas.lab.headers import first_line
 
 
 def no_model(given: object) -> str:

@@ -10,15 +10,21 @@ from torch import Tensor, nn
 from transformers.models.auto import modeling_auto
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.headers import first_line
 from headatlas.lab.probing import tokens_for
-from headatlas.lab.weight_files import first_line
 
 NOT_READ = "what reads or writes pictures and sound, which text does not pass"
 
 
+def architectures(config: Any) -> list[str]:
+    """The classes that a configuration names, whatever it holds there."""
+    named = getattr(config, "architectures", None)
+    return [each for each in named if isinstance(each, str)] if isinstance(named, (list, tuple)) else []
+
+
 def wrapper_class(config: Any) -> Any:
     """The class of a multimodal wrapper that holds a decoder, or None where a configuration is of none."""
-    names = getattr(config, "architectures", None) or []
+    names = architectures(config)
     known = _wrappers()
     found = next((name for name in names if name in known), None) if names else None
     if found is None and not names and type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -33,8 +39,8 @@ def language_model_class(config: Any) -> Any:
     """The class of a language model that AutoModelForCausalLM does not find by its configuration, or None."""
     if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         return None
-    for name in getattr(config, "architectures", None) or []:
-        made = getattr(transformers, str(name), None)
+    for name in architectures(config):
+        made = getattr(transformers, name, None)
         if isinstance(made, type) and issubclass(made, transformers.PreTrainedModel) and name.endswith("ForCausalLM"):
             return made if getattr(made, "config_class", None) is type(config) else None
     return None
