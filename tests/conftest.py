@@ -86,9 +86,16 @@ def load_tool(name: str) -> ModuleType:
 
 def save_tiny(family: str, folder: Path, seed: int = 0) -> Path:
     """An untrained model of a family, with the byte tokens of the specimen's tokenizer."""
+    return save_config(FAMILIES[family](), folder, seed=seed)
+
+
+def save_config(
+    config: Any, folder: Path, change: Callable[[torch.nn.Module], object] = lambda model: None, seed: int = 0
+) -> Path:
+    """An untrained model of a configuration, changed, with the byte tokens of the specimen's tokenizer."""
     torch.manual_seed(seed)
-    config = FAMILIES[family]()
     model = transformers.AutoModelForCausalLM.from_config(config)
+    change(model)
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(specimens.folder() / name, folder / name)

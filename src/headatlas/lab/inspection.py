@@ -51,11 +51,11 @@ def inspect_prompts(model: OpenModel) -> Inspection:
     """Run two prompts and look at every attention layer on the way."""
     tokens, said = _prompts(model)
     found, anatomy = Inspection(tokens, said), model.anatomy
-    rows = _rows(model, tokens.shape[1])
-    taps: dict[nn.Module, Tap] = {module: _look(found, layer, rows) for layer, module in anatomy.attention.items()}
+    rows, left = _rows(model, tokens.shape[1]), dict[int, Tensor]()  # z as it left the heads, until it is projected
+    taps: dict[nn.Module, Tap] = {m: _look(found, layer, rows, left) for layer, m in anatomy.attention.items()}
     with ExitStack() as stack:
         for layer in anatomy.attention:
-            stack.callback(on_projection(anatomy, layer, _adds_up(found, anatomy, layer)).remove)
+            stack.callback(on_projection(anatomy, layer, _adds_up(found, anatomy, layer, left)).remove)
         stack.enter_context(tapped(taps))
         logits = model.model(tokens, use_cache=False).logits
     if not torch.isfinite(logits).all():
@@ -97,8 +97,9 @@ def _rows(model: OpenModel, length: int) -> Tensor:
     return torch.tensor(sorted({place for place in (*edges, *even) if 0 <= place < length}))
 
 
-def _look(found: Inspection, layer: int, rows: Tensor) -> Tap:
+def _look(found: Inspection, layer: int, rows: Tensor, left: dict[int, Tensor]) -> Tap:
     def look(call: Call, z: Tensor) -> None:
+        left[layer] = z
         if not torch.isfinite(z).all():
             found.broken = found.broken or f"z of layer {layer}"
         else:
@@ -107,9 +108,12 @@ def _look(found: Inspection, layer: int, rows: Tensor) -> Tap:
     return look
 
 
-def _adds_up(found: Inspection, anatomy: Anatomy, layer: int) -> Callable[[Tensor, Tensor], None]:
-    def look(z: Tensor, out: Tensor) -> None:
-        total, bias = torch.einsum("bqhd,hdm->bqm", z.float(), anatomy.w_o(layer).float()), anatomy.b_o(layer)
+def _adds_up(
+    found: Inspection, anatomy: Anatomy, layer: int, left: dict[int, Tensor]
+) -> Callable[[Tensor, Tensor], None]:
+    def look(_: Tensor, out: Tensor) -> None:
+        w_o, bias = anatomy.w_o(layer).float(), anatomy.b_o(layer)
+        total = torch.einsum("bqhd,hdm->bqm", left.pop(layer).float(), w_o)
         found.identity = max(found.identity, gap(total if bias is None else total + bias.float(), out))
 
     return look

@@ -243,7 +243,10 @@ def batches(
 ) -> Iterator[tuple[list[int], list[Prompt]]]:
     """Prompts of one length and one number of rows at a time, with their places in the list."""
     groups: dict[tuple[int, int], list[int]] = {}
+    known = model.vocabulary.size
     for number, prompt in enumerate(prompts):
+        if (largest := max(prompt.ids, default=0)) >= known:
+            raise HeadatlasError(f"token {largest} lies outside the vocabulary of {model.name} (0 to {known - 1})")
         if model.context is not None and len(prompt.tokens) > model.context:
             raise HeadatlasError(
                 f"a prompt of {len(prompt.tokens)} tokens does not fit the context of {model.name} ({model.context})"

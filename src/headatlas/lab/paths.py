@@ -153,6 +153,7 @@ def patched_logits(
         with _held(runs), intervene(model, sending):
             return runs.logits_now()
     ends = by_input(receivers)
+    model.anatomy.require(head for each in ends.values() for head in each)
     reading = sorted({head.layer for each in ends.values() for head in each})
     with _held(runs), intervene(model, sending):
         found = record(model, runs.tokens, list(ends), layers=reading)

@@ -5,8 +5,8 @@ clean run is kept, and a rerun computes only what is left. The model's own forwa
 hand on what they gave in the clean run, and the positions before p are keys and values in its cache. Masks, position
 encodings, windows, softcaps, sinks, norms and the unembedding are the model's own, whatever its family.
 
-In the first layer that runs, attention is not computed again either: it gives what it gave in the clean run, plus what
-the edit changes, (z - clean z) W_O of the edited head. And where nothing but attention looks back in the last block,
+In the first layer that runs, attention is not computed again either: its output projection reads the clean z with the
+edit in it. And where nothing but attention looks back in the last block,
 positions whose logits nobody reads leave the stream there. A hybrid's state-space, convolution and recurrent layers
 look back too, so with one of these no position is left out.
 
@@ -113,6 +113,7 @@ def in_force(model: OpenModel) -> str | None:
 
 
 # By model: whether positions are skipped, whether logits are left out, and the length of the prompts.
+_COPIES = 3  # of two prompts: were there two, a mistake of one for the other would not show
 _tried: WeakKeyDictionary[nn.Module, dict[tuple[bool, bool, int], str | None]] = WeakKeyDictionary()
 
 
@@ -128,7 +129,7 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
             return "its attention gives something else than its output projections write"
         largest = clean.logits.abs().max()
         for layer in reversed(layers) if every_layer else ends:
-            gap = (rerun(model, clean, layer, 2, {}) - clean.logits).abs().max()
+            gap = (rerun(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
             if not gap <= tolerance * largest:
                 return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
         for layer in ends:
@@ -149,7 +150,13 @@ def outcome(attempt: Callable[[], str | None]) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the slow way is still right
-        return f"its blocks cannot be skipped ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        return blocked(error)
+
+
+def blocked(error: Exception) -> str:
+    """What is said of a model whose blocks fail where some are skipped."""
+    said = (str(error).splitlines() or [""])[0][:120]
+    return f"its blocks cannot be skipped ({type(error).__name__}: {said})"
 
 
 def _gap_of_an_edit(model: OpenModel, clean: Trace, layer: int) -> Tensor:
@@ -158,7 +165,7 @@ def _gap_of_an_edit(model: OpenModel, clean: Trace, layer: int) -> Tensor:
     edit = Edit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
     tap = editing(Side(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
     full = forward(model, clean.tokens, {model.anatomy.attention[layer]: tap}, clean.keep)
-    return (rerun(model, clean, layer, 2, {layer: edit})[1] - full).abs().max()
+    return (rerun(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
 
 
 @contextmanager
@@ -179,7 +186,7 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
         attn_out = anatomy.projections[layer](z.flatten(2).contiguous()).expand(layout.copies, *stream.shape)
         if edit:
             attn_out = attn_out.clone()
-            edit.shift(attn_out, z, anatomy.w_o(layer), start)
+            edit.write(attn_out, z, anatomy.projections[layer], start)
     rows = stream[:, at].reshape(1, -1, stream.shape[-1])
     written = attn_out[:, :, at].reshape(layout.copies, *rows.shape[1:])
 
