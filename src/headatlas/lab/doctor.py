@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab import weights
+from headatlas.lab import gating, weights
 from headatlas.lab.anatomy import UnsafeModelError, causality_gap, identity_gap
 from headatlas.lab.diagnosis import Check, Diagnosis, Verdict
 from headatlas.lab.opening import OpenModel, open_model, unrouted
@@ -92,8 +92,9 @@ def _recomputed(model: OpenModel, seen: Probe) -> Check:
         every = torch.arange(z.shape[1], device=z.device).expand(z.shape[0], -1)
         pattern = weights.rows(call, every)  # [batch head query key]
         value = call.value.float().repeat_interleave(z.shape[2] // call.value.shape[1], dim=1)
-        worst = max(worst, gap((pattern @ value).transpose(1, 2), z))
-    said = "weights computed from queries, keys and mask {} z"
+        given = z if call.attended is None else call.attended
+        worst = max(worst, gap((pattern @ value).transpose(1, 2), given))
+    said = "weights computed from queries, keys and mask {} what attention gives"
     return _judged("recomputed", worst, seen, said.format("give"), said.format("do not give"))
 
 
@@ -161,6 +162,7 @@ def _peculiar(model: OpenModel, seen: Probe) -> Check:
     calls = [call for ((call, _),) in seen.calls.values()]
     layout = next((each for each in model.anatomy.layouts if each), None)
     found = [*_windows(model.model.config.get_text_config(), len(calls)), *_of_calls(calls)]
+    found += gating.said(model.anatomy.attention)
     if layout and (layout.query_norm or layout.key_norm):
         found.append("norms on queries and keys, which QK matrices leave out")
     if layout and (layout.query_gain, layout.key_gain) != (1.0, 1.0):
