@@ -153,5 +153,3 @@ def _reading(module: nn.Module, read: dict[nn.Module, Tensor]) -> Iterator[None]
             if child is not module:
                 stack.callback(child.register_forward_pre_hook(note).remove)
         yield
-
-

@@ -1,5 +1,6 @@
 """Which modules of a block read from the residual stream for attention, and which write to it, found by numbers."""
 
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,11 +56,17 @@ def writers(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
         HeadatlasError: where what a block adds is not what attention writes plus what one other module writes.
     """
     if model.model not in _known:
-        _known[model.model] = _find(model, tokens)
+        try:
+            found = _find(model, tokens, lambda block: block.children())
+        except HeadatlasError:  # where an MLP adds the stream itself (BLOOM, MPT), its last map writes its part
+            found = _find(model, tokens, lambda block: (each for each in block.modules() if each is not block))
+        _known[model.model] = found
     return _known[model.model]
 
 
-def _find(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
+def _find(
+    model: OpenModel, tokens: Tensor, candidates: Callable[[nn.Module], Iterable[nn.Module]]
+) -> tuple[Writers, ...]:
     anatomy = model.anatomy
     passed = [_Passed() for _ in anatomy.blocks]
     with ExitStack() as stack:
@@ -68,7 +75,7 @@ def _find(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
             stack.callback(on_output(anatomy.blocks[layer], found.left.append).remove)
             stack.callback(on_input(anatomy.attention[layer], found.read.append).remove)
             stack.callback(on_output(anatomy.projections[layer], found.attn_out.append).remove)
-            for child in anatomy.blocks[layer].children():
+            for child in candidates(anatomy.blocks[layer]):
                 _watch(stack, child, found, (*tokens.shape, anatomy.d_model))
         forward(model, tokens, {}, torch.tensor([0]))
     return tuple(_of_block(model, layer, found) for layer, found in enumerate(passed))
@@ -82,7 +89,8 @@ def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int,
         wrote = states_of(output)
         if isinstance(wrote, Tensor) and wrote.numel() == size:
             read = args[0] if args and isinstance(args[0], Tensor) and args[0].numel() == size else wrote
-            found.children.setdefault(module, []).append((read.reshape(shape), wrote.reshape(shape)))
+            wrote = wrote.reshape(shape).clone()  # Falcon adds to it where it lies
+            found.children.setdefault(module, []).append((read.reshape(shape), wrote))
 
     stack.callback(child.register_forward_hook(watch).remove)
 

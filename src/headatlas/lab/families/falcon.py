@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -67,10 +66,12 @@ def _by_hand(call: Call) -> tuple[Tensor, Tensor]:
 
 
 def _join(alibi: Tensor, mask: Tensor, scaling: float) -> Tensor:
-    """ALiBi [batch*head 1 key] once more, as eager attention has it: the mask [batch head query key] holds it already."""
+    """ALiBi [batch*head 1 key] once more, as eager attention adds it; the mask [batch head query key] holds it too."""
     return alibi.view(*mask.shape[:2], 1, -1) * scaling + mask
 
 
 _twice = Joined(_join)
 
-ROUTE = Route("falcon", "FalconAttention", "forward", _TAKES, _replace, implementations=("sdpa", "eager"))
+ROUTE = Route(
+    "falcon", "FalconAttention", "forward", _TAKES, _replace, implementations=("sdpa", "eager"), writes_in_place=True
+)
