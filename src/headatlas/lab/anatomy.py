@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab import families
 from headatlas.lab.ending import Ending, find_ending
 from headatlas.lab.factored import Factored
 from headatlas.lab.gating import settle
@@ -320,10 +321,7 @@ def _require_calls(name: str, model: Any, seen: Probe) -> None:
 
 def no_route(name: str, model: Any) -> str:
     """What is said of a model whose attention cannot be reached."""
-    return (
-        f"{name} ({type(model).__name__}) does not route attention through transformers' registry, so its heads cannot "
-        "be measured; choose a model of another family"
-    )
+    return f"{name} ({type(model).__name__}) {families.without_route(model)}; choose a model of another family"
 
 
 def _assemble(name: str, model: Any, seen: Probe) -> Anatomy:

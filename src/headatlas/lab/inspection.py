@@ -83,6 +83,8 @@ def _prompts(model: OpenModel) -> tuple[Tensor, str]:
 def windows(model: OpenModel) -> dict[int, int]:
     """The sliding window of each layer that has one, in tokens, as the configuration says."""
     config = model.model.config.get_text_config()
+    if kinds := getattr(config, "attention_layers", None):  # GPT-Neo
+        return {layer: config.window_size for layer in model.anatomy.attention if kinds[layer] == "local"}
     window = getattr(config, "sliding_window", None)
     if not isinstance(window, int) or getattr(config, "use_sliding_window", True) is False:
         return {}

@@ -21,6 +21,30 @@ from headatlas.lab.seam import routed, tapped
 _ROUTES = {each.family: each for each in (*inner.ROUTES, bloom.ROUTE, falcon.ROUTE, mpt.ROUTE)}
 
 
+# Why causal families of transformers that do not use the registry, and have no route here, are refused.
+_WITHOUT = {
+    "rwkv": "it is recurrent, and has no attention heads",
+    "reformer": "its heads see hashed or local chunks of a prompt, not all keys",
+    "xlm": "it is not causal unless it is told so, and gives its own kind of mask",
+    "xlnet": "it predicts in permuted order, with two streams",
+    "big_bird": "its heads see blocks of a prompt",
+    "prophetnet": "it predicts several tokens at once, with a stream for each",
+    "openai-gpt": "its blocks norm the stream itself, so that nothing is added to it that heads could be credited with",
+    "cpmant": "it puts prompt vectors of its own before every text",
+}
+
+
+def without_route(model: Any) -> str:
+    """Why nothing of a model's attention reaches the seam, as the end of a sentence about it."""
+    family = str(getattr(model.config, "model_type", type(model).__name__))
+    if family in _WITHOUT:
+        return f"is of the family {family}, which is not supported: {_WITHOUT[family]}"
+    return (
+        f"has no layer whose attention passes transformers' registry, and headatlas has no other route into the family "
+        f"{family}, so its heads cannot be measured"
+    )
+
+
 def route_of(model: Any) -> Route | None:
     """How the attention of a model's family is led through the seam, where the registry does not do it."""
     route = _ROUTES.get(getattr(model.config, "model_type", ""))

@@ -72,6 +72,20 @@ def _join(alibi: Tensor, mask: Tensor, scaling: float) -> Tensor:
 
 _twice = Joined(_join)
 
+
+def _notes(config: Any) -> list[str]:
+    if not (config.alibi and config._attn_implementation == "eager"):
+        return []
+    return ["transformers adds ALiBi twice in eager attention of this family, and once in sdpa: load it with sdpa"]
+
+
 ROUTE = Route(
-    "falcon", "FalconAttention", "forward", _TAKES, _replace, implementations=("sdpa", "eager"), writes_in_place=True
+    "falcon",
+    "FalconAttention",
+    "forward",
+    _TAKES,
+    _replace,
+    implementations=("sdpa", "eager"),
+    notes=_notes,
+    writes_in_place=True,
 )

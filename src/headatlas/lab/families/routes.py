@@ -24,6 +24,7 @@ class Route:
         replace: from an attention module and its own function to what runs instead.
         implementations: of attention, with which the class runs that function.
         unsupported: why a module cannot be measured, or None.
+        notes: what a doctor says of a model with this configuration.
         writes_in_place: whether its blocks add to a state where it lies.
     """
 
@@ -34,6 +35,7 @@ class Route:
     replace: Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]
     implementations: tuple[str, ...] = ("eager",)
     unsupported: Callable[[nn.Module], str | None] = lambda _: None
+    notes: Callable[[Any], list[str]] = lambda _: []
     writes_in_place: bool = False
 
     def problem(self, module: nn.Module) -> str | None:
