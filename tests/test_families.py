@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from conftest import FAMILIES, GATED, GQA, ROUTED, roughen
 from headatlas import HeadatlasError, specimens
-from headatlas.lab import OpenModel, forward, open_model
+from headatlas.lab import OpenModel, attention_scores, forward, open_model
 from headatlas.lab import families as routes
 from headatlas.lab.doctor import doctor
 from headatlas.lab.edges import edge_attribution
@@ -357,3 +357,62 @@ class TestWhatStandsBeforeTheProjection:
     def test_hidden_keys_behind_a_norm_are_refused(self) -> None:
         with opened(made("bitnet")) as model, pytest.raises(HeadatlasError, match="stands a norm"):
             sweep(model, PROMPTS, logit_difference, hiding(model, lambda prompt: [(39, 3)]))
+
+
+SIZED = {"vocab_size": 4096, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+ENDS = {"bos_token_id": 0, "eos_token_id": 0}
+# With room in a head for dimensions that position encoding leaves alone, or nearly.
+ROOMY: dict[str, Config] = {
+    "gpt_neo": lambda: transformers.GPTNeoConfig(
+        vocab_size=4096, hidden_size=64, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]], **ENDS
+    ),
+    "gptj": lambda: transformers.GPTJConfig(vocab_size=4096, n_embd=64, n_layer=2, n_head=4, rotary_dim=4, **ENDS),
+    "codegen": lambda: transformers.CodeGenConfig(
+        vocab_size=4096, n_embd=64, n_layer=2, n_head=4, rotary_dim=4, **ENDS
+    ),
+    "falcon": lambda: transformers.FalconConfig(
+        **SIZED, multi_query=False, rope_parameters={"rope_type": "default", "rope_theta": 1e9}, **ENDS
+    ),
+    "bloom": lambda: transformers.BloomConfig(vocab_size=4096, hidden_size=64, n_layer=2, n_head=4, **ENDS),
+    "mpt": lambda: transformers.MptConfig(vocab_size=4096, d_model=64, n_layers=2, n_heads=4, **ENDS),
+    "qwen3_next": lambda: transformers.Qwen3NextConfig(
+        **SIZED, num_key_value_heads=4, intermediate_size=64, head_dim=16, layer_types=["full_attention"] * 2,
+        num_experts=2, num_experts_per_tok=1, moe_intermediate_size=32, shared_expert_intermediate_size=32, **ENDS
+    ),
+}  # fmt: skip
+FREE = {"falcon": [*range(3, 8), *range(11, 16)]}  # of 16 dimensions; in the others the first four may be turned
+
+
+@pytest.mark.parametrize("family", ROOMY)
+@torch.no_grad()
+def test_a_planted_head_that_looks_at_copies_is_found(family: str) -> None:
+    """It compares what it reads with itself, in its free dimensions. In pairs, each token of the first half comes again
+    in the second, in another order; a head sees the copy and the token itself alike."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(ROOMY[family]()).eval().requires_grad_(False)
+    if family == "gpt_neo":
+        model.transformer.wpe.weight.zero_()
+    for module in model.modules():
+        if type(module).__name__ == "Qwen3NextAttention":  # which norms queries and keys
+            module.q_norm.weight.fill_(3.0)
+            module.k_norm.weight.fill_(3.0)
+    planted = Head(0, 3)
+    tokens, order = torch.randperm(4000)[:24] + 1, torch.randperm(24)
+    pairs = tuple((24 + place, int(first)) for place, first in enumerate(order))
+    prompts = [Prompt((*tokens.tolist(), *tokens[order].tolist()), tuple(torch.randperm(4000)[:48].tolist()), pairs)]
+    with opened(model) as ours:
+        free = FREE.get(family, list(range(4, 16)))
+        before = attention_scores(ours, prompts).score[0]
+        for weight in (ours.anatomy.w_q(0)[3], ours.anatomy.w_k(0)[3]):  # views of the model's own weights
+            weight.zero_()
+            weight[:, free] = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(1)))[0][
+                :, : len(free)
+            ]
+        if family != "qwen3_next":
+            ours.anatomy.w_q(0)[3].mul_(4.0 if family == "gpt_neo" else 16.0)
+        found = attention_scores(ours, prompts)
+    assert before.max() < 0.15
+    others = found.score[0].copy()
+    others[planted] = 0.0
+    assert found.score[0][planted] > 0.4 and others.max() < 0.15
+    assert found.control[0][planted] < 0.05

@@ -133,7 +133,9 @@ def test_streaming_equals_full_patterns_in_every_family(
             score_heads(model, TOKENS, SCORES)
     rows = torch.tensor([[23, 1], [5, 9], [0, 20]])
     results = score_heads(model, TOKENS, scores)
-    few = score_heads(model, TOKENS, {name: scores[name] for name in BY_QUERY if name in scores} | {"argmax": ArgmaxKey()}, rows)
+    few = score_heads(
+        model, TOKENS, {name: scores[name] for name in BY_QUERY if name in scores} | {"argmax": ArgmaxKey()}, rows
+    )
     monkeypatch.setattr(reading, "BLOCK", 1000)  # numbers: a few rows at a time
     monkeypatch.setattr(fused, "serves", lambda call, dtype: False)
     in_blocks = score_heads(model, TOKENS, scores)
