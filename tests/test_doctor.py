@@ -29,6 +29,11 @@ NOTES = {  # what there is to know about the tiny models, beside their width
     "qwen3": "norms on queries and keys",
     "olmo2": "norms on queries and keys",
     "opt": "queries times 0.3536",
+    "gpt_neo": "sliding window of 16 tokens in 1 of 2 layers",
+    "bloom": "scores biased by position",
+    "mpt": "scores biased by position",
+    "qwen3_next": "attention is gated in 2 layers",
+    "qwen3_5_text": "attention is gated in 2 layers",
 }
 
 

@@ -83,6 +83,8 @@ def _prompts(model: OpenModel) -> tuple[Tensor, str]:
 def windows(model: OpenModel) -> dict[int, int]:
     """The sliding window of each layer that has one, in tokens, as the configuration says."""
     config = model.model.config.get_text_config()
+    if kinds := getattr(config, "attention_layers", None):  # GPT-Neo
+        return {layer: config.window_size for layer in model.anatomy.attention if kinds[layer] == "local"}
     window = getattr(config, "sliding_window", None)
     if not isinstance(window, int) or getattr(config, "use_sliding_window", True) is False:
         return {}
@@ -120,14 +122,14 @@ def _adds_up(
 
 
 def recomputed_gap(call: Call, z: Tensor, rows: Tensor) -> float:
-    """How far weights computed from queries, keys and mask are from giving z at some queries, relative to the largest.
+    """How far weights computed from queries, keys and mask are from what attention gave, relative to the largest.
 
     Args:
         call: of one layer.
-        z: what its attention gave, [batch query head d_head].
+        z: [batch query head d_head]; attention gave this, unless the call says that it stands behind a gate or a norm.
         rows: [row], the queries.
     """
-    rows = rows.to(z.device)
+    rows, given = rows.to(z.device), z if call.attended is None else call.attended
     pattern = weights.rows(call, rows.expand(z.shape[0], -1))  # [batch head row key]
     value = call.value.float().repeat_interleave(z.shape[2] // call.value.shape[1], dim=1)
-    return gap((pattern @ value).transpose(1, 2), z[:, rows])
+    return gap((pattern @ value).transpose(1, 2), given[:, rows])

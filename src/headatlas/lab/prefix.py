@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.copies import Edit, Row, Side, editing
-from headatlas.lab.hooks import gives, hooked, on_input, on_output
+from headatlas.lab.families import route_of
+from headatlas.lab.hooks import acting, gives, hooked, on_input, on_output
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.past import continuing
@@ -188,6 +189,7 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
             attn_out = attn_out.clone()
             edit.write(attn_out, z, anatomy.projections[layer], start)
     rows = stream[:, at].reshape(1, -1, stream.shape[-1])
+    rows = shareable(model, rows, layout.copies)
     written = attn_out[:, :, at].reshape(layout.copies, *rows.shape[1:])
 
     def apart(output: Tensor) -> Tensor:
@@ -195,7 +197,7 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
         return layout.join(_spread(output, at, width))
 
     with ExitStack() as stack:
-        stack.enter_context(gives(anatomy.attention[layer], found.attention_gives(written)))
+        stack.enter_context(acting(anatomy.attention[layer], found.attending(written)))
         stack.callback(on_input(block, lambda _: rows).remove)
         stack.callback(on_output(block, apart).remove)
         yield
@@ -229,6 +231,12 @@ def cut_last(model: OpenModel, norm: nn.Module | None, keep: Tensor) -> Iterator
         stack.callback(anatomy.projections[last].register_forward_pre_hook(fewer).remove)
         stack.callback(on_output(anatomy.blocks[last], widen).remove)
         yield
+
+
+def shareable(model: OpenModel, states: Tensor, copies: int) -> Tensor:
+    """What copies of the prompts all read, [1 ...]; one for each where the model would write into it."""
+    route = route_of(model.model)
+    return states.repeat(copies, *[1] * (states.ndim - 1)) if route and route.writes_in_place else states
 
 
 def _spread(states: Tensor, at: Tensor, width: int) -> Tensor:
