@@ -15,7 +15,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.lab import adapters, configuration, folders, loading, provenance, refusals, tokens, wrappers
+from headatlas.lab import adapters, configuration, families, fitting, folders, loading, provenance, refusals, wrappers
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
@@ -81,7 +81,8 @@ class OpenModel:
     @property
     def context(self) -> int | None:
         """The most tokens a prompt may have, where the configuration of the language model says."""
-        return getattr(wrappers.text_config(self.model.config), "max_position_embeddings", None)
+        config = wrappers.text_config(self.model.config)
+        return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
 
     @property
     def architecture(self) -> str:
@@ -201,7 +202,7 @@ def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str 
         implementation = _install_seam(name, model, restore)
         with refusals.runs(name):
             anatomy = examine(name, model)
-        tokens.require_fitting(name, tokenizer, model)
+        fitting.require(name, tokenizer, model)
         return OpenModel(
             name, commit, opened.weights, implementation, model, tokenizer, anatomy, opened, restore.pop_all()
         )
@@ -226,6 +227,10 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
 def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     """Route attention through the seam, to be undone by `restore`; returns the implementation it had."""
     implementation: str = model.config._attn_implementation
+    if (route := families.route_of(model)) is not None:
+        if problem := families.lead(model, route, restore):
+            raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
+        return implementation
     plain = {ours: theirs for theirs, ours in SEAMS.items()}.get(implementation)
     if plain is not None:
         return plain  # opened already
@@ -254,6 +259,10 @@ def _route(model: Any, implementation: str) -> None:
 @contextmanager
 def unrouted(model: OpenModel) -> Iterator[None]:
     """While active, attention runs as plain transformers would run it."""
+    if (route := families.route_of(model.model)) is not None:
+        with families.unled(model.model, route):
+            yield
+        return
     _route(model.model, model.implementation)
     try:
         yield

@@ -5,7 +5,7 @@ from typing import Any
 from headatlas.lab.anatomy import UnsafeModelError
 
 
-def require_fitting(name: str, tokenizer: Any, model: Any) -> None:
+def require(name: str, tokenizer: Any, model: Any) -> None:
     """See that ordinary text, and what stands at its ends, gives tokens that the model has embeddings of.
 
     Released models have more embeddings than tokens (rows to fill up a round number), and some have a few added tokens
