@@ -186,6 +186,9 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
     doctor.add_argument("--allow-pickle", action="store_true", help="read pickled weights where there are no others")
     doctor.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
+    doctor.add_argument("--adapter", metavar="FOLDER", help="merge this peft adapter into the weights; 'none' leaves "
+                        "out one that lies beside them")  # fmt: skip
+    doctor.add_argument("--ignore-unused", action="store_true", help="open it although it does not use all its weights")
 
     specimen = add("specimen", model.specimen, "show the card of a model that ships with headatlas",
                    "headatlas specimen", json="print the card as JSON")  # fmt: skip

@@ -239,6 +239,8 @@ def intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> A
 
 def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
     """The catalog's id of this model: its name where headatlas ships or trains it, else by hub id or by its weights."""
+    if model.opened.adapter is not None:
+        return None  # with an adapter it is another model
     if model.name in specimens.names():
         return model.name if model.name in catalog.models else None
     if model.name == TOY and model.opened.source == "loaded":  # a folder of that name is another model
@@ -301,7 +303,7 @@ def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
         name=Path(model.name).name if Path(model.name).is_dir() else model.name,
         revision=model.revision,
         sha256=model.sha256,
-        architecture=type(model.model).__name__,
+        architecture=model.architecture,
         layers=model.anatomy.layers,
         heads=model.anatomy.heads,
         kv_heads=model.anatomy.kv_heads,

@@ -86,6 +86,8 @@ def doctor(options: argparse.Namespace) -> int:
             dtype=getattr(torch, options.dtype),
             allow_pickle=options.allow_pickle,
             trust_remote_code=options.trust_remote_code,
+            adapter=options.adapter,
+            ignore_unused=options.ignore_unused,
         )
     if options.json:
         print_json({**asdict(diagnosis), "safe": diagnosis.safe, "conclusion": diagnosis.conclusion})
