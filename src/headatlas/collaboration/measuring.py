@@ -41,7 +41,8 @@ def collaborate(
         HeadatlasError: where there are no records of this model, or its weights cannot be compared.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    found = found_in(folder, model.id, model.sha256, settings.heads)
+    about = model_record(model, catalog_id(catalog, model))
+    found = found_in(folder, about, settings.heads)
     weights = Weights(model)
     session = _Session(model, found, weights, settings)
     circuits = [circuit for circuit in catalog.circuits.values() if circuit.edges]
@@ -50,7 +51,7 @@ def collaborate(
         report(circuit.id, done, len(circuits))
         measured.append(session.circuit(circuit))
     return schema.Collaboration(
-        model=model_record(model, catalog_id(catalog, model)),
+        model=about,
         settings=settings,
         environment=environment(model, settings.seed, started, time.perf_counter() - clock),
         types=list(found.types.values()),

@@ -19,12 +19,22 @@ class Result:
     Attributes:
         record: of the run.
         expected: the verdict that the entry expected on this model before the run, where it says.
-        changed: what has changed since: 'rule', 'script', 'stimuli', 'weights'.
+        changed: what has changed since, as `headatlas.evidence.freshness.Present.changes` says.
     """
 
     record: Record
     expected: str | None
     changed: tuple[str, ...]
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """What is known to have changed."""
+        return tuple(each for each in self.changed if each != "identity")
+
+    @property
+    def unidentified(self) -> bool:
+        """Whether it was made before records kept what identifies a model: no run reuses it."""
+        return "identity" in self.changed
 
     @property
     def day(self) -> str:
@@ -76,5 +86,5 @@ def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None)
             [e.verdict for e in entry.reproduction.expected if e.model == record.model.catalog_id] if entry else []
         )
         changed = tuple(present.changes(record))
-        found.append(Result(record, expected[0] if expected else None, changed))
+        found.append(Result(records.named(record, path.parent.name), expected[0] if expected else None, changed))
     return found, damaged

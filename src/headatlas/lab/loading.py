@@ -13,19 +13,27 @@ from headatlas.quiet import quiet
 
 _DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
 _PICKLED = "pytorch_model*.bin"
+_BESIDE = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja", "*.py")
 
 
 def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tuple[Path, str | None]:
     """The local folder that holds the model, and the hub's commit if it came from there."""
     if name == specimens.SPECIMEN or name in specimens.names():
+        _require_no_revision(name, revision, "ships with headatlas")
         return specimens.folder(name), None
     if Path(name).is_dir():
+        _require_no_revision(name, revision, "is a folder")
         if not (Path(name) / "config.json").is_file():
             raise HeadatlasError(f"{name} is a folder without config.json, so no model; give a Hugging Face folder")
         return Path(name), None
     if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise HeadatlasError(f"{name} is not a folder; give a model folder, a hub id, or the word specimen")
     return _download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
+
+
+def _require_no_revision(name: str, revision: str | None, what: str) -> None:
+    if revision is not None:
+        raise HeadatlasError(f"{name} {what} and has no revision {revision!r}; revisions are of models of the hub")
 
 
 def _download(name: str, revision: str | None, patterns: list[str]) -> tuple[Path, str | None]:
@@ -74,7 +82,12 @@ def weight_files(name: str, folder: Path, allow_pickle: bool) -> list[Path]:
 
 def other_files(folder: Path) -> list[Path]:
     """What makes the model what it is beside its weights: configuration, tokenizer and code."""
-    return sorted(file for pattern in ("*.json", "*.model", "*.py") for file in folder.glob(pattern))
+    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern))
+
+
+def index_files(folder: Path, pickle: bool) -> list[Path]:
+    """What says which file holds which weight, where they are in several."""
+    return sorted(folder.glob("pytorch_model*.bin.index.json" if pickle else "model*.safetensors.index.json"))
 
 
 def read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:

@@ -14,7 +14,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.lab import loading, provenance
+from headatlas.lab import devices, loading, provenance
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
@@ -126,7 +126,7 @@ def open_model(
         raise ValueError("tokenizer and called are for a model that is already loaded")
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
-    name = str(name)
+    name, device = str(name), devices.device(device)
     folder, commit = loading.find_folder(name, revision, allow_pickle, trust_remote_code)
     config = loading.read_config(name, folder, trust_remote_code)
     tokenizer = loading.read_tokenizer(name, folder, trust_remote_code)
@@ -142,14 +142,15 @@ def open_model(
         trust_remote_code=trust_remote_code,
     )
     _require_finite(name, model)
-    model = model if device_map is not None else model.to(device or "cpu")
-    each, whole = provenance.of_files(files)
+    model = model if device_map is not None else devices.moved(name, model, device)
+    each, whole = provenance.of_files([*files, *loading.index_files(folder, pickle)])
     opened = Opened(
         source="hub" if commit else "specimen" if name in specimens.names() else "folder",
         files=provenance.of_files(loading.other_files(folder))[0] | each,
         weights=whole,
         pickle=pickle,
         remote_code=trust_remote_code,
+        trace=provenance.trace_of(model),
     )
     return _prepare(name, model, tokenizer, opened, commit)
 
@@ -166,7 +167,8 @@ def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
     if tokenizer is None:
         raise HeadatlasError(f"{name} came without its tokenizer; give open_model(model, tokenizer=...)")
     _require_finite(name, model)
-    return _prepare(name, model, tokenizer, Opened("loaded", {}, provenance.of_weights(model)), None)
+    opened = Opened("loaded", {}, provenance.of_weights(model), trace=provenance.trace_of(model))
+    return _prepare(name, model, tokenizer, opened, None)
 
 
 def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
