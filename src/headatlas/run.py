@@ -18,7 +18,7 @@ from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import freshness, records, statistics, verdict
+from headatlas.evidence import freshness, homes, records, statistics, verdict
 from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
 from headatlas.lab.identifying import edited, identity
 from headatlas.lab.toys import TOY
@@ -305,7 +305,7 @@ def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
     what = identity(model)
     return records.ModelRecord(
         id=model.id,
-        name=Path(model.name).name if Path(model.name).is_dir() else model.name,
+        name=homes.folder_name(model.name) if Path(model.name).is_dir() else model.name,
         revision=model.revision,
         sha256=what.weights,
         architecture=type(model.model).__name__,

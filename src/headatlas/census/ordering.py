@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Order:
     """What was ordered: the model and how it is opened, how much to ask of it, and which share of the types."""
 
     model: str
-    options: ModelOptions = ModelOptions()
+    options: ModelOptions = field(default_factory=ModelOptions)
     budget: Budget = "quick"
     prompts: int | None = None
     types: tuple[str, ...] | None = None
@@ -127,18 +127,25 @@ def _start(order: Order) -> None:
         _at_work = str(error)
 
 
-def _begin(order: Order, out: Path) -> Begun:
+def _opened() -> tuple[Catalog, OpenModel]:
     if isinstance(_at_work, str):
         raise HeadatlasError(_at_work)
     assert _at_work is not None
-    return _begun(*_at_work, order, out)
+    return _at_work
+
+
+def _ready() -> None:
+    """Nothing to do but to have started."""
+
+
+def _begin(order: Order, out: Path) -> Begun:
+    return _begun(*_opened(), order, out)
 
 
 def _work(plan: Plan, folder: Path, ids: Sequence[str]) -> int:
     from headatlas.census import taking
 
-    assert _at_work is not None and not isinstance(_at_work, str)
-    return sum(1 for _ in taking.take(*_at_work, plan, folder, ids))
+    return sum(1 for _ in taking.take(*_opened(), plan, folder, ids))
 
 
 def _shared(order: Order, out: Path, jobs: int, report: Report, tell: Tell) -> tuple[Plan, Path]:
@@ -147,7 +154,7 @@ def _shared(order: Order, out: Path, jobs: int, report: Report, tell: Tell) -> t
     try:
         beginning = pool.submit(_begin, order, out)
         for _ in range(jobs - 1):
-            pool.submit(int)  # something to do for each, so that all of them start
+            pool.submit(_ready)  # one each, so that all of them start
         plan, folder, mine, moved = beginning.result()
         if moved:
             tell(moved)

@@ -96,9 +96,15 @@ def claim(out: Path, model: ModelRecord) -> str | None:
     return homes.claim(out / model.id, model, _models_in)
 
 
+def own(folder: Path, model: ModelRecord) -> Path:
+    """A folder for the parts of a model: this one, or the one beside it where this one holds another's census."""
+    return homes.home(folder, model, _models_in) if plan_path(folder).is_file() else folder
+
+
 def claim_parts(folder: Path, model: ModelRecord) -> None:
-    """Move the parts of another model, in a folder that was given by hand, to parts-<hash> beside them."""
-    homes.claim(folder / "parts", model, _models_of_parts)
+    """Where a folder that was given by hand holds parts of another model, they go to parts-<hash> beside its own."""
+    if not plan_path(folder).is_file():
+        homes.claim(folder / "parts", model, _models_of_parts)
 
 
 def _models_in(folder: Path) -> Iterator[ModelRecord]:
@@ -128,9 +134,8 @@ def plan_path(folder: Path) -> Path:
 
 
 def write(part: TypePart, folder: Path) -> Path:
-    """Write a part whole or not at all; where another model of its name has got the folder since, to that part's own."""
-    folder = homes.home(folder, part.model, _models_in) if plan_path(folder).is_file() else folder
-    return files.write(path_of(folder, part.entry.id), part.model_dump_json() + "\n")
+    """Write a part whole or not at all, beside the folder where another model of its name has got that since."""
+    return files.write(path_of(own(folder, part.model), part.entry.id), part.model_dump_json() + "\n")
 
 
 def write_plan(plan: Plan, folder: Path) -> Path:

@@ -51,7 +51,8 @@ def take(
         A part per type, written before it is yielded.
     """
     chosen = plan.settings.types if ids is None else ids
-    if folder and not parts.plan_path(folder).is_file():
+    if folder:
+        folder = parts.own(folder, plan.model)
         parts.claim_parts(folder, plan.model)
     waiting: list[measuring.Job] = []
     for id in chosen:

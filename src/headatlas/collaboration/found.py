@@ -52,9 +52,8 @@ def found_in(folder: Path, model: ModelRecord, most: int) -> Found:
     """
     files = sorted(records.home_of(folder, model).glob("*.json"))
     if not files:
-        others = sorted((folder / model.id).glob("*.json"))
-        if others:
-            _require_of(model, others[0], records.read(others[0]))
+        for path in sorted((folder / model.id).glob("*.json")):
+            _require_of(model, path, records.read(path))
         raise HeadatlasError(
             f"no records of {model.id} in {folder}; `headatlas run --all --model {model.id} --out {folder}` makes some"
         )

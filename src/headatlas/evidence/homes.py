@@ -21,6 +21,12 @@ TOY = "toy"  # each method trains its own, and all of them are one model to a re
 _SHOWN = 8  # digits of a hash: enough to tell models apart by eye
 
 
+def folder_name(name: str) -> str:
+    """What a model in a folder is called: as its folder, also where that was given as '.' or with '..'."""
+    path = Path(name)
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
 def label(model: ModelRecord) -> str:
     """A short name of what was opened: the beginning of its hash."""
     return (model.identity.sha256 if model.identity else model.sha256)[:_SHOWN]
@@ -86,11 +92,11 @@ def claim(place: Path, mine: ModelRecord, owners: Owners) -> str | None:
 
 
 def _move_away(place: Path, mine: ModelRecord, there: list[ModelRecord]) -> str:
-    names = {label(each) for each in there}
+    names = {label(each) for each in there if each.identity} or {label(each) for each in there}
     name = names.pop() if len(names) == 1 else "earlier"
     free, number = beside(place, name), 2
     while free.exists():
         free, number = beside(place, f"{name}-{number}"), number + 1
     place.rename(free)
     parts = [part for part in mine.differs(there[0]) if part != "identity"] or ["weights"]
-    return f"{place} was of another model of that name (other {', '.join(parts)}); what was measured of it is now in {free}"
+    return f"{place} was of another model of that name (other {', '.join(parts)}); what it holds is now in {free}"

@@ -223,7 +223,7 @@ class Record(Part):
 
 
 def home_of(folder: Path, model: ModelRecord) -> Path:
-    """Where the records of a model lie: <folder>/<model>, or <folder>/<model>-<hash> (see `headatlas.evidence.homes`)."""
+    """Where the records of a model lie: <folder>/<model>, or <folder>/<model>-<hash> (`headatlas.evidence.homes`)."""
     return homes.home(folder / model.id, model, models_in)
 
 

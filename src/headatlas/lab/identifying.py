@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Of a configuration, what says where it came from or is a part of its own.
 _ELSEWHERE = {
-    "transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "_from_model_config", "auto_map", "is_local",
-    "dtype", "torch_dtype", "quantization_config", "attn_implementation", "_attn_implementation",
+    "transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "_from_model_config", "auto_map",
+    "is_local", "dtype", "torch_dtype", "quantization_config", "attn_implementation", "_attn_implementation",
     "_attn_implementation_internal", "_experts_implementation_internal",
 }  # fmt: skip
 # A text of every kind of sign: what a tokenizer makes of it shows what its settings may hide.

@@ -14,6 +14,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
+from headatlas.evidence import homes
 from headatlas.lab import devices, loading, provenance
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
@@ -61,7 +62,7 @@ class OpenModel:
     @property
     def id(self) -> str:
         """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
-        name = Path(self.name).name if Path(self.name).is_dir() else self.name.replace("/", "--")
+        name = homes.folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
         return re.sub(r"[^\w.-]+", "-", name)
 
     @property

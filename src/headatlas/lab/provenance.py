@@ -57,7 +57,7 @@ def of_weights(model: nn.Module) -> str:
     for name, tensor in _numbers(model):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -71,10 +71,10 @@ def trace_of(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         whole = len(data) // _ROW * _ROW
-        digest.update(data[whole:])
+        digest.update(data[whole:].data)
         words = data[:whole].view(np.uint64).reshape(-1, _ROW // 8)
         for axis in (0, 1):
-            digest.update(np.add.reduce(words, axis=axis))
+            digest.update(np.add.reduce(words, axis=axis).data)
     return digest.hexdigest()
 
 
