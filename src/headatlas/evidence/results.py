@@ -64,6 +64,23 @@ class Result:
         }
 
 
+def told_apart(results: Sequence[Result]) -> list[str]:
+    """One line for each model that has the name of another, with what differs; and one about older records."""
+    models = {result.record.model.id: result.record.model for result in results}
+    lines = []
+    for id, model in models.items():
+        first = next(each for each in models.values() if each.name == model.name)
+        if first is not model:
+            differs = [part for part in first.differs(model) if part != "identity"] or ["parts that were not kept"]
+            lines.append(f"{id} and {first.id} are two models called {model.name}: they differ in {', '.join(differs)}")
+    if count := sum(result.unidentified for result in results):
+        lines.append(
+            f"{count} record{'s' if count > 1 else ''} do{'' if count > 1 else 'es'} not say all that identifies the "
+            "model, as newer ones do; `headatlas run --all` measures again"
+        )
+    return lines
+
+
 def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None) -> tuple[list[Result], list[str]]:
     """Every readable record below a folder, and one line for each that is damaged.
 
