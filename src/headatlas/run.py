@@ -20,7 +20,7 @@ from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, homes, records, statistics, verdict
 from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
-from headatlas.lab.identifying import edited, identity
+from headatlas.lab.identifying import edited, identity, weights_read
 from headatlas.lab.toys import TOY
 from headatlas.notation import Head
 from headatlas.reporting import Report, silent
@@ -307,7 +307,7 @@ def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
         id=model.id,
         name=homes.folder_name(model.name) if Path(model.name).is_dir() else model.name,
         revision=model.revision,
-        sha256=what.weights,
+        sha256=model.sha256 if what.weights == weights_read(model.opened) else what.weights,
         architecture=type(model.model).__name__,
         layers=model.anatomy.layers,
         heads=model.anatomy.heads,

@@ -31,7 +31,7 @@ def identity(model: "OpenModel") -> Identity:
         opened.source,
         opened.pickle,
         opened.files,
-        weights=provenance.of_weights(inside) if edited(model) else opened.weights,
+        weights=provenance.of_weights(inside) if edited(model) else weights_read(opened),
         configuration=digest(_plain(inside.config)),
         tokenizer=_tokenizer(model.tokenizer),
         generation=_generation(model),
@@ -41,6 +41,13 @@ def identity(model: "OpenModel") -> Identity:
         dtype=", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in inside.parameters()})),
         attention=model.implementation,
     )
+
+
+def weights_read(opened: provenance.Opened) -> str:
+    """The sha256 of the weights that were opened, and of what says which file holds which of them."""
+    ends = (".safetensors.index.json", ".bin.index.json")
+    indices = {name: sha256 for name, sha256 in opened.files.items() if name.endswith(ends)}
+    return digest([opened.weights, indices]) if indices else opened.weights
 
 
 def edited(model: "OpenModel") -> bool:

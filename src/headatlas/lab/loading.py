@@ -85,11 +85,6 @@ def other_files(folder: Path) -> list[Path]:
     return sorted(file for pattern in _BESIDE for file in folder.glob(pattern))
 
 
-def index_files(folder: Path, pickle: bool) -> list[Path]:
-    """What says which file holds which weight, where they are in several."""
-    return sorted(folder.glob("pytorch_model*.bin.index.json" if pickle else "model*.safetensors.index.json"))
-
-
 def read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
     """The configuration of a causal decoder."""
     try:

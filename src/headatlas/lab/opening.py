@@ -144,7 +144,7 @@ def open_model(
     )
     _require_finite(name, model)
     model = model if device_map is not None else devices.moved(name, model, device)
-    each, whole = provenance.of_files([*files, *loading.index_files(folder, pickle)])
+    each, whole = provenance.of_files(files)
     opened = Opened(
         source="hub" if commit else "specimen" if name in specimens.names() else "folder",
         files=provenance.of_files(loading.other_files(folder))[0] | each,
