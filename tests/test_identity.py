@@ -223,7 +223,7 @@ class TestInMemory:
             shutil.copy(plain / name, tmp_path)
         with open_model(tmp_path) as opened:
             before = identity(opened)
-            opened.tokenizer("a prompt", padding="max_length", max_length=12, truncation=True)
+            opened.tokenizer("a longer prompt", max_length=3, truncation=True)
             forward(opened, torch.arange(1, 25)[None], {})  # longer than its context
             assert before.differs(identity(opened)) == []
 
@@ -508,7 +508,6 @@ class TestOptions:
         [
             ["run", "successor", "--model", "specimen"],
             ["census", "specimen", "--jobs", "1"],
-            ["census", "specimen", "--jobs", "2"],
             ["collaborate", "specimen"],
             ["method", "logit-lens", "--model", "specimen"],
             ["doctor", "specimen"],
@@ -521,6 +520,12 @@ class TestOptions:
         assert main([*command, *words]) == 2
         said = capsys.readouterr().err
         assert complaint in said and said.count("\n") == 1 and "Traceback" not in said
+
+    def test_mistakes_are_one_line_from_several_processes_too(self, tmp_path: Path, capsys: Capture) -> None:
+        words = ["census", "specimen", "--jobs", "2", "--device", "nonsense", "--out", str(tmp_path)]
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "'nonsense' is no device" in said and said.count("\n") == 1
 
     def test_a_folder_has_no_revision(self, plain: Path, tmp_path: Path, capsys: Capture) -> None:
         assert main(["run", "successor", "--model", str(plain), "--revision", "v1", "--out", str(tmp_path)]) == 2
