@@ -147,8 +147,13 @@ class TestParts:
 
     def test_an_adapter(self, plain: Path) -> None:
         with open_model(plain) as model:
-            merged = replace(model, opened=replace(model.opened, adapter="0" * 64))
-            assert identity(model).differs(identity(merged)) == ["adapter"]
+
+            def merged(sha256: str) -> OpenModel:
+                files = model.opened.files | {"adapter/adapter_model.safetensors": sha256}
+                return replace(model, opened=replace(model.opened, adapter="some adapter", files=files))
+
+            one, other = (identity(merged(digit * 64)) for digit in "01")
+            assert identity(model).differs(one) == one.differs(other) == ["adapter"]
 
     def test_there_are_no_others(self) -> None:
         named = {"weights", "configuration", "tokenizer", "generation", "code", "adapter", "quantisation", "dtype"}

@@ -116,11 +116,15 @@ def _models_in(folder: Path) -> Iterator[ModelRecord]:
 
 
 def _models_of_parts(folder: Path) -> Iterator[ModelRecord]:
-    for path in sorted(folder.glob("*.json")):
-        try:
-            yield read(path).model
-        except HeadatlasError:
-            continue
+    yield from filter(None, map(_model_of, sorted(folder.glob("*.json"))))
+
+
+def _model_of(path: Path) -> ModelRecord | None:
+    """The model of a part; None where it cannot be read."""
+    try:
+        return read(path).model
+    except HeadatlasError:
+        return None
 
 
 def path_of(folder: Path, id: str) -> Path:
@@ -135,7 +139,10 @@ def plan_path(folder: Path) -> Path:
 
 def write(part: TypePart, folder: Path) -> Path:
     """Write a part whole or not at all, beside the folder where another model of its name has got that since."""
-    return files.write(path_of(own(folder, part.model), part.entry.id), part.model_dump_json() + "\n")
+    path = path_of(own(folder, part.model), part.entry.id)
+    if path.is_file() and (there := _model_of(path)):
+        homes.make_room(path, part.model, there)
+    return files.write(path, part.model_dump_json() + "\n")
 
 
 def write_plan(plan: Plan, folder: Path) -> Path:

@@ -1,7 +1,6 @@
 """How a command is told to open a model: one group of options for all that open one."""
 
 import argparse
-from pathlib import Path
 
 from headatlas.model_options import ModelOptions
 
@@ -27,5 +26,5 @@ def model_options(options: argparse.Namespace) -> ModelOptions:
         device=options.device,
         allow_pickle=options.allow_pickle,
         trust_remote_code=options.trust_remote_code,
-        adapter=str(Path(options.adapter)) if options.adapter is not None else None,
+        adapter=options.adapter,
     )

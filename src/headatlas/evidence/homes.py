@@ -65,7 +65,7 @@ def home(place: Path, mine: ModelRecord, owners: Owners) -> Path:
     there = list(owners(place))
     other = beside(place, label(mine))
     if there:
-        return place if all(same(mine, each) for each in there) else other
+        return place if any(same(mine, each) for each in there) else other
     return other if any(owners(other)) else place
 
 
@@ -93,10 +93,38 @@ def claim(place: Path, mine: ModelRecord, owners: Owners) -> str | None:
 
 def _move_away(place: Path, mine: ModelRecord, there: list[ModelRecord]) -> str:
     names = {label(each) for each in there if each.identity} or {label(each) for each in there}
-    name = names.pop() if len(names) == 1 else "earlier"
-    free, number = beside(place, name), 2
-    while free.exists():
-        free, number = beside(place, f"{name}-{number}"), number + 1
-    place.rename(free)
+    aside = free(beside(place, names.pop() if len(names) == 1 else "earlier"))
+    place.rename(aside)
     parts = [part for part in mine.differs(there[0]) if part != "identity"] or ["weights"]
-    return f"{place} was of another model of that name (other {', '.join(parts)}); what it holds is now in {free}"
+    return f"{place} was of another model of that name (other {', '.join(parts)}); what it holds is now in {aside}"
+
+
+def free(place: Path) -> Path:
+    """The place, or where something is there already the first with a number that is free."""
+    made, number = place, 2
+    while made.exists():
+        made, number = place.with_name(f"{place.name}-{number}"), number + 1
+    return made
+
+
+def make_room(path: Path, mine: ModelRecord, there: ModelRecord | None) -> None:
+    """See that a file is not written over which is of another model, or cannot be read.
+
+    Args:
+        path: of the file that is about to be written.
+        mine: the model that it will be of.
+        there: the model of the file that is there; None where it cannot be read.
+
+    Raises:
+        HeadatlasError: where it cannot be moved.
+    """
+    if there is not None and same(mine, there):
+        return
+    aside = path.with_name(f"{path.name}.unreadable")
+    try:
+        if there is not None:
+            aside = beside(path.parent, label(there)) / path.name
+            aside.parent.mkdir(exist_ok=True)
+        path.rename(free(aside))
+    except OSError as error:
+        raise HeadatlasError(f"cannot write {path} ({error.strerror}); give another folder") from None

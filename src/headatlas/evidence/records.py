@@ -236,6 +236,13 @@ def claim(folder: Path, model: ModelRecord) -> str | None:
     return homes.claim(folder / model.id, model, models_in)
 
 
+def _model_of(path: Path) -> ModelRecord | None:
+    try:
+        return read(path).model
+    except HeadatlasError:
+        return None
+
+
 def models_in(folder: Path) -> Iterator[ModelRecord]:
     """The models of the records in one folder; what cannot be read says nothing."""
     for path in sorted(folder.glob("*.json")):
@@ -264,29 +271,15 @@ def require_writable(folder: Path) -> None:
 def write(record: Record, folder: Path) -> Path:
     """Write a record to the home of its model; a reader never sees half of one.
 
-    A file that cannot be read as a record is not written over: it is kept as <entry>.json.unreadable.
+    What is there of another model goes to that model's folder, and what cannot be read to <entry>.json.unreadable.
 
     Raises:
         HeadatlasError: where the disk is full or the folder cannot be written.
     """
     path = home_of(folder, record.model) / f"{record.entry.id}.json"
-    _keep_unreadable(path)
+    if path.is_file():
+        homes.make_room(path, record.model, _model_of(path))
     return files.write(path, record.model_dump_json(indent=1) + "\n")
-
-
-def _keep_unreadable(path: Path) -> None:
-    if not path.is_file():
-        return
-    try:
-        read(path)
-    except HeadatlasError:
-        aside, number = path.with_name(f"{path.name}.unreadable"), 2
-        while aside.exists():
-            aside, number = path.with_name(f"{path.name}.unreadable-{number}"), number + 1
-        try:
-            path.rename(aside)
-        except OSError as error:
-            raise HeadatlasError(f"cannot write {path} ({error.strerror}); give another --out") from None
 
 
 def read(path: Path) -> Record:

@@ -36,7 +36,7 @@ def identity(model: "OpenModel") -> Identity:
         tokenizer=_tokenizer(model.tokenizer),
         generation=_generation(model),
         code=_code(model),
-        adapter=opened.adapter,
+        adapter=_adapter(opened),
         quantisation=_quantisation(inside.config),
         dtype=", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in inside.parameters()})),
         attention=model.implementation,
@@ -53,6 +53,13 @@ def weights_read(opened: provenance.Opened) -> str:
 def edited(model: "OpenModel") -> bool:
     """Whether weights were changed in memory since the model was opened."""
     return model.opened.trace is not None and model.opened.trace != provenance.trace_of(model.model)
+
+
+def _adapter(opened: provenance.Opened) -> str | None:
+    """The sha256 of the files of an adapter that was merged; where it was asked for does not count."""
+    if opened.adapter is None:
+        return None
+    return digest({name: sha256 for name, sha256 in opened.files.items() if name.startswith("adapter/")})
 
 
 def _plain(value: Any) -> Any:

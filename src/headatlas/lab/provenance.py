@@ -25,7 +25,7 @@ class Opened:
             weights themselves.
         pickle: the weights were unpickled, on request.
         remote_code: the repository's own code was allowed to run, on request.
-        adapter: sha256 of the files of an adapter that was merged into the weights, on request.
+        adapter: that was merged into the weights, on request. Its files are among `files`, under "adapter/".
         trace: of the weights in memory when they were opened, by which a later change of them is noticed.
     """
 
