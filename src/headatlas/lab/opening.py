@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ import transformers
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import homes
-from headatlas.lab import devices, loading, provenance
+from headatlas.lab import devices, families, loading, provenance
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
@@ -80,7 +80,8 @@ class OpenModel:
     @property
     def context(self) -> int | None:
         """The most tokens a prompt may have, where the configuration says."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config
+        return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -151,7 +152,6 @@ def open_model(
         weights=whole,
         pickle=pickle,
         remote_code=trust_remote_code,
-        trace=provenance.trace_of(model),
     )
     return _prepare(name, model, tokenizer, opened, commit)
 
@@ -168,8 +168,7 @@ def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
     if tokenizer is None:
         raise HeadatlasError(f"{name} came without its tokenizer; give open_model(model, tokenizer=...)")
     _require_finite(name, model)
-    opened = Opened("loaded", {}, provenance.of_weights(model), trace=provenance.trace_of(model))
-    return _prepare(name, model, tokenizer, opened, None)
+    return _prepare(name, model, tokenizer, Opened("loaded", {}, provenance.of_weights(model)), None)
 
 
 def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
@@ -179,6 +178,7 @@ def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str 
         model.eval()
         implementation = _install_seam(name, model, restore)
         anatomy = examine(name, model)
+        opened = replace(opened, trace=provenance.trace_of(model))
         return OpenModel(
             name, commit, opened.weights, implementation, model, tokenizer, anatomy, opened, restore.pop_all()
         )
@@ -203,6 +203,10 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
 def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     """Route attention through the seam, to be undone by `restore`; returns the implementation it had."""
     implementation: str = model.config._attn_implementation
+    if (route := families.route_of(model)) is not None:
+        if problem := families.lead(model, route, restore):
+            raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
+        return implementation
     plain = {ours: theirs for theirs, ours in SEAMS.items()}.get(implementation)
     if plain is not None:
         return plain  # opened already
@@ -231,6 +235,10 @@ def _route(model: Any, implementation: str) -> None:
 @contextmanager
 def unrouted(model: OpenModel) -> Iterator[None]:
     """While active, attention runs as plain transformers would run it."""
+    if (route := families.route_of(model.model)) is not None:
+        with families.unled(model.model, route):
+            yield
+        return
     _route(model.model, model.implementation)
     try:
         yield
