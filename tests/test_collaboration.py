@@ -155,7 +155,7 @@ class TestMistakes:
     def test_records_of_other_weights(self, specimen: OpenModel, tmp_path: Path) -> None:
         recorded(tmp_path, specimen, {"induction": [Head(3, 6)]}, sha256="0" * 64)
         with pytest.raises(HeadatlasError, match="of other weights than this specimen; run it again"):
-            found.found_in(tmp_path, specimen.id, specimen.sha256, 5)
+            found.found_in(tmp_path, model_record(specimen, "specimen"), 5)
 
     def test_a_file_that_is_none(self, tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text("{}")
@@ -175,7 +175,7 @@ class TestShipped:
 
     def test_is_of_the_records_that_ship(self, path: Path) -> None:
         record = schema.read(path)
-        here = found.found_in(paths.records(), record.model.id, record.model.sha256, record.settings.heads)
+        here = found.found_in(paths.records(), record.model, record.settings.heads)
         assert {each.id: each.record_sha256 for each in record.types} == {
             each.id: each.record_sha256 for each in here.types.values()
         }, f"{path} is older than the records; run make collaborate MODELS={record.model.id}"

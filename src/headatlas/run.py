@@ -18,8 +18,9 @@ from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import freshness, records, statistics, verdict
+from headatlas.evidence import freshness, homes, records, statistics, verdict
 from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
+from headatlas.lab.identifying import edited, identity, weights_read
 from headatlas.lab.toys import TOY
 from headatlas.notation import Head
 from headatlas.reporting import Report, silent
@@ -238,9 +239,12 @@ def intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> A
 
 
 def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
-    """The catalog's id of this model: its name where headatlas ships or trains it, else by hub id or by its weights."""
-    if model.opened.adapter is not None:
-        return None  # with an adapter it is another model
+    """The catalog's id of this model: its name where headatlas ships or trains it, else by hub id or by its weights.
+
+    None where an adapter was merged into it, or its weights were changed in memory.
+    """
+    if model.opened.adapter is not None or edited(model):
+        return None  # another model than the one it was made of
     if model.name in specimens.names():
         return model.name if model.name in catalog.models else None
     if model.name == TOY and model.opened.source == "loaded":  # a folder of that name is another model
@@ -297,18 +301,20 @@ def _stimuli(script: Script, words: Vocabulary, drawn: Sequence[Drawn]) -> recor
 
 
 def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
-    """What a record says of the model; `known` is its id in the catalog."""
+    """What a record says of the model as it is now; `known` is its id in the catalog."""
+    what = identity(model)
     return records.ModelRecord(
         id=model.id,
-        name=Path(model.name).name if Path(model.name).is_dir() else model.name,
+        name=homes.folder_name(model.name) if Path(model.name).is_dir() else model.name,
         revision=model.revision,
-        sha256=model.sha256,
+        sha256=model.sha256 if what.weights == weights_read(model.opened) else what.weights,
         architecture=model.architecture,
         layers=model.anatomy.layers,
         heads=model.anatomy.heads,
         kv_heads=model.anatomy.kv_heads,
         d_head=model.anatomy.d_head,
         catalog_id=known,
+        identity=what,
     )
 
 

@@ -41,6 +41,7 @@ def rule(census: Census, id: str) -> dict[str, Any]:
     return {
         "model": census.model.name,
         "weights_sha256": census.model.sha256,
+        "identity_sha256": census.model.identity.sha256 if census.model.identity else None,
         "type": id,
         "score": found.metric,
         "threshold": found.threshold,

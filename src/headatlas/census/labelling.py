@@ -72,8 +72,9 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
     plans = [parts.read_plan(folder) for folder in folders]
     first = plans[0]
     for folder, plan in zip(folders, plans, strict=True):
-        if plan != first:
-            what = "models" if plan.model != first.model else "settings"
+        apart = [part for part in plan.model.differs(first.model) if part != "identity"]
+        if apart or plan.settings != first.settings:
+            what = f"models (their {', '.join(apart)} differ)" if apart else "settings"
             raise HeadatlasError(f"{folders[0]} and {folder} are of different {what}; merge shards of one census only")
     found: dict[str, TypePart] = {}
     for folder in folders:
@@ -89,10 +90,16 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
 
 
 def _require_fit(catalog: Catalog, path: Path, part: TypePart, plan: Plan) -> None:
-    if not part.same_work(parts.key_of(catalog, part.entry.id, plan.model, plan.settings)):
-        raise HeadatlasError(
-            f"{path} is of another model, of other settings, or of an entry that has changed since; run its shard again"
-        )
+    changes = part.changes(parts.key_of(catalog, part.entry.id, plan.model, plan.settings))
+    if not changes:
+        return
+    said = {
+        "entry": "an entry that has changed since",
+        "settings": "other settings",
+        "identity": "a time before parts kept all that identifies a model",
+    }
+    reasons = [said.get(change, f"a model with another {change}") for change in changes]
+    raise HeadatlasError(f"{path} is of {', and of '.join(reasons)}; run its shard again")
 
 
 def joint_q(found: Sequence[TypePart]) -> dict[str, Array]:

@@ -125,13 +125,13 @@ def plan(catalog: Catalog, order: Order, jobs: int | None, report: Report) -> Co
     Raises:
         HeadatlasError: where the model cannot be opened.
     """
-    processes, clock = jobs or default_jobs(order.model), time.perf_counter() - time.process_time()  # imports and all
+    processes, clock = jobs or default_jobs(order), time.perf_counter() - time.process_time()  # imports and all
     threads = torch.get_num_threads()
     if processes > 1:
         torch.set_num_threads(1)
     try:
         report(f"opening {order.model}", 0, 0)
-        with open_model(order.model, order.revision) as model:
+        with open_model(order.model, **order.options.keywords()) as model:
             opening = time.perf_counter() - clock
             settings = order.settings(catalog, budget.parameters(model))
             ids = [id for unit in units(settings, order.shard) for id in unit]

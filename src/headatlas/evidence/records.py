@@ -1,6 +1,8 @@
 """Run records: what a run measured, as JSON with a versioned schema, written whole or not at all."""
 
+import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files
+from headatlas.evidence import files, homes
+from headatlas.evidence.identity import Identity
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -41,7 +44,7 @@ class Entry(Part):
 
 
 class ModelRecord(Part):
-    """What it was run on."""
+    """What it was run on. Records made before `identity` was kept have none: what else they are of is not known."""
 
     id: str
     name: str
@@ -53,6 +56,14 @@ class ModelRecord(Part):
     kv_heads: int
     d_head: int
     catalog_id: str | None
+    identity: Identity | None = None
+
+    def differs(self, other: "ModelRecord") -> list[str]:
+        """The parts in which two models differ; 'identity' where one of them is not known to the last part."""
+        if self.identity is None or other.identity is None:
+            return ["weights"] if self.sha256 != other.sha256 else ["identity"]
+        found = self.identity.differs(other.identity)
+        return found if found or self.sha256 == other.sha256 else ["weights"]
 
 
 class Stimuli(Part):
@@ -211,9 +222,34 @@ class Record(Part):
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
 
 
-def path_of(folder: Path, model_id: str, entry_id: str) -> Path:
-    """Where a record lies: <folder>/<model>/<entry>.json."""
-    return folder / model_id / f"{entry_id}.json"
+def home_of(folder: Path, model: ModelRecord) -> Path:
+    """Where the records of a model lie: <folder>/<model>, or <folder>/<model>-<hash> (`headatlas.evidence.homes`)."""
+    return homes.home(folder / model.id, model, models_in)
+
+
+def claim(folder: Path, model: ModelRecord) -> str | None:
+    """Give a model <folder>/<model>; says where the records of another model of that name went.
+
+    Raises:
+        HeadatlasError: where the folder cannot be written.
+    """
+    return homes.claim(folder / model.id, model, models_in)
+
+
+def _model_of(path: Path) -> ModelRecord | None:
+    try:
+        return read(path).model
+    except HeadatlasError:
+        return None
+
+
+def models_in(folder: Path) -> Iterator[ModelRecord]:
+    """The models of the records in one folder; what cannot be read says nothing."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield ModelRecord.model_validate(json.loads(path.read_bytes())["model"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
 
 
 def require_writable(folder: Path) -> None:
@@ -233,12 +269,16 @@ def require_writable(folder: Path) -> None:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write a record; a reader never sees half of one.
+    """Write a record to the home of its model; a reader never sees half of one.
+
+    What is there of another model goes to that model's folder, and what cannot be read to <entry>.json.unreadable.
 
     Raises:
         HeadatlasError: where the disk is full or the folder cannot be written.
     """
-    path = path_of(folder, record.model.id, record.entry.id)
+    path = home_of(folder, record.model) / f"{record.entry.id}.json"
+    if path.is_file():
+        homes.make_room(path, record.model, _model_of(path))
     return files.write(path, record.model_dump_json(indent=1) + "\n")
 
 
@@ -251,9 +291,16 @@ def read(path: Path) -> Record:
     return files.read(Record, path, "the record", "is not a run record", "run it again")
 
 
+def named(record: Record, folder: str) -> Record:
+    """A record whose model is called as the folder that it lies in, so that two models of one name are told apart."""
+    if record.model.id == folder:
+        return record
+    return record.model_copy(update={"model": record.model.model_copy(update={"id": folder})})
+
+
 def read_all(folder: Path) -> list[Record]:
     """Every record below a folder, by model and entry."""
-    return [read(path) for path in paths_in(folder)]
+    return [named(read(path), path.parent.name) for path in paths_in(folder)]
 
 
 def paths_in(folder: Path) -> list[Path]:

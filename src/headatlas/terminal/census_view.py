@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
+from headatlas.census import comparing
 from headatlas.census.comparing import Difference, Side
 from headatlas.census.schema import Census, TypeResult
 from headatlas.terminal import console as _console
@@ -76,7 +77,7 @@ def print_comparison(first: Census, second: Census, found: Iterable[Difference])
     """A row for every type that either model has; below it what cannot be compared."""
     console, apart = _console(), []
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    names = (first.model.name, second.model.name)
+    names = comparing.names(first, second)
     for column in ("head type", *names, "deeper by", "missing"):
         justify: Literal["left", "right"] = "left" if column in ("head type", "missing") else "right"
         table.add_column(Text(column), justify=justify, no_wrap=column != "missing")
