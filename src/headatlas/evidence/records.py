@@ -97,9 +97,9 @@ class ModelRecord(Part):
             if not (1 <= self.layers <= LARGEST and 1 <= most <= LARGEST):
                 raise ValueError(f"no model has {self.layers} layers x {most} heads")
             if counts is not None and (len(counts) != self.layers or max(counts) != most or min(counts) < 0):
-                raise ValueError(f"{counts} are not the heads of {self.layers} layers, {most} at most")
+                raise ValueError(f"heads counted by layer are not those of {self.layers} layers, {most} at most")
         if any(bool(heads) != bool(kv) for heads, kv in zip(self.by_layer, self.kv_by_layer, strict=True)):
-            raise ValueError(f"{self.by_layer} heads in each layer do not go with {self.kv_by_layer} key/value heads")
+            raise ValueError("some layers have heads and no key/value heads, or the other way round")
         return self
 
     @property
@@ -277,12 +277,12 @@ def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterabl
         ValueError: where they do not fit.
     """
     for each in grids:
-        if each is not None and (widths := [len(row) for row in each]) != model.by_layer:
-            raise ValueError(f"scores of {widths} heads in each layer are not of a model of {model.by_layer}")
+        if each is not None and [len(row) for row in each] != model.by_layer:
+            raise ValueError(f"scores are not of the heads of {model.size}")
     known = set(map(str, model.every_head))
     for name in heads:
         if name not in known:
-            raise ValueError(f"{name} is not a head of a model of {model.by_layer} heads in each layer")
+            raise ValueError(f"{name} is not one of {model.size}")
 
 
 class Record(Part):
