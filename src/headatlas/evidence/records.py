@@ -45,11 +45,10 @@ def padded(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     return values
 
 
-def size_of(counts: Sequence[int]) -> str:
-    """Layers, and the heads or groups of those that have some: '12 layers x 12', '8 layers (2 with attention) x 4'."""
-    there = sorted({count for count in counts if count})
-    without = f" ({sum(map(bool, counts))} with attention)" if 0 in counts else ""
-    return f"{len(counts)} layers{without} x {' to '.join(map(str, dict.fromkeys((there[0], there[-1]))))}"
+def _range(counts: Sequence[int]) -> str:
+    """The least and the most of the layers that have some."""
+    there = [count for count in counts if count]
+    return " to ".join(map(str, dict.fromkeys((min(there), max(there)))))
 
 
 def _is_none(value: object) -> bool:
@@ -131,8 +130,14 @@ class ModelRecord(Part):
 
     @property
     def size(self) -> str:
-        """Layers and heads in words, such as '12 layers x 12 heads'."""
-        return f"{size_of(self.by_layer)} heads"
+        """Layers and heads in words: '12 layers x 12 heads', '8 layers (2 with attention) x 4 heads'."""
+        without = f" ({sum(map(bool, self.by_layer))} with attention)" if 0 in self.by_layer else ""
+        return f"{self.layers} layers{without} x {_range(self.by_layer)} heads"
+
+    @property
+    def kv_size(self) -> str:
+        """Key/value heads of a layer in words: '8', or '1 to 2' where layers differ."""
+        return _range(self.kv_by_layer)
 
 
 class Stimuli(Part):
