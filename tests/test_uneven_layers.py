@@ -15,6 +15,7 @@ from headatlas.census.labelling import joint_q
 from headatlas.census.schema import Census
 from headatlas.figures.heatmap import heatmap, top_of
 from headatlas.figures.training import HEADS, SKILLS, training_picture
+from headatlas.terminal.census_view import print_census
 from made_census import CATALOG, census, model_record, part, uneven_record
 
 UNEVEN = uneven_record([0, 4, 0, 2], [0, 2, 0, 1])
@@ -67,6 +68,12 @@ class TestCensus:
         made["heads"].pop()
         with pytest.raises(ValueError, match="not those of its model"):
             Census.model_validate(made)
+
+    def test_the_terminal_says_what_the_model_is_like(self, taken: Census, capsys: pytest.CaptureFixture[str]) -> None:
+        print_census(CATALOG, taken, [])
+        said = capsys.readouterr().out
+        assert "3 of 6 heads have a name, 50% are unknown" in said
+        assert "4 layers (2 with attention) x 2 to 4 heads, 1 to 2 key/value groups a layer" in said
 
 
 class TestExports:
