@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import headatlas
 from headatlas.census.labelling import census_of
 from headatlas.census.parts import Held, Plan, Scores, TypePart

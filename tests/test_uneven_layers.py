@@ -145,7 +145,7 @@ class TestPictures:
             {
                 "tokens": 10**power,
                 "accuracy": dict.fromkeys(SKILLS, 0.5),
-                "heads": dict.fromkeys(HEADS, [[], [0.1, 0.1 * power], []]),
+                "heads": {kind: [[], [0.1, 0.1 * power], []] for kind in HEADS},
             }
             for power in (5, 6, 7)
         ]
