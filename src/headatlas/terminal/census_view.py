@@ -30,6 +30,8 @@ def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> N
             f"{summary.types_found} of {summary.types_measured} types found, {summary.types_supported} with a cause",
         )
     )
+    if census.model.head_counts:
+        console.print(Text(f"{census.model.size}, {census.model.kv_size} key/value groups a layer", style="dim"))
     console.print(_types(catalog, census))
     console.print(_stages(census))
     apart = [each for each in census.types if each.status != "measured"]

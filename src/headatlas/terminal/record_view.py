@@ -25,7 +25,7 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     label = record.verdict.label
     console.print(
         f"\n[bold]{escape(entry.name)}[/bold] on [bold]{escape(record.model.name)}[/bold] "
-        f"({record.model.layers} layers x {record.model.heads} heads): [bold {COLOURS[label]}]{label}[/]"
+        f"({record.model.size}): [bold {COLOURS[label]}]{label}[/]"
     )
     reasons = Table.grid(padding=(0, 1))
     for reason in record.verdict.reasons:
