@@ -35,7 +35,9 @@ class Worker:
 
     def __init__(self, options: argparse.Namespace) -> None:
         words = [sys.executable, __file__, "--work", "--seed", str(options.seed), "--kinds", *(options.kinds or [])]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
 
     def outcome(self, number: int) -> dict[str, Any]:
         """How an input ended; where the process died or hangs, that."""

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # what does not fit on a disk is found out here, not after the end
         return code
     except BrokenPipeError:
-        streams.drop_output()
+        streams.drop(sys.stdout)
         return 0
     except (Exception, KeyboardInterrupt) as error:
         return mistakes.tell(error)

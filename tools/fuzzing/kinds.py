@@ -1,6 +1,7 @@
 """The kinds of broken input, and what is asked of headatlas with each."""
 
 import contextlib
+import functools
 import io
 import json
 import random
@@ -55,14 +56,16 @@ class Bench:
 
 def command(*words: str, verdicts: bool = False) -> Outcome:
     """Run a command in this process, and judge how it ended."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    written = io.BytesIO()
+    out, err = (io.TextIOWrapper(written, encoding="utf-8") for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code: int | str | None = cli.main(words)
         except SystemExit as end:
             code = end.code
-        out.flush(), err.flush()
-    said = err.buffer.getvalue().decode("utf-8", "replace") + out.buffer.getvalue().decode("utf-8", "replace")  # type: ignore[attr-defined]
+        out.flush()
+        err.flush()
+    said = written.getvalue().decode("utf-8", "replace")
     if code not in ((0, 1, 2) if verdicts else (0, 2)):
         return Outcome(str(code), f"exit code {code}: {said[-300:]}")
     if code != 0 and not said.strip() and words[0] != "run":
@@ -80,7 +83,9 @@ def _opened(folder: Path, rng: random.Random) -> Outcome:
         return command("doctor", str(folder), "--json")
     if chance < 0.08:
         out = folder.with_name("out")
-        return command("run", rng.choice(["previous-token", "induction"]), "--model", str(folder), "--out", str(out), verdicts=True)
+        return command(
+            "run", rng.choice(["previous-token", "induction"]), "--model", str(folder), "--out", str(out), verdicts=True
+        )
     if chance < 0.11:
         return command("census", str(folder), "--dry-run", "--jobs", "1")
     from headatlas.lab import open_model
@@ -108,8 +113,8 @@ def config(bench: Bench, rng: random.Random) -> Outcome:
 
 
 _FIELDS = (
-    "rope_scaling rope_parameters quantization_config layer_types sliding_window torch_dtype dtype text_config auto_map "
-    "attn_implementation tie_word_embeddings head_dim num_key_value_heads hidden_act pad_token_id use_cache "
+    "rope_scaling rope_parameters quantization_config layer_types sliding_window torch_dtype dtype text_config "
+    "auto_map attn_implementation tie_word_embeddings head_dim num_key_value_heads hidden_act pad_token_id use_cache "
     "max_position_embeddings vocab_size num_hidden_layers hidden_size is_encoder_decoder architectures model_type"
 ).split()
 
@@ -184,14 +189,15 @@ def entries(bench: Bench, rng: random.Random) -> Outcome:
 
 def bibliography(bench: Bench, rng: random.Random) -> Outcome:
     """references.bib."""
-    import headatlas
     from headatlas.catalog import bibliography as reading
 
     folder = bench.fresh("catalog")
     shutil.copytree(bench.small, folder)
     path = folder / "references.bib"
     macros = '@string{nn = "Thread"}\n@string{tw = nn # " Two"}\n' if rng.random() < 0.5 else ""
-    text = macros + path.read_text(encoding="utf-8").replace("{cs.CL}", rng.choice(["nn", "nn # tw", "{x}", "jan", "1"]))
+    text = macros + path.read_text(encoding="utf-8").replace(
+        "{cs.CL}", rng.choice(["nn", "nn # tw", "{x}", "jan", "1"])
+    )
     broken = mutate.text(text, rng).encode("utf-8", "surrogatepass")
     path.write_bytes(mutate.raw_bytes(broken, rng) if rng.random() < 0.1 else broken)
     found, problems = reading.read(path)
@@ -212,7 +218,13 @@ def records(bench: Bench, rng: random.Random) -> Outcome:
         (folder / rng.choice(["other", "x y", ".hidden"])).mkdir()
     if rng.random() < 0.3:
         return command("report", str(folder / "page.html"), "--out", str(folder))
-    return command("results", "--out", str(folder), *["--json"] * (rng.random() < 0.3), *["--model", "specimen"] * (rng.random() < 0.5))
+    return command(
+        "results",
+        "--out",
+        str(folder),
+        *["--json"] * (rng.random() < 0.3),
+        *["--model", "specimen"] * (rng.random() < 0.5),
+    )
 
 
 def censuses(bench: Bench, rng: random.Random) -> Outcome:
@@ -226,7 +238,9 @@ def censuses(bench: Bench, rng: random.Random) -> Outcome:
     if rng.random() < 0.3:
         return command("compare", str(path), "specimen", *["--json"] * (rng.random() < 0.3))
     form = rng.choice(["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"])
-    return command("heads", str(path), "--type", rng.choice(["induction", "previous-token", "retrieval"]), "--format", form)
+    return command(
+        "heads", str(path), "--type", rng.choice(["induction", "previous-token", "retrieval"]), "--format", form
+    )
 
 
 def _joined(bench: Bench, rng: random.Random, folder: Path) -> Outcome:
@@ -272,38 +286,63 @@ def collaborations(bench: Bench, rng: random.Random) -> Outcome:
 
 def arguments(bench: Bench, rng: random.Random) -> Outcome:
     """Command lines: names, heads, numbers and options that are almost right."""
-    word = lambda: rng.choice(  # noqa: E731
-        [rng.choice(bench.names), mutate.text(rng.choice(bench.names), rng), str(rng.choice(mutate.ODD))[:200], rng.choice(_HEADS)]
-    ).replace("\x00", "")  # no command line can hold it
-    model = rng.choice([str(bench.folder / "nothing-there"), "", ".", "no/such/folder/here", "/dev/null", "a b", "\udcff"])
+    out, lost = str(bench.folder / "o"), str(bench.folder / "nothing-there")
+    model = rng.choice([lost, "", ".", "no/such/folder/here", "/dev/null", "a b", "\udcff"])
+    word = functools.partial(_word, bench, rng)
+    shard = rng.choice(["1/1", "0/1", "2/1", "-1/-1", "1/", "a/b", word()])
+    place = rng.choice([str(bench.folder / "e"), "/no/such/x", "."])
+    criterion = rng.choice(["--stage", "--group", "--model", "--method", "--text", "--status", "--circuit"])
+    head = rng.choice(_HEADS) if rng.random() < 0.7 else word()
+    form = rng.choice(["json", "csv", word()])
     lines: list[list[str]] = [
-        ["who", rng.choice(["gpt2", "specimen", word()]), rng.choice(_HEADS) if rng.random() < 0.7 else word()],
+        ["who", rng.choice(["gpt2", "specimen", word()]), head],
         ["show", word()],
         ["cite", word(), word()],
         ["search", word(), word()],
-        ["list", rng.choice(["--stage", "--group", "--model", "--method", "--text", "--status", "--circuit"]), word()],
+        ["list", criterion, word()],
         ["list", *rng.sample(["--json", "--reproduction", "--placed-by", word(), "--text", word()], 3)],
-        ["heads", rng.choice(["specimen", model + ".json"]), "--type", word(), "--format", rng.choice(["json", "csv", word()])],
-        ["run", word(), "--model", model, "--seeds", rng.choice(["1", "0", "-1", word()]), "--out", str(bench.folder / "o")],
-        ["census", model, "--shard", rng.choice(["1/1", "0/1", "2/1", "-1/-1", "1/", "a/b", word()]), "--out", str(bench.folder / "o")],
-        ["census", "specimen", "--dry-run", "--types", word(), "--prompts", rng.choice(["0", "-1", "3", "x"]), "--jobs", "0"],
+        ["heads", rng.choice(["specimen", model + ".json"]), "--type", word(), "--format", form],
+        ["run", word(), "--model", model, "--seeds", rng.choice(["1", "0", "-1", word()]), "--out", out],
+        ["census", model, "--shard", shard, "--out", out],
+        [
+            "census",
+            "specimen",
+            "--dry-run",
+            "--types",
+            word(),
+            "--prompts",
+            rng.choice(["0", "-1", "x"]),
+            "--jobs",
+            "0",
+        ],
         ["merge", model, word()],
         ["compare", model + ".json", word() + ".json"],
         ["doctor", model],
-        ["method", word()],
+        ["method", rng.choice(["logit-len", word() + "x"])],
         ["specimen", word()],
         ["validate", "--catalog", model],
         ["new", word(), "--catalog", rng.choice([model, str(bench.small)])],
         ["results", "--out", model, "--model", word()],
         ["report", str(bench.folder / "page.html"), "--out", model],
-        ["export", "--format", rng.choice(["json", "csv", word()]), "--out", rng.choice([str(bench.folder / "e"), "/no/such/x", "."])],
+        ["export", "--format", form, "--out", place],
         [word(), word()],
         [],
-    ]  # fmt: skip
+    ]
     line = [each.replace("\x00", "") for each in rng.choice(lines)]
     if line and rng.random() < 0.1:
         line.insert(rng.randrange(len(line)), rng.choice(["--json", "-h", "--", "-x", "", word()]))
     return command(*line, verdicts=True)
+
+
+def _word(bench: Bench, rng: random.Random) -> str:
+    """A name, or what is almost one."""
+    made = (
+        rng.choice(bench.names),
+        mutate.text(rng.choice(bench.names), rng),
+        str(rng.choice(mutate.ODD)),
+        rng.choice(_HEADS),
+    )
+    return rng.choice(made)[:200].replace("\x00", "")  # no command line can hold that
 
 
 _HEADS = (

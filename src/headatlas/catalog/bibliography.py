@@ -78,7 +78,7 @@ def read(path: Path) -> tuple[dict[str, Reference], list[Problem]]:
     keys = [entry.key for entry in library.entries]
     for before, after in itertools.pairwise(keys):
         if after < before:
-            problems.append(Problem(file, after, f"comes after {before}; keep the entries sorted by key"))
+            problems.append(Problem(file, after, f"stands after {before}; keep the entries sorted by key"))
             break
     problems += _twice(file, references)
     return references, problems

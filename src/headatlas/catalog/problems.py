@@ -21,9 +21,12 @@ class Problem(NamedTuple):
     line: int | None = None
 
     def __str__(self) -> str:
-        place = f"line {self.line}: " if self.line is not None else ""
         file = self.file.removeprefix("../") if self.file.startswith("../") else f"catalog/{self.file}"
-        return f"{file}: {place}{self.field + ': ' if self.field else ''}{self.message}"
+        if self.line is None:
+            return f"{file}: {self.field + ': ' if self.field else ''}{self.message}"
+        if not self.field:
+            return f"{file}: line {self.line}: {self.message}"
+        return f"{file}: {self.field}: {self.message} (line {self.line})"
 
 
 class CatalogError(HeadatlasError):
@@ -44,7 +47,7 @@ _ADVICE = {
 _MEANT = {
     "string_type": "put text that looks like a number, true or false in quotes",
     "bool_type": "write true or false",
-    "float_type": "write digits, with a point and no unit",
+    "float_type": "write a finite number in digits, without a unit",
     "int_type": "write digits only",
     "date_parsing": "write YYYY-MM-DD",
 }

@@ -168,10 +168,15 @@ class _Reader:
 
     def _scalar(self, event: Any, indent: int, flow: bool) -> Any:
         written: str = event.value
-        if _CONTROL.search(written):
-            self._fault(event, "holds a control character; write the text without it, LaTeX in single quotes")
-        elif event.style == '"' and "\\" in (source := self.text[event.start_mark.index : event.end_mark.index]):
-            self._escapes(event, source)
+        source = self.text[event.start_mark.index : event.end_mark.index] if event.style == '"' else ""
+        if found := _ESCAPE.search(source):
+            self._fault(
+                event,
+                f"{found[1]}{found[2]} begins with an escape in double quotes; write a backslash in single quotes, "
+                "and several lines as a block after |",
+            )
+        elif _CONTROL.search(written):
+            self._fault(event, "holds a control character; write the text without it")
         if event.style:
             return written
         value = self._plain(event, written)
@@ -225,14 +230,6 @@ class _Reader:
                 event,
                 f"the text ends at {shown!r}, before `#{rest[:20]}`, which is a comment; put the text in quotes, "
                 "or the comment on a line of its own, no deeper than the key",
-            )
-
-    def _escapes(self, event: Any, source: str) -> None:
-        if found := _ESCAPE.search(source):
-            self._fault(
-                event,
-                f"{found[1]}{found[2]} begins with an escape in double quotes; write a backslash in single quotes, "
-                "and several lines as a block after |",
             )
 
     def _fault(self, event: Any, message: str) -> None:

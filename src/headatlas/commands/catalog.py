@@ -108,10 +108,9 @@ def export(options: argparse.Namespace) -> int:
     if options.out is None:
         (write_json if format.startswith("json") else write_data)(text)
         return 0
-    try:
-        options.out.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise HeadatlasError(f"cannot write {options.out} ({error.strerror}); give another --out") from error
+    from headatlas.evidence import files
+
+    files.write(options.out, text, folders=False)
     return 0
 
 

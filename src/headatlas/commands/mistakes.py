@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import traceback
+from typing import TextIO
 
 from headatlas.commands import EXIT_MISTAKE, streams
 from headatlas.errors import HeadatlasError
@@ -13,12 +14,14 @@ DEBUG = "HEADATLAS_DEBUG"
 
 def tell(error: BaseException) -> int:
     """Print what went wrong, and what to do; with HEADATLAS_DEBUG=1 where it happened too. Returns the exit code."""
-    if isinstance(error, OSError) and not _flushes(sys.stdout):
-        streams.drop_output()
+    if not _flushes(sys.stdout):
+        streams.drop(sys.stdout)
     with contextlib.suppress(OSError, ValueError):
         if os.environ.get(DEBUG) and not isinstance(error, HeadatlasError | KeyboardInterrupt):
             traceback.print_exception(error)
         print(f"headatlas: {said(error)}", file=sys.stderr)
+    if not _flushes(sys.stderr):
+        streams.drop(sys.stderr)
     return EXIT_MISTAKE
 
 
@@ -45,9 +48,9 @@ def said(error: BaseException) -> str:
     )
 
 
-def _flushes(stream: object) -> bool:
+def _flushes(stream: TextIO) -> bool:
     try:
-        getattr(stream, "flush")()  # noqa: B009
+        stream.flush()
     except (OSError, ValueError):
         return False
     return True

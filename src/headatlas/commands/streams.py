@@ -64,9 +64,9 @@ def is_utf8(stream: TextIO) -> bool:
         return False
 
 
-def drop_output() -> None:
-    """Forget what standard output could not take, so that the end of the program does not try again."""
+def drop(stream: TextIO) -> None:
+    """Forget what a stream could not take, so that the end of the program does not try again."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
