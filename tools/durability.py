@@ -1,4 +1,4 @@
-"""Kills headatlas at random moments, fills its disk, and takes its home away: no finished record is lost or half-written.
+"""Kills headatlas at random moments, fills its disk, takes its home away: no finished record is lost or half-written.
 
     python tools/durability.py kill [--count 50] [--seed 0]     kill -9 `run --all` and `census` in turn, then go on
     python tools/durability.py disk                             a disk of 64 to 512 KiB (as root), else a limit per file
@@ -25,27 +25,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+TYPES = ("previous-token", "successor", "duplicate-token")  # light ones
+# headatlas with a catalog of these alone, so that `--all` takes seconds.
+FEW = f"""
+import dataclasses, sys, headatlas
+from headatlas.catalog.collections import HeadTypes
+whole = headatlas.load()
+few = dataclasses.replace(whole, heads=HeadTypes(whole.heads[id] for id in {TYPES}))
+headatlas.load = lambda folder=None: few
+from headatlas.cli import main
+sys.exit(main())
+"""
 COMMAND = [sys.executable, "-m", "headatlas.cli"]
-RUN = ["run", "successor", "induction", "previous-token", "--model", "specimen"]
-CENSUS = ["census", "specimen", "--types", "induction,previous-token,successor", "--prompts", "4", "--jobs", "1"]
-NOBODY = 65534
+RUN = ["run", "--all", "--model", "specimen"]
+CENSUS = ["census", "specimen", "--prompts", "4", "--jobs", "1"]
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """Something does not hold."""
 
 
 def started(words: list[str], **how: Any) -> "subprocess.Popen[str]":
     """A command, in a process group of its own so that its workers end with it."""
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    usual = {
-        "stdout": subprocess.DEVNULL,
-        "stderr": subprocess.PIPE,
-        "text": True,
-        "start_new_session": True,
-        "env": env,
-    }
-    return subprocess.Popen([*COMMAND, *words], **(usual | how))
+    usual: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "start_new_session": True}
+    usual["env"] = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    few = words[0] in ("run", "census") and words[1] in ("--all", "specimen") and "--dry-run" not in words
+    command = [sys.executable, "-c", FEW] if few else COMMAND
+    return subprocess.Popen([*command, *words], text=True, **(usual | how))
 
 
 def ended(words: list[str], **how: Any) -> tuple[int, str]:
@@ -70,7 +76,7 @@ def whole(folder: Path) -> dict[str, bytes]:
     """The files that a reader sees.
 
     Raises:
-        Broken: where one is no JSON.
+        BrokenError: where one is no JSON.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -80,7 +86,7 @@ def whole(folder: Path) -> dict[str, bytes]:
                 try:
                     json.loads(raw)
                 except ValueError as error:
-                    raise Broken(f"{path} is half-written ({error})") from None
+                    raise BrokenError(f"{path} is half-written ({error})") from None
     return found
 
 
@@ -88,10 +94,10 @@ def same_numbers(folder: Path, expected: Path) -> None:
     """See that two folders hold the same files with the same numbers."""
     names = [str(path.relative_to(expected)) for path in sorted(expected.rglob("*.json"))]
     if names != [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.json"))]:
-        raise Broken(f"{folder} does not hold the files of a run that nobody stopped")
+        raise BrokenError(f"{folder} does not hold the files of a run that nobody stopped")
     for name in names:
         if numbers(folder / name) != numbers(expected / name):
-            raise Broken(f"{name} has other numbers than in a run that nobody stopped")
+            raise BrokenError(f"{name} has other numbers than in a run that nobody stopped")
 
 
 def kill(count: int, seed: int, folder: Path, commands: dict[str, list[str]]) -> Iterator[str]:
@@ -106,7 +112,7 @@ def kill(count: int, seed: int, folder: Path, commands: dict[str, list[str]]) ->
         begun = time.monotonic()
         code, error = ended([*words, "--out", str(folder / f"{name}-expected")])
         if code not in (0, 1):
-            raise Broken(f"{name} ended with {code}: {error}")
+            raise BrokenError(f"{name} ended with {code}: {error}")
         expected[name], length[name] = folder / f"{name}-expected", time.monotonic() - begun
         whole(expected[name])
     for number in range(count):
@@ -125,13 +131,13 @@ def kill(count: int, seed: int, folder: Path, commands: dict[str, list[str]]) ->
         after = whole(out) if out.is_dir() else {}
         lost = sorted(set(before) - set(after))
         if lost:
-            raise Broken(f"{lost} were there before the kill")
+            raise BrokenError(f"{lost} were there before the kill")
         how = "killed" if process.returncode < 0 else f"ended with {process.returncode}"
         yield f"{number + 1}: {name} {how} after {moment:.1f} s; {len(after)} files, all whole"
     for name, words in commands.items():
         code, error = ended([*words, "--out", str(folder / name)])
         if code not in (0, 1):
-            raise Broken(f"{name} did not go on: {code}: {error}")
+            raise BrokenError(f"{name} did not go on: {code}: {error}")
         same_numbers(folder / name, expected[name])
         yield f"{name} went on to the end with the numbers of a run that nobody stopped"
 
@@ -169,7 +175,7 @@ def disk(folder: Path, commands: dict[str, list[str]], sizes: tuple[int, ...] = 
                 files = whole(place / "out") if (place / "out").is_dir() else {}
                 full = code == 2 and len(lines) == 1 and "cannot write" in lines[0] and "Traceback" not in error
                 if not (full or code in (0, 1)):
-                    raise Broken(f"{name} on a disk of {kilobytes} KiB ended with {code}: {error}")
+                    raise BrokenError(f"{name} on a disk of {kilobytes} KiB ended with {code}: {error}")
                 said = lines[0] if lines else "it fitted"
                 yield f"{name}, {kilobytes} KiB: exit code {code}, {len(files)} files, all whole; {said[:90]}"
 
@@ -178,27 +184,43 @@ LIGHT = (
     ["list"], ["show", "induction"], ["search", "needle"], ["who", "gpt2", "L10H7"], ["cite", "induction"], ["export"],
     ["results"], ["validate"], ["specimen"], ["method"], ["compare", "specimen", "specimen-llama-0"],
     ["heads", "specimen", "--type", "induction"], ["report", "report.html"], ["doctor", "specimen"],
-    ["run", "successor"], ["census", "specimen", "--dry-run"], ["census", "nobody/nothing"], ["doctor", "nobody/nothing"],
-    ["new", "some-head", "--catalog", "/"],
+    ["run", "successor"], ["census", "specimen", "--dry-run"], ["census", "specimen"], ["doctor", "nobody/nothing"],
+    ["collaborate", "specimen"], ["new", "some-head", "--catalog", "/"],
 )  # fmt: skip
+
+
+@contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """A folder that nobody can write to: root may write to every folder, but not to a disk that is mounted so."""
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)]
+    mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+    if not mounted:
+        place.chmod(0o555)
+    try:
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+        place.chmod(0o755)
 
 
 def home(folder: Path, commands: tuple[list[str], ...] = LIGHT) -> Iterator[str]:
     """Run commands where neither the home nor a cache nor the folder one is in can be written."""
-    folder.chmod(0o555)
-    own = os.geteuid()
-    away = {
-        name: str(folder / "home") for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
-    }
-    ids = {"user": NOBODY, "group": NOBODY, "extra_groups": ()} if own == 0 else {}  # root may write everywhere
-    for words in commands:
-        code, error = ended(words, cwd=folder, env=os.environ | away | {"HF_HUB_OFFLINE": "0"}, **ids)
-        lines = error.splitlines()
-        if code not in (0, 1, 2) or "Traceback" in error or (code == 2) != bool(lines):
-            raise Broken(f"{' '.join(words)} ended with {code}: {error}")
-        if any(folder.iterdir()):
-            raise Broken(f"{' '.join(words)} wrote into a folder that is not to be written")
-        yield f"{' '.join(words)}: exit code {code}{'; ' + lines[-1][:110] if lines else ''}"
+    away = {name: str(folder / "home") for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    with read_only(folder):
+        try:
+            (folder / "file").touch()
+        except OSError:
+            pass
+        else:
+            raise BrokenError("this user may write everywhere, and may not mount a disk: nothing is tried")
+        for words in commands:
+            code, error = ended(words, cwd=folder, env=os.environ | away | {"HF_HUB_OFFLINE": "0"})
+            lines = error.splitlines()
+            told = any(line.startswith("headatlas: ") for line in lines)
+            if code not in (0, 1, 2) or "Traceback" in error or (code == 2) != told:
+                raise BrokenError(f"{' '.join(words)} ended with {code}: {error}")
+            yield f"{' '.join(words)}: exit code {code}{'; ' + lines[-1][:150] if lines else ''}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -210,7 +232,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="headatlas-durability-") as made:
         folder = Path(made)
-        folder.chmod(0o755)
         commands = {"run": RUN, "census": CENSUS}
         tries = {
             "kill": lambda: kill(options.count, options.seed, folder, commands),
@@ -220,11 +241,9 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             for line in tries[options.what]():
                 print(line, flush=True)
-        except Broken as error:
+        except BrokenError as error:
             print(f"does not hold: {error}", file=sys.stderr)
             return 1
-        finally:
-            folder.chmod(0o755)
     return 0
 
 
