@@ -95,4 +95,4 @@ def collaboration() -> Any:
 
 def names() -> list[str]:
     """Words that commands take: ids of entries and models."""
-    return [*(path.stem for path in (paths.catalog() / "heads").glob("*.yaml")), *specimens.names(), "gpt2"]
+    return [*sorted(path.stem for path in (paths.catalog() / "heads").glob("*.yaml")), *specimens.names(), "gpt2"]
