@@ -1,0 +1,150 @@
+"""What headatlas measures, by plain hooks on a plain transformers model: slow, short, and without headatlas.
+
+Every number here comes from three places that PyTorch and transformers give to anybody: what an output projection reads
+(z of its heads, side by side), the weights that an eager attention module returns, and the logits.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+Change = Callable[[Tensor], Tensor]  # z [batch position head d_head] -> the same
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An attention layer: its number in the model, its modules by path, and its shape."""
+
+    number: int
+    attention: str
+    projection: str
+    heads: int
+
+
+@dataclass
+class Plain:
+    """A transformers model and where its heads are."""
+
+    model: Any
+    layers: dict[int, Layer] = field(default_factory=dict)
+
+    def logits(self, tokens: Tensor, changes: Mapping[int, Change] | None = None) -> Tensor:
+        """Logits [batch position vocabulary], z of some layers changed before the output projection reads it."""
+        with self.changed(changes or {}), torch.no_grad():
+            logits: Tensor = self.model(tokens, use_cache=False).logits
+        return logits
+
+    @contextmanager
+    def changed(self, changes: Mapping[int, Change]) -> Iterator[None]:
+        """While active, the output projections of some layers read another z."""
+        with ExitStack() as stack:
+            for number, change in changes.items():
+                module = self.model.get_submodule(self.layers[number].projection)
+                stack.callback(module.register_forward_pre_hook(self._reading(number, change)).remove)
+            yield
+
+    def _reading(self, number: int, change: Change) -> Callable[..., Any]:
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            z = args[0].reshape(*args[0].shape[:-1], self.layers[number].heads, -1)
+            return (change(z.clone()).reshape(args[0].shape), *args[1:])
+
+        return hook
+
+    def z(self, tokens: Tensor) -> dict[int, Tensor]:
+        """What every output projection reads, by layer: [batch position head d_head]."""
+        seen: dict[int, Tensor] = {}
+
+        def keep(number: int) -> Change:
+            def look(z: Tensor) -> Tensor:
+                seen[number] = z.clone()
+                return z
+
+            return look
+
+        self.logits(tokens, {number: keep(number) for number in self.layers})
+        return seen
+
+    def weights(self, tokens: Tensor) -> dict[str, Tensor]:
+        """The weights [batch head query key] that attention modules return, by path."""
+        seen: dict[str, Tensor] = {}
+        length = tokens.shape[1]
+
+        def keep(path: str) -> Callable[..., None]:
+            def hook(_: nn.Module, args: Any, output: Any) -> None:
+                for each in output if isinstance(output, tuple) else ():
+                    if isinstance(each, Tensor) and each.ndim == 4 and each.shape[2:] == (length, length):
+                        seen[path] = each
+
+            return hook
+
+        with ExitStack() as stack:
+            for path, module in self.model.named_modules():
+                if "Attention" in type(module).__name__:
+                    stack.callback(module.register_forward_hook(keep(path)).remove)
+            with torch.no_grad():
+                self.model(tokens, use_cache=False, output_attentions=True)
+        return seen
+
+    def blocks(self) -> list[str]:
+        """The paths of all blocks, those without attention too."""
+        stack = re.sub(r"\.\d+(\..*)?$", "", self.block(min(self.layers)))
+        return [f"{stack}.{number}" for number in range(len(self.model.get_submodule(stack)))]
+
+    def block(self, number: int) -> str:
+        """The path of the block that an attention layer is in."""
+        found = re.match(r".*?\.\d+(?=\.|$)", self.layers[number].attention)
+        assert found
+        return found.group()
+
+    def streams(self, tokens: Tensor) -> list[Tensor]:
+        """What enters each block, and what leaves the last: [batch position d_model] each."""
+        seen: list[Tensor] = []
+
+        def enters(_: nn.Module, args: Any, options: dict[str, Any]) -> None:
+            seen.append(args[0] if args else options["hidden_states"])
+
+        def leaves(_: nn.Module, args: Any, output: Any) -> None:
+            seen.append(output[0] if isinstance(output, tuple) else output)
+
+        with ExitStack() as stack:
+            blocks = [self.model.get_submodule(path) for path in self.blocks()]
+            for block in blocks:
+                stack.callback(block.register_forward_pre_hook(enters, with_kwargs=True).remove)
+            stack.callback(blocks[-1].register_forward_hook(leaves).remove)
+            self.logits(tokens)
+        return seen
+
+    def read_as_last(self, tokens: Tensor, stream: Tensor) -> Tensor:
+        """The logits that the model gives where its last block has left this stream."""
+
+        def give(_: nn.Module, args: Any, output: Any) -> Any:
+            return (stream, *output[1:]) if isinstance(output, tuple) else stream
+
+        handle = self.model.get_submodule(self.blocks()[-1]).register_forward_hook(give)
+        try:
+            return self.logits(tokens)
+        finally:
+            handle.remove()
+
+
+def replacing(head: int, positions: Sequence[int], value: Tensor | float) -> Change:
+    """z of a head becomes a value, [... position d_head] or broadcastable to it, at some positions."""
+
+    def change(z: Tensor) -> Tensor:
+        z[:, positions, head] = value if isinstance(value, float) else value.to(z)
+        return z
+
+    return change
+
+
+def after(first: Change, second: Change) -> Change:
+    """One change after the other."""
+    return lambda z: second(first(z))

@@ -1,0 +1,266 @@
+"""Every causal family that transformers can build small: the lab against plain hooks on plain transformers.
+
+A family either gives the numbers that `plain` gives, or is refused in one line. See `family_zoo` for the models.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import family_zoo
+from family_zoo import Member
+from headatlas import Head, HeadatlasError, specimens
+from headatlas.lab import (
+    ArgmaxKey,
+    Distance,
+    Entropy,
+    KeyMass,
+    OpenModel,
+    PairWeight,
+    Receiver,
+    SinkMass,
+    ablate_sets,
+    behave,
+    logit_lens,
+    open_model,
+    path_runs,
+    path_sweep,
+    record,
+    score_heads,
+    sweep,
+)
+from headatlas.lab.shared import Asked, shared_attention
+from headatlas.stimuli import Prompt, Readout
+from plain import Layer, Plain, after, replacing
+
+TOLERANCE = 1e-5
+LENGTH = 3 * family_zoo.WINDOW
+LAST, MIDDLE = LENGTH - 1, LENGTH - 4
+READ = (Readout(LAST, answer=5, rivals=(7, 9)), Readout(MIDDLE + 1, answer=6, rivals=(8, 11)))
+TOKENS, OTHERS = torch.randint(20, 4000, (2, 2, LENGTH), generator=torch.Generator().manual_seed(1))
+PROMPTS = [Prompt(tuple(one), tuple(other), readouts=READ) for one, other in zip(TOKENS.tolist(), OTHERS.tolist())]
+PLACES = {"all": list(range(LENGTH)), "last": [LAST], (MIDDLE, MIDDLE + 1): [MIDDLE, MIDDLE + 1], (2, 9): [2, 9]}
+
+
+def behaviour(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
+    """Logits of the answers minus the mean of their rivals', over all readouts: [prompt]."""
+    own, other = logits.gather(-1, answers[..., None]).squeeze(-1), logits.gather(-1, rivals).mean(-1)
+    return (own - other).mean(-1)
+
+
+def read(logits: Tensor) -> Tensor:
+    """The behaviour, of logits [prompt position vocabulary]."""
+    kept = logits[:, [each.position for each in READ]]
+    answers = torch.tensor([[each.answer for each in READ]]).expand(len(kept), -1)
+    rivals = torch.tensor([[each.rivals for each in READ]]).expand(len(kept), -1, -1)
+    return behaviour(kept, answers, rivals)
+
+
+def agree(what: str, found: Any, expected: Any, size: float = 1.0) -> None:
+    """Fail where two arrays differ by more than the tolerance, relative to the largest number where that exceeds 1."""
+    found, expected = (torch.as_tensor(np.asarray(each, dtype=np.float64)) for each in (found, expected))
+    assert found.shape == expected.shape, f"{what}: {list(found.shape)} for {list(expected.shape)}"
+    largest = max(1.0, size, expected.abs().max().item())
+    gap = (found - expected).abs().max().item()
+    assert gap <= TOLERANCE * largest, f"{what}: off by {gap:.1e}, the largest is {largest:.3g}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model, opened by headatlas and as transformers has it."""
+
+    lab: OpenModel
+    plain: Plain
+
+    def chosen(self) -> list[Head]:
+        """Heads of the first, a middle and the last attention layer."""
+        numbers = sorted(self.plain.layers)
+        picked = dict.fromkeys((numbers[0], numbers[len(numbers) // 2], numbers[-1]))
+        return [Head(layer, min(number, self.plain.layers[layer].heads - 1)) for number, layer in enumerate(picked)]
+
+    def sets(self) -> list[list[Head]]:
+        """Sets of heads: none, all of the last layer, and some over several layers."""
+        numbers = sorted(self.plain.layers)
+        last = self.plain.layers[numbers[-1]]
+        return [
+            [],
+            [Head(last.number, head) for head in range(last.heads)],
+            [Head(layer, layer % self.plain.layers[layer].heads) for layer in reversed(numbers)],
+        ]
+
+
+def values(pair: Pair, kind: str) -> dict[int, Tensor | float]:
+    """What the z of a layer's heads becomes: [... head d_head], or 0."""
+    z = pair.plain.z(OTHERS)
+    if kind == "zero":
+        return dict.fromkeys(z, 0.0)
+    return {layer: each[:, 1:].mean((0, 1)) if kind == "mean" else each for layer, each in z.items()}
+
+
+def ablated(pair: Pair, heads: Sequence[Head], kind: str, at: list[int]) -> Tensor:
+    """The behaviour with heads ablated by hooks: [prompt]."""
+    new = values(pair, kind)
+    changes: dict[int, Any] = {}
+    for layer, head in heads:
+        value = new[layer]
+        if isinstance(value, Tensor):
+            value = value[..., head, :]
+            value = value[:, at] if value.ndim == 3 else value
+        change = replacing(head, at, value)
+        changes[layer] = after(changes[layer], change) if layer in changes else change
+    return read(pair.plain.logits(TOKENS, changes))
+
+
+def check_places(pair: Pair) -> None:
+    """All modules that give attention weights are known, by their own number."""
+    seen = pair.plain.weights(TOKENS)
+    known = {each.attention for each in pair.plain.layers.values()}
+    assert set(seen) == known, f"plain transformers attends in {sorted(set(seen) ^ known)} too"
+    for each in pair.plain.layers.values():
+        numbers = re.findall(r"\.(\d+)(?=\.|$)", each.attention)
+        assert int(numbers[0]) == each.number, f"{each.attention} is called layer {each.number}"
+        assert seen[each.attention].shape[1] == each.heads
+
+
+def check_logits(pair: Pair) -> None:
+    """An opened model gives the logits that it gives without headatlas."""
+    agree("logits", pair.lab.model(TOKENS, use_cache=False).logits, pair.plain.logits(TOKENS))
+
+
+def check_patterns(pair: Pair) -> None:
+    """Recorded patterns are those of eager attention."""
+    seen = pair.plain.weights(TOKENS)
+    found = record(pair.lab, TOKENS, ["pattern"], layers=sorted(pair.plain.layers))
+    for layer, each in pair.plain.layers.items():
+        agree(f"pattern of layer {layer}", found["pattern", layer], seen[each.attention])
+
+
+def by_layer(pair: Pair, of: Callable[[Tensor], Tensor], axis: int) -> Tensor:
+    """A number per head of every layer, stacked along `axis`, NaN where there is no such head: what of(pattern) gives."""
+    seen = pair.plain.weights(TOKENS)
+    parts = {layer: of(seen[each.attention]) for layer, each in pair.plain.layers.items()}
+    most = max(each.heads for each in pair.plain.layers.values())
+    like = next(iter(parts.values()))
+    rows = []
+    for layer in range(len(pair.plain.blocks())):
+        row = torch.full((like.shape[0], most, *like.shape[2:]), torch.nan, dtype=torch.float64)
+        if layer in parts:
+            row[:, : parts[layer].shape[1]] = parts[layer].double()
+        rows.append(row)
+    return torch.stack(rows, axis)
+
+
+def check_attention_between_pairs(pair: Pair) -> None:
+    """What a census reads: the weight between pairs, summed over keys and averaged over queries."""
+    pairs = ((LAST, 3), (LAST, LAST - 1), (MIDDLE, MIDDLE), (9, 0))
+    found = shared_attention(pair.lab, [Asked(prompt.tokens, pairs) for prompt in PROMPTS])
+
+    def of(pattern: Tensor) -> Tensor:
+        return sum(pattern[:, :, query, key] for query, key in pairs) / 3  # three queries
+
+    agree("attention between pairs", found, by_layer(pair, of, 1))
+
+
+def check_scores(pair: Pair) -> None:
+    """Streamed scores are those of the patterns."""
+    pairs = [(LAST, 3), (LAST, LAST - 1), (MIDDLE, MIDDLE), (9, 0)]
+    steps = torch.arange(LENGTH)[:, None] - torch.arange(LENGTH)
+    asked: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
+        "pair weight": (PairWeight(pairs), lambda p: torch.stack([p[:, :, query, key] for query, key in pairs], -1)),
+        "sink": (SinkMass(), lambda p: p[..., 0]),
+        "key mass": (KeyMass([1, 4]), lambda p: p[..., 1] + p[..., 4]),
+        "entropy": (Entropy(), lambda p: -torch.xlogy(p, p).sum(-1)),
+        "distance": (Distance(), lambda p: torch.stack([(p * steps**power).sum(-1) for power in (1, 2)], -1)),
+    }
+    found = score_heads(pair.lab, TOKENS, {name: score for name, (score, _) in asked.items()} | {"most": ArgmaxKey()})
+    for name, (_, of) in asked.items():
+        agree(name, found[name], by_layer(pair, of, 1))
+    best, most = by_layer(pair, lambda p: p.amax(-1), 1), found["most"]
+    for number, layer in enumerate(sorted(pair.plain.layers)):
+        pattern = pair.plain.weights(TOKENS)[pair.plain.layers[layer].attention]
+        at = most[:, layer if most.shape[1] == len(pair.plain.blocks()) else number, : pattern.shape[1]].long()
+        agree("weight on the key with most", pattern.gather(-1, at[..., None])[..., 0], pattern.amax(-1))
+
+
+def check_behave(pair: Pair) -> None:
+    """Ablating sets of heads by running everything."""
+    sets = pair.sets()
+    for kind in ("mean", "zero", "resample"):
+        found = behave(pair.lab, PROMPTS, behaviour, head_sets=sets, ablation=kind)
+        agree(f"behave, {kind}", found, torch.stack([ablated(pair, heads, kind, PLACES["all"]) for heads in sets]))
+
+
+def check_sets(pair: Pair) -> None:
+    """Ablating sets of heads by running what they can change."""
+    sets = pair.sets()
+    for kind, where in (("mean", "all"), ("zero", "last"), ("resample", (MIDDLE, MIDDLE + 1)), ("mean", (2, 9))):
+        found = ablate_sets(pair.lab, PROMPTS, behaviour, sets, kind, where)
+        agree(
+            f"ablate_sets, {kind}, {where}",
+            found,
+            torch.stack([ablated(pair, heads, kind, PLACES[where]) for heads in sets]),
+        )
+
+
+def check_sweep(pair: Pair) -> None:
+    """Ablating heads one at a time."""
+    heads, clean = pair.chosen(), read(pair.plain.logits(TOKENS))
+    for kind, where in (("zero", "all"), ("mean", "last"), ("resample", (MIDDLE, MIDDLE + 1)), ("zero", (2, 9))):
+        found = sweep(pair.lab, PROMPTS, behaviour, kind, where, heads)
+        expected = torch.stack([ablated(pair, [head], kind, PLACES[where]) for head in heads])
+        agree(f"sweep, {kind}, {where}, untouched", found.clean, clean)
+        agree(f"sweep, {kind}, {where}", np.stack([found.ablated[head] for head in heads]), expected)
+        if where == "all":
+            assert (expected - clean).abs().max() > 1e-3, "the heads of this model hardly matter; make it louder"
+
+
+def check_lens(pair: Pair) -> None:
+    """At every layer, what the model makes of that stream where its last block leaves it; at the end its own logits."""
+    streams = pair.plain.streams(TOKENS)
+    found = logit_lens(pair.lab, TOKENS, list(range(len(streams))))
+    agree("lens at the end", found[-1], pair.plain.logits(TOKENS))
+    for layer, stream in enumerate(streams[:-1]):
+        agree(f"lens at layer {layer}", found[layer], pair.plain.read_as_last(TOKENS, stream))
+
+
+def check_streams(pair: Pair) -> None:
+    """The residual stream before every block, and after the last."""
+    streams = pair.plain.streams(TOKENS)
+    found = record(pair.lab, TOKENS, ["resid"])
+    for layer, stream in enumerate(streams):
+        agree(f"stream of layer {layer}", found["resid", layer], stream)
+
+
+def check_paths(pair: Pair) -> None:
+    """From every sender to the logits: z of all other heads held, all else computed."""
+    held, new, clean = pair.plain.z(TOKENS), pair.plain.z(OTHERS), read(pair.plain.logits(TOKENS))
+    kept = [each.position for each in READ]
+    runs = path_runs(pair.lab, TOKENS, OTHERS, sorted(kept))
+
+    def metric(logits: Tensor) -> Tensor:
+        back = logits.new_zeros(len(logits), LENGTH, logits.shape[-1])
+        back[:, sorted(kept)] = logits
+        return read(back)
+
+    for where in (None, [MIDDLE, LAST], [2, 9]):
+        at = list(range(LENGTH)) if where is None else where
+        found = path_sweep(runs, "logits", metric, where).effect
+        for layer, head in pair.chosen():
+            changes = {number: (lambda z, number=number: held[number].clone()) for number in held}
+            changes[layer] = after(changes[layer], replacing(head, at, new[layer][:, at, head]))
+            expected = read(pair.plain.logits(TOKENS, changes)) - clean
+            agree(f"path from {Head(layer, head)}, {where}", found[layer, head], expected, clean.abs().max().item())
+
+
+CHECKS = (
+    check_places, check_logits, check_patterns, check_attention_between_pairs, check_scores, check_behave, check_sweep,
+    check_sets, check_streams, check_lens, check_paths,
+)  # fmt: skip
