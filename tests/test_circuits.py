@@ -118,11 +118,11 @@ class TestComposition:
         folder, previous, induction = planted_circuit
         model = open_model(str(folder))
         found = composition(model, "K")
-        group = model.anatomy.kv_head(induction.head)
+        group = model.anatomy.kv_head(induction)
         (first, *same), rest = found.strongest(2)[: 4 // model.anatomy.kv_heads], found.strongest(3)[-1]
         for earlier, later, excess in (first, *same):
             assert earlier == previous  # heads that share their keys with the induction head read the same
-            assert (later.layer, model.anatomy.kv_head(later.head)) == (induction.layer, group)
+            assert (later.layer, model.anatomy.kv_head(later)) == (induction.layer, group)
             assert excess > 100 * found.spread
         assert rest[2] < 10 * found.spread
         other = composition(model, "Q")

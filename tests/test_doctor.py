@@ -194,7 +194,7 @@ class TestCommand:
         assert main(["doctor", str(tiny("qwen2")), "--json", "--dtype", "bfloat16"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert found["safe"] is True and found["architecture"] == "Qwen2ForCausalLM"
-        assert [check["name"] for check in found["checks"]][:3] == ["registry", "finite", "identity"]
+        assert [check["name"] for check in found["checks"]][:4] == ["registry", "layers", "finite", "identity"]
         assert {check["verdict"] for check in found["checks"]} == {"pass", "note"}
 
     @pytest.mark.parametrize("family", UNROUTED)

@@ -46,7 +46,7 @@ def prompt(tokens: torch.Tensor, control: torch.Tensor | None = None, **parts: o
 class TestEveryFamily:
     def test_looking_changes_no_bit_of_the_logits(self, family: str, tiny: Tiny) -> None:
         model = open_model(str(tiny(family)))
-        looked = forward(model, TOKENS, {module: lambda call, z: None for module in model.anatomy.attention})
+        looked = forward(model, TOKENS, {module: lambda call, z: None for module in model.anatomy.attention.values()})
         with torch.no_grad():
             assert torch.equal(looked, plain(tiny(family))(TOKENS).logits)
 

@@ -151,7 +151,8 @@ def test_streaming_equals_full_patterns_in_every_family(
 def recorded_norms(model: OpenModel) -> dict[str, list[torch.Tensor]]:
     """Of each layer [batch head key]: how long values are, and what each head would write of them."""
     values: list[torch.Tensor] = []
-    with tapped({module: lambda call, z: values.append(call.value.clone()) for module in model.anatomy.attention}):
+    taps = {module: lambda call, z: values.append(call.value.clone()) for module in model.anatomy.attention.values()}
+    with tapped(taps):
         forward(model, TOKENS, {})
     heads = [each.repeat_interleave(model.anatomy.heads // each.shape[1], 1) for each in values]
     written = [torch.einsum("bhkd,hdm->bhkm", v, model.anatomy.w_o(layer)) for layer, v in enumerate(heads)]

@@ -328,7 +328,7 @@ class TestHygiene:
                 each(model, PROMPTS, explode, "zero", positions)
         for module in model.model.modules():
             assert not module._forward_hooks and not module._forward_pre_hooks and "forward" not in vars(module)
-        assert not any(seam._taps.get(module) for module in model.anatomy.attention)
+        assert not any(seam._taps.get(module) for module in model.anatomy.attention.values())
         assert torch.equal(forward(model, tokens, {}), before)
 
     def test_a_model_whose_blocks_cannot_be_skipped_is_run_in_full(
@@ -371,7 +371,7 @@ class TestHygiene:
         clean = trace(model, torch.tensor([prompt.tokens for prompt in PROMPTS]), torch.tensor([20, LAST]))
         modules = {
             "norm": [block.input_layernorm for block in model.anatomy.blocks],
-            "projection": model.anatomy.projections,
+            "projection": model.anatomy.projections.values(),
             "mlp": [block.mlp for block in model.anatomy.blocks],
         }
         rows: dict[tuple[str, int], list[int]] = {}

@@ -81,7 +81,13 @@ def information_flow(
     """
     if not -len(tokens) <= position < len(tokens):
         raise HeadatlasError(f"position {position} is outside a prompt of {len(tokens)} tokens; choose another")
-    anatomy, run = model.anatomy, _Run(model, tokens)
+    anatomy = model.anatomy
+    if anatomy.hybrid or anatomy.other_mixers:
+        raise HeadatlasError(
+            f"in {model.name} something beside its heads carries information from one position to another, so that the "
+            "routes cannot be walked back over heads alone; use flow_scores, or a model without such layers"
+        )
+    run = _Run(model, tokens)
     # flow [position reader]: how much of the walk is at a position, and which head (or the logits, last) it met last
     flow = torch.zeros(len(tokens), anatomy.layers * anatomy.heads + 1, dtype=torch.float64)
     flow[position, -1] = 1.0
@@ -129,8 +135,9 @@ def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, in
     """[layer head]"""
     run, (queries, keys) = _Run(model, tokens), torch.tensor(pairs).T
     rows, row = queries.unique(return_inverse=True)
-    near = [run.step(layer).of_heads(rows, 0.0)[0] for layer in range(model.anatomy.layers)]  # [head row key] each
-    flow: Array = torch.stack([each[:, row, keys].sum(-1) for each in near]).numpy() / len(rows)
+    near = {layer: run.step(layer).of_heads(rows, 0.0)[0] for layer in model.anatomy.attention}  # [head row key] each
+    summed = {layer: each[:, row, keys].sum(-1) for layer, each in near.items()}
+    flow: Array = model.anatomy.stack(summed, 0).numpy() / len(rows)
     return flow
 
 
@@ -146,7 +153,7 @@ class _Run:
 
     def __init__(self, model: OpenModel, tokens: Sequence[int]) -> None:
         self._folding, self._calls = fold(model), dict[int, Call]()
-        watch: dict[nn.Module, Tap] = {module: self._tap(layer) for layer, module in enumerate(model.anatomy.attention)}
+        watch: dict[nn.Module, Tap] = {module: self._tap(layer) for layer, module in model.anatomy.attention.items()}
         with tapped(watch):
             self._seen = record(model, torch.tensor([list(tokens)]), ["resid", "attn_out"])
 

@@ -48,7 +48,7 @@ def learn_vectors(
         seed: of their order.
 
     Returns:
-        [layer head d_head], float32 on the CPU.
+        [layer head d_head], float32 on the CPU; zeros for heads that do not exist, and beside narrow ones.
 
     Raises:
         HeadatlasError: for a behaviour without a gradient, or where what was learned is not finite.
@@ -59,12 +59,12 @@ def learn_vectors(
 
     def tap(layer: int) -> Tap:
         def change(call: Call, z: Tensor) -> Tensor:
-            vector = vectors[layer].to(z)
+            vector = vectors[layer, : z.shape[2], : z.shape[3]].to(z)
             return z * (1 + vector) if kind == "scaling" else z + vector
 
         return change
 
-    taps = {module: tap(layer) for layer, module in enumerate(anatomy.attention)}
+    taps = {module: tap(layer) for layer, module in anatomy.attention.items()}
     same = [
         part for index, _ in batches(model, prompts, lambda each: len(each.readouts)) for part in _cut(index, batch)
     ]
@@ -98,15 +98,15 @@ def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Behav
         behaviour: one with a gradient.
 
     Returns:
-        [prompt layer head d_head]
+        [prompt layer head d_head]; zeros for heads that do not exist, and beside narrow ones.
     """
     anatomy = model.anatomy
-    found = np.empty((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head))
+    found = np.zeros((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head))
     for index, chosen in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         tokens = stack_tokens([prompt.tokens for prompt in chosen])
-        layers = zip(*z_gradients(model, tokens, readout_tensors(chosen), behaviour), strict=True)
-        parts = [(z.double() * gradient.double()).sum(1).cpu() for z, gradient in layers]  # [prompt head d_head]
-        found[index] = torch.stack(parts, 1).numpy()
+        for layer, (z, gradient) in z_gradients(model, tokens, readout_tensors(chosen), behaviour).items():
+            part = (z.double() * gradient.double()).sum(1).cpu().numpy()  # [prompt head d_head]
+            found[index, layer, : part.shape[1], : part.shape[2]] = part
     return found
 
 

@@ -79,8 +79,7 @@ def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: Prog
     Returns:
         Scores with one unit per prompt: the weight summed over each query's keys, averaged over its queries.
     """
-    shape = (len(prompts), model.anatomy.layers, model.anatomy.heads)
-    score, control, sink = np.empty(shape), np.empty(shape), np.empty(shape)
+    score, control, sink = (model.anatomy.empty(len(prompts)) for _ in range(3))
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):
         pairs, others = (
             pair_tensors([p.pairs for p in batch]),
@@ -104,8 +103,8 @@ def _attend(model: OpenModel, tokens: Tensor, queries: Tensor, keys: Tensor) -> 
 
         return look
 
-    forward(model, tokens, {m: tap(layer) for layer, m in enumerate(model.anatomy.attention)}, torch.tensor([0]))
-    pairs, sinks = (torch.stack([found[layer][each] for layer in range(model.anatomy.layers)], 1) for each in (0, 1))
+    forward(model, tokens, {m: tap(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    pairs, sinks = (model.anatomy.stack({layer: each[number] for layer, each in found.items()}, 1) for number in (0, 1))
     return pairs.double().numpy(), sinks.double().numpy()
 
 
@@ -158,17 +157,17 @@ def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | 
 
     With a `position` it is the mean there alone; negative ones count from the end.
     """
-    total = [torch.zeros(model.anatomy.heads, model.anatomy.d_head) for _ in range(model.anatomy.layers)]
+    total = {layer: torch.zeros(each.heads, each.d_head) for layer, each in model.anatomy.shapes.items()}
     count = 0
     for length in sorted({len(each) for each in tokens}):
         same = [each for each in tokens if len(each) == length]
         for start in range(0, len(same), _BATCH):
             batch = same[start : start + _BATCH]
-            for layer, z in enumerate(record_z(model, stack_tokens(batch)).z):
+            for layer, z in record_z(model, stack_tokens(batch)).z.items():
                 chosen = z[:, 1:] if position is None else z[:, [position]]
                 total[layer] += chosen.sum((0, 1))
             count += len(batch) * chosen.shape[1]
-    return Reference(tuple((each / count)[None, None] for each in total))
+    return Reference({layer: (each / count)[None, None] for layer, each in total.items()})
 
 
 def _reference(model: OpenModel, batch: Sequence[Prompt], ablation: Ablation) -> Reference:
@@ -187,8 +186,8 @@ def record_z(model: OpenModel, tokens: Tensor) -> Reference:
 
         return look
 
-    forward(model, tokens, {m: tap(layer) for layer, m in enumerate(model.anatomy.attention)}, torch.tensor([0]))
-    return Reference(tuple(found[layer] for layer in range(model.anatomy.layers)))
+    forward(model, tokens, {m: tap(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    return Reference(found)
 
 
 def _read(
@@ -258,10 +257,16 @@ def batches(
 
 def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
     """MLP0(E(t)) for each token: [token 1 d_model]."""
+    if 0 not in model.anatomy.attention:
+        raise HeadatlasError(
+            f"layer 0 of {model.name} has no attention, so what its MLP makes of a token alone is not defined; "
+            "read embeddings instead"
+        )
     block, projection = model.anatomy.blocks[0], model.anatomy.projections[0]
     kept: dict[str, Tensor] = {}
     embedded = model.model.get_input_embeddings()(torch.tensor(tokens, device=model.device))[:, None]
-    silence = ablate(model.anatomy, [Head(0, h) for h in range(model.anatomy.heads)], Reference.zero(model.anatomy))
+    first = [Head(0, head) for head in range(model.anatomy.heads_in(0))]
+    silence = ablate(model.anatomy, first, Reference.zero(model.anatomy))
     with ExitStack() as stack:
         stack.enter_context(block_inputs(model, embedded, [0]))
         for name, module in (("block", block), ("attention", projection)):

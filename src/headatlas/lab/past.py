@@ -28,19 +28,22 @@ class _Kept(DynamicLayer):  # type: ignore[misc]
 def continuing(model: OpenModel, clean: Trace, layer: int, copies: int) -> Iterator[None]:
     """While active, the model takes its input for copies of the positions from `clean.start`, after the clean past."""
     cache = DynamicCache()
-    attended = [each.attended for each in clean.layers if each.attended]
-    cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended]
+    attended = {layer: each.attended for layer, each in clean.layers.items() if each.attended}
+    cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended.values()]
     prompts, length = clean.tokens.shape
     positions = torch.arange(clean.start, length, device=model.device).repeat(copies).expand(prompts, -1)
     told = _told(past_key_values=cache, position_ids=positions)
     masks: dict[int, Tensor] = {}  # layers share them
     with ExitStack() as stack:
         stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
-        for module, (key, _, mask) in list(zip(model.anatomy.attention, attended, strict=True))[layer:]:
+        for at, (key, _, mask) in attended.items():
+            if at < layer:
+                continue
             if id(mask) not in masks:
                 masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, clean.start, copies)
             told = _told(attention_mask=masks[id(mask)].to(key.device))
-            stack.callback(module.register_forward_pre_hook(told, with_kwargs=True).remove)
+            attention = model.anatomy.attention[at]
+            stack.callback(attention.register_forward_pre_hook(told, with_kwargs=True).remove)
         yield
 
 

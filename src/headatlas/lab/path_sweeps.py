@@ -30,7 +30,8 @@ class PathSweep:
     """What the path from each head to the receivers changes in a metric.
 
     Attributes:
-        effect: [layer head batch], the metric with that head's path patched, minus the clean metric.
+        effect: [layer head batch], the metric with that head's path patched, minus the clean metric; NaN where no such
+            head exists.
         notes: what was not as usual, in words.
     """
 
@@ -65,10 +66,14 @@ def path_sweep(
     problem = _obstacle(reach)
     notes = [] if problem is None else [f"every path of {runs.model.name} ran in full: {problem}"]
     clean, anatomy = metric(runs.logits), runs.model.anatomy
-    effect = clean.new_zeros(anatomy.layers, anatomy.heads, len(clean))  # zero where no path leads to the receivers
+    # zero where no path leads to the receivers
+    none = {layer: clean.new_zeros(shape.heads, len(clean)) for layer, shape in anatomy.shapes.items()}
+    effect = anatomy.stack(none, 0)
     most = reach.copies(memory) if problem is None else 1
-    for layer in range(reach.layers):
-        waiting = list(torch.split(torch.arange(anatomy.heads), most))
+    for layer in anatomy.attention:
+        if layer >= reach.layers:
+            break
+        waiting = list(torch.split(torch.arange(anatomy.heads_in(layer)), most))
         while waiting:
             heads = waiting.pop(0)
             try:
@@ -98,10 +103,14 @@ def _obstacle(reach: Reach) -> str | None:
     runs = reach.runs
     if problem := in_force(runs.model):
         return problem
-    kind = f"{'heads' if reach.ends else 'logits'}, MLPs {'recomputed' if runs.mlps is None else 'frozen'}"
+    if runs.model.anatomy.other_mixers:
+        return "something beside attention carries information from one position to another"
+    ends, mlps = "heads" if reach.ends else "logits", "recomputed" if runs.mlps is None else "frozen"
+    kind = f"{ends}, MLPs {mlps}, {runs.tokens.shape[1]} tokens, {len(runs.kept)} kept"
     known = _known.setdefault(runs.model.model, {})
-    if kind not in known and reach.layers:
-        known[kind] = _try(reach, sorted({0, reach.layers - 1}))
+    senders = [layer for layer in runs.model.anatomy.attention if layer < reach.layers]
+    if kind not in known and senders:
+        known[kind] = _try(reach, sorted({senders[0], senders[-1]}))
     return known.get(kind)
 
 
@@ -110,7 +119,7 @@ def _try(reach: Reach, layers: list[int]) -> str | None:
     tolerance = max(1e-5, 8 * torch.finfo(reach.model.dtype).eps) * reach.runs.logits.abs().max()
 
     def attempt() -> str | None:
-        if not all(found.plain for found in reach.trace.layers):
+        if not all(found.plain for found in reach.trace.layers.values()):
             return "its attention gives something else than its output projections write"
         for layer in layers:
             gap = (reach.logits(layer, torch.tensor([0]))[0] - full[layer]).abs().max()

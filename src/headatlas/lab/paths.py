@@ -8,7 +8,7 @@ receivers' queries, keys or values is put into a second clean run, in which all 
 metric is read. Where the receiver is the logits, it is read from the first run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -47,7 +47,7 @@ class PathRuns:
         tokens: the clean prompts, [batch position].
         clean, corrupted: z of every head.
         trace: what the clean run left for runs that start in the middle.
-        mlps: what each layer's MLP wrote in the clean run, where MLPs are frozen.
+        mlps: what the MLP of each layer with attention wrote in the clean run, where MLPs are frozen.
         logits: clean, [batch kept vocabulary].
         kept: the positions whose logits are kept, [kept].
         vocabulary: the tokens whose logits are kept; None for all.
@@ -58,7 +58,7 @@ class PathRuns:
     clean: Recording
     corrupted: Recording
     trace: Trace
-    mlps: tuple[Any, ...] | None
+    mlps: Mapping[int, Any] | None
     logits: Tensor
     kept: Tensor
     vocabulary: Tensor | None
@@ -101,12 +101,12 @@ def path_runs(
     written: dict[int, Any] = {}
     with ExitStack() as stack:
         if mlps == "frozen":
-            for layer, each in enumerate(writers(model, tokens)):
+            for layer, each in writers(model, tokens).items():
                 stack.callback(each.mlp.register_forward_hook(_keep(written, layer)).remove)
         stack.enter_context(only_logits_of(model, chosen))
         first = trace(model, tokens, kept)
-    frozen = tuple(written[layer] for layer in sorted(written)) if mlps == "frozen" else None
-    z: dict[tuple[Site, int], Tensor] = {("z", layer): found.z for layer, found in enumerate(first.layers)}
+    frozen = written if mlps == "frozen" else None
+    z: dict[tuple[Site, int], Tensor] = {("z", layer): found.z for layer, found in first.layers.items()}
     second = record(model, others, ["z"])
     return PathRuns(model, tokens, Recording(z), second, first, frozen, first.logits, kept, chosen)
 
@@ -147,8 +147,7 @@ def patched_logits(
     receiver_positions: Positions = None,
 ) -> Tensor:
     """The kept logits with the path patched, [batch kept vocabulary]. Arguments and errors as in `path_patch`."""
-    model, layers = runs.model, range(runs.model.anatomy.layers)
-    everyone = [Head(layer, head) for layer in layers for head in range(model.anatomy.heads)]
+    model, everyone = runs.model, runs.model.anatomy.all_heads
     sending = [patch("z", everyone, runs.clean), patch("z", senders, runs.corrupted, sender_positions)]
     if receivers == "logits":
         with _held(runs), intervene(model, sending):
@@ -185,7 +184,7 @@ def _keep(written: dict[int, Any], layer: int) -> Callable[..., None]:
 def _held(runs: PathRuns) -> ExitStack:
     """While active, MLPs write what they wrote in the clean run, where they are frozen."""
     stack = ExitStack()
-    for layer, output in enumerate(runs.mlps or ()):
+    for layer, output in (runs.mlps or {}).items():
         module = writers(runs.model, runs.tokens)[layer].mlp
         stack.callback(module.register_forward_hook(lambda *_, output=output: output).remove)
     return stack

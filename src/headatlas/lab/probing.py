@@ -33,16 +33,21 @@ class Probe:
         logits: [3 position vocabulary]
         calls: per attention module, in the order they ran, what reached the seam and the z that left it.
         inside: per attention module, the steps of its submodules.
-        stream: what the last decoder layer wrote, [3 position d_model].
+        blocks: the decoder layers in the order they ran, each with what it wrote.
         outside: the steps of modules that are neither in a decoder layer nor hold one, such as the final norm.
     """
 
     tokens: Tensor
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    stream: Tensor | None = None
+    blocks: list[tuple[nn.Module, Tensor]] = field(default_factory=list)
     calls: dict[nn.Module, list[tuple[Call, Tensor]]] = field(default_factory=dict)
     inside: dict[nn.Module, list[Step]] = field(default_factory=dict)
     outside: list[Step] = field(default_factory=list)
+
+    @property
+    def stream(self) -> Tensor | None:
+        """What the last decoder layer wrote, [3 position d_model]."""
+        return self.blocks[-1][1] if self.blocks else None
 
 
 def precision(dtype: torch.dtype) -> float:
@@ -114,8 +119,8 @@ def _watching(model: nn.Module, attention: dict[str, nn.Module], seen: Probe) ->
                 if child is not module:
                     watch(child, seen.inside.setdefault(module, []))
 
-        def follow(_module: nn.Module, _read: tuple[Any, ...], wrote: Any) -> None:
-            seen.stream = wrote[0] if isinstance(wrote, tuple) else wrote
+        def follow(block: nn.Module, _read: tuple[Any, ...], wrote: Any) -> None:
+            seen.blocks.append((block, wrote[0] if isinstance(wrote, tuple) else wrote))
 
         blocks = {block_path(path) for path in attention}
         stacks = {block.rpartition(".")[0] for block in blocks}

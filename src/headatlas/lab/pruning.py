@@ -92,11 +92,8 @@ def prune_edges(
 
 def _order(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head | None, list[Head | None]]]:
     """Readers with their writers, in the order they are visited."""
-    anatomy = model.anatomy
-    everything = {Head(layer, head) for layer in range(anatomy.layers) for head in range(anatomy.heads)}
-    chosen = everything if heads is None else set(heads)
-    if unknown := chosen - everything:
-        raise ValueError(f"{min(unknown)} is not in a model of {anatomy.layers} layers x {anatomy.heads} heads")
+    chosen = set(model.anatomy.all_heads) if heads is None else set(heads)
+    model.anatomy.require(chosen)
     backwards = sorted(chosen, reverse=True)
     order: list[tuple[Head | None, list[Head | None]]] = [(None, [*backwards, None])]
     for reader in backwards:
@@ -134,7 +131,7 @@ class _Circuit:
         rewrites: dict[nn.Module, Rewrite] = {}
         taps: dict[nn.Module, Tap] = {}
         with ExitStack() as stack:
-            for layer, module in enumerate(anatomy.attention):
+            for layer, module in anatomy.attention.items():
                 block = _Block(len(self._tokens), [r for r in removed if r is not None and r.layer == layer])
                 rewrites[module], taps[module] = block.merge, block.spread
                 streams = self._streams(block, removed, added)

@@ -36,12 +36,9 @@ class Reach:
         self.receivers, self._where = receivers, (sender_positions, receiver_positions)
         batch, length = runs.tokens.shape
         self.ends = {} if receivers == "logits" else by_input(receivers)
-        layers, width = self.model.anatomy.layers, self.model.anatomy.heads
-        for head in (head for heads in self.ends.values() for head in heads):
-            if not (head.layer < layers and head.head < width):
-                raise ValueError(f"{head} is not in a model of {layers} layers x {width} heads")
+        self.model.anatomy.require(head for heads in self.ends.values() for head in heads)
         self._reading = sorted({head.layer for heads in self.ends.values() for head in heads})
-        self.layers = self._reading[-1] if self._reading else layers  # senders come before
+        self.layers = self._reading[-1] if self._reading else self.model.anatomy.layers  # senders come before
         at = runs.kept.expand(batch, -1) if receivers == "logits" else located(receiver_positions, batch, length)
         self._at = at  # [batch reached], where receivers read
         sending = located(sender_positions, batch, length)  # [batch sent]
@@ -101,9 +98,9 @@ class Reach:
             entering = self._rows(found.stream) + self._frozen_change(layer, heads)
             stack.callback(on_input(block, lambda _: entering).remove)
         else:
-            leaving = self._rows(states_of(found.output)).expand(len(heads), -1, -1)
+            leaving = self._rows(states_of(self.trace.outputs[at])).expand(len(heads), -1, -1)
             leaving = leaving + self._frozen_change(layer, heads) if frozen and ends_here else leaving
-            stack.enter_context(gives(block, with_states(found.output, leaving)))
+            stack.enter_context(gives(block, with_states(self.trace.outputs[at], leaving)))
 
     def _hold(self, stack: ExitStack, at: int, change: Tensor | None) -> None:
         """Have attention give what its clean heads write, and what the senders change: [sender row d_model]."""
@@ -168,7 +165,7 @@ class Reach:
         stream = layout.join(self.trace.layers[first].stream.expand(copies, *self.trace.layers[first].stream.shape))
         with ExitStack() as stack:
             for before, block in enumerate(anatomy.blocks[:first]):
-                stack.enter_context(gives(block, self.trace.layers[before].output))
+                stack.enter_context(gives(block, self.trace.outputs[before]))
             stack.callback(on_input(anatomy.blocks[first], lambda _: stream).remove)
             stack.enter_context(cut_last(self.model, self.trace.norm, self.runs.kept))
             stack.enter_context(intervene(self.model, edits))

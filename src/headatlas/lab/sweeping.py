@@ -150,7 +150,7 @@ def reuse(part: Part, memory: int | None) -> Found:
     start = first if 2 * (length - first) <= length else 0  # a short past saves less than masking the copies costs
     notes: list[str] = []
     for begin in dict.fromkeys((start, 0)):
-        problem = obstacle(part.task.model, part.tokens, begin > 0)
+        problem = obstacle(part.task.model, part.tokens, part.readouts[0], begin)
         if problem is None:
             found = _rerun_all(part, begin, memory)
             return replace(found, notes=(*notes, *found.notes))

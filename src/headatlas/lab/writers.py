@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.hooks import on_input, on_output, states_of
+from headatlas.lab.interventions import several_streams
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.probing import precision
@@ -43,11 +44,11 @@ class _Passed:
     children: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)  # what each read and wrote
 
 
-_known: WeakKeyDictionary[nn.Module, tuple[Writers, ...]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[int, Writers]] = WeakKeyDictionary()
 
 
-def writers(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
-    """The writers of each layer, found the first time in one pass over the prompts at hand, [batch position].
+def writers(model: OpenModel, tokens: Tensor) -> dict[int, Writers]:
+    """The writers of each layer with attention, found the first time in one pass over the prompts [batch position].
 
     Not over prompts of our own: edits may be in force that fit only these.
 
@@ -59,11 +60,13 @@ def writers(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
     return _known[model.model]
 
 
-def _find(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
+def _find(model: OpenModel, tokens: Tensor) -> dict[int, Writers]:
     anatomy = model.anatomy
-    passed = [_Passed() for _ in anatomy.blocks]
+    if not anatomy.one_stream:
+        raise HeadatlasError(several_streams(anatomy))
+    passed = {layer: _Passed() for layer in anatomy.attention}
     with ExitStack() as stack:
-        for layer, found in enumerate(passed):
+        for layer, found in passed.items():
             stack.callback(on_input(anatomy.blocks[layer], found.stream.append).remove)
             stack.callback(on_output(anatomy.blocks[layer], found.left.append).remove)
             stack.callback(on_input(anatomy.attention[layer], found.read.append).remove)
@@ -71,7 +74,7 @@ def _find(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
             for child in anatomy.blocks[layer].children():
                 _watch(stack, child, found, (*tokens.shape, anatomy.d_model))
         forward(model, tokens, {}, torch.tensor([0]))
-    return tuple(_of_block(model, layer, found) for layer, found in enumerate(passed))
+    return {layer: _of_block(model, layer, found) for layer, found in passed.items()}
 
 
 def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int, ...]) -> None:
