@@ -151,8 +151,13 @@ class Anatomy:
             return f"a model of {self.layers} layers x {self.heads} heads"
         if 0 <= layer < self.layers and layer in self.shapes:
             return f"a model whose layer {layer} has {self.heads_in(layer)} heads"
+        return f"a model of {self.layers} layers with attention in {self.attention_places}"
+
+    @property
+    def attention_places(self) -> str:
+        """Which layers have attention, fit for a sentence: 'layer 1', 'layers 0, 2'."""
         which = ", ".join(map(str, self.attention_layers))
-        return f"a model of {self.layers} layers, of which {which} have attention"
+        return f"layer {which}" if len(self.attention) == 1 else f"layers {which}"
 
     def empty(self, *leading: int, dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
         """An array [*leading layer head] of NaN: what no head fills stays NaN."""
@@ -219,8 +224,9 @@ class Anatomy:
         return self.layout(layer).key.weight
 
     def w_v(self, layer: int) -> Tensor:
-        """The value matrix of each key/value head: [kv_head d_model d_head]."""
-        return self.layout(layer).value.weight
+        """The value matrix of each key/value head, with the gain of values: [kv_head d_model d_head]."""
+        layout = self.layout(layer)
+        return layout.value.weight if layout.value_gain == 1 else layout.value.weight * layout.value_gain
 
     def b_q(self, layer: int) -> Tensor | None:
         """The query bias of each head, [head d_head], where there is one."""
@@ -232,7 +238,8 @@ class Anatomy:
 
     def b_v(self, layer: int) -> Tensor | None:
         """The value bias of each key/value head, [kv_head d_head], where there is one."""
-        return self.layout(layer).value.bias
+        layout, bias = self.layout(layer), self.layout(layer).value.bias
+        return bias if bias is None or layout.value_gain == 1 else bias * layout.value_gain
 
     def qk(self, layer: int, head: int | None = None) -> Factored:
         """W_Q W_K^T, [d_model d_model], of one head, or of all with a leading [head] axis.

@@ -79,8 +79,8 @@ def _layers(model: OpenModel, seen: Seen) -> Check:
     anatomy = model.anatomy
     said = [f"{anatomy.layers} layers, all with attention"]
     if anatomy.hybrid:
-        which = ", ".join(map(str, anatomy.attention_layers))
-        said = [f"a hybrid: of {anatomy.layers} layers {which} have attention; heads carry these numbers"]
+        places = anatomy.attention_places
+        said = [f"a hybrid of {anatomy.layers} layers, with attention in {places}; heads carry these numbers"]
     if len(set(anatomy.shapes.values())) > 1:
         kinds: dict[str, list[str]] = {}
         for layer, shape in anatomy.shapes.items():
@@ -181,7 +181,7 @@ def _weights(model: OpenModel, seen: Seen) -> Check:
         ((call, _),) = seen.small.calls[module]
         assert layout is not None
         read = next(step.read for step in seen.small.inside[module] if step.module is layout.value.module)
-        worst = max(worst, gap(layout.value.read(read), call.value.transpose(1, 2)))
+        worst = max(worst, gap(layout.value.read(read) * layout.value_gain, call.value.transpose(1, 2)))
     kinds = ", ".join(dict.fromkeys(layout.kind for layout in layouts.values() if layout))
     return _judged("weights", worst, seen, f"{kinds}, confirmed at the seam", f"{kinds}, values differ")
 

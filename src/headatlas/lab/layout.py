@@ -60,6 +60,7 @@ class Layout:
         query_norm, key_norm: what is applied to queries and keys before position encoding, where there is something.
         query_gain, key_gain: what queries and keys are multiplied by on their way to the scores (by YaRN, or by a
             model that scales its queries itself); 1 in most models.
+        value_gain: what values are multiplied by after their matrix (MiMo); 1 in most models.
     """
 
     query: Stretch
@@ -69,6 +70,7 @@ class Layout:
     key_norm: nn.Module | None
     query_gain: float
     key_gain: float
+    value_gain: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -116,7 +118,7 @@ def find_layout(steps: list[Step], call: Call) -> Layout | None:
     states = value[1].read
     if not all(torch.equal(states, each[1].read) for each in (query, key)):
         return None  # some other map stands before one of them
-    return Layout(query[0], key[0], value[0], query_norm, key_norm, query[2], key[2])
+    return Layout(query[0], key[0], value[0], query_norm, key_norm, query[2], key[2], value[2])
 
 
 def _encoded(

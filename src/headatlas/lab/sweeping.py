@@ -154,7 +154,7 @@ def reuse(part: Part, memory: int | None) -> Found:
         if problem is None:
             found = _rerun_all(part, begin, memory)
             return replace(found, notes=(*notes, *found.notes))
-        skipped = "layers and positions" if begin else "layers"
+        skipped = "positions" if begin else "layers"
         notes.append(f"no {skipped} of {part.task.model.name} were skipped: {problem}")
     return replace(naive(part), notes=tuple(notes))
 
