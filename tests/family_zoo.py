@@ -15,11 +15,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 LAYERS, WINDOW, CONTEXT, VOCABULARY = 4, 8, 256, 4096
-LARGEST = 6_000_000  # parameters; a larger one means that the recipe has missed a size
-_LOUDER = 4.0  # at their usual size, untrained weights hardly move a logit
+LARGEST = 8_000_000  # parameters; a larger one means that the recipe has missed a size
+_LOUDER = 4.0  # times their usual size, at which untrained weights hardly move a logit
 
 # What a size becomes, by the name of its field; the first pattern that matches the whole name counts. None: as it is.
 _SIZES: tuple[tuple[str, int | None], ...] = (
@@ -53,7 +58,37 @@ _SIZES: tuple[tuple[str, int | None], ...] = (
     (r"query_pre_attn_scalar", 16),
 )
 
-_LINEAR_SIZES = {"num_key_heads": 2, "num_value_heads": 4, "key_head_dim": 16, "value_head_dim": 16}
+
+# Families that are not built, and why. This list is held by a test: whatever is not on it must be built.
+_PICTURE = "does not run without a picture"
+_OTHER_ENCODER = "is an encoder and a decoder"
+_TIMM = "its picture tower needs the packages timm and pillow"
+UNBUILT = {
+    "blt": "reads bytes in patches that a second model inside it draws, and hashes of them",
+    "gemma4_assistant": "drafts for another model, whose keys and values it reads",
+    "gemma4_unified_assistant": "drafts for another model, whose keys and values it reads",
+    "gemma3n": _TIMM,
+    "evolla": "answers about proteins, which it needs",
+    "fast_vlm": _TIMM,
+    "perception_lm": _TIMM,
+    "musicgen": "reads codes of sound from several books, not tokens",
+    "musicgen_melody": "reads codes of sound from several books, not tokens",
+    "blip": _PICTURE,
+    "blip-2": _PICTURE,
+    "florence2": _OTHER_ENCODER,
+    "granite4_vision": _PICTURE,
+    "idefics": _PICTURE,
+    "instructblip": _PICTURE,
+    "instructblipvideo": _PICTURE,
+    "kosmos-2": _PICTURE,
+    "nemotron_h_omni": "its picture tower has sizes that its defaults do not agree on",
+    "pi0": "moves a robot",
+    "pix2struct": _OTHER_ENCODER,
+    "pp_formulanet": _OTHER_ENCODER,
+    "t5gemma2": _OTHER_ENCODER,
+    "udop": _OTHER_ENCODER,
+    "vision-encoder-decoder": _OTHER_ENCODER,
+}
 _WITHOUT_ATTENTION = ("linear_attention", "conv", "mamba", "recurrent", "mlp", "moe")
 
 
@@ -97,14 +132,18 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+
+
+def _mrope(*sections: int) -> dict[str, Any]:
+    return {"rope_parameters": {**_ROPE, "mrope_section": list(sections)}}
+
+
 _EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1}
-_LINEAR = {f"linear_{name}": size for name, size in _LINEAR_SIZES.items()}
 
 # What the recipe misses.
 _CHANGES: dict[str, dict[str, Any]] = {
-    "blt": {"encoder_hash_byte_group_vocab": 64},
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
-    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
     "deepseek_v2": _EXPERTS,
     "dots1": _EXPERTS,
     "dots3_note_text": {
@@ -121,7 +160,35 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "llama4_vision_model": {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
     "longcat_flash": {"head_dim": 8},
     "ministral": {"head_dim": 16},
-    "qwen4_exp_text": _LINEAR,
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 16,
+        "indexer_compress_ratio": 2,
+    },
+    "cosmos3_edge_text": _mrope(2, 3, 3),
+    "deepseek_ocr2_text": {**_EXPERTS, "mlp_layer_types": ["dense", "sparse"] * 2},
+    "unlimited_ocr_text": {**_EXPERTS, "mlp_layer_types": ["dense", "sparse"] * 2},
+    "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
+    "ernie4_5_vl_moe_text": _mrope(1, 1, 2),
+    "glm4v_text": _mrope(1, 1, 2),
+    "glm4v_moe_text": _mrope(1, 0, 1),
+    "glm_ocr_text": _mrope(1, 1, 2),
+    "glm5_next_text": {"qk_rope_head_dim": 0, "index_kpool": 2},
+    "hunyuan_vl_text": {"head_dim": 16, **_mrope(2, 3, 3)},
+    "paddleocr_vl_text": _mrope(2, 3, 3),
+    "qwen2_vl_text": _mrope(1, 1, 2),
+    "qwen2_5_vl_text": _mrope(1, 1, 2),
+    "qwen2_5_omni_text": _mrope(1, 1, 2),
+    "emu3_vqgan": {"base_channels": 32, "channel_multiplier": [1, 1]},
+    "chameleon_vqgan": {"base_channels": 32, "channel_multiplier": [1, 1]},
+    "janus_vqgan": {"base_channels": 32, "channel_multiplier": [1, 1], "projection_dim": 32, "num_embeddings": 64},
+    "chameleon": {"vocabulary_map": {"<image>": 4000}},
+    "muse_spark_audio": {"hidden_sizes": [32] * 4, "depths": [1] * 4, "out_hidden_size": 32},
+    "inkling_vision": {"patch_size": 8, "projection_hidden_dim": 32},
+    "inkling_audio": {"n_mel_bins": 8, "mel_vocab_size": 16},
+    "janus_vision_model": {"projection_dim": 32},
+    "molmo2_adapter": {"vision_feature_layer": [3, 2]},
+    "emu3": {"vocabulary_map": {"<image>": 4000, "<|extra_200|>": 4001}},
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"] * 2},
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1, "sliding_window": None},
 }  # fmt: skip
@@ -130,6 +197,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
 _FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "bamba": {"attention-last": {"attn_layer_indices": [1, 3]}, "attention-not-last": {"attn_layer_indices": [0, 2]}},
     "gpt_neo": {"": {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW}},
+    "mllama_text_model": {"": {"cross_attention_layers": [1], "num_hidden_layers": 5}},
     "jamba": {
         form: {"attn_layer_period": 2, "attn_layer_offset": offset, "mamba_dt_rank": 4}
         for form, offset in (("attention-last", 1), ("attention-not-last", 0))
@@ -162,7 +230,7 @@ def forms(family: str) -> Iterator[Member]:
     if not name or not seeing:
         yield Member(family)
     elif not blind:
-        yield Member(family, changes={name: [seeing[at % len(seeing)] for at in range(LAYERS)]} if len(seeing) > 1 else {})
+        yield Member(family, changes={name: [seeing[at % len(seeing)] for at in range(LAYERS)]})
     else:
         pairs = [kind for at in range(2) for kind in (blind[at % len(blind)], seeing[at % len(seeing)])]
         yield Member(family, "attention-last", {name: pairs})
@@ -183,47 +251,68 @@ def layer_kinds(family: str, config_class: type) -> tuple[str | None, list[str]]
 
 def config_of(member: Member) -> PreTrainedConfig:
     """The configuration of a member."""
-    return _config(member.family, CONFIG_MAPPING[member.family], member.changes)
+    return _config(CONFIG_MAPPING[member.family], member.changes)
 
 
-def _config(family: str, config_class: type, changes: dict[str, Any]) -> PreTrainedConfig:
-    values = small(config_class) | _CHANGES.get(family, {}) | changes
+def _config(config_class: type, changes: dict[str, Any]) -> PreTrainedConfig:
+    values = small(config_class) | _CHANGES.get(config_class.model_type, {}) | changes
     for name, part in config_class.sub_configs.items():
-        if name in values and not isinstance(values[name], dict):
-            continue
-        kind = part
         if part.__name__ == "AutoConfig":
-            kind = type(getattr(config_class(), name))
-        inner = next((form.changes for form in forms(kind.model_type)), {}) if kind.model_type in CONFIG_MAPPING else {}
-        values[name] = _config(kind.model_type, kind, inner | values.get(name, {}))
+            part = CONFIG_MAPPING[config_class.sub_configs_defaults[name].model_type]
+        own = next(forms(part.model_type)).changes if part.model_type in CONFIG_MAPPING else {}
+        values[name] = _config(part, own | values.get(name, {}))
     return config_class(**values)
 
 
-def model_of(member: Member, device="cpu") -> PreTrainedModel:
-    config = config_of(member)
-    if "text_config" in config.sub_configs and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        model_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
-    else:
-        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    torch.manual_seed(0)
-    with torch.device(device):
-        return model_class(config).eval()
+def model_of(member: Member) -> PreTrainedModel:
+    """The model of a member, in inference mode; the same weights every time.
 
-def families():
-    seen = set()
-    for family in [*MODEL_FOR_CAUSAL_LM_MAPPING._model_mapping, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING._model_mapping]:
-        c = CONFIG_MAPPING[family]
-        if c in seen or c.model_type != family: continue
-        seen.add(c)
-        yield family
+    Raises:
+        ValueError: for one that did not become small.
+    """
+    config = config_of(member)
+    wrapped = "text_config" in config.sub_configs or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+    wrapped = wrapped and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    model_class = (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if wrapped else MODEL_FOR_CAUSAL_LM_MAPPING)[type(config)]
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in model_class(config).parameters())
+    if size > LARGEST:
+        raise ValueError(f"{member} has {size} parameters; give it smaller sizes")
+    torch.manual_seed(0)
+    model = model_class(config).eval()
+    louden(model)
+    return model
+
+
+def families() -> list[str]:
+    """Every family that transformers maps to a causal model, or to a wrapper around one; aliases are left out."""
+    return [
+        family
+        for family in dict.fromkeys([*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES])
+        if CONFIG_MAPPING[family].model_type == family
+    ]
+
+
+def members() -> list[Member]:
+    """All members of all families that can be built here."""
+    return [member for family in families() if family not in UNBUILT for member in forms(family)]
+
+
+def is_wrapper_of_a_family(family: str) -> bool:
+    """Whether the language model inside is one of a causal family, which the zoo has too."""
+    config_class = CONFIG_MAPPING[family]
+    part = config_class.sub_configs_defaults.get("text_config")
+    return part is not None and part.config_class.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 @torch.no_grad()
 def louden(model: torch.nn.Module) -> None:
     """Make the heads of an untrained model matter, and give biases and norms numbers of their own."""
     drawn = torch.Generator().manual_seed(0)
-    for _, parameter in sorted(model.named_parameters()):
+    for name, parameter in sorted(model.named_parameters()):
         if parameter.ndim > 1:
             parameter.mul_(_LOUDER)
+        elif re.search(r"\b[qk]_norm\b", name):
+            parameter.mul_(0.5)  # where scores are not scaled down after such a norm, they are too sharp for rounding
         else:
             parameter.add_(torch.randn(parameter.shape, generator=drawn), alpha=0.1)

@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+Run = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # query, key, value -> z and weights, eagerly
+Look = Callable[[nn.Module, Tensor, Tensor, Tensor, Run], Tensor]  # module, query, key, value, run -> z
 Change = Callable[[Tensor], Tensor]  # z [batch position head d_head] -> the same
 
 
@@ -35,11 +37,24 @@ class Plain:
 
     model: Any
     layers: dict[int, Layer] = field(default_factory=dict)
+    _kept: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, what: str, tokens: Tensor, of: Callable[[Tensor], Any]) -> Any:
+        """What is asked for again and again, computed once for each batch of prompts."""
+        key = what, tokens.data_ptr()
+        if key not in self._kept:
+            self._kept[key] = of(tokens)
+        return self._kept[key]
+
+    def clean(self, tokens: Tensor) -> Tensor:
+        """Logits [batch position vocabulary] of the model as it is."""
+        found: Tensor = self.once("logits", tokens, self.logits)
+        return found
 
     def logits(self, tokens: Tensor, changes: Mapping[int, Change] | None = None) -> Tensor:
         """Logits [batch position vocabulary], z of some layers changed before the output projection reads it."""
         with self.changed(changes or {}), torch.no_grad():
-            logits: Tensor = self.model(tokens, use_cache=False).logits
+            logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
         return logits
 
     @contextmanager
@@ -60,6 +75,10 @@ class Plain:
 
     def z(self, tokens: Tensor) -> dict[int, Tensor]:
         """What every output projection reads, by layer: [batch position head d_head]."""
+        found: dict[int, Tensor] = self.once("z", tokens, self._z)
+        return found
+
+    def _z(self, tokens: Tensor) -> dict[int, Tensor]:
         seen: dict[int, Tensor] = {}
 
         def keep(number: int) -> Change:
@@ -74,6 +93,10 @@ class Plain:
 
     def weights(self, tokens: Tensor) -> dict[str, Tensor]:
         """The weights [batch head query key] that attention modules return, by path."""
+        found: dict[str, Tensor] = self.once("weights", tokens, self._weights)
+        return found
+
+    def _weights(self, tokens: Tensor) -> dict[str, Tensor]:
         seen: dict[str, Tensor] = {}
         length = tokens.shape[1]
 
@@ -82,6 +105,8 @@ class Plain:
                 for each in output if isinstance(output, tuple) else ():
                     if isinstance(each, Tensor) and each.ndim == 4 and each.shape[2:] == (length, length):
                         seen[path] = each
+                        if getattr(self.model.get_submodule(path), "sinks", None) is not None:
+                            seen[path] = each * self._shares(tokens)[path]
 
             return hook
 
@@ -89,9 +114,52 @@ class Plain:
             for path, module in self.model.named_modules():
                 if "Attention" in type(module).__name__:
                     stack.callback(module.register_forward_hook(keep(path)).remove)
-            with torch.no_grad():
-                self.model(tokens, use_cache=False, output_attentions=True)
-        return seen
+            with self.implemented("eager"), torch.no_grad():
+                self.model(input_ids=tokens, use_cache=False, output_attentions=True)
+        return {path: each for path, each in seen.items() if not any(f"{path}." in other for other in seen)}
+
+    def _shares(self, tokens: Tensor) -> dict[str, Tensor]:
+        """How much of each row of returned weights goes into z, by path: a sink's part may be taken off afterwards.
+
+        [batch head query 1], the factor that brings weights @ values closest to z.
+        """
+        found: dict[str, Tensor] = {}
+        paths = {module: path for path, module in self.model.named_modules()}
+
+        def look(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, run: Run) -> Tensor:
+            z, weights = run(query, key, value)  # [batch position head d_head]
+            mixed = weights[..., : value.shape[2]] @ value.repeat_interleave(weights.shape[1] // value.shape[1], 1)
+            found[paths[module]] = (z.transpose(1, 2) * mixed).sum(-1, keepdim=True) / mixed.square().sum(-1, keepdim=True)
+            return z
+
+        with self.attending(look):
+            self.logits(tokens)
+        return found
+
+    @contextmanager
+    def attending(self, look: "Look") -> Iterator[None]:
+        """While active, every attention layer that goes through the registry gives the z that `look` returns."""
+
+        def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **extra: Any) -> Any:
+            eager = sys.modules[type(module).__module__].eager_attention_forward
+            return look(module, query, key, value, lambda q, k, v: eager(module, q, k, v, mask, **extra)), None
+
+        AttentionInterface.register("looked_at", attention)
+        AttentionMaskInterface.register("looked_at", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+        with self.implemented("looked_at"):
+            yield
+
+    @contextmanager
+    def implemented(self, how: str) -> Iterator[None]:
+        """While active, attention runs another way than the model's own."""
+        configs = [part.config for part in self.model.modules() if isinstance(part, PreTrainedModel)]
+        own = [(config, config._attn_implementation) for config in configs]
+        self.model.set_attn_implementation(how)
+        try:
+            yield
+        finally:
+            for config, implementation in own:
+                config._attn_implementation = implementation
 
     def blocks(self) -> list[str]:
         """The paths of all blocks, those without attention too."""
@@ -106,6 +174,10 @@ class Plain:
 
     def streams(self, tokens: Tensor) -> list[Tensor]:
         """What enters each block, and what leaves the last: [batch position d_model] each."""
+        found: list[Tensor] = self.once("streams", tokens, self._streams)
+        return found
+
+    def _streams(self, tokens: Tensor) -> list[Tensor]:
         seen: list[Tensor] = []
 
         def enters(_: nn.Module, args: Any, options: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ A family either gives the numbers that `plain` gives, or is refused in one line.
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from headatlas.lab import (
 )
 from headatlas.lab.shared import Asked, shared_attention
 from headatlas.stimuli import Prompt, Readout
-from plain import Layer, Plain, after, replacing
+from plain import Change, Layer, Plain, Run, after, replacing
 
 TOLERANCE = 1e-5
 LENGTH = 3 * family_zoo.WINDOW
@@ -68,6 +69,9 @@ def agree(what: str, found: Any, expected: Any, size: float = 1.0) -> None:
     """Fail where two arrays differ by more than the tolerance, relative to the largest number where that exceeds 1."""
     found, expected = (torch.as_tensor(np.asarray(each, dtype=np.float64)) for each in (found, expected))
     assert found.shape == expected.shape, f"{what}: {list(found.shape)} for {list(expected.shape)}"
+    absent = expected.isnan()
+    assert torch.equal(found.isnan(), absent), f"{what}: numbers where there is no head, or none where there is one"
+    found, expected = found[~absent], expected[~absent]
     largest = max(1.0, size, expected.abs().max().item())
     gap = (found - expected).abs().max().item()
     assert gap <= TOLERANCE * largest, f"{what}: off by {gap:.1e}, the largest is {largest:.3g}"
@@ -132,7 +136,7 @@ def check_places(pair: Pair) -> None:
 
 def check_logits(pair: Pair) -> None:
     """An opened model gives the logits that it gives without headatlas."""
-    agree("logits", pair.lab.model(TOKENS, use_cache=False).logits, pair.plain.logits(TOKENS))
+    agree("logits", pair.lab.model(input_ids=TOKENS, use_cache=False).logits, pair.plain.clean(TOKENS))
 
 
 def check_patterns(pair: Pair) -> None:
@@ -183,25 +187,25 @@ def check_scores(pair: Pair) -> None:
     found = score_heads(pair.lab, TOKENS, {name: score for name, (score, _) in asked.items()} | {"most": ArgmaxKey()})
     for name, (_, of) in asked.items():
         agree(name, found[name], by_layer(pair, of, 1))
-    best, most = by_layer(pair, lambda p: p.amax(-1), 1), found["most"]
-    for number, layer in enumerate(sorted(pair.plain.layers)):
+    most = found["most"]
+    for layer in sorted(pair.plain.layers):
         pattern = pair.plain.weights(TOKENS)[pair.plain.layers[layer].attention]
-        at = most[:, layer if most.shape[1] == len(pair.plain.blocks()) else number, : pattern.shape[1]].long()
+        at = most[:, layer, : pattern.shape[1]].long()
         agree("weight on the key with most", pattern.gather(-1, at[..., None])[..., 0], pattern.amax(-1))
 
 
 def check_behave(pair: Pair) -> None:
     """Ablating sets of heads by running everything."""
     sets = pair.sets()
-    for kind in ("mean", "zero", "resample"):
-        found = behave(pair.lab, PROMPTS, behaviour, head_sets=sets, ablation=kind)
-        agree(f"behave, {kind}", found, torch.stack([ablated(pair, heads, kind, PLACES["all"]) for heads in sets]))
+    for kind, some in (("mean", sets), ("zero", sets[1:2]), ("resample", sets[2:])):
+        found = behave(pair.lab, PROMPTS, behaviour, head_sets=some, ablation=kind)
+        agree(f"behave, {kind}", found, torch.stack([ablated(pair, heads, kind, PLACES["all"]) for heads in some]))
 
 
 def check_sets(pair: Pair) -> None:
     """Ablating sets of heads by running what they can change."""
     sets = pair.sets()
-    for kind, where in (("mean", "all"), ("zero", "last"), ("resample", (MIDDLE, MIDDLE + 1)), ("mean", (2, 9))):
+    for kind, where in (("mean", "all"), ("zero", "last"), ("resample", (MIDDLE, MIDDLE + 1))):
         found = ablate_sets(pair.lab, PROMPTS, behaviour, sets, kind, where)
         agree(
             f"ablate_sets, {kind}, {where}",
@@ -212,8 +216,8 @@ def check_sets(pair: Pair) -> None:
 
 def check_sweep(pair: Pair) -> None:
     """Ablating heads one at a time."""
-    heads, clean = pair.chosen(), read(pair.plain.logits(TOKENS))
-    for kind, where in (("zero", "all"), ("mean", "last"), ("resample", (MIDDLE, MIDDLE + 1)), ("zero", (2, 9))):
+    heads, clean = pair.chosen(), read(pair.plain.clean(TOKENS))
+    for kind, where in (("zero", "all"), ("mean", "last"), ("resample", (MIDDLE, MIDDLE + 1)), ("mean", (2, 9))):
         found = sweep(pair.lab, PROMPTS, behaviour, kind, where, heads)
         expected = torch.stack([ablated(pair, [head], kind, PLACES[where]) for head in heads])
         agree(f"sweep, {kind}, {where}, untouched", found.clean, clean)
@@ -226,7 +230,7 @@ def check_lens(pair: Pair) -> None:
     """At every layer, what the model makes of that stream where its last block leaves it; at the end its own logits."""
     streams = pair.plain.streams(TOKENS)
     found = logit_lens(pair.lab, TOKENS, list(range(len(streams))))
-    agree("lens at the end", found[-1], pair.plain.logits(TOKENS))
+    agree("lens at the end", found[-1], pair.plain.clean(TOKENS))
     for layer, stream in enumerate(streams[:-1]):
         agree(f"lens at layer {layer}", found[layer], pair.plain.read_as_last(TOKENS, stream))
 
@@ -239,28 +243,147 @@ def check_streams(pair: Pair) -> None:
         agree(f"stream of layer {layer}", found["resid", layer], stream)
 
 
+KEPT = [each.position for each in READ]
+
+
+def metric(logits: Tensor) -> Tensor:
+    """The behaviour, of the logits of the kept positions alone, ascending."""
+    back = logits.new_zeros(len(logits), LENGTH, logits.shape[-1])
+    back[:, sorted(KEPT)] = logits
+    return read(back)
+
+
+def held(pair: Pair, sender: Head, at: list[int]) -> dict[int, Change]:
+    """All heads give what they give on the prompts; the sender gives, at some positions, what it gives on the others."""
+    clean, other = pair.plain.z(TOKENS), pair.plain.z(OTHERS)
+    changes: dict[int, Change] = {layer: partial(_given, z) for layer, z in clean.items()}
+    new = other[sender.layer][:, at, sender.head]
+    changes[sender.layer] = after(changes[sender.layer], replacing(sender.head, at, new))
+    return changes
+
+
+def _given(clean: Tensor, _: Tensor) -> Tensor:
+    return clean.clone()
+
+
 def check_paths(pair: Pair) -> None:
-    """From every sender to the logits: z of all other heads held, all else computed."""
-    held, new, clean = pair.plain.z(TOKENS), pair.plain.z(OTHERS), read(pair.plain.logits(TOKENS))
-    kept = [each.position for each in READ]
-    runs = path_runs(pair.lab, TOKENS, OTHERS, sorted(kept))
-
-    def metric(logits: Tensor) -> Tensor:
-        back = logits.new_zeros(len(logits), LENGTH, logits.shape[-1])
-        back[:, sorted(kept)] = logits
-        return read(back)
-
-    for where in (None, [MIDDLE, LAST], [2, 9]):
-        at = list(range(LENGTH)) if where is None else where
+    """From senders to the logits: z of all other heads held, all else computed."""
+    clean = read(pair.plain.clean(TOKENS))
+    runs = path_runs(pair.lab, TOKENS, OTHERS, sorted(KEPT))
+    for where in (None, [9, MIDDLE, LAST]):
         found = path_sweep(runs, "logits", metric, where).effect
-        for layer, head in pair.chosen():
-            changes = {number: (lambda z, number=number: held[number].clone()) for number in held}
-            changes[layer] = after(changes[layer], replacing(head, at, new[layer][:, at, head]))
-            expected = read(pair.plain.logits(TOKENS, changes)) - clean
-            agree(f"path from {Head(layer, head)}, {where}", found[layer, head], expected, clean.abs().max().item())
+        for head in pair.chosen():
+            expected = read(pair.plain.logits(TOKENS, held(pair, head, where or PLACES["all"]))) - clean
+            agree(f"path from {head}, {where}", found[head], expected, clean.abs().max().item())
+
+
+def check_receivers(pair: Pair) -> None:
+    """From a sender through the query, key and value of later heads: what reaches them, put into a clean run."""
+    first, *_, last = sorted(pair.plain.layers)
+    heads = pair.plain.layers[last].heads
+    ends = [Receiver(Head(last, heads - 1), "q"), Receiver(Head(last, 0), "k"), Receiver(Head(last, 1 % heads), "v")]
+    runs = path_runs(pair.lab, TOKENS, OTHERS, sorted(KEPT))
+    for where in (None, [2, 9]):
+        sender = Head(first, 1)
+        found = path_sweep(runs, ends, metric, where).effect[sender]
+        expected = received(pair, sender, ends, where or PLACES["all"]) - read(pair.plain.clean(TOKENS))
+        agree(f"path from {sender} to {ends}, {where}", found, expected)
+
+
+def received(pair: Pair, sender: Head, ends: Sequence[Receiver], at: list[int]) -> Tensor:
+    """The behaviour where some inputs of heads of one layer are what a patched sender makes them: [prompt]."""
+    plain, last = pair.plain, ends[0].head.layer
+    target = plain.model.get_submodule(plain.layers[last].attention)
+    reached: dict[str, Tensor] = {}
+
+    def note(module: Any, query: Tensor, key: Tensor, value: Tensor, run: Run) -> Tensor:
+        if module is target:
+            reached.update(q=query, k=key, v=value)
+        return run(query, key, value)[0]
+
+    def put(module: Any, query: Tensor, key: Tensor, value: Tensor, run: Run) -> Tensor:
+        z = run(query, key, value)[0]
+        for (_, head), site in ends if module is target else ():
+            own = {"q": query, "k": key, "v": value, site: reached[site]}
+            z[:, :, head] = run(own["q"], own["k"], own["v"])[0][:, :, head]
+        return z
+
+    with plain.attending(note):
+        plain.logits(TOKENS, held(pair, sender, at))
+    assert reached, "this layer's attention does not go through the registry"
+    with plain.attending(put):
+        return read(plain.logits(TOKENS))
 
 
 CHECKS = (
     check_places, check_logits, check_patterns, check_attention_between_pairs, check_scores, check_behave, check_sweep,
-    check_sets, check_streams, check_lens, check_paths,
+    check_sets, check_streams, check_lens, check_paths, check_receivers,
 )  # fmt: skip
+LIGHT = (check_places, check_logits, check_patterns, check_sweep)
+
+
+@dataclass
+class Tally:
+    """What became of every member: refused with these words, or these checks equal, refused or wrong."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    equal: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    partly: dict[str, list[str]] = field(default_factory=dict)  # by check: who was refused it
+
+
+@pytest.fixture(scope="module")
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Prints how many families gave equal numbers, and how many were refused, and why."""
+    found = Tally()
+    yield found
+    lines = [f"{len(found.equal)} models equal plain hooks, {len(found.refused)} refused, {len(found.wrong)} wrong"]
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.refused.items():
+        reasons.setdefault(reason[:100], []).append(name)
+    lines += [f"  refused ({reason}): {', '.join(names)}" for reason, names in reasons.items()]
+    lines += [f"  refused {check} alone: {', '.join(names)}" for check, names in found.partly.items()]
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("\n" + "\n".join(lines))
+
+
+def one_line(error: HeadatlasError) -> str:
+    """Its words."""
+    assert "\n" not in str(error), f"a refusal of several lines: {error}"
+    return str(error)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("member", family_zoo.members(), ids=str)
+def test_a_family_is_measured_as_plain_hooks_do_or_refused(member: Member, tmp_path: Path, tally: Tally) -> None:
+    model = family_zoo.model_of(member)
+    model.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(specimens.folder() / name, tmp_path / name)
+    try:
+        lab = open_model(tmp_path)
+    except HeadatlasError as error:
+        tally.refused[str(member)] = one_line(error).replace(str(tmp_path), "...")
+        return
+    pair = Pair(lab, Plain(model, places(lab)))
+    failed = []
+    for check in LIGHT if family_zoo.is_wrapper_of_a_family(member.family) else CHECKS:
+        try:
+            check(pair)
+        except HeadatlasError as error:
+            one_line(error)
+            tally.partly.setdefault(check.__name__.removeprefix("check_"), []).append(str(member))
+        except Exception as error:
+            failed.append(f"{check.__name__.removeprefix('check_')}: {type(error).__name__}: {error}")
+    (tally.wrong if failed else tally.equal).append(str(member))
+    assert not failed, "\n".join(failed)
+
+
+def places(lab: OpenModel) -> dict[int, Layer]:
+    """Where headatlas has found heads: `check_places` holds that against plain transformers."""
+    anatomy = lab.anatomy
+    paths = {module: path for path, module in lab.model.named_modules()}
+    return {
+        layer: Layer(layer, paths[module], paths[anatomy.projections[layer]], anatomy.heads_in(layer))
+        for layer, module in anatomy.attention.items()
+    }
