@@ -48,11 +48,12 @@ _SIZES: tuple[tuple[str, int | None], ...] = (
     (r"mamba_d_ssm", 64),
     (r"mamba_n_?groups|n_groups", 1),
     (r"(mamba_)?chunk_size|rel_extent", 16),
-    (r".*intermediate_size.*|(.*_)?ffn_dim|d_ff|dff|d_inner|dim_ff|(.*_)?ffn_hidden_size|feed_forward_size|mlp_dim", 48),
+    (r".*intermediate_size.*|(.*_)?ffn_dim|(.*_)?ffn_hidden_size|d_ff|dff|d_inner|dim_ff", 48),
+    (r"feed_forward_size|mlp_dim", 48),
     (r"hidden_size_per_layer_input", 8),
     (r"(.*_)?hidden_size|(.*_)?(embed|embedding)_(dim|size)|d_model|n_embd|emb_dim|router_hidden_size", 32),
     (r"max_(position_embeddings|seq_len|target_positions)|n_positions|n_ctx|context_length|original_max_.*", CONTEXT),
-    (r"(sliding|attention)_window(_size)?|attention_chunk_size|local_attention|local_.*window_len|sliding_window", WINDOW),
+    (r"(sliding|attention)_window(_size)?|attention_chunk_size|local_attention|local_.*window_len", WINDOW),
     (r"index_n_heads", 2),
     (r"index_topk", 2 * WINDOW),
     (r"query_pre_attn_scalar", 16),
@@ -124,6 +125,7 @@ def small(config_class: type) -> dict[str, Any]:
 def _size(name: str) -> int | None:
     return next((size for pattern, size in _SIZES if re.fullmatch(pattern, name)), None)
 
+
 # Kinds of layers that a family knows and its default configuration does not show.
 _KINDS: dict[str, tuple[str, ...]] = {
     "lfm2": ("conv", "full_attention"),
@@ -156,7 +158,6 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "helium": {"head_dim": 8},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
-    "hunyuan_vl_text": {"head_dim": 16},
     "llama4_vision_model": {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
     "longcat_flash": {"head_dim": 8},
     "ministral": {"head_dim": 16},

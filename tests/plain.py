@@ -128,8 +128,9 @@ class Plain:
 
         def look(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, run: Run) -> Tensor:
             z, weights = run(query, key, value)  # [batch position head d_head]
-            mixed = weights[..., : value.shape[2]] @ value.repeat_interleave(weights.shape[1] // value.shape[1], 1)
-            found[paths[module]] = (z.transpose(1, 2) * mixed).sum(-1, keepdim=True) / mixed.square().sum(-1, keepdim=True)
+            mixed = weights @ value.repeat_interleave(weights.shape[1] // value.shape[1], 1)
+            product, square = z.transpose(1, 2) * mixed, mixed.square()
+            found[paths[module]] = product.sum(-1, keepdim=True) / square.sum(-1, keepdim=True)
             return z
 
         with self.attending(look):

@@ -46,8 +46,9 @@ TOLERANCE = 1e-5
 LENGTH = 3 * family_zoo.WINDOW
 LAST, MIDDLE = LENGTH - 1, LENGTH - 4
 READ = (Readout(LAST, answer=5, rivals=(7, 9)), Readout(MIDDLE + 1, answer=6, rivals=(8, 11)))
-TOKENS, OTHERS = torch.randint(20, 4000, (2, 2, LENGTH), generator=torch.Generator().manual_seed(1))
-PROMPTS = [Prompt(tuple(one), tuple(other), readouts=READ) for one, other in zip(TOKENS.tolist(), OTHERS.tolist())]
+PAIRS = torch.randint(20, 4000, (2, 2, LENGTH), generator=torch.Generator().manual_seed(1))
+TOKENS, OTHERS = PAIRS
+PROMPTS = [Prompt(tuple(one), tuple(other), readouts=READ) for one, other in zip(*PAIRS.tolist(), strict=True)]
 PLACES = {"all": list(range(LENGTH)), "last": [LAST], (MIDDLE, MIDDLE + 1): [MIDDLE, MIDDLE + 1], (2, 9): [2, 9]}
 
 
@@ -148,7 +149,7 @@ def check_patterns(pair: Pair) -> None:
 
 
 def by_layer(pair: Pair, of: Callable[[Tensor], Tensor], axis: int) -> Tensor:
-    """A number per head of every layer, stacked along `axis`, NaN where there is no such head: what of(pattern) gives."""
+    """What of(pattern) gives for every head, layers stacked along `axis`; NaN where there is no such head."""
     seen = pair.plain.weights(TOKENS)
     parts = {layer: of(seen[each.attention]) for layer, each in pair.plain.layers.items()}
     most = max(each.heads for each in pair.plain.layers.values())
@@ -254,7 +255,7 @@ def metric(logits: Tensor) -> Tensor:
 
 
 def held(pair: Pair, sender: Head, at: list[int]) -> dict[int, Change]:
-    """All heads give what they give on the prompts; the sender gives, at some positions, what it gives on the others."""
+    """All heads give what they give on the prompts; at some positions the sender gives what it gives on the others."""
     clean, other = pair.plain.z(TOKENS), pair.plain.z(OTHERS)
     changes: dict[int, Change] = {layer: partial(_given, z) for layer, z in clean.items()}
     new = other[sender.layer][:, at, sender.head]
@@ -351,6 +352,14 @@ def one_line(error: HeadatlasError) -> str:
     """Its words."""
     assert "\n" not in str(error), f"a refusal of several lines: {error}"
     return str(error)
+
+
+def test_every_family_is_built_or_on_the_list_of_those_that_are_not() -> None:
+    families = family_zoo.families()
+    assert set(family_zoo.UNBUILT) <= set(families), "a family on the list is not one of transformers"
+    built = {member.family for member in family_zoo.members()}
+    assert built | set(family_zoo.UNBUILT) == set(families) and not built & set(family_zoo.UNBUILT)
+    assert len(family_zoo.UNBUILT) <= 24 and len(built) >= 240, "the recipe must keep up with transformers"
 
 
 @torch.no_grad()
