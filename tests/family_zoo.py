@@ -155,6 +155,10 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "dots3_note_vision_encoder": {"pyramid_num_routed": [-1, -1, 4, 4], "adapter_in_dim": 32, "adapter_out_dim": 32},
     "dots3_note_audio_encoder": {"adapter_input_size": 32, "adapter_out_dim": 32},
     "falcon_h1": {"mamba_d_head": 16},
+    **dict.fromkeys(
+        ("granite", "granitemoe", "granitemoeshared", "granite_docling_text", "granitemoehybrid"),
+        {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+    ),
     "helium": {"head_dim": 8},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
