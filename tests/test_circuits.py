@@ -39,7 +39,7 @@ def test_folded_norms_give_what_attention_reads(family: str, tiny: Tiny) -> None
     model = open_model(str(tiny(family)))
     folding, anatomy = fold(model), model.anatomy
     with torch.no_grad():
-        for layer, norm in enumerate(folding.before):
+        for layer, norm in folding.before.items():
             if norm is not None:
                 for parameter in norm.parameters():
                     parameter.add_(0.3 * noise(*parameter.shape))  # gains and biases that are not 1 and 0

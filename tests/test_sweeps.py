@@ -253,7 +253,7 @@ class TestSweep:
         for positions in ("all", "last"):
             sweep(model, PROMPTS, logit_difference, "mean", positions)  # what the model allows is known now
         calls: list[tuple[int, int]] = []  # copy and head
-        for name in ("put", "shift"):
+        for name in ("put", "write"):
             plain = getattr(Edit, name)
 
             def counted(self: Edit, *given: Any, plain: Any = plain) -> None:
@@ -413,8 +413,9 @@ class TestHygiene:
         with pytest.raises(HeadatlasError, match="not enough memory for one prompt"):
             sweep(model, PROMPTS, logit_difference)
         monkeypatch.setattr(sweeping, "rerun", short(0, RuntimeError, "something else"))
-        with pytest.raises(RuntimeError, match="something else"):
-            sweep(model, PROMPTS, logit_difference)
+        found = sweep(model, PROMPTS, logit_difference)  # whatever it was, full runs are right
+        assert np.abs(found.ablated - expected).max() < 1e-5
+        assert found.ways == ("naive",) and "something else" in found.notes[-1]
 
 
 @pytest.mark.parametrize("positions", ["all", "last"])

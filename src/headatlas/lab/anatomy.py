@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab import families
 from headatlas.lab.ending import Ending, find_ending
 from headatlas.lab.factored import Factored
+from headatlas.lab.gating import settle
 from headatlas.lab.layout import Layout, columns, find_layout, is_linear
 from headatlas.lab.probing import Probe, Step, block_path, gap, precision, probe
 from headatlas.lab.seam import tapped
@@ -287,6 +289,8 @@ def examine(name: str, model: Any) -> Anatomy:
         UnsafeModelError: naming what failed.
     """
     seen = probe(model)
+    if settle(model, seen):
+        seen = probe(model)
     _require_calls(name, model, seen)
     anatomy = _assemble(name, model, seen)
     for layer in anatomy.attention:
@@ -316,7 +320,7 @@ def _require_calls(name: str, model: Any, seen: Probe) -> None:
         raise UnsafeModelError("registry", no_route(name, model))
     for module, calls in seen.calls.items():
         if len(calls) != 1:
-            layer = module.layer_idx
+            layer = list(seen.calls).index(module)
             raise UnsafeModelError(
                 "registry", f"{name}: attention {layer} ran {len(calls)} times in one pass; such models are refused"
             )
@@ -324,10 +328,7 @@ def _require_calls(name: str, model: Any, seen: Probe) -> None:
 
 def no_route(name: str, model: Any) -> str:
     """What is said of a model whose attention cannot be reached."""
-    return (
-        f"{name} ({type(model).__name__}) does not route attention through transformers' registry, so its heads cannot "
-        "be measured; choose a model of another family"
-    )
+    return f"{name} ({type(model).__name__}) {families.without_route(model)}; choose a model of another family"
 
 
 def _assemble(name: str, model: Any, seen: Probe) -> Anatomy:
@@ -383,7 +384,7 @@ def _output(name: str, module: nn.Module, steps: list[Step], z: Tensor) -> Step:
             return step
     raise UnsafeModelError(
         "identity",
-        f"{name}: no plain linear map in {type(module).__name__} reads z as it leaves the heads (gated or quantised "
+        f"{name}: no plain linear map in {type(module).__name__} reads z as it leaves the heads (quantised "
         "attention?), so ablating heads would be silently wrong",
     )
 

@@ -47,6 +47,7 @@ def attention_paths(
     """
     if not receivers:
         raise ValueError("no receivers; give at least one")
+    model.anatomy.require(receivers)
     values = np.empty((len(senders), len(prompts), len(receivers)))
     last = max(head.layer for head in receivers)
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.edited_pattern import attention_rows
 from headatlas.lab.frozen import before_ending, freeze, unembedding_direction
+from headatlas.lab.gating import gate
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.probing import precision
 from headatlas.lab.recording import Tokens, batch_of, record
@@ -152,7 +153,8 @@ class _Kept:
     def __init__(self, model: OpenModel, at: Tensor, sources: bool) -> None:
         self._model, self._at, self._sources = model, at, sources
         self.mlps: dict[int, Tensor] = {}  # [batch d_model]
-        self._rows: dict[int, tuple[Tensor, Tensor]] = {}  # [batch head key], and values [batch kv_head key d_head]
+        # [batch head key], values [batch kv_head key d_head], and gates [batch head d_head] where there are some
+        self._rows: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
 
     def watching(self, passed: Mapping[int, Writers]) -> ExitStack:
         stack = ExitStack()
@@ -178,13 +180,16 @@ class _Kept:
             heads = torch.arange(z.shape[2])
             pattern = attention_rows(call, heads, rows)  # [batch row head key]
             own = torch.searchsorted(rows, self._at[:, 0].contiguous())
-            self._rows[layer] = (pattern[torch.arange(len(z)), own], call.value)
+            each, scale = torch.arange(len(z)), gate(call, z)
+            gates = None if scale is None else scale[each, self._at[:, 0]]
+            self._rows[layer] = (pattern[each, own], call.value, gates)
 
         return tap
 
     def by_source(self, layer: int, reads: Tensor) -> Tensor:
         """[batch head key]: the weight on each token times what its value gives along reads [batch head d_head]."""
-        pattern, value = self._rows[layer]
+        pattern, value, gates = self._rows[layer]
+        reads = reads if gates is None else reads * gates
         grouped = reads.unflatten(1, (value.shape[1], -1))  # type: ignore[no-untyped-call]
         given = torch.einsum("bgnd,bgkd->bgnk", grouped, value.float()).flatten(1, 2)
         return pattern * given

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.entering import embedded
 from headatlas.lab.factored import Factored
 from headatlas.lab.folding import fold, recognise
 from headatlas.lab.measuring import first_mlp
@@ -251,5 +252,4 @@ def _states(model: OpenModel, tokens: Sequence[int], states: States) -> Tensor:
         raise ValueError(f"{states!r} are no states; choose 'embedding' or 'mlp0'")
     if states == "mlp0":
         return first_mlp(model, tokens)[:, 0].float()
-    embedded: Tensor = model.anatomy.embedding(torch.tensor(tokens, device=model.device))
-    return embedded.float()
+    return embedded(model, tokens).float()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from headatlas.lab import families, gating
 from headatlas.lab.anatomy import UnsafeModelError, causality_gap, identity_gap
 from headatlas.lab.diagnosis import Check, Diagnosis, Verdict
 from headatlas.lab.inspection import Inspection, inspect_prompts, recomputed_gap, windows
@@ -139,7 +140,7 @@ def _pass_through(model: OpenModel, seen: Seen) -> Check:
 def _recomputed(model: OpenModel, seen: Seen) -> Check:
     calls = seen.small.calls.values()
     small = max(recomputed_gap(call, z, torch.arange(z.shape[1])) for ((call, z),) in calls)
-    said = "weights computed from queries, keys and mask {} z"
+    said = "weights computed from queries, keys and mask {} what attention gives"
     worst = seen.worst(small, seen.prompts.recomputed)
     return _judged("recomputed", worst, seen, said.format("give"), said.format("do not give"))
 
@@ -213,7 +214,7 @@ def _head_width(model: OpenModel, seen: Seen) -> Check:
 def _peculiar(model: OpenModel, seen: Seen) -> Check:
     calls = [call for ((call, _),) in seen.small.calls.values()]
     layout = next((each for each in model.anatomy.layouts.values() if each), None)
-    found = [*_windowed(model), *_of_calls(calls)]
+    found = [*_windowed(model), *_of_calls(calls), *_of_family(model), *gating.said(model.anatomy.attention.values())]
     if layout and (layout.query_norm or layout.key_norm):
         found.append("norms on queries and keys, which QK matrices leave out")
     if layout and (layout.query_gain, layout.key_gain) != (1.0, 1.0):
@@ -240,10 +241,25 @@ def _windowed(model: OpenModel) -> list[str]:
 def _of_calls(calls: list[Call]) -> list[str]:
     caps = sorted({call.softcap for call in calls if call.softcap is not None})
     sinks = sum(call.sinks is not None for call in calls)
+    biased = sum(call.mask is not None and _biases(call.mask) for call in calls)
     return [
+        *([f"scores biased by position (ALiBi) in {biased} layers, which QK matrices leave out"] if biased else []),
         *[f"scores softcapped at {cap:g}" for cap in caps],
         *([f"sinks in {sinks} of {len(calls)} layers, whose weight is never given back"] if sinks else []),
     ]
+
+
+def _biases(mask: Tensor) -> bool:
+    """Whether a mask does more than hide keys."""
+    return mask.is_floating_point() and bool(((mask != 0) & (mask > torch.finfo(mask.dtype).min / 2)).any())
+
+
+def _of_family(model: OpenModel) -> list[str]:
+    config = model.model.config.get_text_config()
+    clip = getattr(config, "clip_qkv", None) or getattr(getattr(config, "attn_config", None), "clip_qkv", None)
+    said = [f"queries, keys and values clipped at {clip:g}, which weights leave out"] if clip else []
+    route = families.route_of(model.model)
+    return said + (route.notes(model.model.config) if route else [])
 
 
 def _bos(model: OpenModel, seen: Seen) -> Check:

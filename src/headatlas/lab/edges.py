@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab import gating
 from headatlas.lab.folding import Folding, fold
 from headatlas.lab.graphs import EMBEDDING, LOGITS, Graph
 from headatlas.lab.interventions import on_stream
@@ -75,6 +76,7 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Beh
         HeadatlasError: for prompts without readouts, or a behaviour without a gradient.
     """
     require_pairs(prompts)
+    gating.refuse(model.anatomy.attention.values(), "edge attribution")
     folding, weights = fold(model), _Weights(model)
     for _, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         clean, corrupted = (

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from headatlas.lab import edits
 from headatlas.lab.edited_pattern import LayerEdit, PatternEdits
+from headatlas.lab.gating import gate
 from headatlas.lab.interventions import Reference
 from headatlas.lab.measuring import forward, stack_tokens
 from headatlas.lab.opening import OpenModel
@@ -46,7 +47,11 @@ def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> Reference:
         hide = PatternEdits((LayerEdit(edit, layer, model.anatomy.heads_in(layer), lambda: None),))
 
         def look(call: Call, z: Tensor) -> None:
-            found[layer] = hide.attend(call, z).detach().float().cpu()
+            plain = z if call.attended is None else call.attended
+            hidden, scale = hide.attend(call, plain), gate(call, z)
+            if scale is not None:  # what is not touched stays z itself
+                hidden = torch.where(hidden == plain, z, (hidden.float() * scale).to(z))
+            found[layer] = hidden.detach().float().cpu()
 
         return look
 

@@ -51,11 +51,11 @@ def inspect_prompts(model: OpenModel) -> Inspection:
     """Run two prompts and look at every attention layer on the way."""
     tokens, said = _prompts(model)
     found, anatomy = Inspection(tokens, said), model.anatomy
-    rows = _rows(model, tokens.shape[1])
-    taps: dict[nn.Module, Tap] = {module: _look(found, layer, rows) for layer, module in anatomy.attention.items()}
+    rows, left = _rows(model, tokens.shape[1]), dict[int, Tensor]()  # z as it left the heads, until it is projected
+    taps: dict[nn.Module, Tap] = {m: _look(found, layer, rows, left) for layer, m in anatomy.attention.items()}
     with ExitStack() as stack:
         for layer in anatomy.attention:
-            stack.callback(on_projection(anatomy, layer, _adds_up(found, anatomy, layer)).remove)
+            stack.callback(on_projection(anatomy, layer, _adds_up(found, anatomy, layer, left)).remove)
         stack.enter_context(tapped(taps))
         logits = model.model(tokens, use_cache=False).logits
     if not torch.isfinite(logits).all():
@@ -83,6 +83,8 @@ def _prompts(model: OpenModel) -> tuple[Tensor, str]:
 def windows(model: OpenModel) -> dict[int, int]:
     """The sliding window of each layer that has one, in tokens, as the configuration says."""
     config = model.model.config.get_text_config()
+    if kinds := getattr(config, "attention_layers", None):  # GPT-Neo
+        return {layer: config.window_size for layer in model.anatomy.attention if kinds[layer] == "local"}
     window = getattr(config, "sliding_window", None)
     if not isinstance(window, int) or getattr(config, "use_sliding_window", True) is False:
         return {}
@@ -97,8 +99,9 @@ def _rows(model: OpenModel, length: int) -> Tensor:
     return torch.tensor(sorted({place for place in (*edges, *even) if 0 <= place < length}))
 
 
-def _look(found: Inspection, layer: int, rows: Tensor) -> Tap:
+def _look(found: Inspection, layer: int, rows: Tensor, left: dict[int, Tensor]) -> Tap:
     def look(call: Call, z: Tensor) -> None:
+        left[layer] = z
         if not torch.isfinite(z).all():
             found.broken = found.broken or f"z of layer {layer}"
         else:
@@ -107,23 +110,26 @@ def _look(found: Inspection, layer: int, rows: Tensor) -> Tap:
     return look
 
 
-def _adds_up(found: Inspection, anatomy: Anatomy, layer: int) -> Callable[[Tensor, Tensor], None]:
-    def look(z: Tensor, out: Tensor) -> None:
-        total, bias = torch.einsum("bqhd,hdm->bqm", z.float(), anatomy.w_o(layer).float()), anatomy.b_o(layer)
+def _adds_up(
+    found: Inspection, anatomy: Anatomy, layer: int, left: dict[int, Tensor]
+) -> Callable[[Tensor, Tensor], None]:
+    def look(_: Tensor, out: Tensor) -> None:
+        w_o, bias = anatomy.w_o(layer).float(), anatomy.b_o(layer)
+        total = torch.einsum("bqhd,hdm->bqm", left.pop(layer).float(), w_o)
         found.identity = max(found.identity, gap(total if bias is None else total + bias.float(), out))
 
     return look
 
 
 def recomputed_gap(call: Call, z: Tensor, rows: Tensor) -> float:
-    """How far weights computed from queries, keys and mask are from giving z at some queries, relative to the largest.
+    """How far weights computed from queries, keys and mask are from what attention gave, relative to the largest.
 
     Args:
         call: of one layer.
-        z: what its attention gave, [batch query head d_head].
+        z: [batch query head d_head]; attention gave this, unless the call says that it stands behind a gate or a norm.
         rows: [row], the queries.
     """
-    rows = rows.to(z.device)
+    rows, given = rows.to(z.device), z if call.attended is None else call.attended
     pattern = weights.rows(call, rows.expand(z.shape[0], -1))  # [batch head row key]
     value = call.value.float().repeat_interleave(z.shape[2] // call.value.shape[1], dim=1)
-    return gap((pattern @ value).transpose(1, 2), z[:, rows])
+    return gap((pattern @ value).transpose(1, 2), given[:, rows])

@@ -125,8 +125,9 @@ def intervene(model: OpenModel, edits: Sequence[Edit]) -> Iterator[None]:
 
 def _require_places(anatomy: Anatomy, edit: Edit) -> None:
     for layer, heads in edit.heads.items():
-        require_site(anatomy, edit.site, layer)
-        if edit.site not in STREAM_SITES:
+        if edit.site in STREAM_SITES:
+            require_site(anatomy, edit.site, layer)
+        else:
             anatomy.require(Head(layer, head) for head in heads)
 
 

@@ -2,7 +2,7 @@
 
 No table of families: every stretch of every matrix in the attention module that has the right shape is a candidate,
 and the one that gives what the seam received is the one. Separate matrices, matrices laid end to end (GPT-2, Phi-3)
-and matrices interleaved by head (GPT-NeoX) or by group are all such stretches.
+and matrices interleaved by head (GPT-NeoX) or by group (Falcon, CodeGen) are all such stretches.
 """
 
 from collections.abc import Iterator
@@ -168,7 +168,8 @@ def _source(maps: list[Step], target: Tensor, kv_heads: int) -> tuple[Stretch, S
 
 def _candidates(step: Step, heads: int, width: int, kv_heads: int) -> Iterator[Stretch]:
     out = step.wrote.shape[-1]
-    for groups in dict.fromkeys((1, kv_heads)):
+    divisors = (groups for groups in range(1, heads + 1) if not heads % groups)
+    for groups in dict.fromkeys((1, kv_heads, *divisors)):  # CodeGen has 4, a gate beside each query one per head
         if out % (groups * width) or heads % groups:
             continue
         per, wanted = out // (groups * width), heads // groups

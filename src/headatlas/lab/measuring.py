@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.entering import embedded
 from headatlas.lab.hooks import on_input, on_output
 from headatlas.lab.interventions import Ablation, Reference, ablate
 from headatlas.lab.opening import OpenModel
@@ -243,7 +244,10 @@ def batches(
 ) -> Iterator[tuple[list[int], list[Prompt]]]:
     """Prompts of one length and one number of rows at a time, with their places in the list."""
     groups: dict[tuple[int, int], list[int]] = {}
+    known = model.vocabulary.size
     for number, prompt in enumerate(prompts):
+        if (largest := max(prompt.ids, default=0)) >= known:
+            raise HeadatlasError(f"token {largest} lies outside the vocabulary of {model.name} (0 to {known - 1})")
         if model.context is not None and len(prompt.tokens) > model.context:
             raise HeadatlasError(
                 f"a prompt of {len(prompt.tokens)} tokens does not fit the context of {model.name} ({model.context})"
@@ -264,15 +268,15 @@ def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
         )
     block, projection = model.anatomy.blocks[0], model.anatomy.projections[0]
     kept: dict[str, Tensor] = {}
-    embedded = model.model.get_input_embeddings()(torch.tensor(tokens, device=model.device))[:, None]
+    states = embedded(model, tokens)[:, None]
     first = [Head(0, head) for head in range(model.anatomy.heads_in(0))]
     silence = ablate(model.anatomy, first, Reference.zero(model.anatomy))
     with ExitStack() as stack:
-        stack.enter_context(block_inputs(model, embedded, [0]))
+        stack.enter_context(block_inputs(model, states, [0]))
         for name, module in (("block", block), ("attention", projection)):
             stack.callback(on_output(module, partial(kept.__setitem__, name)).remove)
         forward(model, stack_tokens([(t,) for t in tokens]), silence)
-    written: Tensor = kept["block"] - embedded - kept["attention"]
+    written: Tensor = kept["block"] - states - kept["attention"]
     return written
 
 

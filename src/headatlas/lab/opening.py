@@ -14,7 +14,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.lab import loading, provenance
+from headatlas.lab import families, loading, provenance
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
@@ -79,7 +79,8 @@ class OpenModel:
     @property
     def context(self) -> int | None:
         """The most tokens a prompt may have, where the configuration says."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config
+        return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -200,6 +201,10 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
 def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     """Route attention through the seam, to be undone by `restore`; returns the implementation it had."""
     implementation: str = model.config._attn_implementation
+    if (route := families.route_of(model)) is not None:
+        if problem := families.lead(model, route, restore):
+            raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
+        return implementation
     plain = {ours: theirs for theirs, ours in SEAMS.items()}.get(implementation)
     if plain is not None:
         return plain  # opened already
@@ -228,6 +233,10 @@ def _route(model: Any, implementation: str) -> None:
 @contextmanager
 def unrouted(model: OpenModel) -> Iterator[None]:
     """While active, attention runs as plain transformers would run it."""
+    if (route := families.route_of(model.model)) is not None:
+        with families.unled(model.model, route):
+            yield
+        return
     _route(model.model, model.implementation)
     try:
         yield

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.edits import patch
+from headatlas.lab.hooks import copied
 from headatlas.lab.interventions import intervene
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
@@ -153,6 +154,7 @@ def patched_logits(
         with _held(runs), intervene(model, sending):
             return runs.logits_now()
     ends = by_input(receivers)
+    model.anatomy.require(head for each in ends.values() for head in each)
     reading = sorted({head.layer for each in ends.values() for head in each})
     with _held(runs), intervene(model, sending):
         found = record(model, runs.tokens, list(ends), layers=reading)
@@ -176,7 +178,7 @@ def by_input(receivers: Iterable[Receiver]) -> dict[Literal["q", "k", "v"], list
 
 def _keep(written: dict[int, Any], layer: int) -> Callable[..., None]:
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        written[layer] = output
+        written[layer] = copied(output)  # Falcon adds to it where it lies
 
     return hook
 
@@ -186,5 +188,5 @@ def _held(runs: PathRuns) -> ExitStack:
     stack = ExitStack()
     for layer, output in (runs.mlps or {}).items():
         module = writers(runs.model, runs.tokens)[layer].mlp
-        stack.callback(module.register_forward_hook(lambda *_, output=output: output).remove)
+        stack.callback(module.register_forward_hook(lambda *_, output=output: copied(output)).remove)
     return stack

@@ -5,8 +5,8 @@ clean run is kept, and a rerun computes only what is left. The model's own forwa
 hand on what they gave in the clean run, and the positions before p are keys and values in its cache. Masks, position
 encodings, windows, softcaps, sinks, norms and the unembedding are the model's own, whatever its family.
 
-In the first layer that runs, attention is not computed again either: it gives what it gave in the clean run, plus what
-the edit changes, (z - clean z) W_O of the edited head. And where nothing but attention looks back in the last block,
+In the first layer that runs, attention is not computed again either: its output projection reads the clean z with the
+edit in it. And where nothing but attention looks back in the last block,
 positions whose logits nobody reads leave the stream there. A hybrid's state-space, convolution and recurrent layers
 look back too, so with one of these no position is left out.
 
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.copies import Edit, Row, Side, editing
-from headatlas.lab.hooks import gives, hooked, on_input, on_output
+from headatlas.lab.families import route_of
+from headatlas.lab.hooks import acting, gives, hooked, on_input, on_output
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.past import continuing
@@ -113,6 +114,7 @@ def in_force(model: OpenModel) -> str | None:
 
 
 # By model: whether positions are skipped, whether logits are left out, and the length of the prompts.
+_COPIES = 3  # of two prompts: were there two, a mistake of one for the other would not show
 _tried: WeakKeyDictionary[nn.Module, dict[tuple[bool, bool, int], str | None]] = WeakKeyDictionary()
 
 
@@ -128,7 +130,7 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
             return "its attention gives something else than its output projections write"
         largest = clean.logits.abs().max()
         for layer in reversed(layers) if every_layer else ends:
-            gap = (rerun(model, clean, layer, 2, {}) - clean.logits).abs().max()
+            gap = (rerun(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
             if not gap <= tolerance * largest:
                 return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
         for layer in ends:
@@ -149,7 +151,13 @@ def outcome(attempt: Callable[[], str | None]) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the slow way is still right
-        return f"its blocks cannot be skipped ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        return blocked(error)
+
+
+def blocked(error: Exception) -> str:
+    """What is said of a model whose blocks fail where some are skipped."""
+    said = (str(error).splitlines() or [""])[0][:120]
+    return f"its blocks cannot be skipped ({type(error).__name__}: {said})"
 
 
 def _gap_of_an_edit(model: OpenModel, clean: Trace, layer: int) -> Tensor:
@@ -158,7 +166,7 @@ def _gap_of_an_edit(model: OpenModel, clean: Trace, layer: int) -> Tensor:
     edit = Edit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
     tap = editing(Side(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
     full = forward(model, clean.tokens, {model.anatomy.attention[layer]: tap}, clean.keep)
-    return (rerun(model, clean, layer, 2, {layer: edit})[1] - full).abs().max()
+    return (rerun(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
 
 
 @contextmanager
@@ -179,8 +187,9 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
         attn_out = anatomy.projections[layer](z.flatten(2).contiguous()).expand(layout.copies, *stream.shape)
         if edit:
             attn_out = attn_out.clone()
-            edit.shift(attn_out, z, anatomy.w_o(layer), start)
+            edit.write(attn_out, z, anatomy.projections[layer], start)
     rows = stream[:, at].reshape(1, -1, stream.shape[-1])
+    rows = shareable(model, rows, layout.copies)
     written = attn_out[:, :, at].reshape(layout.copies, *rows.shape[1:])
 
     def apart(output: Tensor) -> Tensor:
@@ -188,7 +197,7 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
         return layout.join(_spread(output, at, width))
 
     with ExitStack() as stack:
-        stack.enter_context(gives(anatomy.attention[layer], found.attention_gives(written)))
+        stack.enter_context(acting(anatomy.attention[layer], found.attending(written)))
         stack.callback(on_input(block, lambda _: rows).remove)
         stack.callback(on_output(block, apart).remove)
         yield
@@ -222,6 +231,12 @@ def cut_last(model: OpenModel, norm: nn.Module | None, keep: Tensor) -> Iterator
         stack.callback(anatomy.projections[last].register_forward_pre_hook(fewer).remove)
         stack.callback(on_output(anatomy.blocks[last], widen).remove)
         yield
+
+
+def shareable(model: OpenModel, states: Tensor, copies: int) -> Tensor:
+    """What copies of the prompts all read, [1 ...]; one for each where the model would write into it."""
+    route = route_of(model.model)
+    return states.repeat(copies, *[1] * (states.ndim - 1)) if route and route.writes_in_place else states
 
 
 def _spread(states: Tensor, at: Tensor, width: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.seam import Call, Tap, tapped
+from headatlas.lab.seam import Call, Tap, routed, tapped
 
 LENGTH = 11  # tokens of a probe: no model has 11 heads, so this axis is never mistaken for heads
 _TOLERANCE = 1e-4  # relative, for float32; lower dtypes are judged by their own precision
@@ -80,10 +80,16 @@ def block_path(path: str) -> str:
 
 @torch.no_grad()
 def probe(model: nn.Module) -> Probe:
-    """Run the pass. Only modules with a layer index are watched for attention, as the registry asks of them."""
+    """Run the pass.
+
+    Watched for attention are modules with a layer index, as the registry asks of them, and those of families that are
+    led through the seam without it.
+    """
     seen = Probe(tokens_for(model))
     attention = {
-        path: module for path, module in model.named_modules() if isinstance(getattr(module, "layer_idx", None), int)
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(getattr(module, "layer_idx", None), int) or module in routed
     }
     # Where a decoder layer has an index too, it is watched in vain: only attention reaches the seam.
     with tapped({module: _note(seen, module) for module in attention.values()}), _watching(model, attention, seen):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab import gating
 from headatlas.lab.edges import require_pairs, writers
 from headatlas.lab.folding import Folding, fold
 from headatlas.lab.graphs import EMBEDDING, LOGITS, Graph
@@ -57,6 +58,7 @@ def prune_edges(
         HeadatlasError: for too many edges, or prompts that give nothing to compare.
     """
     require_pairs(prompts)
+    gating.refuse(model.anatomy.attention.values(), "pruning of edges")
     if tau <= 0:
         raise ValueError(f"tau is {tau}; it must be positive, or every edge is kept")
     order = _order(model, heads)

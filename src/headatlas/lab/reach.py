@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from headatlas.lab.copies import Side, fitting
 from headatlas.lab.edits import patch
-from headatlas.lab.hooks import gives, on_input, states_of, with_states
+from headatlas.lab.hooks import acting, gives, on_input, states_of, with_states
 from headatlas.lab.interventions import intervene
 from headatlas.lab.measuring import forward
 from headatlas.lab.paths import PathRuns, Receiver, by_input, patched_logits
-from headatlas.lab.prefix import cut_last
+from headatlas.lab.prefix import cut_last, shareable
 from headatlas.lab.seam import Call, Tap
 from headatlas.lab.sites import Positions, Recording, Site, located
 from headatlas.lab.unembedding import only_logits_of
@@ -98,7 +98,8 @@ class Reach:
         if not frozen and layer <= at <= (self.layers if self.ends else at):
             self._hold(stack, at, self._change(layer, heads) if at == layer else None)
             if at == layer:
-                stack.callback(on_input(block, lambda _: self._rows(found.stream)).remove)
+                rows = shareable(self.model, self._rows(found.stream), len(heads))
+                stack.callback(on_input(block, lambda _: rows).remove)
         elif frozen and at > layer and at in self._reading:
             entering = self._rows(found.stream) + self._frozen_change(layer, heads)
             stack.callback(on_input(block, lambda _: entering).remove)
@@ -110,11 +111,11 @@ class Reach:
     def _hold(self, stack: ExitStack, at: int, change: Tensor | None) -> None:
         """Have attention give what its clean heads write, and what the senders change: [sender row d_model]."""
         written = self._attn_out(at) if change is None else self._attn_out(at) + change
-        given, module = self.trace.layers[at].attention_gives(written), self.model.anatomy.attention[at]
+        give, module = self.trace.layers[at].attending(written), self.model.anatomy.attention[at]
         if at in self._reading and change is None:  # it has to run, so that its queries, keys and values are seen
-            stack.callback(module.register_forward_hook(lambda *_: given).remove)
+            stack.callback(module.register_forward_hook(lambda _, args, __: give(*args)).remove)
         else:
-            stack.enter_context(gives(module, given))
+            stack.enter_context(acting(module, give))
 
     def _tap(self, at: int, reached: Reached) -> Tap:
         def look(call: Call, z: Tensor) -> None:

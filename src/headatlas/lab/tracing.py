@@ -1,6 +1,6 @@
 """What a clean run leaves for later ones that start in the middle of the model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,20 +24,27 @@ class Passed:
     Attributes:
         stream: what entered the block, [prompt position d_model].
         z: [prompt position head d_head].
-        plain: whether its attention module gave just what its output projection wrote.
-        beside: how many things that module gave beside it; None where it comes alone.
+        plain: whether its attention module gave what its output projection wrote, and nothing of its own beside it.
+        beside: what that module gave beside it: its parameters, and None for all else; None where it comes alone.
+        added: which of the module's arguments it adds to what the projection wrote (BLOOM: the stream), if any.
         attended: keys, values [prompt kv_head position d_head] and mask, where reruns skip positions.
     """
 
     stream: Tensor
     z: Tensor
     plain: bool
-    beside: int | None
+    beside: tuple[nn.Parameter | None, ...] | None
+    added: int | None
     attended: tuple[Tensor, Tensor, Tensor | None] | None
 
-    def attention_gives(self, attn_out: Tensor) -> Any:
-        """What the attention module gives where this is what it writes."""
-        return attn_out if self.beside is None else (attn_out, *[None] * self.beside)
+    def attending(self, attn_out: Tensor) -> Callable[..., Any]:
+        """What the attention module does, of whatever it is called with, where this is what its projection writes."""
+
+        def give(*args: Any, **_: Any) -> Any:
+            states = attn_out if self.added is None else args[self.added] + attn_out
+            return states if self.beside is None else (states, *self.beside)
+
+        return give
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,17 @@ def _note_heads(found: dict[str, Any], start: int, call: Call, z: Tensor) -> Non
 
 
 def _note_attention(found: dict[str, Any], _: nn.Module, args: Any, output: Any) -> None:
-    found["plain"] = torch.equal(states_of(output), found.pop("attn_out"))
-    found["beside"] = len(output) - 1 if isinstance(output, tuple) else None
+    states, attn_out = states_of(output), found.pop("attn_out")
+    sums = (
+        number
+        for number, each in enumerate(args)
+        if isinstance(each, Tensor) and each.shape == attn_out.shape and torch.equal(each + attn_out, states)
+    )
+    alone = torch.equal(states, attn_out)
+    found["added"] = None if alone else next(sums, None)
+    found["plain"] = alone or found["added"] is not None
+    others = output[1:] if isinstance(output, tuple) else None
+    found["beside"] = others and tuple(each if isinstance(each, nn.Parameter) else None for each in others)
 
 
 def _note_output(outputs: dict[int, Any], number: int, _: nn.Module, args: Any, output: Any) -> None:
