@@ -307,7 +307,7 @@ def is_wrapper_of_a_family(family: str) -> bool:
     """Whether the language model inside is one of a causal family, which the zoo has too."""
     config_class = CONFIG_MAPPING[family]
     part = config_class.sub_configs_defaults.get("text_config")
-    return part is not None and part.config_class.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return part is not None and part.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 @torch.no_grad()

@@ -141,9 +141,9 @@ class Plain:
     def attending(self, look: "Look") -> Iterator[None]:
         """While active, every attention layer that goes through the registry gives the z that `look` returns."""
 
-        def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **extra: Any) -> Any:
+        def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *mask: Any, **extra: Any) -> Any:
             eager = sys.modules[type(module).__module__].eager_attention_forward
-            return look(module, query, key, value, lambda q, k, v: eager(module, q, k, v, mask, **extra)), None
+            return look(module, query, key, value, lambda q, k, v: eager(module, q, k, v, *mask, **extra)), None
 
         AttentionInterface.register("looked_at", attention)
         AttentionMaskInterface.register("looked_at", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
@@ -156,6 +156,9 @@ class Plain:
         configs = [part.config for part in self.model.modules() if isinstance(part, PreTrainedModel)]
         own = [(config, config._attn_implementation) for config in configs]
         self.model.set_attn_implementation(how)
+        if how == "eager":  # some families read it and cannot be told so
+            for config in configs:
+                config._attn_implementation = how
         try:
             yield
         finally:
