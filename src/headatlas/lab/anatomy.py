@@ -251,7 +251,10 @@ class Anatomy:
         return Factored(self._chosen(self.w_q(layer), head), self._shared(layer, self.w_k(layer), head).mT)
 
     def ov(self, layer: int, head: int | None = None) -> Factored:
-        """W_V W_O, [d_model d_model], of one head, or of all with a leading [head] axis."""
+        """W_V W_O, [d_model d_model], of one head, or of all with a leading [head] axis.
+
+        It leaves out a gate or a norm that stands before the output projection; `headatlas doctor` says where.
+        """
         return Factored(self._shared(layer, self.w_v(layer), head), self._chosen(self.w_o(layer), head))
 
     def logits(self, states: Tensor) -> Tensor:
