@@ -140,6 +140,7 @@ def _mrope(*sections: int) -> dict[str, Any]:
     return {"rope_parameters": {**_ROPE, "mrope_section": list(sections)}}
 
 
+_MULTIPLIED = {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "logits_scaling": 2.0}
 _EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1}
 
 # What the recipe misses.
@@ -155,10 +156,11 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "dots3_note_vision_encoder": {"pyramid_num_routed": [-1, -1, 4, 4], "adapter_in_dim": 32, "adapter_out_dim": 32},
     "dots3_note_audio_encoder": {"adapter_input_size": 32, "adapter_out_dim": 32},
     "falcon_h1": {"mamba_d_head": 16},
-    **dict.fromkeys(
-        ("granite", "granitemoe", "granitemoeshared", "granite_docling_text", "granitemoehybrid"),
-        {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
-    ),
+    "granite": _MULTIPLIED,
+    "granite_docling_text": _MULTIPLIED,
+    "granitemoe": _MULTIPLIED,
+    "granitemoehybrid": _MULTIPLIED,
+    "granitemoeshared": _MULTIPLIED,
     "helium": {"head_dim": 8},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
@@ -201,6 +203,11 @@ _CHANGES: dict[str, dict[str, Any]] = {
 # Forms of a family that its layer types do not show.
 _FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "bamba": {"attention-last": {"attn_layer_indices": [1, 3]}, "attention-not-last": {"attn_layer_indices": [0, 2]}},
+    "falcon": {
+        "": {},
+        "alibi": {"alibi": True},
+        "grouped": {"new_decoder_architecture": True, "num_kv_heads": 2},
+    },
     "gpt_neo": {"": {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW}},
     "mllama_text_model": {"": {"cross_attention_layers": [1], "num_hidden_layers": 5}},
     "jamba": {
