@@ -76,8 +76,10 @@ def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tu
         HeadatlasError: where there is none, with what is there instead.
     """
     if name == specimens.SPECIMEN or name in specimens.names():
+        _require_no_revision(name, revision, "ships with headatlas")
         return specimens.folder(name), None
     if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on some names
+        _require_no_revision(name, revision, "is a folder")
         require_model(name, Path(name))
         return Path(name), None
     if os.path.lexists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
@@ -85,6 +87,11 @@ def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tu
     folder, commit = download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
     require_model(name, folder)
     return folder, commit
+
+
+def _require_no_revision(name: str, revision: str | None, what: str) -> None:
+    if revision is not None:
+        raise HeadatlasError(f"{name} {what} and has no revision {revision!r}; revisions are of models of the hub")
 
 
 def expanded(name: str) -> str:

@@ -16,6 +16,7 @@ from headatlas.lab.headers import explained, require_whole
 from headatlas.lab.weight_files import Tracked
 from headatlas.quiet import quiet
 
+_BESIDE = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja", "*.py")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 ASKED = "asked for without them"
 
@@ -49,7 +50,7 @@ def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype:
 
 def other_files(folder: Path) -> list[Path]:
     """What makes the model what it is beside its weights: configuration, tokenizer and code."""
-    return sorted(file for pattern in ("*.json", "*.model", "*.py") for file in folder.glob(pattern))
+    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern))
 
 
 def load_model(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -15,7 +15,19 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.lab import adapters, configuration, families, fitting, folders, loading, provenance, refusals, wrappers
+from headatlas.evidence import homes
+from headatlas.lab import (
+    adapters,
+    configuration,
+    devices,
+    families,
+    fitting,
+    folders,
+    loading,
+    provenance,
+    refusals,
+    wrappers,
+)
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
@@ -63,7 +75,7 @@ class OpenModel:
     @property
     def id(self) -> str:
         """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
-        name = Path(self.name).name if Path(self.name).is_dir() else self.name.replace("/", "--")
+        name = homes.folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
         return re.sub(r"[^\w.-]+", "-", name)
 
     @property
@@ -144,7 +156,7 @@ def open_model(
         raise ValueError("tokenizer and called are for a model that is already loaded")
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
-    name = folders.expanded(str(name))
+    name, device = folders.expanded(str(name)), devices.device(device)
     kind = loading.dtype_of(dtype)
     wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
     folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
@@ -162,7 +174,7 @@ def open_model(
         trust_remote_code=trust_remote_code,
         ignore_unused=ignore_unused,
     )
-    model = loaded.model if device_map is not None else refusals.moved(name, loaded.model, device or "cpu")
+    model = loaded.model if device_map is not None else refusals.moved(name, loaded.model, device)
     _require_finite(name, model)
     if wanted is not None:
         model = adapters.merge(wanted, name, model)
@@ -203,6 +215,7 @@ def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str 
         with refusals.runs(name):
             anatomy = examine(name, model)
         fitting.require(name, tokenizer, model)
+        opened = replace(opened, trace=provenance.trace_of(model))
         return OpenModel(
             name, commit, opened.weights, implementation, model, tokenizer, anatomy, opened, restore.pop_all()
         )
