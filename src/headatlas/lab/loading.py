@@ -74,7 +74,7 @@ def weight_files(name: str, folder: Path, allow_pickle: bool) -> list[Path]:
 
 def other_files(folder: Path) -> list[Path]:
     """What makes the model what it is beside its weights: configuration, tokenizer and code."""
-    return sorted(file for pattern in ("*.json", "*.model", "*.py") for file in folder.glob(pattern))
+    return sorted(file for pattern in ("*.json", "*.model", "*.py") for file in folder.glob(pattern) if file.is_file())
 
 
 def read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
