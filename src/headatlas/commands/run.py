@@ -5,6 +5,7 @@ import json
 import sys
 
 from headatlas.commands import EXIT_FAILED, EXIT_MISTAKE
+from headatlas.commands.opening import model_options
 from headatlas.commands.output import print_json
 from headatlas.errors import HeadatlasError
 
@@ -32,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
         from headatlas import batch
 
         seeds = tuple(range(options.seed, options.seed + options.seeds))
-        job = batch.Job(options.model, options.revision, seeds, options.out)
-        outcomes = {}
-        for outcome in batch.run_all(catalog, entries, job, options.again or not options.all, options.jobs, progress):
+        job = batch.Job(options.model, model_options(options), seeds, options.out)
+        outcomes, again = {}, options.again or not options.all
+        for outcome in batch.run_all(catalog, entries, job, again, options.jobs, progress, progress.tell):
             outcomes[outcome.entry] = outcome
             with progress.paused():
                 if outcome.record is None:
@@ -65,9 +66,9 @@ def collaborate(options: argparse.Namespace) -> int:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
-        with open_model(options.model, options.revision) as model:
+        with open_model(options.model, **model_options(options).keywords()) as model:
             settings = measuring.STANDARD.model_copy(update={"seed": options.seed})
-            own = (DEFAULT_OUT / model.id).is_dir()
+            own = records.home_of(DEFAULT_OUT, measuring.about(catalog, model)).is_dir()
             folder = options.records or (DEFAULT_OUT if own else paths.records())
             found = measuring.collaborate(catalog, model, folder, settings, progress)
     path = schema.write(found, options.out)
