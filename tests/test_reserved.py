@@ -104,7 +104,9 @@ def test_no_draw_has_a_reserved_token() -> None:
     words = unigram()
     for seed in range(300):
         drawn = words.draw(random.Random(seed), 25)
-        assert len(set(drawn)) == 25 and not any(map(reserved.is_reserved, words.tokenizer.convert_ids_to_tokens(drawn)))
+        assert len(set(drawn)) == 25 and not any(
+            map(reserved.is_reserved, words.tokenizer.convert_ids_to_tokens(drawn))
+        )
 
 
 def test_the_specimen_has_none_but_its_start(specimen: OpenModel) -> None:

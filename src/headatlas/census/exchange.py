@@ -38,6 +38,7 @@ def rule(census: Census, id: str) -> dict[str, Any]:
     """By which rule the heads were chosen, and on what: plain data."""
     found = type_in(census, id)
     passed = found.behaviour.passed if found.behaviour else None
+    again = f"; and, again, at least that and above its control on {found.n_test} new prompts" if found.n_test else ""
     return {
         "model": census.model.name,
         "weights_sha256": census.model.sha256,
@@ -45,8 +46,9 @@ def rule(census: Census, id: str) -> dict[str, Any]:
         "score": found.metric,
         "threshold": found.threshold,
         "rule": f"mean score at least {found.threshold:g} on {found.n_find} prompts, and above its control at a false "
-        f"discovery rate of {found.fdr:g} over all heads and {census.summary.types_measured} types",
+        f"discovery rate of {found.fdr:g} over all heads and {census.summary.types_measured} types{again}",
         "heads_chosen": len(found.heads),
+        "heads_that_did_not_hold_on_new_prompts": len(found.did_not_hold),
         "heads_in_all": census.summary.heads,
         "model_has_the_behaviour": passed,
         "cause": found.causal,
@@ -58,9 +60,10 @@ def text(census: Census, id: str, format: Format) -> str:
     """The heads of a type in a format.
 
     json, csv: heads with score, interval, q and cause, best first.
-    headkv: on one line, of every head in order, its score on the prompts that select, not below 0.
-    duoattention: layers x key/value groups, tab-separated: the best head of each group, 0.5 at the threshold; a group
-        reaches 0.5 exactly where a head of it is chosen.
+    headkv: on one line, of every head in order, its score on the prompts that select, not below 0; of one that did not
+        hold on new prompts the score on those, if it is lower.
+    duoattention: layers x key/value groups, tab-separated: the best head of each group, by the scores of headkv, 0.5 at
+        the threshold; a group reaches 0.5 exactly where a head of it is chosen.
     qrhead: YAML with the set as QRHead's configuration names it, best first.
     transformerlens: JSON, [[layer, head], ...], best first.
     """
@@ -108,16 +111,29 @@ def _csv(census: Census, id: str) -> str:
 
 
 def _headkv(census: Census, id: str) -> str:
-    scores = type_in(census, id).find
-    assert scores is not None
-    every = {f"{layer}-{head}": [max(score, 0.0)] for layer, row in enumerate(scores) for head, score in enumerate(row)}
+    every = {
+        f"{layer}-{head}": [max(score, 0.0)]
+        for layer, row in enumerate(_scores(census, id))
+        for head, score in enumerate(row)
+    }
     return json.dumps(every) + "\n"
+
+
+def _scores(census: Census, id: str) -> list[list[float]]:
+    """[layer][head]: scores on the prompts that select; of heads that did not hold on new ones no more than there."""
+    found = type_in(census, id).find
+    assert found is not None
+    again = {head.head: each.score for head in census.heads for each in head.did_not_hold if each.type == id}
+    return [
+        [min(score, again.get(str(Head(layer, head)), score)) for head, score in enumerate(row)]
+        for layer, row in enumerate(found)
+    ]
 
 
 def _duoattention(census: Census, id: str) -> str:
     found, model = type_in(census, id), census.model
     share = model.heads // model.kv_heads
-    best = np.array(found.find).reshape(model.layers, model.kv_heads, share).max(-1)
+    best = np.array(_scores(census, id)).reshape(model.layers, model.kv_heads, share).max(-1)
     chosen = np.zeros(best.shape, dtype=bool)
     for head in map(Head.parse, found.heads):
         chosen[head.layer, head.head // share] = True

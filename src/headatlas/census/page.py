@@ -58,6 +58,7 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
     """
     stages = catalog.taxonomy.stages
     short = {stage.id: stage.short for stage in stages}
+    types = {each.id: each for each in census.types}
     width = census.model.heads
     cells = [_cell(head, short) for head in census.heads]
     return template("census.html").render(
@@ -68,6 +69,7 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
         types=census.types,
         rows=[cells[start : start + width] for start in range(0, len(cells), width)],
         labels=list(_labels(census, short)),
+        lost=[(head.head, types[each.type], each) for head in census.heads for each in head.did_not_hold],
         cell=22 if width <= 24 else 16,
     )
 
@@ -75,7 +77,7 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
 def _labels(census: Census, short: dict[Any, Any]) -> Iterator[dict[str, Any]]:
     names = {each.id: each.name for each in census.types}
     for head in census.heads:
-        for each in head.labels:
+        for each in head.labels:  # names that did not hold are no names
             about = {"head": head.head, "name": names[each.type], "depth": head.depth, "stage": short[each.stage]}
             yield each.model_dump() | about
 

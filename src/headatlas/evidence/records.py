@@ -96,7 +96,11 @@ class Behaviour(Part):
 
 
 class Detection(Part):
-    """A score per head. Heads are selected on `find`; everything else is measured on the held-out `test` stimuli."""
+    """A score per head. Heads are selected on `find`; everything else is measured on the held-out `test` stimuli.
+
+    `selected` are the heads found: those that were selected and hold on `test`, where their score reaches the threshold
+    and exceeds its control. `did_not_hold` are the others that were selected, and are found nowhere.
+    """
 
     metric: str
     threshold: Number
@@ -113,6 +117,7 @@ class Detection(Part):
     control: Grid
     sink_normalised: Grid | None
     selected: list[str]
+    did_not_hold: list[str] = []
 
     @property
     def best(self) -> float:
@@ -127,6 +132,15 @@ class Detection(Part):
             score >= self.threshold and q > self.fdr
             for scores, qs in pairs
             for score, q in zip(scores, qs, strict=True)
+        )
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a head that did not hold may yet, its interval reaching the threshold and lying above its control."""
+        places = [Head.parse(head) for head in self.did_not_hold]
+        return any(
+            self.high[layer][head] >= self.threshold and self.high[layer][head] > self.control[layer][head]
+            for layer, head in places
         )
 
 
@@ -207,7 +221,7 @@ class Record(Part):
 
     @property
     def selected(self) -> list[Head]:
-        """The heads found."""
+        """The heads found: selected on some prompts, and holding on others."""
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
 
 
@@ -243,12 +257,14 @@ def write(record: Record, folder: Path) -> Path:
 
 
 def read(path: Path) -> Record:
-    """Read a record.
+    """Read a record; of one made before heads had to hold on new prompts, those that do not are not among the found.
 
     Raises:
         HeadatlasError: where it is no record of this schema version.
     """
-    return files.read(Record, path, "the record", "is not a run record", "run it again")
+    from headatlas.evidence import holding  # which judges again, by this module
+
+    return holding.settled(files.read(Record, path, "the record", "is not a run record", "run it again"))
 
 
 def read_all(folder: Path) -> list[Record]:
