@@ -75,14 +75,12 @@ def _say_detection(detection: Detection) -> str:
     if not detection.selected and not lost:
         said = f"no head of {count} reaches {detection.threshold:g} above its control"
         return f"{said}; the best scores {detection.best:.2f}"
-    asked = (
-        f"score at least {detection.threshold:g} and above control at a false discovery rate of {detection.fdr:.0%}, "
-        "and both again on held-out prompts"
+    rule = f"score at least {detection.threshold:g} and above control at a false discovery rate of {detection.fdr:.0%}"
+    if not lost:
+        return f"{len(detection.selected)} of {count} heads found: {rule}"
+    return (
+        f"{len(detection.selected) or 'no'} of {count} heads found: {rule}, and again on new prompts; {_say_lost(lost)}"
     )
-    if not detection.selected:
-        return f"no head of {count} found ({asked}): {_say_lost(lost)}"
-    said = f"{len(detection.selected)} of {count} heads found: {asked}"
-    return f"{said}; {_say_lost(lost)}" if lost else said
 
 
 def _say_lost(heads: Sequence[str]) -> str:
