@@ -57,7 +57,7 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
 def edit(model: OpenModel, drawn: Drawn) -> Reference:
     """An offset for every head, all learned together."""
     learned = learn_vectors(model, [*drawn.prompts, *twins(drawn.prompts)], "offset")
-    return Reference(tuple(each[None, None] for each in learned), added=True)
+    return Reference.of_heads(model.anatomy, learned, added=True)
 
 
 def twins(prompts: list[Prompt]) -> list[Prompt]:

@@ -64,7 +64,7 @@ def edit(model: OpenModel, drawn: Drawn) -> Reference:
     """Some standard deviations towards questions that came before, for every head."""
     found = mean_difference(collect_z(model, [prompt.tokens for prompt in drawn.prompts]), labels(drawn.prompts))
     steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
-    return Reference(tuple(step[None, None] for step in steps), added=True)
+    return Reference.of_heads(model.anatomy, steps, added=True)
 
 
 def labels(prompts: list[Prompt]) -> list[int]:

@@ -67,7 +67,7 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
             patched = members(task, side)
             for place, source in enumerate((task, other)):
                 mean = z[torch.tensor(members(source, 1 - side))].mean(0)  # [layer head d_head]
-                given = Reference(tuple(each[None, None] for each in mean))
+                given = Reference.of_heads(model.anatomy, mean)
                 effect = sweep(model, [shuffled[each] for each in patched], probability, given, "last").effect
                 found[place, patched] = effect.transpose(2, 0, 1)
     return Scores(*found)

@@ -60,7 +60,7 @@ def edit(model: OpenModel, drawn: Drawn) -> Reference:
     z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])
     found = mean_difference(z, labels(drawn.prompts))
     steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
-    return Reference(tuple(step[None, None] for step in steps), added=True)
+    return Reference.of_heads(model.anatomy, steps, added=True)
 
 
 def labels(prompts: list[Prompt]) -> list[int]:

@@ -70,7 +70,44 @@ FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "gpt_oss": lambda: transformers.GptOssConfig(
         **GQA, head_dim=8, num_local_experts=2, num_experts_per_tok=1, sliding_window=16
     ),
+    # Outside transformers' registry, led through the seam by headatlas.lab.families.
+    "gpt_neo": lambda: transformers.GPTNeoConfig(
+        vocab_size=4096, hidden_size=32, num_layers=2, num_heads=4, intermediate_size=64, max_position_embeddings=128,
+        attention_types=[[["global", "local"], 1]], window_size=16, bos_token_id=0, eos_token_id=0,
+    ),
+    "gptj": lambda: transformers.GPTJConfig(
+        vocab_size=4096, n_positions=128, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_inner=64, bos_token_id=0,
+        eos_token_id=0,
+    ),
+    "codegen": lambda: transformers.CodeGenConfig(
+        vocab_size=4096, n_positions=128, n_ctx=128, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_inner=64,
+        bos_token_id=0, eos_token_id=0,
+    ),
+    "falcon": lambda: transformers.FalconConfig(
+        vocab_size=4096, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128,
+        bos_token_id=0, eos_token_id=0,
+    ),
+    "falcon_new": lambda: transformers.FalconConfig(
+        vocab_size=4096, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128,
+        num_kv_heads=2, new_decoder_architecture=True, bos_token_id=0, eos_token_id=0,
+    ),
+    "bloom": lambda: transformers.BloomConfig(
+        vocab_size=4096, hidden_size=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
+    ),
+    "mpt": lambda: transformers.MptConfig(
+        vocab_size=4096, d_model=32, n_layers=2, n_heads=4, max_seq_len=128, expansion_ratio=2, bos_token_id=0,
+        eos_token_id=0,
+    ),
+    # Gated between attention and the output projection.
+    "qwen3_next": lambda: transformers.Qwen3NextConfig(
+        **GQA, head_dim=16, layer_types=["full_attention"] * 2, num_experts=2, num_experts_per_tok=1,
+        moe_intermediate_size=32, shared_expert_intermediate_size=32,
+    ),
+    "qwen3_5_text": lambda: transformers.Qwen3_5TextConfig(**GQA, head_dim=16, layer_types=["full_attention"] * 2),
 }  # fmt: skip
+
+ROUTED = ("gpt_neo", "gptj", "codegen", "falcon", "falcon_new", "bloom", "mpt")
+GATED = ("qwen3_next", "qwen3_5_text")
 
 
 def load_tool(name: str) -> ModuleType:
@@ -86,9 +123,16 @@ def load_tool(name: str) -> ModuleType:
 
 def save_tiny(family: str, folder: Path, seed: int = 0) -> Path:
     """An untrained model of a family, with the byte tokens of the specimen's tokenizer."""
+    return save_config(FAMILIES[family](), folder, seed=seed)
+
+
+def save_config(
+    config: Any, folder: Path, change: Callable[[torch.nn.Module], object] = lambda model: None, seed: int = 0
+) -> Path:
+    """An untrained model of a configuration, changed, with the byte tokens of the specimen's tokenizer."""
     torch.manual_seed(seed)
-    config = FAMILIES[family]()
     model = transformers.AutoModelForCausalLM.from_config(config)
+    change(model)
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(specimens.folder() / name, folder / name)

@@ -25,7 +25,7 @@ from torch import Tensor
 from headatlas.lab import OpenModel, open_model
 from headatlas.notation import Head
 
-Architecture = Literal["gpt2", "llama"]
+Architecture = Literal["gpt2", "gpt_neo", "llama"]
 
 LAYERS, HEADS, WIDTH, CONTEXT = 6, 4, 384, 256
 CODE = 64  # dimensions of a token's code
@@ -41,7 +41,7 @@ RULED = 1 / (LARGE * math.sqrt(2.0 / WIDTH))  # what a norm makes of 1
 CIRCLES = 3.1 * (torch.arange(1, PAIRS + 1) / PAIRS) ** 1.3  # by how much a learned position turns each pair
 CIRCLES[0] = 0.01
 FEW = 6  # pairs, the slowest of a rotary head, that look for marks
-SIZE = {"gpt2": WIDTH // HEADS, "llama": 128}
+SIZE = {"gpt2": WIDTH // HEADS, "gpt_neo": WIDTH // HEADS, "llama": 128}
 THETA = 3e6
 START = "<s>"
 SPACE = "▁"  # as the tokenizer writes it
@@ -127,8 +127,9 @@ class Planter:
     """A model in the making.
 
     Args:
-        architecture: 'gpt2' (learned positions, fused qkv, layer norms) or 'llama' (rotary positions, two query heads
-            to a key/value head, RMS norms).
+        architecture: 'gpt2' (learned positions, fused qkv, layer norms), 'gpt_neo' (the same with q, k and v apart,
+            and scores that are not scaled) or 'llama' (rotary positions, two query heads to a key/value head, RMS
+            norms).
         words: that are one token, with a space before them; one that begins with '+' is one without.
         marks: which words bear which mark; '<s>' may be among them. A mark without words is for heads to write.
         says: which words are likelier where a mark is at the end of the stream.
@@ -172,6 +173,11 @@ class Planter:
         self._first_mlp()
         self.planted: set[tuple[int, int]] = set()
 
+    @property
+    def learned(self) -> bool:
+        """Whether positions are learned."""
+        return self.architecture != "llama"
+
     # --- the model without heads ---------------------------------------------------------------------------------
 
     def _blank(self, vocabulary: int) -> Any:
@@ -185,6 +191,17 @@ class Planter:
         if self.architecture == "gpt2":
             config: Any = transformers.GPT2Config(
                 n_positions=CONTEXT, n_embd=WIDTH, n_layer=self.layers, n_head=HEADS, n_inner=2 * CODE, **common
+            )
+        elif self.architecture == "gpt_neo":
+            config = transformers.GPTNeoConfig(
+                max_position_embeddings=CONTEXT,
+                hidden_size=WIDTH,
+                num_layers=self.layers,
+                num_heads=HEADS,
+                intermediate_size=2 * CODE,
+                attention_types=[[["global", "local"], self.layers // 2]],
+                window_size=CONTEXT,
+                **common,
             )
         else:
             config = transformers.LlamaConfig(
@@ -211,7 +228,7 @@ class Planter:
                 embedding[self.ids[word], self.mark[name]] = 1.0
         for word, others in self.facts.items():
             embedding[self.ids[word], PAST : PAST + CODE] = sum(self.codes[self.ids[other]] for other in others)
-        if self.architecture == "gpt2":
+        if self.learned:
             positions = self.model.transformer.wpe.weight
             positions.zero_()
             turned = torch.arange(CONTEXT)[:, None] * CIRCLES
@@ -224,14 +241,16 @@ class Planter:
     def _first_mlp(self) -> None:
         """WORD once more: x = gelu(x) - gelu(-x), and x = silu(g) x / silu(g)."""
         code, hidden = torch.arange(CODE), slice(0, CODE)
-        if self.architecture == "gpt2":
+        if self.learned:
             mlp = self.model.transformer.h[0].mlp
-            for weight in (mlp.c_fc.weight, mlp.c_proj.weight):
+            linear = self.architecture == "gpt_neo"  # GPT-2 stores its maps the other way round
+            reads, writes = (each.weight.T if linear else each.weight for each in (mlp.c_fc, mlp.c_proj))
+            for weight in (reads, writes):
                 weight.zero_()
-            mlp.c_fc.weight[WORD + code, code] = 1.0
-            mlp.c_fc.weight[WORD + code, CODE + code] = -1.0
-            mlp.c_proj.weight[code, WORD + code] = 1 / RULED
-            mlp.c_proj.weight[CODE + code, WORD + code] = -1 / RULED
+            reads[WORD + code, code] = 1.0
+            reads[WORD + code, CODE + code] = -1.0
+            writes[code, WORD + code] = 1 / RULED
+            writes[CODE + code, WORD + code] = -1 / RULED
             return
         mlp = self.model.model.layers[0].mlp
         for weight in (mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight):
@@ -258,7 +277,7 @@ class Planter:
 
         So do heads that share its keys: with queries of noise they would not quite.
         """
-        group = head if self.architecture == "gpt2" else Head(head.layer, head.head // 2)
+        group = head if self.learned else Head(head.layer, head.head // 2)
         assert group not in self.planted, f"{head} shares its keys with a head that is planted already"
         self.planted.add(group)
         q, k, v, o = self._parts(head)
@@ -280,6 +299,11 @@ class Planter:
     def _parts(self, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Views of q, k and v, [width size], and of o, [size width]."""
         size = SIZE[self.architecture]
+        if self.architecture == "gpt_neo":
+            attention = self.model.transformer.h[head.layer].attn.attention
+            maps = (attention.q_proj, attention.k_proj, attention.v_proj)
+            q, k, v = (each.weight[head.head * size :][:size].T for each in maps)
+            return q, k, v, attention.out_proj.weight[:, head.head * size :][:, :size].T
         if self.architecture == "gpt2":
             attention = self.model.transformer.h[head.layer].attn
             fused = attention.c_attn.weight
@@ -296,7 +320,7 @@ class Planter:
 
     def _look(self, head: Head, q: Tensor, k: Tensor, look: Look, used: set[int]) -> list[int]:
         """Write one score into dimensions of the head, and say which."""
-        root = math.sqrt(q.shape[1])  # scores are divided by it
+        root = 1.0 if self.architecture == "gpt_neo" else math.sqrt(q.shape[1])  # scores are divided by it
         if isinstance(look, Same):
             code, places = torch.arange(CODE), self._comparing
             k[look.key + code, places] = math.sqrt(root) / RULED / self._size_of(look.key, head.layer)
@@ -313,7 +337,7 @@ class Planter:
     @property
     def _comparing(self) -> Tensor:
         """The dimensions of a head that compare codes."""
-        if self.architecture == "gpt2":
+        if self.learned:
             return torch.arange(CODE)
         half = SIZE["llama"] // 2
         pairs = torch.arange(half - FEW - CODE // 2, half - FEW)
@@ -322,15 +346,15 @@ class Planter:
     @property
     def _looking(self) -> Iterator[int]:
         """The dimensions that look for marks, best first."""
-        if self.architecture == "gpt2":
-            return iter(range(SIZE["gpt2"] - 1, -1, -1))
+        if self.learned:
+            return iter(range(SIZE[self.architecture] - 1, -1, -1))
         half = SIZE["llama"] // 2
         return (place for pair in range(half - 1, half - 1 - FEW, -1) for place in (pair, half + pair))
 
     @property
     def _angles(self) -> Tensor:
         """By how much one position turns each pair that heads may use to tell positions."""
-        if self.architecture == "gpt2":
+        if self.learned:
             return CIRCLES.double()
         half = SIZE["llama"] // 2
         return THETA ** (-torch.arange(half - FEW - CODE // 2).double() / half)
@@ -353,7 +377,7 @@ class Planter:
         count, entry = len(cosine), (cosine.square() + sine.square()).sqrt().sqrt()
         phase = torch.atan2(sine, cosine)
         ahead, aside = ((entry * part / RULED).float() for part in (phase.cos(), phase.sin()))
-        if self.architecture == "gpt2":
+        if self.learned:
             pair = torch.arange(count)
             here, there, first, second = PLACE + pair, PLACE + count + pair, CODE + pair, CODE + count + pair
             q[here, first] = q[there, second] = (entry / RULED).float()

@@ -39,7 +39,7 @@ def test_folded_norms_give_what_attention_reads(family: str, tiny: Tiny) -> None
     model = open_model(str(tiny(family)))
     folding, anatomy = fold(model), model.anatomy
     with torch.no_grad():
-        for layer, norm in enumerate(folding.before):
+        for layer, norm in folding.before.items():
             if norm is not None:
                 for parameter in norm.parameters():
                     parameter.add_(0.3 * noise(*parameter.shape))  # gains and biases that are not 1 and 0
@@ -118,11 +118,11 @@ class TestComposition:
         folder, previous, induction = planted_circuit
         model = open_model(str(folder))
         found = composition(model, "K")
-        group = model.anatomy.kv_head(induction.head)
+        group = model.anatomy.kv_head(induction)
         (first, *same), rest = found.strongest(2)[: 4 // model.anatomy.kv_heads], found.strongest(3)[-1]
         for earlier, later, excess in (first, *same):
             assert earlier == previous  # heads that share their keys with the induction head read the same
-            assert (later.layer, model.anatomy.kv_head(later.head)) == (induction.layer, group)
+            assert (later.layer, model.anatomy.kv_head(later)) == (induction.layer, group)
             assert excess > 100 * found.spread
         assert rest[2] < 10 * found.spread
         other = composition(model, "Q")

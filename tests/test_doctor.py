@@ -29,6 +29,11 @@ NOTES = {  # what there is to know about the tiny models, beside their width
     "qwen3": "norms on queries and keys",
     "olmo2": "norms on queries and keys",
     "opt": "queries times 0.3536",
+    "gpt_neo": "sliding window of 16 tokens in 1 of 2 layers",
+    "bloom": "scores biased by position",
+    "mpt": "scores biased by position",
+    "qwen3_next": "attention is gated in 2 layers",
+    "qwen3_5_text": "attention is gated in 2 layers",
 }
 
 
@@ -194,7 +199,7 @@ class TestCommand:
         assert main(["doctor", str(tiny("qwen2")), "--json", "--dtype", "bfloat16"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert found["safe"] is True and found["architecture"] == "Qwen2ForCausalLM"
-        assert [check["name"] for check in found["checks"]][:3] == ["registry", "finite", "identity"]
+        assert [check["name"] for check in found["checks"]][:4] == ["registry", "layers", "finite", "identity"]
         assert {check["verdict"] for check in found["checks"]} == {"pass", "note"}
 
     @pytest.mark.parametrize("family", UNROUTED)
@@ -218,3 +223,42 @@ class TestCommand:
 def test_mistakes_of_the_user_are_not_a_diagnosis(tiny: Tiny) -> None:
     with pytest.raises(HeadatlasError, match="tokenizer"):
         doctor(load(tiny("llama")))
+
+
+class TestPromptsAsMeasurementsHaveThem:
+    """What goes wrong only behind BOS, or past a sliding window, is seen."""
+
+    @torch.no_grad()
+    def overflowing(self, tiny: Tiny, tmp_path: Path) -> Path:
+        """A model whose first token, and no other, leaves the range of float16 in the residual stream."""
+        model = load(tiny("gpt_neox"))
+        bos = words(tiny("gpt_neox")).bos_token_id
+        model.gpt_neox.embed_in.weight[bos, 0] = 6e4
+        model.gpt_neox.layers[0].mlp.dense_4h_to_h.bias[0] = 1e4  # others stay far below 65,504
+        model.save_pretrained(tmp_path)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny("gpt_neox") / name, tmp_path / name)
+        return tmp_path
+
+    def test_float16_that_overflows_behind_bos_is_not_safe(self, tiny: Tiny, tmp_path: Path) -> None:
+        folder = self.overflowing(tiny, tmp_path)
+        found = checks(doctor(folder, dtype=torch.float16))["finite"]
+        assert found.verdict == "fail" and "begin with BOS" in found.detail
+        assert "open it in float32 or bfloat16" in found.detail
+        assert doctor(folder).safe and doctor(folder, dtype=torch.bfloat16).safe
+
+    def test_what_goes_wrong_past_the_window_is_seen(self, tiny: Tiny) -> None:
+        model = load(tiny("mistral"))  # window 16
+
+        def spoil(_: nn.Module, read: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            z = read[0].clone()
+            z[:, 20:] *= 0.5
+            return (z,)
+
+        model.model.layers[1].self_attn.o_proj.register_forward_pre_hook(spoil)
+        diagnosis = doctor(model, tokenizer=words(tiny("mistral")), called="late")
+        assert [check.name for check in diagnosis.checks if check.verdict == "fail"] == ["identity"]
+
+    def test_it_says_what_it_looked_at(self, tiny: Tiny) -> None:
+        assert "prompts of 128 tokens that begin with BOS" in checks(doctor(tiny("llama")))["finite"].detail
+        assert "past the window of 16" in checks(doctor(tiny("gemma3")))["finite"].detail

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -25,9 +27,11 @@ from headatlas.lab.edits import (
     scale,
     zero,
 )
+from headatlas.lab.families import route_of
 from headatlas.lab.interventions import intervene
 from headatlas.lab.paths import Receiver, path_patch, path_runs
 from headatlas.lab.recording import record
+from headatlas.lab.seam import reader_of
 from headatlas.lab.sites import SITES, Recording
 from headatlas.notation import Head
 
@@ -65,11 +69,58 @@ def by_hand(
     if s_aux is not None:
         scores = torch.cat([scores, s_aux.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1)], -1)
     pattern = owner.step("pattern", module.layer_idx, scores.softmax(-1)[..., : key.shape[2]])
-    return owner.step("z", module.layer_idx, (pattern @ value).transpose(1, 2)), None
+    name = "attended" if owner.gated else "z"
+    return owner.step(name, module.layer_idx, (pattern @ value).transpose(1, 2)), None
 
 
 AttentionInterface.register("by_hand", by_hand)
 AttentionMaskInterface.register("by_hand", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+
+
+class Steps(TorchFunctionMode):
+    """Shows each step of a family's own attention code to the model's owner: its first product, softmax, and second."""
+
+    def __init__(self, owner: "ByHand", layer: int, heads: int) -> None:
+        super().__init__()
+        self.owner, self.layer, self.heads = owner, layer, heads
+        self.waiting = ["scores", "softmax", "values"]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, func.__name__
+        if name == "softmax" and self.waiting[:1] == ["softmax"]:
+            self.waiting.pop(0)
+            plain = args[0]
+            scores = plain.masked_fill(plain < -1e30, float("-inf")).view(-1, self.heads, *plain.shape[-2:])
+            scores = self.step("scores", scores).view(plain.shape)
+            return self.step("pattern", func(scores, *args[1:], **kwargs).view(-1, self.heads, *plain.shape[-2:])).view(
+                plain.shape
+            )
+        if name == "baddbmm":
+            tensors = [kwargs["batch1"], kwargs["batch2"]]
+        elif name in ("matmul", "bmm", "__matmul__") and args[1].ndim > 2:
+            tensors = list(args[:2])
+        else:
+            return func(*args, **kwargs)
+        if self.waiting[:1] == ["scores"]:
+            self.waiting.pop(0)
+            tensors = [self.seen("q", tensors[0]), self.seen("k", tensors[1].mT).mT]
+        elif self.waiting[:1] == ["values"]:
+            self.waiting.pop(0)
+            found = func(tensors[0], self.seen("v", tensors[1]), **kwargs)
+            return self.seen("z", found)
+        if name == "baddbmm":
+            return func(*args, **{**kwargs, "batch1": tensors[0], "batch2": tensors[1]})
+        return func(*tensors, **kwargs)
+
+    def step(self, name: str, x: Tensor) -> Tensor:
+        return self.owner.step(name, self.layer, x)
+
+    def seen(self, name: str, x: Tensor) -> Tensor:
+        """[batch head position feature], or batch and heads as one; shared keys and values one for each head."""
+        heads = x.view(-1, self.heads, *x.shape[-2:]) if x.ndim == 3 else x
+        heads = heads.expand(-1, self.heads, -1, -1) if heads.shape[1] == 1 else heads
+        changed = self.step(name, heads.transpose(1, 2)).transpose(1, 2)
+        return changed.reshape(x.shape) if x.ndim == 3 else changed
 
 
 class ByHand:
@@ -80,20 +131,37 @@ class ByHand:
     """
 
     def __init__(self, folder: Path, ours: OpenModel) -> None:
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="by_hand").eval()
+        led = route_of(ours.model) is not None
+        way = "eager" if led else "by_hand"
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation=way).eval()
         roughen(self.model)
+        self.gated = any(reader_of(module) is not None for module in ours.anatomy.attention.values())
         self.edits: dict[tuple[str, int], Change] = {}
         self.seen: dict[tuple[str, int], Tensor] = {}
         paths = {module: path for path, module in ours.model.named_modules()}
         for layer in range(2):
-            self.model.get_submodule(paths[ours.anatomy.attention[layer]]).owner = self
+            attention = self.model.get_submodule(paths[ours.anatomy.attention[layer]])
+            attention.owner = self
+            if led:
+                attention.forward = self.watching(attention.forward, layer, ours.anatomy.heads)
             projection = self.model.get_submodule(paths[ours.anatomy.projections[layer]])
             projection.register_forward_hook(lambda _m, _i, out, layer=layer: self.step("attn_out", layer, out))
+            if self.gated:
+                projection.register_forward_pre_hook(
+                    lambda _m, args, layer=layer: self.step("z", layer, args[0].unflatten(-1, (4, -1))).flatten(-2)
+                )
             block = self.model.get_submodule(paths[ours.anatomy.blocks[layer]])
             block.register_forward_pre_hook(
                 lambda _m, args, layer=layer: (self.step("resid", layer, args[0]), *args[1:])
             )
         self.lm_head = self.model.get_output_embeddings()
+
+    def watching(self, own: Callable[..., Any], layer: int, heads: int) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with Steps(self, layer, heads):
+                return own(*args, **kwargs)
+
+        return forward
 
     def step(self, name: str, layer: int, x: Tensor) -> Tensor:
         x = self.edits.get((name, layer), lambda x: x)(x.clone())

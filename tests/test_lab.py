@@ -46,7 +46,7 @@ def prompt(tokens: torch.Tensor, control: torch.Tensor | None = None, **parts: o
 class TestEveryFamily:
     def test_looking_changes_no_bit_of_the_logits(self, family: str, tiny: Tiny) -> None:
         model = open_model(str(tiny(family)))
-        looked = forward(model, TOKENS, {module: lambda call, z: None for module in model.anatomy.attention})
+        looked = forward(model, TOKENS, {module: lambda call, z: None for module in model.anatomy.attention.values()})
         with torch.no_grad():
             assert torch.equal(looked, plain(tiny(family))(TOKENS).logits)
 
@@ -263,8 +263,8 @@ class TestOpening:
             open_model(str(tmp_path))
 
     def test_attention_outside_the_registry(self, tiny: Tiny, tmp_path: Path) -> None:
-        config = transformers.BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4)
-        transformers.BloomForCausalLM(config).save_pretrained(tmp_path)
+        config = transformers.XGLMConfig(vocab_size=300, d_model=32, num_layers=2, attention_heads=4, ffn_dim=64)
+        transformers.XGLMForCausalLM(config).save_pretrained(tmp_path)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(tiny("llama") / name, tmp_path / name)
         with pytest.raises(HeadatlasError, match="registry"):

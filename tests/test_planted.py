@@ -316,6 +316,12 @@ def test_finds_exactly_the_planted_head(id: str, circuit: Circuit, architecture:
     assert sorted(found(id, made.open())) == sorted(heads[id])
 
 
+@pytest.mark.parametrize("id", ["previous-token", "duplicate-token", "induction", "name-mover", "copy-suppression"])
+def test_finds_exactly_the_planted_head_outside_the_registry(id: str) -> None:
+    made, heads = planted_by(saying, "gpt_neo", 2)
+    assert sorted(found(id, made.open())) == sorted(heads[id])
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("id, circuit", NONE_OF)
 def test_finds_nothing_in_the_circuits_of_others(id: str, circuit: Circuit, architecture: Architecture) -> None:
@@ -349,6 +355,7 @@ def test_finds_nothing_where_the_control_is_the_prompt(id: str, circuit: Circuit
     "id, circuit, architecture",
     [
         ("induction", reciting, "gpt2"),
+        ("induction", reciting, "gpt_neo"),
         ("duplicate-token", saying, "llama"),
         ("successor", counting, "gpt2"),
         ("successor", counting, "llama"),

@@ -126,9 +126,9 @@ def held(norm: nn.Module, at: Tensor, states: Tensor) -> Tensor:
     x = at - at.mean(-1, keepdim=True) if centre else at
     eps = next(getattr(norm, name) for name in ("eps", "variance_epsilon") if hasattr(norm, name))
     root = (x.square().mean(-1, keepdim=True) + eps).sqrt()
-    weight = norm.weight + 1 if type(norm).__name__.startswith("Gemma") else norm.weight
+    weight = norm.weight + 1 if type(norm).__name__.startswith(("Gemma", "Qwen3Next", "Qwen3_5")) else norm.weight
     states = states - states.mean(-1, keepdim=True) if centre else states
-    return states / root * weight + (norm.bias if centre else 0.0)
+    return states / root * weight + (norm.bias if centre and norm.bias is not None else 0.0)
 
 
 class TestAttribution:

@@ -39,8 +39,9 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     _dump(api / "catalog.json", whole)
     _dump(api / "index.json", index)
     shutil.copytree(paths.catalog() / "schema", api / "schema")
-    for record in atlas.results:  # as they are read today, and so with the heads that hold
-        records.write(record.record, api / "records")
+    for path in records.paths_in(paths.records()):  # as they are read today, and so with the heads that hold
+        text = records.read(path).model_dump_json(indent=1)
+        files.write(api / "records" / path.relative_to(paths.records()), text + "\n")
     for path in sorted(paths.censuses().glob("*.json")):
         files.write(api / "census" / path.name, reading.read(path).model_dump_json(indent=1) + "\n")
     if paths.collaborations().is_dir():

@@ -11,9 +11,11 @@ import json
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headatlas.census.schema import Census, TypeResult
 from headatlas.errors import HeadatlasError
+from headatlas.evidence import records
 from headatlas.notation import Head
 
 Format = Literal["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"]
@@ -42,6 +44,7 @@ def rule(census: Census, id: str) -> dict[str, Any]:
     return {
         "model": census.model.name,
         "weights_sha256": census.model.sha256,
+        "identity_sha256": census.model.identity.sha256 if census.model.identity else None,
         "type": id,
         "score": found.metric,
         "threshold": found.threshold,
@@ -61,11 +64,18 @@ def text(census: Census, id: str, format: Format) -> str:
 
     json, csv: heads with score, interval, q and cause, best first.
     headkv: on one line, of every head in order, its score on the prompts that select, not below 0; of one that did not
-        hold on new prompts the score on those, if it is lower.
+        hold on new prompts the score on those, if it is lower. Its reader goes by the order alone, so many for each
+        layer: where a layer has fewer heads than others, or none, 0 stands there.
     duoattention: layers x key/value groups, tab-separated: the best head of each group, by the scores of headkv, 0.5 at
-        the threshold; a group reaches 0.5 exactly where a head of it is chosen.
+        the threshold; a group reaches 0.5 exactly where a head of it is chosen. Its reader takes the row of a layer by
+        the layer's number: that of a layer without attention is 0.
     qrhead: YAML with the set as QRHead's configuration names it, best first.
     transformerlens: JSON, [[layer, head], ...], best first.
+
+    Layers carry the model's own number in all of them.
+
+    Raises:
+        HeadatlasError: where the type was not measured, or the format cannot say what the model is like.
     """
     made = {
         "json": _json,
@@ -111,32 +121,35 @@ def _csv(census: Census, id: str) -> str:
 
 
 def _headkv(census: Census, id: str) -> str:
-    every = {
-        f"{layer}-{head}": [max(score, 0.0)]
-        for layer, row in enumerate(_scores(census, id))
-        for head, score in enumerate(row)
-    }
+    scores = np.maximum(np.nan_to_num(_scores(census, id)), 0.0)  # [layer head]
+    every = {f"{layer}-{head}": [float(score)] for (layer, head), score in np.ndenumerate(scores)}
     return json.dumps(every) + "\n"
 
 
-def _scores(census: Census, id: str) -> list[list[float]]:
-    """[layer][head]: scores on the prompts that select; of heads that did not hold on new ones no more than there."""
-    found = type_in(census, id).find
-    assert found is not None
-    again = {head.head: each.score for head in census.heads for each in head.did_not_hold if each.type == id}
-    return [
-        [min(score, again.get(str(Head(layer, head)), score)) for head, score in enumerate(row)]
-        for layer, row in enumerate(found)
-    ]
+def _scores(census: Census, id: str) -> NDArray[np.float64]:
+    """[layer head]: scores on the prompts that select; of heads that did not hold on new ones no more than there."""
+    scores = records.padded(type_in(census, id).find or [])
+    for head in census.heads:
+        for each in head.did_not_hold:
+            if each.type == id:
+                place = head.layer, head.index
+                scores[place] = min(scores[place], each.score)
+    return scores
 
 
 def _duoattention(census: Census, id: str) -> str:
     found, model = type_in(census, id), census.model
-    share = model.heads // model.kv_heads
-    best = np.array(_scores(census, id)).reshape(model.layers, model.kv_heads, share).max(-1)
-    chosen = np.zeros(best.shape, dtype=bool)
-    for head in map(Head.parse, found.heads):
-        chosen[head.layer, head.head // share] = True
+    if len(groups := {count for count in model.kv_by_layer if count}) > 1:
+        raise HeadatlasError(
+            f"duoattention reads as many key/value groups in every layer, and layers of {model.name} have "
+            f"{' or '.join(map(str, sorted(groups)))}; --format json gives the groups of each layer"
+        )
+    best, chosen = np.zeros((model.layers, model.kv_heads)), np.zeros((model.layers, model.kv_heads), dtype=bool)
+    scores = _scores(census, id)
+    for head in model.every_head:
+        place = head.layer, model.kv_head(head)
+        best[place] = max(best[place], scores[head])
+        chosen[place] |= str(head) in found.heads
     gates = np.clip(0.5 * best / found.threshold, 0.0, 1.0)
     gates = np.where(chosen, np.maximum(gates, 0.5), np.minimum(gates, 0.499))
     return "".join("\t".join(f"{gate:.6g}" for gate in row) + "\n" for row in gates)

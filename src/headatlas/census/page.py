@@ -59,18 +59,17 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
     stages = catalog.taxonomy.stages
     short = {stage.id: stage.short for stage in stages}
     types = {each.id: each for each in census.types}
-    width = census.model.heads
-    cells = [_cell(head, short) for head in census.heads]
+    cells = [(head.layer, _cell(head, short)) for head in census.heads]
     return template("census.html").render(
         census=census,
         stages=stages,
         short=short,
         base=base if base is None or base.endswith("/") or not base else f"{base}/",
         types=census.types,
-        rows=[cells[start : start + width] for start in range(0, len(cells), width)],
+        rows=[[cell for at, cell in cells if at == layer] for layer in range(census.model.layers)],
         labels=list(_labels(census, short)),
         lost=[(head.head, types[each.type], each) for head in census.heads for each in head.did_not_hold],
-        cell=22 if width <= 24 else 16,
+        cell=22 if census.model.heads <= 24 else 16,
     )
 
 

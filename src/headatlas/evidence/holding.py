@@ -12,7 +12,6 @@ that a reader of a file comes to the same answer.
 
 from collections.abc import Sequence
 
-from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics, verdict
 from headatlas.evidence.records import Detection, Literature, Record
 from headatlas.notation import Head
@@ -47,15 +46,9 @@ def settled(record: Record) -> Record:
     """A record as it may be read: of one made before heads had to hold, those that do not are no longer found.
 
     The verdict is given anew. The cause was tested on all heads together, and so not on those that are left: it goes.
-
-    Raises:
-        HeadatlasError: where heads are selected that have no score.
     """
     detection = record.detection
-    if detection is None:
-        return record
-    _require_scores(record, detection)
-    if record.behaviour is None or "did_not_hold" in detection.model_fields_set:
+    if detection is None or record.behaviour is None or "did_not_hold" in detection.model_fields_set:
         return record
     held, lost = parted(record.selected, detection.score, detection.control, detection.threshold)
     names = {"selected": list(map(str, held)), "did_not_hold": list(map(str, lost))}
@@ -72,13 +65,6 @@ def settled(record: Record) -> Record:
             "verdict": verdict.judge(record.behaviour, detection, None, literature, untested),
         }
     )
-
-
-def _require_scores(record: Record, detection: Detection) -> None:
-    grids = (detection.find, detection.score, detection.low, detection.high, detection.control)
-    for head in map(Head.parse, (*detection.selected, *detection.did_not_hold)):
-        if not all(head.layer < len(grid) and head.head < len(grid[head.layer]) for grid in grids):
-            raise HeadatlasError(f"the record of {record.entry.id} finds {head}, and has no score of it; run it again")
 
 
 def _of_those(literature: Literature, detection: Detection) -> Literature:

@@ -47,6 +47,7 @@ def attention_paths(
     """
     if not receivers:
         raise ValueError("no receivers; give at least one")
+    model.anatomy.require(receivers)
     values = np.empty((len(senders), len(prompts), len(receivers)))
     last = max(head.layer for head in receivers)
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):
@@ -67,7 +68,7 @@ def _edits(model: OpenModel, senders: Sequence[Head], last: int, clean: Recordin
     if not senders:
         return []
     first = min(head.layer for head in senders)
-    held = [Head(layer, head) for layer in range(first + 1, last) for head in range(model.anatomy.heads)]
+    held = [head for head in model.anatomy.all_heads if first < head.layer < last]
     return [*([patch("z", held, clean)] if held else []), patch("z", senders, corrupted)]
 
 

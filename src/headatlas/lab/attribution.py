@@ -1,6 +1,6 @@
 """Reads the residual stream as logits: direct attribution to heads, MLPs and source tokens, and the logit lens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.edited_pattern import attention_rows
 from headatlas.lab.frozen import before_ending, freeze, unembedding_direction
+from headatlas.lab.gating import gate
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.probing import precision
 from headatlas.lab.recording import Tokens, batch_of, record
@@ -27,8 +28,8 @@ class Attribution:
     and the stream. A softcap on the logits is left out: the sum is the difference before it.
 
     Attributes:
-        heads: [batch layer head]
-        mlps: [batch layer], with their biases.
+        heads: [batch layer head], NaN where no such head exists.
+        mlps: [batch layer], with their biases; of a layer without attention all that its block adds.
         embedding: [batch], of tokens and, where there are any, learned positions.
         biases: [batch], of output projections, norms and the unembedding.
         sources: [batch layer head key], what each head takes from each token, where it was asked for.
@@ -43,7 +44,7 @@ class Attribution:
     @property
     def total(self) -> Tensor:
         """The logit difference before any softcap, [batch]."""
-        return self.heads.sum((1, 2)) + self.mlps.sum(1) + self.embedding + self.biases
+        return self.heads.nansum((1, 2)) + self.mlps.sum(1) + self.embedding + self.biases
 
 
 def direct_logit_attribution(
@@ -77,16 +78,23 @@ def direct_logit_attribution(
     direction, constant, final = before_ending(model, seen["resid", layers][:, 0].float(), unembedded)
     exact = (final * unembedded).sum(-1) + bias
     bias = bias + constant
-    heads, mlps, parts = [], [], []
-    for layer, each in enumerate(passed):
+    heads, parts = dict[int, Tensor](), dict[int, Tensor]()
+    mlps = []
+    for layer in range(layers):
+        if layer not in passed:
+            added = seen["resid", layer + 1][:, 0].float() - seen["resid", layer][:, 0].float()
+            mlps.append((added * direction).sum(-1))
+            continue
+        each = passed[layer]
         reads, constant = head_reads(model, each, layer, seen["attn_out", layer][:, 0].float(), direction)
         bias = bias + constant
-        heads.append((seen["z", layer][:, 0].float() * reads).sum(-1))
+        heads[layer] = (seen["z", layer][:, 0].float() * reads).sum(-1)
         mlps.append((kept.mlps[layer].float() * direction).sum(-1))
         if sources:
-            parts.append(kept.by_source(layer, reads))
+            parts[layer] = kept.by_source(layer, reads)
     embedding = (seen["resid", 0][:, 0].float() * direction).sum(-1)
-    found = Attribution(torch.stack(heads, 1), torch.stack(mlps, 1), embedding, bias, _stacked(parts))
+    split = model.anatomy.stack(parts, 1) if sources else None
+    found = Attribution(model.anatomy.stack(heads, 1), torch.stack(mlps, 1), embedding, bias, split)
     _require_sum(model, found, exact)
     return found
 
@@ -145,15 +153,16 @@ class _Kept:
     def __init__(self, model: OpenModel, at: Tensor, sources: bool) -> None:
         self._model, self._at, self._sources = model, at, sources
         self.mlps: dict[int, Tensor] = {}  # [batch d_model]
-        self._rows: dict[int, tuple[Tensor, Tensor]] = {}  # [batch head key], and values [batch kv_head key d_head]
+        # [batch head key], values [batch kv_head key d_head], and gates [batch head d_head] where there are some
+        self._rows: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
 
-    def watching(self, passed: Sequence[Writers]) -> ExitStack:
+    def watching(self, passed: Mapping[int, Writers]) -> ExitStack:
         stack = ExitStack()
-        for layer, each in enumerate(passed):
+        for layer, each in passed.items():
             stack.callback(each.mlp.register_forward_hook(self._written(layer)).remove)
         if self._sources:
             attention = self._model.anatomy.attention
-            stack.enter_context(tapped({module: self._attended(layer) for layer, module in enumerate(attention)}))
+            stack.enter_context(tapped({module: self._attended(layer) for layer, module in attention.items()}))
         return stack
 
     def _written(self, layer: int) -> Any:
@@ -171,20 +180,19 @@ class _Kept:
             heads = torch.arange(z.shape[2])
             pattern = attention_rows(call, heads, rows)  # [batch row head key]
             own = torch.searchsorted(rows, self._at[:, 0].contiguous())
-            self._rows[layer] = (pattern[torch.arange(len(z)), own], call.value)
+            each, scale = torch.arange(len(z)), gate(call, z)
+            gates = None if scale is None else scale[each, self._at[:, 0]]
+            self._rows[layer] = (pattern[each, own], call.value, gates)
 
         return tap
 
     def by_source(self, layer: int, reads: Tensor) -> Tensor:
         """[batch head key]: the weight on each token times what its value gives along reads [batch head d_head]."""
-        pattern, value = self._rows[layer]
+        pattern, value, gates = self._rows[layer]
+        reads = reads if gates is None else reads * gates
         grouped = reads.unflatten(1, (value.shape[1], -1))  # type: ignore[no-untyped-call]
         given = torch.einsum("bgnd,bgkd->bgnk", grouped, value.float()).flatten(1, 2)
         return pattern * given
-
-
-def _stacked(parts: list[Tensor]) -> Tensor | None:
-    return torch.stack(parts, 1) if parts else None
 
 
 def _position(position: int | Tensor | None, prompts: Tensor) -> Tensor:
@@ -198,7 +206,7 @@ def _position(position: int | Tensor | None, prompts: Tensor) -> Tensor:
 
 
 def _require_sum(model: OpenModel, found: Attribution, exact: Tensor) -> None:
-    size = torch.stack([found.heads.abs().sum((1, 2)), found.mlps.abs().sum(1), found.embedding.abs()]).amax(0)
+    size = torch.stack([found.heads.abs().nansum((1, 2)), found.mlps.abs().sum(1), found.embedding.abs()]).amax(0)
     if not ((found.total - exact).abs() <= 10 * precision(model.dtype) * size.clamp_min(1e-3)).all():
         raise HeadatlasError(
             f"{model.name}: heads, MLPs, embedding and biases do not add up to the logit difference; attribute without "

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.entering import embedded
 from headatlas.lab.factored import Factored
 from headatlas.lab.folding import fold, recognise
 from headatlas.lab.measuring import first_mlp
@@ -62,14 +63,14 @@ def copying_scores(
     if not 0 < k < vocabulary:
         raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary of {vocabulary} tokens")
     circuits = _Circuits(model, _states(model, chosen, states))
-    counts = torch.zeros(2, anatomy.layers, anatomy.heads, dtype=torch.float64)
-    for layer in range(anatomy.layers):
-        for head in range(anatomy.heads):
-            for rows in torch.split(torch.arange(len(chosen)), _TOKENS):
-                logits = circuits.logits(layer, head, rows)  # [token vocabulary]
-                own = logits.gather(1, torch.tensor(chosen, device=logits.device)[rows.to(logits.device), None])
-                counts[0, layer, head] += ((logits >= own).sum(1) <= k).sum().item()
-                counts[1, layer, head] += ((logits <= own).sum(1) <= k).sum().item()
+    counts = torch.full((2, anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
+    for layer, head in anatomy.all_heads:
+        counts[:, layer, head] = 0.0
+        for rows in torch.split(torch.arange(len(chosen)), _TOKENS):
+            logits = circuits.logits(layer, head, rows)  # [token vocabulary]
+            own = logits.gather(1, torch.tensor(chosen, device=logits.device)[rows.to(logits.device), None])
+            counts[0, layer, head] += ((logits >= own).sum(1) <= k).sum().item()
+            counts[1, layer, head] += ((logits <= own).sum(1) <= k).sum().item()
     copying, suppression = counts / len(chosen)
     return Copying(copying, suppression, k / vocabulary)
 
@@ -95,12 +96,10 @@ def ov_logits(model: OpenModel, tokens: Sequence[int], among: Sequence[int], sta
     """
     chosen, read = drawn_tokens(model, tokens, 0), drawn_tokens(model, among, 0)
     circuits, rows = _Circuits(model, _states(model, chosen, states), read), torch.arange(len(chosen))
-    return torch.stack(
-        [
-            torch.stack([circuits.logits(layer, head, rows) for head in range(model.anatomy.heads)])
-            for layer in range(model.anatomy.layers)
-        ]
-    )
+    found: dict[int, list[Tensor]] = {layer: [] for layer in model.anatomy.attention}
+    for layer, head in model.anatomy.all_heads:
+        found[layer].append(circuits.logits(layer, head, rows))
+    return model.anatomy.stack({layer: torch.stack(each) for layer, each in found.items()}, 0)
 
 
 class _Circuits:
@@ -144,12 +143,12 @@ def ov_positivity(model: OpenModel) -> Tensor:
         )
     last = None if ending.norm is None else recognise(ending.norm, anatomy.d_model)
     between = _gram(ending.unembedding.weight, _embedding(model))  # type: ignore[arg-type]
-    scores = []
-    for layer in range(anatomy.layers):
+    scores = {}
+    for layer in anatomy.attention:
         ov = folding.ov(layer)
         right = ov.right if last is None else last.apply(ov.right)
-        scores.append(positivity(Factored(between.to(ov.left) @ ov.left, right)).cpu())
-    return torch.stack(scores)
+        scores[layer] = positivity(Factored(between.to(ov.left) @ ov.left, right)).cpu()
+    return anatomy.stack(scores, 0)
 
 
 @torch.no_grad()
@@ -163,11 +162,11 @@ def qk_positivity(model: OpenModel) -> Tensor:
     """
     folding, embedding = fold(model), _embedding(model)
     between = _gram(embedding, embedding)
-    scores = []
-    for layer in range(model.anatomy.layers):
+    scores = {}
+    for layer in model.anatomy.attention:
         qk = folding.qk(layer)
-        scores.append(positivity(Factored(between.to(qk.left) @ qk.left, qk.right)).cpu())
-    return torch.stack(scores)
+        scores[layer] = positivity(Factored(between.to(qk.left) @ qk.left, qk.right)).cpu()
+    return model.anatomy.stack(scores, 0)
 
 
 def _gram(one: Tensor, other: Tensor) -> Tensor:
@@ -207,19 +206,18 @@ def prefix_matching_scores(
         HeadatlasError: where weights or norms could not be confirmed.
     """
     chosen, folding, anatomy = drawn_tokens(model, tokens, 500), fold(model), model.anatomy
-    if not (0 <= previous.layer < anatomy.layers and 0 <= previous.head < anatomy.heads):
-        raise ValueError(f"{previous} is not in a model of {anatomy.layers} layers x {anatomy.heads} heads")
+    anatomy.require([previous])
     if not 0 < k < len(chosen):
         raise ValueError(f"k is {k}; it must lie between 1 and the number of tokens, {len(chosen)}")
     read = _states(model, chosen, states)
     before = anatomy.ov(*previous).apply(folding.reads(previous.layer, read))
     written = folding.written(previous.layer, before)  # [token d_model]
     found = torch.full((anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
-    for layer in range(previous.layer + 1, anatomy.layers):
+    for layer in (each for each in anatomy.attention if each > previous.layer):
         qk, norm = anatomy.qk(layer), folding.before[layer]
         keys = written if norm is None else recognise(norm, anatomy.d_model).apply(written)
         queries = folding.reads(layer, read)
-        for head in range(anatomy.heads):
+        for head in range(anatomy.heads_in(layer)):
             scores = (queries @ qk.left[head].float()) @ (keys @ qk.right[head].float().mT).mT  # [query token]
             own = scores.diagonal()[:, None]
             found[layer, head] = ((scores >= own).sum(1) <= k).double().mean().item()
@@ -254,5 +252,4 @@ def _states(model: OpenModel, tokens: Sequence[int], states: States) -> Tensor:
         raise ValueError(f"{states!r} are no states; choose 'embedding' or 'mlp0'")
     if states == "mlp0":
         return first_mlp(model, tokens)[:, 0].float()
-    embedded: Tensor = model.anatomy.embedding(torch.tensor(tokens, device=model.device))
-    return embedded.float()
+    return embedded(model, tokens).float()

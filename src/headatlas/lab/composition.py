@@ -20,7 +20,7 @@ class Composition:
 
     Attributes:
         kind: whether the later head's queries, keys or values read what the earlier one writes.
-        scores: [layer head layer head], of the earlier head first; NaN where it is not earlier.
+        scores: [layer head layer head], of the earlier head first; NaN where it is not earlier, or does not exist.
         baseline, spread: mean and standard deviation of the score between random heads.
     """
 
@@ -60,10 +60,11 @@ def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) ->
     anatomy, folding = model.anatomy, fold(model)
     size = (anatomy.layers, anatomy.heads)
     scores = torch.full((*size, *size), float("nan"), dtype=torch.float64)
-    for later in range(1, anatomy.layers):
+    for later in anatomy.attention:
         receivers = receivers_of(folding, kind, later)
-        for earlier in range(later):
-            scores[earlier, :, later] = composition_scores(folding.ov(earlier), receivers).cpu()
+        for earlier in (each for each in anatomy.attention if each < later):
+            found = composition_scores(folding.ov(earlier), receivers).cpu()  # [sender receiver]
+            scores[earlier, : len(found), later, : found.shape[1]] = found
     baseline, spread = random_composition(anatomy.d_model, anatomy.d_head, draws, seed)
     return Composition(kind, scores, baseline, spread)
 

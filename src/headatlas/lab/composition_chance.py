@@ -34,16 +34,17 @@ def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Arr
         The root of the mean squared score by chance, [layer] of the receivers, and the one-sided p, [layer head layer
         head] as the scores; NaN where they are.
     """
-    folding, layers = fold(model), range(model.anatomy.layers)
-    writing = [spectrum(folding.ov(layer)) for layer in layers]
-    p = np.full(found.scores.shape, np.nan)
-    widths = [_width(folding, layer) for layer in layers]
-    for later in layers[1:]:
-        reading = spectrum(receivers_of(folding, found.kind, later))
-        for earlier in layers[:later]:
-            squares = found.scores[earlier, :, later].detach().numpy() ** 2
-            p[earlier, :, later] = chance_of(squares, writing[earlier], reading, widths[later])
-    return np.array(widths) ** -0.5, p
+    folding, anatomy = fold(model), model.anatomy
+    writing = {layer: spectrum(folding.ov(layer)) for layer in anatomy.attention}
+    p, expected = np.full(found.scores.shape, np.nan), np.full(anatomy.layers, np.nan)
+    for later in anatomy.attention:
+        width, reading = _width(folding, later), spectrum(receivers_of(folding, found.kind, later))
+        expected[later] = width**-0.5
+        for earlier in (each for each in anatomy.attention if each < later):
+            index = np.s_[earlier, : anatomy.heads_in(earlier), later, : anatomy.heads_in(later)]
+            squares = found.scores[index].detach().numpy() ** 2
+            p[index] = chance_of(squares, writing[earlier], reading, width)
+    return expected, p
 
 
 def _width(folding: Folding, layer: int) -> int:

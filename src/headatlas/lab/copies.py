@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.seam import Call, Tap
@@ -58,19 +58,28 @@ class Edit:
             of_head = z[copy, :, :, head]
             of_head[:, at] = of_head[:, at] + new[:, :, head] if self.added else new[:, :, head]
 
-    def shift(self, attn_out: Tensor, z: Tensor, w_o: Tensor, start: int) -> None:
-        """Change in place what attention writes, [copy prompt position d_model], as if z had been edited.
+    def write(self, attn_out: Tensor, z: Tensor, projection: nn.Module, start: int) -> None:
+        """Put in place what attention writes in the edited copies, at the edited positions.
+
+        It is projected anew, not shifted by what the edit changes: where all of a layer is silenced a difference would
+        leave rounding, which a norm after attention (Gemma 2, OLMo 2) would blow up.
 
         Args:
-            attn_out: in each copy.
+            attn_out: in each copy, clean: [copy prompt position d_model].
             z: clean, [prompt position head d_head].
-            w_o: [head d_head d_model].
+            projection: from the z of all heads to attn_out.
             start: from where positions are counted.
         """
         at, new = self._chosen(z, start)
-        change = (new if self.added else new - z[:, at]).float()  # [prompt edited head d_head]
+        copies = sorted({copy for copy, _ in self.pairs})
+        place = {copy: number for number, copy in enumerate(copies)}
+        edited = z[:, at].expand(len(copies), *z[:, at].shape).clone()  # [edited copy prompt edited head d_head]
         for copy, head in self.pairs:
-            attn_out[copy][:, at] += (change[:, :, head] @ w_o[head].float()).to(attn_out)
+            of_head = edited[place[copy], :, :, head]
+            of_head.copy_(of_head + new[:, :, head] if self.added else new[:, :, head])
+        written = projection(edited.flatten(-2).flatten(0, 1)).unflatten(0, edited.shape[:2])
+        for copy, each in zip(copies, written, strict=True):
+            attn_out[copy][:, at] = each
 
     def _chosen(self, z: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """The edited positions [edited], counted from `start`, and z there: [prompt edited head d_head]."""

@@ -7,7 +7,6 @@ the logit lens would read it if nothing else had been written.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 import torch
 
 from headatlas.lab.attribution import direct_logit_attribution, head_reads
@@ -49,7 +48,7 @@ def direct_effects(
     Raises:
         HeadatlasError: as in `direct_logit_attribution`.
     """
-    found = np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads))
+    found = model.anatomy.empty(len(prompts))
     means = mean_z(model, [prompt.control for prompt in prompts], position=-1) if ablated else None
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
         last = [prompt.readouts[-1] for prompt in batch]
@@ -78,7 +77,7 @@ def _without(
     """While active, the heads give their means at a position."""
     if means is None:
         return nullcontext()
-    kept = Recording({("z", layer): z for layer, z in enumerate(means.z)})
+    kept = Recording({("z", layer): z for layer, z in means.z.items()})
     return intervene(model, [mean("z", heads, kept, [position], since=0)])
 
 
@@ -100,8 +99,7 @@ def followed_effects(model: OpenModel, prompts: Sequence[Prompt]) -> Array:
     Raises:
         HeadatlasError: where the final norm and unembedding could not be confirmed.
     """
-    layers = range(model.anatomy.layers)
-    found = np.empty((len(prompts), len(layers), model.anatomy.heads))
+    found = model.anatomy.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
         last = [prompt.readouts[-1] for prompt in batch]
         at = torch.tensor([[readout.position] for readout in last])
@@ -112,12 +110,12 @@ def followed_effects(model: OpenModel, prompts: Sequence[Prompt]) -> Array:
         passed, seen = writers(model, tokens), record(model, tokens, ["attn_out", "resid"], at)
         other = record(model, controls, ["resid"], at)
         unembedded, _ = unembedding_direction(model, tokens, [readout.answer for readout in last], rivals)
-        direction, _, _ = before_ending(model, seen["resid", len(layers)][:, 0].float(), unembedded)
-        for layer in layers:
+        direction, _, _ = before_ending(model, seen["resid", model.anatomy.layers][:, 0].float(), unembedded)
+        for layer in model.anatomy.attention:
             reads, _ = head_reads(model, passed[layer], layer, seen["attn_out", layer][:, 0].float(), direction)
             with intervene(model, [patch("resid", [layer], other, at)]):
                 z = record(model, tokens, ["z"], at, [layer])["z", layer][:, 0].float()  # [batch head d_head]
-            found[index, layer] = (z * reads).sum(-1).double().cpu().numpy()
+            found[index, layer, : z.shape[1]] = (z * reads).sum(-1).double().cpu().numpy()
     return found
 
 
@@ -138,19 +136,18 @@ def head_lens(model: OpenModel, prompts: Sequence[Prompt], control: bool = False
     Raises:
         HeadatlasError: where the final norm and unembedding could not be confirmed.
     """
-    layers = range(model.anatomy.layers)
-    found = np.empty((len(prompts), len(layers), model.anatomy.heads))
+    found = model.anatomy.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
         at = torch.tensor([[prompt.readouts[-1].position] for prompt in batch])
         seen = record(model, stack_tokens([p.control if control else p.tokens for p in batch]), ["z"], at)
         answers = torch.tensor([[prompt.readouts[-1].answer] for prompt in batch])
         rivals = torch.tensor([prompt.readouts[-1].rivals for prompt in batch])
-        for layer in layers:
+        for layer in model.anatomy.attention:
             z, w_o = seen["z", layer][:, 0].float(), model.anatomy.w_o(layer).float()
             written = torch.einsum("bhd,hdm->bhm", z, w_o).to(model.dtype)
             likely = model.anatomy.logits(written).float().softmax(-1).cpu()  # [batch head vocabulary]
             right, wrong = (
                 likely.gather(-1, each[:, None].expand(-1, likely.shape[1], -1)).mean(-1) for each in (answers, rivals)
             )
-            found[index, layer] = (right - wrong).double().numpy()
+            found[index, layer, : z.shape[1]] = (right - wrong).double().numpy()
     return found

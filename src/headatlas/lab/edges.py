@@ -5,7 +5,7 @@ way counts as theirs. The estimate is first order: (what the writer adds in the 
 d behaviour / d (what the reader reads) (Syed et al. 2023). It ranks edges; measure what it finds (`pruning`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab import gating
 from headatlas.lab.folding import Folding, fold
 from headatlas.lab.graphs import EMBEDDING, LOGITS, Graph
 from headatlas.lab.interventions import on_stream
-from headatlas.lab.measuring import batches, readout_tensors, stack_tokens
+from headatlas.lab.measuring import batches, logits_at, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import Behaviour
 from headatlas.lab.recording import record
@@ -33,18 +34,18 @@ class Writers:
 
     Attributes:
         embedding: [batch position d_model], what enters the first block.
-        heads: per layer [head batch position d_model].
+        heads: per layer with attention [head batch position d_model].
     """
 
     embedding: Tensor
-    heads: tuple[Tensor, ...]
+    heads: Mapping[int, Tensor]
 
 
 def writers(folding: Folding, tokens: Tensor) -> Writers:
     """Run prompts [batch position] and take the stream apart."""
     seen = record(folding.model, tokens, ["resid", "z", "attn_out"])
-    layers = range(folding.model.anatomy.layers)
-    heads = tuple(folding.added(layer, seen["z", layer], seen["attn_out", layer]) for layer in layers)
+    layers = folding.model.anatomy.attention
+    heads = {layer: folding.added(layer, seen["z", layer], seen["attn_out", layer]) for layer in layers}
     return Writers(seen["resid", 0].float(), heads)
 
 
@@ -75,6 +76,7 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Beh
         HeadatlasError: for prompts without readouts, or a behaviour without a gradient.
     """
     require_pairs(prompts)
+    gating.refuse(model.anatomy.attention.values(), "edge attribution")
     folding, weights = fold(model), _Weights(model)
     for _, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         clean, corrupted = (
@@ -83,7 +85,7 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Beh
         )
         changes = Writers(
             corrupted.embedding - clean.embedding,
-            tuple(a - b for a, b in zip(corrupted.heads, clean.heads, strict=True)),
+            {layer: written - clean.heads[layer] for layer, written in corrupted.heads.items()},
         )
         weights.add(changes, _Reads(model, batch, behaviour))
     return weights.graph(most, len(prompts))
@@ -97,23 +99,25 @@ class _Reads:
         self.streams: dict[int, Tensor] = {}  # what enters each layer, and leaves the last: [batch position d_model]
         self.inputs: dict[int, tuple[Tensor, ...]] = {}  # q, k, v: [batch head position d_head], one of each per head
         positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(batch))
-        rewrites: dict[nn.Module, Rewrite] = {m: self._rewrite(layer) for layer, m in enumerate(anatomy.attention)}
+        rewrites: dict[nn.Module, Rewrite] = {m: self._rewrite(layer) for layer, m in anatomy.attention.items()}
         with ExitStack() as stack:
             for layer in range(anatomy.layers + 1):
                 stack.callback(on_stream(anatomy, layer, self._keep(layer)).remove)
             stack.enter_context(rewritten(rewrites))
             stack.enter_context(torch.enable_grad())
             tokens = stack_tokens([prompt.tokens for prompt in batch]).to(model.device)
-            logits = model.model(tokens, use_cache=False, logits_to_keep=positions).logits
+            logits = logits_at(model, tokens, positions)
             chosen = logits[torch.arange(len(tokens), device=logits.device)[:, None], where.to(logits.device)]
             value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
         if not value.requires_grad:
             raise HeadatlasError(
                 "this behaviour has no gradient (it counts, or compares); use logit_difference or log_probability"
             )
-        found = [each for layer in range(anatomy.layers) for each in self.inputs[layer]]
+        found = [each for layer in anatomy.attention for each in self.inputs[layer]]
         *gradients, self.at_end = torch.autograd.grad(value, [*found, self.streams[anatomy.layers]], retain_graph=True)
-        self._gradients = [tuple(gradients[3 * layer : 3 * layer + 3]) for layer in range(anatomy.layers)]
+        self._gradients = {
+            layer: tuple(gradients[3 * place : 3 * place + 3]) for place, layer in enumerate(anatomy.attention)
+        }
         if not all(torch.isfinite(each).all() for each in gradients):
             raise HeadatlasError(f"{model.name} gave NaN gradients; try float32")
 
@@ -155,14 +159,15 @@ class _Weights:
     def add(self, changes: Writers, reads: _Reads) -> None:
         anatomy = self.model.anatomy
         self._read(LOGITS, anatomy.layers, changes, reads.at_end.float()[None])
-        for layer in range(anatomy.layers):
-            for head in range(anatomy.heads):
-                self._read(str(Head(layer, head)), layer, changes, reads.of_head(layer, head))
+        for layer, head in anatomy.all_heads:
+            self._read(str(Head(layer, head)), layer, changes, reads.of_head(layer, head))
 
     def _read(self, reader: str, layer: int, changes: Writers, gradients: Tensor) -> None:
         """Add what a reader of a layer takes from all writers before it: gradients [kind batch position d_model]."""
         self._sum(EMBEDDING, reader, torch.einsum("bqm,kbqm->k", changes.embedding.to(gradients), gradients))
-        for earlier, change in enumerate(changes.heads[:layer]):
+        for earlier, change in changes.heads.items():
+            if earlier >= layer:
+                break
             found = torch.einsum("hbqm,kbqm->hk", change.to(gradients), gradients)
             for head, each in enumerate(found):
                 self._sum(str(Head(earlier, head)), reader, each)

@@ -5,7 +5,7 @@ are compared with that matrix folded in, and without biases; what it divides by 
 heads. Norms are found by what they read and write, and recognised by what they do to a few vectors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -44,13 +44,13 @@ class Folding:
 
     Attributes:
         model: whose.
-        before: the norm between the stream and a layer's attention; None where it reads the stream itself.
-        after: the norm between a layer's attn_out and the stream; None in most models.
+        before: by layer with attention, the norm between the stream and it; None where it reads the stream itself.
+        after: the norm between such a layer's attn_out and the stream; None in most models.
     """
 
     model: OpenModel
-    before: tuple[nn.Module | None, ...]
-    after: tuple[nn.Module | None, ...]
+    before: Mapping[int, nn.Module | None]
+    after: Mapping[int, nn.Module | None]
 
     def reads(self, layer: int, states: Tensor) -> Tensor:
         """What attention reads of states of the stream, less the norm's bias: [... d_model], float32."""
@@ -163,10 +163,11 @@ def fold(model: OpenModel) -> Folding:
         HeadatlasError: where a block does something else.
     """
     found = writers(model, tokens_for(model.model))
-    for layer, each in enumerate(found):
+    for layer, each in found.items():
         if not each.reads_stream:
             raise HeadatlasError(
                 f"attention {layer} of {model.name} does not read the stream or a norm of it, so its heads' weights "
                 "cannot be compared with others'; measure z instead"
             )
-    return Folding(model, tuple(each.before for each in found), tuple(each.norm for each in found))
+    before = {layer: each.before for layer, each in found.items()}
+    return Folding(model, before, {layer: each.norm for layer, each in found.items()})

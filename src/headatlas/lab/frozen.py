@@ -35,7 +35,7 @@ def freeze(norm: nn.Module, states: Tensor) -> Frozen:
     Raises:
         HeadatlasError: where it is neither a layer norm nor a root-mean-square norm.
     """
-    weight: Tensor = next(norm.parameters())
+    weight: Tensor = next(norm.parameters(), states.float())  # some norms have none (OLMo)
 
     def apply(x: Tensor) -> Tensor:
         output: Tensor = norm(x.to(weight))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.edited_pattern import attention_rows
 from headatlas.lab.folding import Folding, fold
+from headatlas.lab.gating import gate
 from headatlas.lab.measuring import Array, Scores
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.recording import record
@@ -81,7 +82,13 @@ def information_flow(
     """
     if not -len(tokens) <= position < len(tokens):
         raise HeadatlasError(f"position {position} is outside a prompt of {len(tokens)} tokens; choose another")
-    anatomy, run = model.anatomy, _Run(model, tokens)
+    anatomy = model.anatomy
+    if anatomy.hybrid or anatomy.other_mixers:
+        raise HeadatlasError(
+            f"in {model.name} something beside its heads carries information from one position to another, so that the "
+            "routes cannot be walked back over heads alone; use flow_scores, or a model without such layers"
+        )
+    run = _Run(model, tokens)
     # flow [position reader]: how much of the walk is at a position, and which head (or the logits, last) it met last
     flow = torch.zeros(len(tokens), anatomy.layers * anatomy.heads + 1, dtype=torch.float64)
     flow[position, -1] = 1.0
@@ -129,8 +136,9 @@ def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, in
     """[layer head]"""
     run, (queries, keys) = _Run(model, tokens), torch.tensor(pairs).T
     rows, row = queries.unique(return_inverse=True)
-    near = [run.step(layer).of_heads(rows, 0.0)[0] for layer in range(model.anatomy.layers)]  # [head row key] each
-    flow: Array = torch.stack([each[:, row, keys].sum(-1) for each in near]).numpy() / len(rows)
+    near = {layer: run.step(layer).of_heads(rows, 0.0)[0] for layer in model.anatomy.attention}  # [head row key] each
+    summed = {layer: each[:, row, keys].sum(-1) for layer, each in near.items()}
+    flow: Array = model.anatomy.stack(summed, 0).numpy() / len(rows)
     return flow
 
 
@@ -145,26 +153,26 @@ class _Run:
     """One prompt, run, so that each of its layers can be taken apart."""
 
     def __init__(self, model: OpenModel, tokens: Sequence[int]) -> None:
-        self._folding, self._calls = fold(model), dict[int, Call]()
-        watch: dict[nn.Module, Tap] = {module: self._tap(layer) for layer, module in enumerate(model.anatomy.attention)}
+        self._folding, self._calls = fold(model), dict[int, tuple[Call, Tensor | None]]()
+        watch: dict[nn.Module, Tap] = {module: self._tap(layer) for layer, module in model.anatomy.attention.items()}
         with tapped(watch):
             self._seen = record(model, torch.tensor([list(tokens)]), ["resid", "attn_out"])
 
     def _tap(self, layer: int) -> Tap:
         def look(call: Call, z: Tensor) -> None:
-            self._calls[layer] = call
+            self._calls[layer] = call, gate(call, z)
 
         return look
 
     def step(self, layer: int) -> "_Step":
-        return _Step(self._folding, layer, self._calls[layer], self._seen)
+        return _Step(self._folding, layer, *self._calls[layer], self._seen)
 
 
 class _Step:
     """One layer of one prompt, taken apart."""
 
-    def __init__(self, folding: Folding, layer: int, call: Call, seen: Recording) -> None:
-        self._folding, self._layer, self._call = folding, layer, call
+    def __init__(self, folding: Folding, layer: int, call: Call, gates: Tensor | None, seen: Recording) -> None:
+        self._folding, self._layer, self._call, self._gates = folding, layer, call, gates
         self._before = seen["resid", layer][0].float()  # [position d_model]
         self._after = seen["resid", layer + 1][0].float()
         self._attn_out = seen["attn_out", layer]  # [1 position d_model]
@@ -184,11 +192,13 @@ class _Step:
         near = torch.zeros(heads, len(rows), length)
         size = max(1, _BLOCK // (length * self._before.shape[-1]))
         for head in range(heads):
-            values = self._values(head)  # [key d_model]
+            values = self._values(head, None)  # [1 key d_model]
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
                 pattern = attention_rows(self._call, torch.tensor([head]), part)[0, :, 0]  # [row key]
                 scale = self._scale(part)  # [row 1 d_model]
+                if self._gates is not None:
+                    values = self._values(head, self._gates[0, part, head])
                 pieces = pattern[:, :, None] * values * scale
                 whole = self._middle[part.to(values.device), None].expand_as(pieces)
                 near[head, start : start + size] = nearness(pieces[None], whole)[0].cpu()
@@ -199,10 +209,16 @@ class _Step:
         near, rest = near / total[:, None], rest / total
         return torch.where(near > threshold, near, 0.0), torch.where(rest > threshold, rest, 0.0)
 
-    def _values(self, head: int) -> Tensor:
-        """What each key's value would add if attended alone, before any norm: [key d_model]."""
+    def _values(self, head: int, gates: Tensor | None) -> Tensor:
+        """What each key's value would add if attended alone, before any norm: [row|1 key d_model].
+
+        Args:
+            head: that attends.
+            gates: of the rows, [row d_head], where the model has some.
+        """
         groups = self._call.query.shape[1] // self._call.value.shape[1]
-        value = self._call.value[0, head // groups].float()
+        value = self._call.value[:1, head // groups].float()  # [1 key d_head]
+        value = value if gates is None else value * gates[:, None].to(value)
         return value @ self._folding.model.anatomy.w_o(self._layer)[head].float()
 
     def _scale(self, rows: Tensor) -> Tensor:

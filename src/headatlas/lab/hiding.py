@@ -7,12 +7,12 @@ from torch import Tensor
 
 from headatlas.lab import edits
 from headatlas.lab.edited_pattern import LayerEdit, PatternEdits
+from headatlas.lab.gating import gate
 from headatlas.lab.interventions import Reference
 from headatlas.lab.measuring import forward, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.replacing import Patch
 from headatlas.lab.seam import Call, Tap
-from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -40,17 +40,20 @@ def hiding(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int, int]]
 
 def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> Reference:
     """z of every head without the hidden edges [batch edge 2]: per layer [batch query head d_head]."""
-    layers, heads = model.anatomy.layers, model.anatomy.heads
-    edit = edits.knockout([Head(layer, head) for layer in range(layers) for head in range(heads)], hidden)
+    edit = edits.knockout(model.anatomy.all_heads, hidden)
     found: dict[int, Tensor] = {}
 
     def tap(layer: int) -> Tap:
-        hide = PatternEdits((LayerEdit(edit, layer, heads, lambda: None),))
+        hide = PatternEdits((LayerEdit(edit, layer, model.anatomy.heads_in(layer), lambda: None),))
 
         def look(call: Call, z: Tensor) -> None:
-            found[layer] = hide.attend(call, z).detach().float().cpu()
+            plain = z if call.attended is None else call.attended
+            hidden, scale = hide.attend(call, plain), gate(call, z)
+            if scale is not None:  # what is not touched stays z itself
+                hidden = torch.where(hidden == plain, z, (hidden.float() * scale).to(z))
+            found[layer] = hidden.detach().float().cpu()
 
         return look
 
-    forward(model, tokens, {m: tap(layer) for layer, m in enumerate(model.anatomy.attention)}, torch.tensor([0]))
-    return Reference(tuple(found[layer] for layer in range(layers)))
+    forward(model, tokens, {m: tap(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    return Reference(found)

@@ -43,6 +43,11 @@ def states_of(output: Any) -> Tensor:
     return states
 
 
+def copied(output: Any) -> Any:
+    """What a module gives, with states of its own."""
+    return with_states(output, states_of(output).clone())
+
+
 def with_states(output: Any, states: Tensor) -> Any:
     """What a module gives, with other states in it."""
     return (states, *output[1:]) if isinstance(output, tuple) else states

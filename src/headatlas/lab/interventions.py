@@ -1,6 +1,6 @@
 """Interventions on a running model: a list of edits, or the ablation of a set of heads."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -27,17 +27,27 @@ class Reference:
     """What an edited head's z becomes, per layer: broadcastable to [batch query head d_head].
 
     Attributes:
-        z: one tensor per layer.
+        z: one tensor per layer with attention, by the layer's number; or a sequence, one for every layer.
         added: whether it is added to what the head computes (steering), instead of taking its place (ablation).
     """
 
-    z: tuple[Tensor, ...]
+    z: Mapping[int, Tensor]
     added: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.z, Mapping):  # one tensor for every layer, in their order
+            object.__setattr__(self, "z", dict(enumerate(self.z)))
 
     @classmethod
     def zero(cls, anatomy: Anatomy) -> "Reference":
         """Nothing: off-distribution, so only on request."""
-        return cls(tuple(torch.zeros(1, 1, 1, 1) for _ in range(anatomy.layers)))
+        return cls({layer: torch.zeros(1, 1, 1, 1) for layer in anatomy.attention})
+
+    @classmethod
+    def of_heads(cls, anatomy: Anatomy, vectors: Tensor, added: bool = False) -> "Reference":
+        """One vector per head, the same at all positions: vectors [layer head d_head], padded where layers differ."""
+        each = {layer: vectors[layer, : shape.heads, : shape.d_head] for layer, shape in anatomy.shapes.items()}
+        return cls({layer: vector[None, None] for layer, vector in each.items()}, added)
 
 
 def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dict[nn.Module, Tap]:
@@ -52,9 +62,9 @@ def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dic
         ValueError: for an empty set, or a head the model does not have.
     """
     by_layer: dict[int, list[int]] = {}
-    for head in heads:
-        if not (head.layer < anatomy.layers and head.head < anatomy.heads):
-            raise ValueError(f"{head} is not in a model of {anatomy.layers} layers x {anatomy.heads} heads")
+    chosen = [Head(*head) for head in heads]
+    anatomy.require(chosen)
+    for head in chosen:
         by_layer.setdefault(head.layer, []).append(head.head)
     if not by_layer:
         raise ValueError("no heads to ablate; give at least one")
@@ -97,7 +107,7 @@ def intervene(model: OpenModel, edits: Sequence[Edit]) -> Iterator[None]:
         _require_places(model.anatomy, edit)
         for layer in edit.heads:
             waiting.add((number, layer))
-            total = 1 if edit.site in STREAM_SITES else model.anatomy.heads
+            total = 1 if edit.site in STREAM_SITES else model.anatomy.heads_in(layer)
             note = _noting(waiting, (number, layer))
             by_layer.setdefault(layer, []).append(LayerEdit(edit, layer, total, note))
     with ExitStack() as stack:
@@ -114,12 +124,34 @@ def intervene(model: OpenModel, edits: Sequence[Edit]) -> Iterator[None]:
 
 
 def _require_places(anatomy: Anatomy, edit: Edit) -> None:
-    layers = anatomy.layers + (edit.site == "resid")
     for layer, heads in edit.heads.items():
-        if not 0 <= layer < layers:
-            raise ValueError(f"{edit.site} of layer {layer} is not in a model of {anatomy.layers} layers")
-        if edit.site not in STREAM_SITES and not (heads[0] >= 0 and heads[-1] < anatomy.heads):
-            raise ValueError(f"{Head(layer, heads[-1])} is not in a model of {anatomy.heads} heads per layer")
+        if edit.site in STREAM_SITES:
+            require_site(anatomy, edit.site, layer)
+        else:
+            anatomy.require(Head(layer, head) for head in heads)
+
+
+def require_site(anatomy: Anatomy, site: str, layer: int) -> None:
+    """See that a layer has a site; the stream has one more, its end.
+
+    Raises:
+        ValueError: where it has not.
+        HeadatlasError: for the residual stream of a model whose blocks carry several.
+    """
+    if not 0 <= layer < anatomy.layers + (site == "resid"):
+        raise ValueError(f"{site} of layer {layer} is not in a model of {anatomy.layers} layers")
+    if site != "resid":
+        anatomy.require_attention(layer)
+    elif not anatomy.one_stream:
+        raise HeadatlasError(several_streams(anatomy))
+
+
+def several_streams(anatomy: Anatomy) -> str:
+    """What is said where a residual stream is asked of a model that has several."""
+    return (
+        f"the blocks of this model (family {anatomy.family}) carry several streams at once, so it has no residual "
+        "stream to read or to edit; measure attention, z and what heads write instead"
+    )
 
 
 def _noting(waiting: set[tuple[int, int]], which: tuple[int, int]) -> Callable[[], None]:
@@ -208,7 +240,9 @@ def on_stream(anatomy: Anatomy, layer: int, change: Callable[[Tensor], Tensor | 
 def on_projection(anatomy: Anatomy, layer: int, change: Callable[[Tensor, Tensor], Tensor | None]) -> RemovableHandle:
     """Look at a layer's z [batch position head d_head] and attn_out [batch position d_model], or change attn_out."""
 
+    shape = anatomy.shapes[layer]
+
     def hook(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
-        return change(args[0].reshape(*args[0].shape[:-1], anatomy.heads, anatomy.d_head), out)
+        return change(args[0].reshape(*args[0].shape[:-1], shape.heads, shape.d_head), out)
 
     return anatomy.projections[layer].register_forward_hook(hook)

@@ -2,7 +2,7 @@
 
 No table of families: every stretch of every matrix in the attention module that has the right shape is a candidate,
 and the one that gives what the seam received is the one. Separate matrices, matrices laid end to end (GPT-2, Phi-3)
-and matrices interleaved by head (GPT-NeoX) or by group are all such stretches.
+and matrices interleaved by head (GPT-NeoX) or by group (Falcon, CodeGen) are all such stretches.
 """
 
 from collections.abc import Iterator
@@ -60,6 +60,7 @@ class Layout:
         query_norm, key_norm: what is applied to queries and keys before position encoding, where there is something.
         query_gain, key_gain: what queries and keys are multiplied by on their way to the scores (by YaRN, or by a
             model that scales its queries itself); 1 in most models.
+        value_gain: what values are multiplied by after their matrix (MiMo); 1 in most models.
     """
 
     query: Stretch
@@ -69,6 +70,7 @@ class Layout:
     key_norm: nn.Module | None
     query_gain: float
     key_gain: float
+    value_gain: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -116,7 +118,7 @@ def find_layout(steps: list[Step], call: Call) -> Layout | None:
     states = value[1].read
     if not all(torch.equal(states, each[1].read) for each in (query, key)):
         return None  # some other map stands before one of them
-    return Layout(query[0], key[0], value[0], query_norm, key_norm, query[2], key[2])
+    return Layout(query[0], key[0], value[0], query_norm, key_norm, query[2], key[2], value[2])
 
 
 def _encoded(
@@ -166,7 +168,8 @@ def _source(maps: list[Step], target: Tensor, kv_heads: int) -> tuple[Stretch, S
 
 def _candidates(step: Step, heads: int, width: int, kv_heads: int) -> Iterator[Stretch]:
     out = step.wrote.shape[-1]
-    for groups in dict.fromkeys((1, kv_heads)):
+    divisors = (groups for groups in range(1, heads + 1) if not heads % groups)
+    for groups in dict.fromkeys((1, kv_heads, *divisors)):  # CodeGen has 4, a gate beside each query one per head
         if out % (groups * width) or heads % groups:
             continue
         per, wanted = out // (groups * width), heads // groups

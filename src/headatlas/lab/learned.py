@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.measuring import Array, batches, readout_tensors, stack_tokens
+from headatlas.lab.measuring import Array, batches, logits_at, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import Behaviour, log_probability
 from headatlas.lab.screening import z_gradients
@@ -48,7 +48,7 @@ def learn_vectors(
         seed: of their order.
 
     Returns:
-        [layer head d_head], float32 on the CPU.
+        [layer head d_head], float32 on the CPU; zeros for heads that do not exist, and beside narrow ones.
 
     Raises:
         HeadatlasError: for a behaviour without a gradient, or where what was learned is not finite.
@@ -59,12 +59,12 @@ def learn_vectors(
 
     def tap(layer: int) -> Tap:
         def change(call: Call, z: Tensor) -> Tensor:
-            vector = vectors[layer].to(z)
+            vector = vectors[layer, : z.shape[2], : z.shape[3]].to(z)
             return z * (1 + vector) if kind == "scaling" else z + vector
 
         return change
 
-    taps = {module: tap(layer) for layer, module in enumerate(anatomy.attention)}
+    taps = {module: tap(layer) for layer, module in anatomy.attention.items()}
     same = [
         part for index, _ in batches(model, prompts, lambda each: len(each.readouts)) for part in _cut(index, batch)
     ]
@@ -74,7 +74,7 @@ def learn_vectors(
             positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(chosen))
             with tapped(taps), torch.enable_grad():
                 tokens = stack_tokens([prompt.tokens for prompt in chosen]).to(model.device)
-                logits = model.model(tokens, use_cache=False, logits_to_keep=positions).logits
+                logits = logits_at(model, tokens, positions)
                 read = logits[torch.arange(len(chosen), device=logits.device)[:, None], where.to(logits.device)]
                 value = behaviour(read, answers.to(logits.device), rivals.to(logits.device)).mean()
                 if not value.requires_grad:
@@ -98,15 +98,15 @@ def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Behav
         behaviour: one with a gradient.
 
     Returns:
-        [prompt layer head d_head]
+        [prompt layer head d_head]; zeros for heads that do not exist, and beside narrow ones.
     """
     anatomy = model.anatomy
-    found = np.empty((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head))
+    found = np.zeros((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head))
     for index, chosen in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         tokens = stack_tokens([prompt.tokens for prompt in chosen])
-        layers = zip(*z_gradients(model, tokens, readout_tensors(chosen), behaviour), strict=True)
-        parts = [(z.double() * gradient.double()).sum(1).cpu() for z, gradient in layers]  # [prompt head d_head]
-        found[index] = torch.stack(parts, 1).numpy()
+        for layer, (z, gradient) in z_gradients(model, tokens, readout_tensors(chosen), behaviour).items():
+            part = (z.double() * gradient.double()).sum(1).cpu().numpy()  # [prompt head d_head]
+            found[index, layer, : part.shape[1], : part.shape[2]] = part
     return found
 
 

@@ -3,6 +3,7 @@
 Prompts are batched by length, so nothing is ever padded.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.entering import embedded
 from headatlas.lab.hooks import on_input, on_output
 from headatlas.lab.interventions import Ablation, Reference, ablate
 from headatlas.lab.opening import OpenModel
@@ -63,14 +65,35 @@ def forward(model: OpenModel, tokens: Tensor, taps: Mapping[nn.Module, Tap], pos
 
         return watch
 
-    keep: Tensor | int = 0 if positions is None else positions.to(model.device)
     with tapped({module: watched(module, tap) for module, tap in taps.items()}), torch.no_grad():
-        logits: Tensor = model.model(tokens.to(model.device), use_cache=False, logits_to_keep=keep).logits
+        logits = logits_at(model, tokens, positions)
     if len(fired) != len(taps):
         raise HeadatlasError(f"{model.name}: an attention layer was not reached, so a measurement would be empty")
     if not all_finite(logits):
         raise HeadatlasError(f"{model.name} gave NaN or infinite logits; try float32, or check its weights")
     return logits.float()
+
+
+def logits_at(model: OpenModel, tokens: Tensor, positions: Tensor | None) -> Tensor:
+    """The logits of a pass over tokens [batch position], at some positions [kept] or all: [batch kept vocabulary].
+
+    Most families compute only those; where one cannot be asked (Whisper swallows the request) all are computed.
+
+    Raises:
+        HeadatlasError: where a family gives another number of logits than were asked for.
+    """
+    tokens = tokens.to(model.device)
+    asked = "logits_to_keep" in inspect.signature(model.model.forward).parameters
+    keep = {} if positions is None or not asked else {"logits_to_keep": positions.to(model.device)}
+    logits: Tensor = model.model(tokens, use_cache=False, **keep).logits
+    if positions is None or (asked and logits.shape[1] == len(positions)):
+        return logits
+    if logits.shape[1] != tokens.shape[1]:
+        raise HeadatlasError(
+            f"{model.name} gave the logits of {logits.shape[1]} positions where {len(positions)} were asked for; its "
+            "family cannot be measured"
+        )
+    return logits[:, positions.to(logits.device)]
 
 
 def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: Progress | None = None) -> Scores:
@@ -79,8 +102,7 @@ def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: Prog
     Returns:
         Scores with one unit per prompt: the weight summed over each query's keys, averaged over its queries.
     """
-    shape = (len(prompts), model.anatomy.layers, model.anatomy.heads)
-    score, control, sink = np.empty(shape), np.empty(shape), np.empty(shape)
+    score, control, sink = (model.anatomy.empty(len(prompts)) for _ in range(3))
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):
         pairs, others = (
             pair_tensors([p.pairs for p in batch]),
@@ -104,8 +126,8 @@ def _attend(model: OpenModel, tokens: Tensor, queries: Tensor, keys: Tensor) -> 
 
         return look
 
-    forward(model, tokens, {m: tap(layer) for layer, m in enumerate(model.anatomy.attention)}, torch.tensor([0]))
-    pairs, sinks = (torch.stack([found[layer][each] for layer in range(model.anatomy.layers)], 1) for each in (0, 1))
+    forward(model, tokens, {m: tap(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    pairs, sinks = (model.anatomy.stack({layer: each[number] for layer, each in found.items()}, 1) for number in (0, 1))
     return pairs.double().numpy(), sinks.double().numpy()
 
 
@@ -158,17 +180,17 @@ def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | 
 
     With a `position` it is the mean there alone; negative ones count from the end.
     """
-    total = [torch.zeros(model.anatomy.heads, model.anatomy.d_head) for _ in range(model.anatomy.layers)]
+    total = {layer: torch.zeros(each.heads, each.d_head) for layer, each in model.anatomy.shapes.items()}
     count = 0
     for length in sorted({len(each) for each in tokens}):
         same = [each for each in tokens if len(each) == length]
         for start in range(0, len(same), _BATCH):
             batch = same[start : start + _BATCH]
-            for layer, z in enumerate(record_z(model, stack_tokens(batch)).z):
+            for layer, z in record_z(model, stack_tokens(batch)).z.items():
                 chosen = z[:, 1:] if position is None else z[:, [position]]
                 total[layer] += chosen.sum((0, 1))
             count += len(batch) * chosen.shape[1]
-    return Reference(tuple((each / count)[None, None] for each in total))
+    return Reference({layer: (each / count)[None, None] for layer, each in total.items()})
 
 
 def _reference(model: OpenModel, batch: Sequence[Prompt], ablation: Ablation) -> Reference:
@@ -187,8 +209,8 @@ def record_z(model: OpenModel, tokens: Tensor) -> Reference:
 
         return look
 
-    forward(model, tokens, {m: tap(layer) for layer, m in enumerate(model.anatomy.attention)}, torch.tensor([0]))
-    return Reference(tuple(found[layer] for layer in range(model.anatomy.layers)))
+    forward(model, tokens, {m: tap(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    return Reference(found)
 
 
 def _read(
@@ -244,7 +266,10 @@ def batches(
 ) -> Iterator[tuple[list[int], list[Prompt]]]:
     """Prompts of one length and one number of rows at a time, with their places in the list."""
     groups: dict[tuple[int, int], list[int]] = {}
+    known = model.vocabulary.size
     for number, prompt in enumerate(prompts):
+        if (largest := max(prompt.ids, default=0)) >= known:
+            raise HeadatlasError(f"token {largest} lies outside the vocabulary of {model.name} (0 to {known - 1})")
         if model.context is not None and len(prompt.tokens) > model.context:
             raise HeadatlasError(
                 f"a prompt of {len(prompt.tokens)} tokens does not fit the context of {model.name} ({model.context})"
@@ -258,16 +283,22 @@ def batches(
 
 def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
     """MLP0(E(t)) for each token: [token 1 d_model]."""
+    if 0 not in model.anatomy.attention:
+        raise HeadatlasError(
+            f"layer 0 of {model.name} has no attention, so what its MLP makes of a token alone is not defined; "
+            "read embeddings instead"
+        )
     block, projection = model.anatomy.blocks[0], model.anatomy.projections[0]
     kept: dict[str, Tensor] = {}
-    embedded = model.model.get_input_embeddings()(torch.tensor(tokens, device=model.device))[:, None]
-    silence = ablate(model.anatomy, [Head(0, h) for h in range(model.anatomy.heads)], Reference.zero(model.anatomy))
+    states = embedded(model, tokens)[:, None]
+    first = [Head(0, head) for head in range(model.anatomy.heads_in(0))]
+    silence = ablate(model.anatomy, first, Reference.zero(model.anatomy))
     with ExitStack() as stack:
-        stack.enter_context(block_inputs(model, embedded, [0]))
+        stack.enter_context(block_inputs(model, states, [0]))
         for name, module in (("block", block), ("attention", projection)):
             stack.callback(on_output(module, partial(kept.__setitem__, name)).remove)
         forward(model, stack_tokens([(t,) for t in tokens]), silence)
-    written: Tensor = kept["block"] - embedded - kept["attention"]
+    written: Tensor = kept["block"] - states - kept["attention"]
     return written
 
 

@@ -5,10 +5,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from headatlas.lab.opening import OpenModel
+from headatlas.lab.seam import masked
 from headatlas.lab.tracing import Trace
 
 
@@ -21,26 +22,31 @@ class _Kept(DynamicLayer):  # type: ignore[misc]
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.keys, key_states], -2), torch.cat([self.values, value_states], -2)
+        groups = key_states.shape[1] // self.keys.shape[1]  # Falcon caches a key of its own for each query head
+        keys, values = (each.repeat_interleave(groups, 1) for each in (self.keys, self.values))
+        return torch.cat([keys, key_states], -2), torch.cat([values, value_states], -2)
 
 
 @contextmanager
 def continuing(model: OpenModel, clean: Trace, layer: int, copies: int) -> Iterator[None]:
     """While active, the model takes its input for copies of the positions from `clean.start`, after the clean past."""
     cache = DynamicCache()
-    attended = [each.attended for each in clean.layers if each.attended]
-    cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended]
+    attended = {layer: each.attended for layer, each in clean.layers.items() if each.attended}
+    cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended.values()]
     prompts, length = clean.tokens.shape
     positions = torch.arange(clean.start, length, device=model.device).repeat(copies).expand(prompts, -1)
     told = _told(past_key_values=cache, position_ids=positions)
     masks: dict[int, Tensor] = {}  # layers share them
+    given: dict[nn.Module, Tensor] = {}
+    for at, (key, _, mask) in attended.items():
+        if at < layer:
+            continue
+        if id(mask) not in masks:
+            masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, clean.start, copies)
+        given[model.anatomy.attention[at]] = masks[id(mask)].to(key.device)
     with ExitStack() as stack:
         stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
-        for module, (key, _, mask) in list(zip(model.anatomy.attention, attended, strict=True))[layer:]:
-            if id(mask) not in masks:
-                masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, clean.start, copies)
-            told = _told(attention_mask=masks[id(mask)].to(key.device))
-            stack.callback(module.register_forward_pre_hook(told, with_kwargs=True).remove)
+        stack.enter_context(masked(given))
         yield
 
 

@@ -49,7 +49,7 @@ def path_effects(
     if [len(each) for each in others] != [len(prompt.tokens) for prompt in prompts]:
         raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
     ends = receivers if receivers == "logits" else tuple(receivers)
-    effects = np.empty((len(prompts), model.anatomy.layers, model.anatomy.heads))
+    effects = model.anatomy.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         kept, metric = _reading(batch, behaviour)
         tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])

@@ -22,6 +22,7 @@ from headatlas.lab.prefix import in_force, outcome
 from headatlas.lab.reach import Reach
 from headatlas.lab.sites import Positions
 
+_SENDERS = 3  # tried together: with one, a mistake in telling senders apart would not show
 _known: WeakKeyDictionary[nn.Module, dict[str, str | None]] = WeakKeyDictionary()
 
 
@@ -30,7 +31,8 @@ class PathSweep:
     """What the path from each head to the receivers changes in a metric.
 
     Attributes:
-        effect: [layer head batch], the metric with that head's path patched, minus the clean metric.
+        effect: [layer head batch], the metric with that head's path patched, minus the clean metric; NaN where no such
+            head exists.
         notes: what was not as usual, in words.
     """
 
@@ -65,10 +67,14 @@ def path_sweep(
     problem = _obstacle(reach)
     notes = [] if problem is None else [f"every path of {runs.model.name} ran in full: {problem}"]
     clean, anatomy = metric(runs.logits), runs.model.anatomy
-    effect = clean.new_zeros(anatomy.layers, anatomy.heads, len(clean))  # zero where no path leads to the receivers
+    # zero where no path leads to the receivers
+    none = {layer: clean.new_zeros(shape.heads, len(clean)) for layer, shape in anatomy.shapes.items()}
+    effect = anatomy.stack(none, 0)
     most = reach.copies(memory) if problem is None else 1
-    for layer in range(reach.layers):
-        waiting = list(torch.split(torch.arange(anatomy.heads), most))
+    for layer in anatomy.attention:
+        if layer >= reach.layers:
+            break
+        waiting = list(torch.split(torch.arange(anatomy.heads_in(layer)), most))
         while waiting:
             heads = waiting.pop(0)
             try:
@@ -94,26 +100,32 @@ def _fewer(error: RuntimeError, heads: Tensor, prompts: int) -> str:
 
 
 def _obstacle(reach: Reach) -> str | None:
-    """Why a model's paths cannot be swept, or None where two senders get what `path_patch` gives; tried once."""
+    """Why a model's paths cannot be swept, or None where `path_patch` gives the same; tried once in each form."""
     runs = reach.runs
     if problem := in_force(runs.model):
         return problem
-    kind = f"{'heads' if reach.ends else 'logits'}, MLPs {'recomputed' if runs.mlps is None else 'frozen'}"
+    if runs.model.anatomy.other_mixers:
+        return "something beside attention carries information from one position to another"
+    ends, mlps = "".join(sorted(reach.ends)) or "logits", "recomputed" if runs.mlps is None else "frozen"
+    few = "one prompt" if len(runs.tokens) == 1 else "prompts"  # an axis of one hides mistakes
+    kind = f"{ends}, MLPs {mlps}, {few} of {runs.tokens.shape[1]} tokens, {len(runs.kept)} kept, {reach.width} reached"
     known = _known.setdefault(runs.model.model, {})
-    if kind not in known and reach.layers:
-        known[kind] = _try(reach, sorted({0, reach.layers - 1}))
+    senders = [layer for layer in runs.model.anatomy.attention if layer < reach.layers]
+    if kind not in known and senders:
+        known[kind] = _try(reach, sorted({senders[0], senders[-1]}))
     return known.get(kind)
 
 
 def _try(reach: Reach, layers: list[int]) -> str | None:
-    full = {layer: reach.in_full(layer, 0) for layer in layers}
+    senders = {layer: torch.arange(min(_SENDERS, reach.model.anatomy.heads_in(layer))) for layer in layers}
+    full = {layer: reach.in_full(layer, int(heads[-1])) for layer, heads in senders.items()}
     tolerance = max(1e-5, 8 * torch.finfo(reach.model.dtype).eps) * reach.runs.logits.abs().max()
 
     def attempt() -> str | None:
-        if not all(found.plain for found in reach.trace.layers):
+        if not all(found.plain for found in reach.trace.layers.values()):
             return "its attention gives something else than its output projections write"
         for layer in layers:
-            gap = (reach.logits(layer, torch.tensor([0]))[0] - full[layer]).abs().max()
+            gap = (reach.logits(layer, senders[layer])[-1] - full[layer]).abs().max()
             if not gap <= tolerance:
                 return f"a sender in layer {layer} does not give what path_patch gives (off by {gap:.1e})"
         return None

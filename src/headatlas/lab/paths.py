@@ -8,7 +8,7 @@ receivers' queries, keys or values is put into a second clean run, in which all 
 metric is read. Where the receiver is the logits, it is read from the first run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.edits import patch
+from headatlas.lab.hooks import copied
 from headatlas.lab.interventions import intervene
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
@@ -47,7 +48,7 @@ class PathRuns:
         tokens: the clean prompts, [batch position].
         clean, corrupted: z of every head.
         trace: what the clean run left for runs that start in the middle.
-        mlps: what each layer's MLP wrote in the clean run, where MLPs are frozen.
+        mlps: what the MLP of each layer with attention wrote in the clean run, where MLPs are frozen.
         logits: clean, [batch kept vocabulary].
         kept: the positions whose logits are kept, [kept].
         vocabulary: the tokens whose logits are kept; None for all.
@@ -58,7 +59,7 @@ class PathRuns:
     clean: Recording
     corrupted: Recording
     trace: Trace
-    mlps: tuple[Any, ...] | None
+    mlps: Mapping[int, Any] | None
     logits: Tensor
     kept: Tensor
     vocabulary: Tensor | None
@@ -101,12 +102,12 @@ def path_runs(
     written: dict[int, Any] = {}
     with ExitStack() as stack:
         if mlps == "frozen":
-            for layer, each in enumerate(writers(model, tokens)):
+            for layer, each in writers(model, tokens).items():
                 stack.callback(each.mlp.register_forward_hook(_keep(written, layer)).remove)
         stack.enter_context(only_logits_of(model, chosen))
         first = trace(model, tokens, kept)
-    frozen = tuple(written[layer] for layer in sorted(written)) if mlps == "frozen" else None
-    z: dict[tuple[Site, int], Tensor] = {("z", layer): found.z for layer, found in enumerate(first.layers)}
+    frozen = written if mlps == "frozen" else None
+    z: dict[tuple[Site, int], Tensor] = {("z", layer): found.z for layer, found in first.layers.items()}
     second = record(model, others, ["z"])
     return PathRuns(model, tokens, Recording(z), second, first, frozen, first.logits, kept, chosen)
 
@@ -147,13 +148,13 @@ def patched_logits(
     receiver_positions: Positions = None,
 ) -> Tensor:
     """The kept logits with the path patched, [batch kept vocabulary]. Arguments and errors as in `path_patch`."""
-    model, layers = runs.model, range(runs.model.anatomy.layers)
-    everyone = [Head(layer, head) for layer in layers for head in range(model.anatomy.heads)]
+    model, everyone = runs.model, runs.model.anatomy.all_heads
     sending = [patch("z", everyone, runs.clean), patch("z", senders, runs.corrupted, sender_positions)]
     if receivers == "logits":
         with _held(runs), intervene(model, sending):
             return runs.logits_now()
     ends = by_input(receivers)
+    model.anatomy.require(head for each in ends.values() for head in each)
     reading = sorted({head.layer for each in ends.values() for head in each})
     with _held(runs), intervene(model, sending):
         found = record(model, runs.tokens, list(ends), layers=reading)
@@ -177,7 +178,7 @@ def by_input(receivers: Iterable[Receiver]) -> dict[Literal["q", "k", "v"], list
 
 def _keep(written: dict[int, Any], layer: int) -> Callable[..., None]:
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        written[layer] = output
+        written[layer] = copied(output)  # Falcon adds to it where it lies
 
     return hook
 
@@ -185,7 +186,7 @@ def _keep(written: dict[int, Any], layer: int) -> Callable[..., None]:
 def _held(runs: PathRuns) -> ExitStack:
     """While active, MLPs write what they wrote in the clean run, where they are frozen."""
     stack = ExitStack()
-    for layer, output in enumerate(runs.mlps or ()):
+    for layer, output in (runs.mlps or {}).items():
         module = writers(runs.model, runs.tokens)[layer].mlp
-        stack.callback(module.register_forward_hook(lambda *_, output=output: output).remove)
+        stack.callback(module.register_forward_hook(lambda *_, output=output: copied(output)).remove)
     return stack

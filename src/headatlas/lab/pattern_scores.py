@@ -23,14 +23,14 @@ def pattern_scores(
     Args:
         model: to run.
         prompts: of any lengths, at least one.
-        measure: (prompt, pattern [layer head query key]) -> an array, of one shape for all prompts.
+        measure: (prompt, pattern [layer head query key]) -> an array, of one shape for all prompts. Heads that do not
+            exist have a pattern of NaN.
         control: give it the patterns of the prompts' controls.
 
     Returns:
         [prompt ...], float64.
     """
     found: dict[int, Array] = {}
-    layers = range(model.anatomy.layers)
     for index, batch in batches(model, prompts, lambda prompt: 1):
         tokens = stack_tokens([prompt.control if control else prompt.tokens for prompt in batch])
         seen: dict[int, torch.Tensor] = {}
@@ -42,7 +42,8 @@ def pattern_scores(
 
             return look
 
-        forward(model, tokens, {model.anatomy.attention[layer]: tap(layer) for layer in layers}, torch.tensor([0]))
-        patterns = torch.stack([seen[layer] for layer in layers], 1).double().numpy()
+        taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
+        forward(model, tokens, taps, torch.tensor([0]))
+        patterns = model.anatomy.stack(seen, 1).double().numpy()
         found |= {number: measure(*each) for number, *each in zip(index, batch, patterns, strict=True)}
     return np.stack([found[number] for number in range(len(prompts))]).astype(float)

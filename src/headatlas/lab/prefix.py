@@ -5,9 +5,10 @@ clean run is kept, and a rerun computes only what is left. The model's own forwa
 hand on what they gave in the clean run, and the positions before p are keys and values in its cache. Masks, position
 encodings, windows, softcaps, sinks, norms and the unembedding are the model's own, whatever its family.
 
-In the first layer that runs, attention is not computed again either: it gives what it gave in the clean run, plus what
-the edit changes, (z - clean z) W_O of the edited head. And in the last block nothing but attention looks back, so
-positions whose logits nobody reads leave the stream there.
+In the first layer that runs, attention is not computed again either: its output projection reads the clean z with the
+edit in it. And where nothing but attention looks back in the last block,
+positions whose logits nobody reads leave the stream there. A hybrid's state-space, convolution and recurrent layers
+look back too, so with one of these no position is left out.
 
 Copies lie side by side in the batch. Where the clean positions come from the cache, they lie one after the other in
 the sequence instead, each blind to the others, so that all of them share one copy of the clean keys and values.
@@ -16,13 +17,15 @@ the sequence instead, each blind to the others, so that all of them share one co
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from headatlas.lab.copies import Edit, Row, Side, editing
-from headatlas.lab.hooks import gives, hooked, on_input, on_output
+from headatlas.lab.families import route_of
+from headatlas.lab.hooks import acting, gives, hooked, on_input, on_output
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.past import continuing
@@ -36,7 +39,7 @@ def rerun(model: OpenModel, clean: Trace, layer: int, copies: int, edits: Mappin
     Args:
         model: the one that was traced.
         clean: its trace; positions before `clean.start` are taken from it.
-        layer: the first block that runs; no edit may lie before it.
+        layer: the first block that runs, one with attention; no edit may lie before it.
         copies: how many.
         edits: by layer.
 
@@ -57,7 +60,7 @@ def rerun(model: OpenModel, clean: Trace, layer: int, copies: int, edits: Mappin
     keep = layout.places(clean.keep[later] - clean.start, width)
     with ExitStack() as stack:
         for before, block in enumerate(model.anatomy.blocks[:layer]):
-            stack.enter_context(gives(block, clean.layers[before].output))
+            stack.enter_context(gives(block, clean.outputs[before]))
         if clean.start:
             stack.enter_context(continuing(model, clean, layer, copies))
         stack.enter_context(_entering(model, clean, layer, layout, edits.get(layer)))
@@ -75,53 +78,77 @@ def rerun(model: OpenModel, clean: Trace, layer: int, copies: int, edits: Mappin
     return whole
 
 
-def obstacle(model: OpenModel, tokens: Tensor, skip_positions: bool) -> str | None:
+def obstacle(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str | None:
     """Why reruns cannot be trusted with this model, or None where they give what full runs give.
 
-    Unedited ones must give the clean logits from every layer on, and one with a head ablated those of a full run.
-    Tried once per model, on two of the prompts. Other tokens run in between and the last layers are tried first, so
-    that nothing left behind in the modules can pass for the skipped part.
+    They are tried in the very form in which they are to be used: with the same positions skipped and the same logits
+    wanted, on two of the prompts. Unedited ones must give the clean logits, from every layer on the first time and from
+    the first and the last in every further form; and those with a head ablated in the first and in the
+    last layer what a full run gives. Other tokens run in between and the last layers are tried first, so that nothing
+    left behind in the modules can pass for the skipped part.
 
     Args:
         model: what to try.
-        tokens: [prompt position], at least two positions where positions are to be skipped.
-        skip_positions: whether to try reruns that skip positions too.
+        tokens: [prompt position].
+        keep: the positions whose logits are wanted, ascending.
+        start: the first position that reruns compute.
     """
     if problem := in_force(model):
         return problem
+    if start and (model.anatomy.other_mixers or model.anatomy.hybrid):
+        return "something beside attention carries information from one position to another"
+    form = (start > 0, len(keep) < tokens.shape[1])
     known = _tried.setdefault(model.model, {})
-    if skip_positions not in known:
-        known[skip_positions] = _try(model, tokens[:2], skip_positions)
-    return known[skip_positions]
+    key = Form(*form, tokens.shape[1], start, min(2, len(tokens)))
+    if key not in known:
+        known[key] = _try(model, tokens[:2], keep, start, every_layer=form not in {each[:2] for each in known})
+    return known[key]
+
+
+class Form(NamedTuple):
+    """What a trial of reruns holds for: a single position or prompt may hide what more of them would show."""
+
+    skips_positions: bool
+    leaves_out_logits: bool
+    length: int
+    start: int
+    prompts: int
 
 
 def in_force(model: OpenModel) -> str | None:
     """Why nothing may be skipped at the moment: what is attached to a model may change what is left out."""
     anatomy = model.anatomy
-    if any(map(hooked, (*anatomy.blocks, *anatomy.projections))) or any(map(attached, anatomy.attention)):
+    watched = (*anatomy.blocks, *anatomy.projections.values())
+    if any(map(hooked, watched)) or any(map(attached, anatomy.attention.values())):
         return "edits or hooks are in force, which may change what would be skipped"
     return None
 
 
-_tried: WeakKeyDictionary[nn.Module, dict[bool, str | None]] = WeakKeyDictionary()
+_COPIES = 3  # of two prompts: were there two, a mistake of one for the other would not show
+_tried: WeakKeyDictionary[nn.Module, dict[Form, str | None]] = WeakKeyDictionary()
 
 
-def _try(model: OpenModel, tokens: Tensor, skip_positions: bool) -> str | None:
-    last = tokens.shape[1] - 1
-    start = max(1, last - 1) if skip_positions else 0
+def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer: bool) -> str | None:
     tolerance = max(1e-5, 8 * torch.finfo(model.dtype).eps)
+    layers = model.anatomy.attention_layers
+    ends = sorted({layers[0], layers[-1]}, reverse=True)
 
     def attempt() -> str | None:
-        clean = trace(model, tokens, torch.arange(start, last + 1), start)
-        forward(model, tokens.flip(1), {}, torch.tensor([last]))
-        if not all(found.plain for found in clean.layers):
+        clean = trace(model, tokens, keep, start)
+        forward(model, tokens.flip(1), {}, torch.tensor([tokens.shape[1] - 1]))
+        if not all(found.plain for found in clean.layers.values()):
             return "its attention gives something else than its output projections write"
-        for layer in reversed(range(model.anatomy.layers)):
-            gap = (rerun(model, clean, layer, 2, {}) - clean.logits).abs().max()
-            if not gap <= tolerance * clean.logits.abs().max():
+        largest = clean.logits.abs().max()
+        for layer in reversed(layers) if every_layer else ends:
+            gap = (rerun(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
+            if not gap <= tolerance * largest:
                 return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
-        if not (gap := _gap_of_an_edit(model, clean)) <= tolerance * clean.logits.abs().max():
-            return f"rerunning with a head ablated does not give what a full run gives (off by {gap:.1e})"
+        for layer in ends:
+            if not (gap := _gap_of_an_edit(model, clean, layer)) <= tolerance * largest:
+                return (
+                    f"rerunning with a head of layer {layer} ablated does not give what a full run gives "
+                    f"(off by {gap:.1e})"
+                )
         return None
 
     return outcome(attempt)
@@ -134,16 +161,22 @@ def outcome(attempt: Callable[[], str | None]) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the slow way is still right
-        return f"its blocks cannot be skipped ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        return blocked(error)
 
 
-def _gap_of_an_edit(model: OpenModel, clean: Trace) -> Tensor:
-    """How far a rerun with the first layer's first head set to zero is from a full run."""
+def blocked(error: Exception) -> str:
+    """What is said of a model whose blocks fail where some are skipped."""
+    said = (str(error).splitlines() or [""])[0][:120]
+    return f"its blocks cannot be skipped ({type(error).__name__}: {said})"
+
+
+def _gap_of_an_edit(model: OpenModel, clean: Trace, layer: int) -> Tensor:
+    """How far a rerun with the first head of a layer set to zero is from a full run."""
     prompts, length = clean.tokens.shape
     edit = Edit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
     tap = editing(Side(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
-    full = forward(model, clean.tokens, {model.anatomy.attention[0]: tap}, clean.keep)
-    return (rerun(model, clean, 0, 2, {0: edit})[1] - full).abs().max()
+    full = forward(model, clean.tokens, {model.anatomy.attention[layer]: tap}, clean.keep)
+    return (rerun(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
 
 
 @contextmanager
@@ -164,8 +197,9 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
         attn_out = anatomy.projections[layer](z.flatten(2).contiguous()).expand(layout.copies, *stream.shape)
         if edit:
             attn_out = attn_out.clone()
-            edit.shift(attn_out, z, anatomy.w_o(layer), start)
+            edit.write(attn_out, z, anatomy.projections[layer], start)
     rows = stream[:, at].reshape(1, -1, stream.shape[-1])
+    rows = shareable(model, rows, layout.copies)
     written = attn_out[:, :, at].reshape(layout.copies, *rows.shape[1:])
 
     def apart(output: Tensor) -> Tensor:
@@ -173,7 +207,7 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
         return layout.join(_spread(output, at, width))
 
     with ExitStack() as stack:
-        stack.enter_context(gives(anatomy.attention[layer], found.attention_gives(written)))
+        stack.enter_context(acting(anatomy.attention[layer], found.attending(written)))
         stack.callback(on_input(block, lambda _: rows).remove)
         stack.callback(on_output(block, apart).remove)
         yield
@@ -181,12 +215,15 @@ def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, ed
 
 @contextmanager
 def cut_last(model: OpenModel, norm: nn.Module | None, keep: Tensor) -> Iterator[None]:
-    """While active, only these positions of the last block's stream go on; its attention still reads all of them."""
-    anatomy = model.anatomy
-    whole: list[Tensor] = []
+    """While active, only these positions of the last block's stream go on; its attention still reads all of them.
+
+    Nothing is cut where `norm`, what that attention reads the stream through, is None.
+    """
     if norm is None:
         yield
         return
+    anatomy, last = model.anatomy, model.anatomy.layers - 1
+    whole: list[Tensor] = []
 
     def narrow(stream: Tensor) -> Tensor:
         whole.append(stream)
@@ -195,13 +232,21 @@ def cut_last(model: OpenModel, norm: nn.Module | None, keep: Tensor) -> Iterator
     def widen(output: Tensor) -> Tensor:
         return _spread(output, keep, whole.pop().shape[1])
 
+    def fewer(_: nn.Module, read: tuple[Tensor, ...]) -> Tensor:
+        return read[0][:, keep.to(read[0].device)]
+
     with ExitStack() as stack:
-        stack.callback(on_input(anatomy.blocks[-1], narrow).remove)
-        stack.callback(on_input(anatomy.attention[-1], lambda _: norm(whole[-1])).remove)
-        fewer = anatomy.projections[-1].register_forward_pre_hook(lambda _, read: read[0][:, keep.to(read[0].device)])
-        stack.callback(fewer.remove)
-        stack.callback(on_output(anatomy.blocks[-1], widen).remove)
+        stack.callback(on_input(anatomy.blocks[last], narrow).remove)
+        stack.callback(on_input(anatomy.attention[last], lambda _: norm(whole[-1])).remove)
+        stack.callback(anatomy.projections[last].register_forward_pre_hook(fewer).remove)
+        stack.callback(on_output(anatomy.blocks[last], widen).remove)
         yield
+
+
+def shareable(model: OpenModel, states: Tensor, copies: int) -> Tensor:
+    """What copies of the prompts all read, [1 ...]; one for each where the model would write into it."""
+    route = route_of(model.model)
+    return states.repeat(copies, *[1] * (states.ndim - 1)) if route and route.writes_in_place else states
 
 
 def _spread(states: Tensor, at: Tensor, width: int) -> Tensor:

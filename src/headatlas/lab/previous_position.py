@@ -54,16 +54,16 @@ def previous_position_scores(
     if length < 3:
         raise ValueError(f"{length} positions do not tell the previous from the others; give at least 3")
     ahead = torch.ones(length, length, dtype=torch.bool).triu(1)
-    shares, weights = [], []
-    for scores in _mean_scores(model, drawn_tokens(model, tokens, 64), length):  # [head query key] of each layer
+    shares, weights = dict[int, Tensor](), dict[int, Tensor]()
+    for layer, scores in _mean_scores(model, drawn_tokens(model, tokens, 64), length).items():  # [head query key]
         spread = (scores - scores[:, :, :1]).masked_fill(ahead, 0.0).abs().amax((1, 2))
         alike = spread <= 1e-6 * scores.abs().amax((1, 2))
         scores = scores.masked_fill(ahead, float("-inf"))
         best = scores[:, 1:].argmax(-1) == torch.arange(length - 1)
-        shares.append(best.double().mean(-1).masked_fill(alike, float("nan")))
+        shares[layer] = best.double().mean(-1).masked_fill(alike, float("nan"))
         back = scores.softmax(-1).diagonal(-1, 1, 2).mean(-1)
-        weights.append(back.masked_fill(alike, float("nan")))
-    share, weight = torch.stack(shares), torch.stack(weights)
+        weights[layer] = back.masked_fill(alike, float("nan"))
+    share, weight = model.anatomy.stack(shares, 0), model.anatomy.stack(weights, 0)
     if share.isnan().all():
         raise HeadatlasError(
             f"{model.name} has no positions that its queries and keys could tell apart; measure attention on prompts"
@@ -71,7 +71,7 @@ def previous_position_scores(
     return PreviousPosition(share, weight, (1 / torch.arange(2, length + 1)).mean().item())
 
 
-def _mean_scores(model: OpenModel, tokens: Sequence[int], length: int) -> list[Tensor]:
+def _mean_scores(model: OpenModel, tokens: Sequence[int], length: int) -> dict[int, Tensor]:
     """Per layer, scores of the mean query and the mean key over prompts that repeat one token: [head query key]."""
     anatomy = model.anatomy
     totals: dict[int, tuple[Tensor, Tensor, Call]] = {}
@@ -85,15 +85,14 @@ def _mean_scores(model: OpenModel, tokens: Sequence[int], length: int) -> list[T
 
         return look
 
-    taps: dict[nn.Module, Tap] = {module: tap(layer) for layer, module in enumerate(anatomy.attention)}
+    taps: dict[nn.Module, Tap] = {module: tap(layer) for layer, module in anatomy.attention.items()}
     for part in torch.split(torch.tensor(tokens), 16):
         prompts = part[:, None].expand(-1, length)
         entering = record(model, prompts, ["resid"], layers=[0])["resid", 0]
         with block_inputs(model, entering, range(anatomy.layers)):
             forward(model, prompts, taps, torch.tensor([0]))
-    found = []
-    for layer in range(anatomy.layers):
-        query, key, call = totals[layer]  # [head position d_head]
+    found = {}
+    for layer, (query, key, call) in totals.items():  # [head position d_head]
         scores = query @ key.mT * call.scaling
-        found.append(scores if call.softcap is None else torch.tanh(scores / call.softcap) * call.softcap)
+        found[layer] = scores if call.softcap is None else torch.tanh(scores / call.softcap) * call.softcap
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.opening import OpenModel
@@ -23,7 +24,7 @@ DRAWS = 100  # shuffles of the labels
 
 @dataclass(frozen=True)
 class Probes:
-    """What a property can be read off, head by head.
+    """What a property can be read off, head by head; all is NaN of heads that do not exist.
 
     Attributes:
         accuracy: [layer head], share of held-out prompts that are classified right, each fold held out in turn.
@@ -53,9 +54,10 @@ class Probes:
 
         Corrected for looking at every head; never below 1 / (1 + draws).
         """
-        best = self.control.flatten(1).amax(1)  # [draw]
+        best = self.control.flatten(1).nan_to_num(float("-inf")).amax(1)  # [draw]
         beaten = (best[:, None, None] >= self.accuracy - 1e-9).sum(0)
-        return (1 + beaten) / (1 + len(best))
+        p: Tensor = (1 + beaten) / (1 + len(best))
+        return p.masked_fill(self.accuracy.isnan(), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Directions:
 def collect_z(model: OpenModel, prompts: Sequence[Sequence[int]], position: int = -1) -> Tensor:
     """z of every head at one position of each prompt: [prompt layer head d_head], float32 on the CPU.
 
+    Heads that do not exist are NaN, and narrower ones than the widest are padded with zeros.
+
     Args:
         model: to run.
         prompts: token lists, of any lengths.
@@ -87,7 +91,7 @@ def collect_z(model: OpenModel, prompts: Sequence[Sequence[int]], position: int 
         HeadatlasError: for a prompt that does not have the position, or that `record` refuses.
     """
     anatomy = model.anatomy
-    found = torch.empty(len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head)
+    found = torch.full((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head), float("nan"))
     by_length: dict[int, list[int]] = {}
     for number, prompt in enumerate(prompts):
         if not -len(prompt) <= position < len(prompt):
@@ -96,8 +100,9 @@ def collect_z(model: OpenModel, prompts: Sequence[Sequence[int]], position: int 
     for length, numbers in sorted(by_length.items()):
         for batch in (numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH)):
             seen = record(model, [list(prompts[number]) for number in batch], ["z"], [position % length])
-            each = [seen["z", layer][:, 0].float().cpu() for layer in range(anatomy.layers)]
-            found[batch] = torch.stack(each, 1)
+            for layer in anatomy.attention:
+                z = seen["z", layer][:, 0].float().cpu()  # [prompt head d_head]
+                found[batch, layer, : z.shape[1]] = pad(z, (0, anatomy.d_head - z.shape[2]))
     return found
 
 
@@ -115,7 +120,7 @@ def probe_heads(
     one, so that a shuffled task has the same structure as the real one, and as many of each label.
 
     Args:
-        z: [prompt layer head d_head].
+        z: [prompt layer head d_head], NaN throughout for heads that do not exist.
         labels: [prompt], 0 or 1.
         groups: [prompt], what must not be on both sides of a split, such as the question.
         l2: half of it times the squared weights is added to the summed loss; features are standardised.
@@ -131,13 +136,26 @@ def probe_heads(
     generator = torch.Generator().manual_seed(seed)
     fold = _split(y, group, generator)
     tasks = torch.stack([y, *(_shuffled(y, group, generator) for _ in range(draws))])
-    flat = z.flatten(1, 2).movedim(1, 0).double()  # [layer*head prompt d_head]
+    there = ~_absent(z)
+    flat = z[:, there].movedim(1, 0).double()  # [existing prompt d_head]
     # One task at a time: the normal equations of all heads are what memory must hold.
-    right = torch.stack([_held_out(flat, task, fold, l2) for task in tasks])  # [task layer*head prompt]
-    accuracy = right.mean(-1).reshape(-1, *z.shape[1:3])
-    low, high = _interval(right[0], group, generator)
-    each, shuffled = (part.T.reshape(len(z), *z.shape[1:3]) for part in (right[0], right[1:].mean(0)))
-    return Probes(accuracy[0], low.view(z.shape[1:3]), high.view(z.shape[1:3]), accuracy[1:], fold, each, shuffled)
+    right = torch.stack([_held_out(flat, task, fold, l2) for task in tasks])  # [task existing prompt]
+    accuracy = _placed(right.mean(-1), there)
+    low, high = (_placed(each, there) for each in _interval(right[0], group, generator))
+    each, shuffled = (_placed(part.T, there) for part in (right[0], right[1:].mean(0)))
+    return Probes(accuracy[0], low, high, accuracy[1:], fold, each, shuffled)
+
+
+def _absent(z: Tensor) -> Tensor:
+    """The heads that do not exist, whose z [prompt layer head d_head] is NaN throughout: [layer head]."""
+    return z.isnan().all(3).all(0)
+
+
+def _placed(values: Tensor, there: Tensor) -> Tensor:
+    """Values [... existing] of the heads that exist as [... layer head], NaN elsewhere."""
+    whole = torch.full((*values.shape[:-1], *there.shape), float("nan"), dtype=values.dtype)
+    whole[..., there] = values
+    return whole
 
 
 def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> Directions:
@@ -157,10 +175,13 @@ def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> Directions:
 def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0) -> Directions:
     """The weights of a probe fitted on all prompts, per head, in the coordinates of z; arguments as `probe_heads`."""
     y, _ = _design(z, labels, range(len(z)))
-    flat = z.flatten(1, 2).movedim(1, 0).double()
+    there = ~_absent(z)
+    flat = z[:, there].movedim(1, 0).double()
     mean, scale = _standard(flat)
     weights = _fit((flat - mean) / scale, y, l2)[:, :-1] / scale[:, 0]
-    return _directions(z, weights.view(z.shape[1:]).float())
+    vectors = torch.full(z.shape[1:], float("nan"))
+    vectors[there] = weights.float()
+    return _directions(z, vectors)
 
 
 def _directions(z: Tensor, vectors: Tensor) -> Directions:
@@ -172,7 +193,8 @@ def _design(z: Tensor, labels: Sequence[int] | Tensor, groups: Sequence[Hashable
     """Labels [prompt] as float64, and groups [prompt] as numbers from 0."""
     if z.ndim != 4:
         raise ValueError(f"z must be [prompt layer head d_head], got {list(z.shape)}")
-    if not torch.isfinite(z).all():
+    there = ~_absent(z)
+    if not (there.any() and torch.isfinite(z[:, there]).all()):
         raise HeadatlasError("z has NaN or infinite numbers; run the model in float32")
     y = torch.as_tensor(labels).double().cpu()
     if not len(z) == len(y) == len(groups):

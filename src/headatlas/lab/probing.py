@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.seam import Call, Tap, tapped
+from headatlas.lab.seam import Call, Tap, routed, tapped
 
 LENGTH = 11  # tokens of a probe: no model has 11 heads, so this axis is never mistaken for heads
 _TOLERANCE = 1e-4  # relative, for float32; lower dtypes are judged by their own precision
@@ -33,16 +33,21 @@ class Probe:
         logits: [3 position vocabulary]
         calls: per attention module, in the order they ran, what reached the seam and the z that left it.
         inside: per attention module, the steps of its submodules.
-        stream: what the last decoder layer wrote, [3 position d_model].
+        blocks: the decoder layers in the order they ran, each with what it wrote.
         outside: the steps of modules that are neither in a decoder layer nor hold one, such as the final norm.
     """
 
     tokens: Tensor
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    stream: Tensor | None = None
+    blocks: list[tuple[nn.Module, Tensor]] = field(default_factory=list)
     calls: dict[nn.Module, list[tuple[Call, Tensor]]] = field(default_factory=dict)
     inside: dict[nn.Module, list[Step]] = field(default_factory=dict)
     outside: list[Step] = field(default_factory=list)
+
+    @property
+    def stream(self) -> Tensor | None:
+        """What the last decoder layer wrote, [3 position d_model]."""
+        return self.blocks[-1][1] if self.blocks else None
 
 
 def precision(dtype: torch.dtype) -> float:
@@ -75,10 +80,16 @@ def block_path(path: str) -> str:
 
 @torch.no_grad()
 def probe(model: nn.Module) -> Probe:
-    """Run the pass. Only modules with a layer index are watched for attention, as the registry asks of them."""
+    """Run the pass.
+
+    Watched for attention are modules with a layer index, as the registry asks of them, and those of families that are
+    led through the seam without it.
+    """
     seen = Probe(tokens_for(model))
     attention = {
-        path: module for path, module in model.named_modules() if isinstance(getattr(module, "layer_idx", None), int)
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(getattr(module, "layer_idx", None), int) or module in routed
     }
     # Where a decoder layer has an index too, it is watched in vain: only attention reaches the seam.
     with tapped({module: _note(seen, module) for module in attention.values()}), _watching(model, attention, seen):
@@ -114,8 +125,8 @@ def _watching(model: nn.Module, attention: dict[str, nn.Module], seen: Probe) ->
                 if child is not module:
                     watch(child, seen.inside.setdefault(module, []))
 
-        def follow(_module: nn.Module, _read: tuple[Any, ...], wrote: Any) -> None:
-            seen.stream = wrote[0] if isinstance(wrote, tuple) else wrote
+        def follow(block: nn.Module, _read: tuple[Any, ...], wrote: Any) -> None:
+            seen.blocks.append((block, wrote[0] if isinstance(wrote, tuple) else wrote))
 
         blocks = {block_path(path) for path in attention}
         stacks = {block.rpartition(".")[0] for block in blocks}

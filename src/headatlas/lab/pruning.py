@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab import gating
 from headatlas.lab.edges import require_pairs, writers
 from headatlas.lab.folding import Folding, fold
 from headatlas.lab.graphs import EMBEDDING, LOGITS, Graph
@@ -57,6 +58,7 @@ def prune_edges(
         HeadatlasError: for too many edges, or prompts that give nothing to compare.
     """
     require_pairs(prompts)
+    gating.refuse(model.anatomy.attention.values(), "pruning of edges")
     if tau <= 0:
         raise ValueError(f"tau is {tau}; it must be positive, or every edge is kept")
     order = _order(model, heads)
@@ -92,11 +94,8 @@ def prune_edges(
 
 def _order(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head | None, list[Head | None]]]:
     """Readers with their writers, in the order they are visited."""
-    anatomy = model.anatomy
-    everything = {Head(layer, head) for layer in range(anatomy.layers) for head in range(anatomy.heads)}
-    chosen = everything if heads is None else set(heads)
-    if unknown := chosen - everything:
-        raise ValueError(f"{min(unknown)} is not in a model of {anatomy.layers} layers x {anatomy.heads} heads")
+    chosen = set(model.anatomy.all_heads) if heads is None else set(heads)
+    model.anatomy.require(chosen)
     backwards = sorted(chosen, reverse=True)
     order: list[tuple[Head | None, list[Head | None]]] = [(None, [*backwards, None])]
     for reader in backwards:
@@ -134,7 +133,7 @@ class _Circuit:
         rewrites: dict[nn.Module, Rewrite] = {}
         taps: dict[nn.Module, Tap] = {}
         with ExitStack() as stack:
-            for layer, module in enumerate(anatomy.attention):
+            for layer, module in anatomy.attention.items():
                 block = _Block(len(self._tokens), [r for r in removed if r is not None and r.layer == layer])
                 rewrites[module], taps[module] = block.merge, block.spread
                 streams = self._streams(block, removed, added)

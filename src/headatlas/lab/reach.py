@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from headatlas.lab.copies import Side, fitting
 from headatlas.lab.edits import patch
-from headatlas.lab.hooks import gives, on_input, states_of, with_states
+from headatlas.lab.hooks import acting, gives, on_input, states_of, with_states
 from headatlas.lab.interventions import intervene
 from headatlas.lab.measuring import forward
 from headatlas.lab.paths import PathRuns, Receiver, by_input, patched_logits
-from headatlas.lab.prefix import cut_last
+from headatlas.lab.prefix import cut_last, shareable
 from headatlas.lab.seam import Call, Tap
 from headatlas.lab.sites import Positions, Recording, Site, located
 from headatlas.lab.unembedding import only_logits_of
@@ -36,16 +36,18 @@ class Reach:
         self.receivers, self._where = receivers, (sender_positions, receiver_positions)
         batch, length = runs.tokens.shape
         self.ends = {} if receivers == "logits" else by_input(receivers)
-        layers, width = self.model.anatomy.layers, self.model.anatomy.heads
-        for head in (head for heads in self.ends.values() for head in heads):
-            if not (head.layer < layers and head.head < width):
-                raise ValueError(f"{head} is not in a model of {layers} layers x {width} heads")
+        self.model.anatomy.require(head for heads in self.ends.values() for head in heads)
         self._reading = sorted({head.layer for heads in self.ends.values() for head in heads})
-        self.layers = self._reading[-1] if self._reading else layers  # senders come before
+        self.layers = self._reading[-1] if self._reading else self.model.anatomy.layers  # senders come before
         at = runs.kept.expand(batch, -1) if receivers == "logits" else located(receiver_positions, batch, length)
         self._at = at  # [batch reached], where receivers read
         sending = located(sender_positions, batch, length)  # [batch sent]
         self._sent = (at[:, :, None] == sending[:, None, :]).any(-1)  # [batch reached]
+
+    @property
+    def width(self) -> int:
+        """At how many positions of each prompt receivers read."""
+        return self._at.shape[1]
 
     def in_full(self, layer: int, head: int) -> Tensor:
         """The same for one head, each run in full: [batch kept vocabulary]."""
@@ -54,7 +56,7 @@ class Reach:
     def copies(self, memory: int | None) -> int:
         """How many senders one run may hold."""
         batch, length = self.runs.tokens.shape
-        width = length if self.ends else self._at.shape[1]
+        width = length if self.ends else self.width
         return fitting(self.model, batch, length, width, self.runs.logits[0].numel(), memory)
 
     def logits(self, layer: int, heads: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class Reach:
                 self._prepare(stack, layer, heads, at, block)
                 if at > layer and at in self._reading:
                     taps[self.model.anatomy.attention[at]] = self._tap(at, reached)
-            positions = self._at.reshape(1, -1).expand(len(heads), -1).to(self.model.device)
+            positions = self._at.reshape(1, -1).repeat(len(heads), 1).to(self.model.device)  # some families view them
             told = self.model.model.register_forward_pre_hook(
                 lambda _, args, kwargs: (args, {**kwargs, "position_ids": positions}), with_kwargs=True
             )
@@ -96,23 +98,24 @@ class Reach:
         if not frozen and layer <= at <= (self.layers if self.ends else at):
             self._hold(stack, at, self._change(layer, heads) if at == layer else None)
             if at == layer:
-                stack.callback(on_input(block, lambda _: self._rows(found.stream)).remove)
+                rows = shareable(self.model, self._rows(found.stream), len(heads))
+                stack.callback(on_input(block, lambda _: rows).remove)
         elif frozen and at > layer and at in self._reading:
             entering = self._rows(found.stream) + self._frozen_change(layer, heads)
             stack.callback(on_input(block, lambda _: entering).remove)
         else:
-            leaving = self._rows(states_of(found.output)).expand(len(heads), -1, -1)
+            leaving = self._rows(states_of(self.trace.outputs[at])).expand(len(heads), -1, -1)
             leaving = leaving + self._frozen_change(layer, heads) if frozen and ends_here else leaving
-            stack.enter_context(gives(block, with_states(found.output, leaving)))
+            stack.enter_context(gives(block, with_states(self.trace.outputs[at], leaving)))
 
     def _hold(self, stack: ExitStack, at: int, change: Tensor | None) -> None:
         """Have attention give what its clean heads write, and what the senders change: [sender row d_model]."""
         written = self._attn_out(at) if change is None else self._attn_out(at) + change
-        given, module = self.trace.layers[at].attention_gives(written), self.model.anatomy.attention[at]
+        give, module = self.trace.layers[at].attending(written), self.model.anatomy.attention[at]
         if at in self._reading and change is None:  # it has to run, so that its queries, keys and values are seen
-            stack.callback(module.register_forward_hook(lambda *_: given).remove)
+            stack.callback(module.register_forward_hook(lambda _, args, __: give(*args)).remove)
         else:
-            stack.enter_context(gives(module, given))
+            stack.enter_context(acting(module, give))
 
     def _tap(self, at: int, reached: Reached) -> Tap:
         def look(call: Call, z: Tensor) -> None:
@@ -168,7 +171,7 @@ class Reach:
         stream = layout.join(self.trace.layers[first].stream.expand(copies, *self.trace.layers[first].stream.shape))
         with ExitStack() as stack:
             for before, block in enumerate(anatomy.blocks[:first]):
-                stack.enter_context(gives(block, self.trace.layers[before].output))
+                stack.enter_context(gives(block, self.trace.outputs[before]))
             stack.callback(on_input(anatomy.blocks[first], lambda _: stream).remove)
             stack.enter_context(cut_last(self.model, self.trace.norm, self.runs.kept))
             stack.enter_context(intervene(self.model, edits))

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from headatlas.errors import HeadatlasError
 from headatlas.lab import fused, patterns
 from headatlas.lab.seam import Call
 from headatlas.lab.weights import rows, value_norms
@@ -57,6 +58,11 @@ def read(call: Call, readings: Sequence[Reading], w_o: Tensor | None = None) -> 
         One tensor per reading on the layer's device, float32 but for 'argmax' (int64): [batch head row], with an axis
         more for weights ([key], 0 where the key is -1) and for distance ([2]); [batch head pair] where it has a place.
     """
+    if call.attended is not None and any(each.norm == "output" for each in readings):
+        raise HeadatlasError(
+            "what a value brings through W_O depends on the query where attention is gated or normed before W_O, so "
+            "weights are not multiplied by its norm; take the norm of the value"
+        )
     norms = {
         norm: value_norms(call, w_o if norm == "output" else None) for norm in {each.norm for each in readings} if norm
     }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.edited_pattern import attention_rows
-from headatlas.lab.interventions import on_projection, on_stream
+from headatlas.lab.interventions import on_projection, on_stream, require_site
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import all_finite
@@ -35,9 +35,11 @@ def record(
         tokens: [batch position].
         sites: which activations.
         positions: at which positions to keep them (of a pattern: which queries); all by default.
-        layers: of which layers; all by default, and for resid the end of the last one too.
+        layers: of which layers; all by default (those with attention, but for resid, which has the end of the last
+            one too).
 
     Raises:
+        ValueError: for a layer that the model does not have, or that has no attention.
         HeadatlasError: for prompts of different lengths, tokens or positions out of range, or activations that are not
             finite.
     """
@@ -49,8 +51,10 @@ def record(
     taps: dict[nn.Module, Tap] = {}
     with ExitStack() as stack:
         for layer in range(model.anatomy.layers + 1) if layers is None else layers:
-            chosen = [site for site in sites if site == "resid" or layers is not None or layer < model.anatomy.layers]
-            _require_layer(model, layer, chosen)
+            heads = layers is not None or layer in model.anatomy.attention
+            chosen = [site for site in sites if site == "resid" or heads]
+            for site in chosen:
+                require_site(model.anatomy, site, layer)
             watch = _Watch(model, layer, index, found)
             if seam := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
                 taps[model.anatomy.attention[layer]] = watch.tap(seam)
@@ -143,9 +147,3 @@ def batch_of(model: OpenModel, tokens: Tokens) -> Tensor:
             f"prompts of {tokens.shape[1]} tokens do not fit the context of {model.name} ({model.context})"
         )
     return tokens
-
-
-def _require_layer(model: OpenModel, layer: int, sites: Sequence[Site]) -> None:
-    for site in sites:
-        if not 0 <= layer < model.anatomy.layers + (site == "resid"):
-            raise ValueError(f"{site} of layer {layer} is not in a model of {model.anatomy.layers} layers")

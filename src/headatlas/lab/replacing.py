@@ -14,7 +14,7 @@ from headatlas.stimuli.prompts import Prompt
 
 SweepAblation = Literal["zero", "mean", "position mean", "resample"]
 SweepPositions = Literal["all", "last"] | Sequence[int]
-# From prompts of one length to their z: [prompt position head d_head] per layer.
+# From prompts of one length to their z: [prompt position head d_head] per layer with attention.
 Patch = Callable[[Sequence[Prompt]], Reference]
 
 _BATCH = 16  # sources recorded at once
@@ -72,11 +72,12 @@ class Replacement:
         if length not in self._by_length:
             same = [each for each in self._source if len(each) == length]
             batches = [stack_tokens(same[start : start + _BATCH]) for start in range(0, len(same), _BATCH)]
-            total: list[Tensor] = []
+            total: dict[int, Tensor] = {}
             for batch in batches:
-                sums = [z.sum(0, keepdim=True) for z in record_z(self._model, batch).z]
-                total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
-            self._by_length[length] = Reference(tuple(each / len(same) for each in total))
+                for layer, z in record_z(self._model, batch).z.items():
+                    summed = z.sum(0, keepdim=True)
+                    total[layer] = total[layer] + summed if layer in total else summed
+            self._by_length[length] = Reference({layer: each / len(same) for layer, each in total.items()})
         return self._by_length[length]
 
 

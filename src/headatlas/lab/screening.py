@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.interventions import Reference
-from headatlas.lab.measuring import Array, Progress, batches, readout_tensors, stack_tokens
+from headatlas.lab.measuring import Array, Progress, batches, logits_at, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import Behaviour
 from headatlas.lab.replacing import Replacement, SweepAblation, SweepPositions, edited
@@ -30,7 +30,7 @@ class Estimates:
     """A first-order estimate of what ablating each head changes; not a measurement.
 
     Attributes:
-        at: for each prompt [layer head position], 0 where nothing is replaced.
+        at: for each prompt [layer head position], 0 where nothing is replaced; NaN where no such head exists.
     """
 
     at: tuple[Array, ...]
@@ -120,20 +120,19 @@ def _first_order(
     at: Tensor,
 ) -> Tensor:
     """[prompt layer head position]"""
-    zs, gradients = z_gradients(model, tokens, readouts, behaviour)
-    layers = []
-    for layer, (z, gradient) in enumerate(zip(zs, gradients, strict=True)):
+    layers = {}
+    for layer, (z, gradient) in z_gradients(model, tokens, readouts, behaviour).items():
         change = reference.z[layer].to(z).expand(z.shape) - z  # [prompt position head d_head]
         chosen = torch.zeros(z.shape[1], device=z.device, dtype=torch.bool).index_fill(0, at.to(z.device), True)
         estimate = (change.double() * gradient.double()).sum(-1)
-        layers.append(estimate.where(chosen[:, None], 0.0).transpose(1, 2).to(tokens.device))
-    return torch.stack(layers, 1)
+        layers[layer] = estimate.where(chosen[:, None], 0.0).transpose(1, 2).to(tokens.device)
+    return model.anatomy.stack(layers, 1)
 
 
 def z_gradients(
     model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Behaviour
-) -> tuple[list[Tensor], list[Tensor]]:
-    """z and the behaviour's gradient with respect to it, per layer [prompt position head d_head].
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """z and the behaviour's gradient with respect to it, per layer with attention [prompt position head d_head].
 
     The gradient of the sum over prompts is each prompt's own, as prompts do not touch each other.
     """
@@ -148,10 +147,10 @@ def z_gradients(
 
         return probe
 
-    taps = {module: tap(layer) for layer, module in enumerate(model.anatomy.attention)}
+    taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
     positions, where, answers, rivals = (each.to(model.device) for each in readouts)
     with tapped(taps), torch.enable_grad():
-        logits = model.model(tokens.to(model.device), use_cache=False, logits_to_keep=positions).logits
+        logits = logits_at(model, tokens, positions)
         rows = torch.arange(len(tokens), device=logits.device)[:, None]
         chosen = logits[rows, where.to(logits.device)]  # [prompt readout vocabulary]
         value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
@@ -162,9 +161,9 @@ def z_gradients(
             )
         layers = sorted(probes)
         gradients = torch.autograd.grad(value, [probes[layer] for layer in layers])
-    if len(layers) != model.anatomy.layers or not all(torch.isfinite(each).all() for each in gradients):
+    if len(layers) != len(model.anatomy.attention) or not all(torch.isfinite(each).all() for each in gradients):
         raise HeadatlasError(f"{model.name} gave NaN or missing gradients; try float32, or use sweep, which needs none")
-    return [zs[layer] for layer in layers], list(gradients)
+    return {layer: (zs[layer], gradient) for layer, gradient in zip(layers, gradients, strict=True)}
 
 
 def screen(

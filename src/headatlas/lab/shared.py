@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +38,7 @@ def shared_attention(model: OpenModel, asked: Sequence[Asked], progress: Progres
     Raises:
         HeadatlasError: where a question asks for no pair, or does not fit the context.
     """
-    found = np.empty((len(asked), model.anatomy.layers, model.anatomy.heads))
+    found = model.anatomy.empty(len(asked))
     for batch in batches(model, asked):
         index = [number for numbers in batch.values() for number in numbers]
         found[index] = _attend(
@@ -72,7 +71,7 @@ def batches(model: OpenModel, asked: Sequence[Asked]) -> list[dict[tuple[int, ..
 def _attend(model: OpenModel, tokens: list[tuple[int, ...]], pairs: list[list[Pairs]]) -> Array:
     """[question layer head], questions by their tokens."""
     queries, keys, share = _rows(pairs)
-    reading, found = Reading("mass", queries, keys), {}
+    reading, found = Reading("mass", queries, keys), dict[int, Tensor]()
 
     def tap(layer: int) -> Tap:
         def look(call: Call, z: Tensor) -> None:
@@ -81,10 +80,9 @@ def _attend(model: OpenModel, tokens: list[tuple[int, ...]], pairs: list[list[Pa
 
         return look
 
-    layers = range(model.anatomy.layers)
-    taps = {model.anatomy.attention[layer]: tap(layer) for layer in layers}
+    taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
     forward(model, stack_tokens(tokens), taps, torch.tensor([0]))
-    every = torch.stack([found[layer] for layer in layers], 2)  # [batch question layer head]
+    every = model.anatomy.stack(found, 2)  # [batch question layer head]
     return torch.cat([every[number, : len(each)] for number, each in enumerate(pairs)]).numpy()
 
 

@@ -158,7 +158,8 @@ def score_heads(
         progress: called with 1 after each layer.
 
     Returns:
-        By name: [batch layer head query] and so on, as each score says, float32 on the CPU.
+        By name: [batch layer head query] and so on, as each score says, float32 on the CPU. Heads that do not exist
+        (layers without attention, or with fewer heads than others) are NaN, and -1 for `ArgmaxKey`.
 
     Raises:
         HeadatlasError: for no scores, prompts that differ in length or do not fit, positions outside the prompt, keys
@@ -180,15 +181,16 @@ def score_heads(
 
         return look
 
-    layers = range(model.anatomy.layers)
-    forward(model, prompts, {model.anatomy.attention[layer]: tap(layer) for layer in layers}, torch.tensor([0]))
+    forward(
+        model, prompts, {module: tap(layer) for layer, module in model.anatomy.attention.items()}, torch.tensor([0])
+    )
     return {
-        name: _checked(model, name, [found[layer][number] for layer in layers]) for number, name in enumerate(scores)
+        name: _checked(model, name, {layer: each[number] for layer, each in found.items()})
+        for number, name in enumerate(scores)
     }
 
 
-def _checked(model: OpenModel, name: str, by_layer: list[Tensor]) -> Tensor:
-    result = torch.stack(by_layer, 1)
-    if not torch.isfinite(result).all():
+def _checked(model: OpenModel, name: str, by_layer: dict[int, Tensor]) -> Tensor:
+    if not all(torch.isfinite(each).all() for each in by_layer.values()):
         raise HeadatlasError(f"{model.name}: {name} has NaN or infinite numbers; try float32, or check its weights")
-    return result
+    return model.anatomy.stack(by_layer, 1)

@@ -13,7 +13,7 @@ from headatlas.lab.copies import Edit, Side, editing, fitting, short_of_memory
 from headatlas.lab.interventions import Reference
 from headatlas.lab.measuring import Array, Progress, batches, forward, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
-from headatlas.lab.prefix import obstacle, rerun
+from headatlas.lab.prefix import blocked, obstacle, rerun
 from headatlas.lab.readouts import Behaviour
 from headatlas.lab.replacing import Replacement, SweepPositions, edited
 from headatlas.lab.tracing import trace
@@ -150,11 +150,16 @@ def reuse(part: Part, memory: int | None) -> Found:
     start = first if 2 * (length - first) <= length else 0  # a short past saves less than masking the copies costs
     notes: list[str] = []
     for begin in dict.fromkeys((start, 0)):
-        problem = obstacle(part.task.model, part.tokens, begin > 0)
+        problem = obstacle(part.task.model, part.tokens, part.readouts[0], begin)
         if problem is None:
-            found = _rerun_all(part, begin, memory)
-            return replace(found, notes=(*notes, *found.notes))
-        skipped = "layers and positions" if begin else "layers"
+            try:
+                found = _rerun_all(part, begin, memory)
+                return replace(found, notes=(*notes, *found.notes))
+            except (RuntimeError, IndexError) as error:  # whatever a family makes of it; the slow way is still right
+                if isinstance(error, RuntimeError) and short_of_memory(error):
+                    raise
+                problem = blocked(error)
+        skipped = "positions" if begin else "layers"
         notes.append(f"no {skipped} of {part.task.model.name} were skipped: {problem}")
     return replace(naive(part), notes=tuple(notes))
 

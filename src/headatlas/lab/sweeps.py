@@ -25,7 +25,7 @@ class Sweep:
 
     Attributes:
         clean: [prompt], untouched.
-        ablated: [layer head prompt]; NaN for heads that were not asked for.
+        ablated: [layer head prompt]; NaN for heads that were not asked for, or do not exist.
         ways: how it was computed: "naive", "layers", "tokens"; more than one where prompts differ in length.
         notes: what was not as usual, in words: a slower way was taken, or memory was short.
     """
@@ -121,7 +121,7 @@ def ablate_sets(
         HeadatlasError, ValueError: as in `sweep`.
     """
     unique = [tuple(sorted(set(heads))) for heads in sets]
-    _check(model, [head for heads in unique for head in heads])
+    model.anatomy.require(head for heads in unique for head in heads)
     order = sorted((number for number, heads in enumerate(unique) if heads), key=lambda number: unique[number][0])
     if not order:
         raise ValueError("no heads to ablate; give at least one set that is not empty")
@@ -135,19 +135,11 @@ def ablate_sets(
 
 def _alone(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head, ...]]:
     """Each head as a set of its own, ascending; all of the model's by default."""
-    anatomy = model.anatomy
-    everything = [Head(layer, head) for layer in range(anatomy.layers) for head in range(anatomy.heads)]
-    chosen = everything if heads is None else sorted(set(heads))
+    chosen = model.anatomy.all_heads if heads is None else sorted(set(heads))
     if not chosen:
         raise ValueError("no heads to sweep; give at least one")
-    _check(model, chosen)
+    model.anatomy.require(chosen)
     return [(head,) for head in chosen]
-
-
-def _check(model: OpenModel, heads: Iterable[Head]) -> None:
-    layers, width = model.anatomy.layers, model.anatomy.heads
-    if unknown := [head for head in heads if not (0 <= head.layer < layers and 0 <= head.head < width)]:
-        raise ValueError(f"{min(unknown)} is not in a model of {layers} layers x {width} heads")
 
 
 def _sweep(task: Task, prompts: Sequence[Prompt], contrast: bool, how: Callable[[Part], Found]) -> Sweep:

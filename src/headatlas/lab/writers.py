@@ -1,5 +1,6 @@
 """Which modules of a block read from the residual stream for attention, and which write to it, found by numbers."""
 
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.hooks import on_input, on_output, states_of
+from headatlas.lab.interventions import several_streams
 from headatlas.lab.measuring import forward
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.probing import precision
@@ -43,11 +45,11 @@ class _Passed:
     children: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)  # what each read and wrote
 
 
-_known: WeakKeyDictionary[nn.Module, tuple[Writers, ...]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[int, Writers]] = WeakKeyDictionary()
 
 
-def writers(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
-    """The writers of each layer, found the first time in one pass over the prompts at hand, [batch position].
+def writers(model: OpenModel, tokens: Tensor) -> dict[int, Writers]:
+    """The writers of each layer with attention, found the first time in one pass over the prompts [batch position].
 
     Not over prompts of our own: edits may be in force that fit only these.
 
@@ -55,23 +57,31 @@ def writers(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
         HeadatlasError: where what a block adds is not what attention writes plus what one other module writes.
     """
     if model.model not in _known:
-        _known[model.model] = _find(model, tokens)
+        try:
+            found = _find(model, tokens, lambda block: block.children())
+        except HeadatlasError:  # where an MLP adds the stream itself (BLOOM, MPT), its last map writes its part
+            found = _find(model, tokens, lambda block: (each for each in block.modules() if each is not block))
+        _known[model.model] = found
     return _known[model.model]
 
 
-def _find(model: OpenModel, tokens: Tensor) -> tuple[Writers, ...]:
+def _find(
+    model: OpenModel, tokens: Tensor, candidates: Callable[[nn.Module], Iterable[nn.Module]]
+) -> dict[int, Writers]:
     anatomy = model.anatomy
-    passed = [_Passed() for _ in anatomy.blocks]
+    if not anatomy.one_stream:
+        raise HeadatlasError(several_streams(anatomy))
+    passed = {layer: _Passed() for layer in anatomy.attention}
     with ExitStack() as stack:
-        for layer, found in enumerate(passed):
+        for layer, found in passed.items():
             stack.callback(on_input(anatomy.blocks[layer], found.stream.append).remove)
             stack.callback(on_output(anatomy.blocks[layer], found.left.append).remove)
             stack.callback(on_input(anatomy.attention[layer], found.read.append).remove)
             stack.callback(on_output(anatomy.projections[layer], found.attn_out.append).remove)
-            for child in anatomy.blocks[layer].children():
+            for child in candidates(anatomy.blocks[layer]):
                 _watch(stack, child, found, (*tokens.shape, anatomy.d_model))
         forward(model, tokens, {}, torch.tensor([0]))
-    return tuple(_of_block(model, layer, found) for layer, found in enumerate(passed))
+    return {layer: _of_block(model, layer, found) for layer, found in passed.items()}
 
 
 def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int, ...]) -> None:
@@ -82,7 +92,8 @@ def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int,
         wrote = states_of(output)
         if isinstance(wrote, Tensor) and wrote.numel() == size:
             read = args[0] if args and isinstance(args[0], Tensor) and args[0].numel() == size else wrote
-            found.children.setdefault(module, []).append((read.reshape(shape), wrote.reshape(shape)))
+            wrote = wrote.reshape(shape).clone()  # Falcon adds to it where it lies
+            found.children.setdefault(module, []).append((read.reshape(shape), wrote))
 
     stack.callback(child.register_forward_hook(watch).remove)
 

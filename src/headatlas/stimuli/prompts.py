@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from headatlas.errors import HeadatlasError
@@ -54,6 +55,14 @@ class Prompt:
         for readout in self.readouts:
             if not 0 <= readout.position < length:
                 raise ValueError(f"readout at {readout.position} lies outside a prompt of {length} tokens")
+        if (lowest := min(self.ids, default=0)) < 0:
+            raise ValueError(f"{lowest} is no token; token ids count from 0")
+
+    @property
+    def ids(self) -> Iterable[int]:
+        """Every token id in it: of the prompt, its control and placebo, the answers and the rivals."""
+        answers = (id for readout in self.readouts for id in (readout.answer, *readout.rivals))
+        return chain(self.tokens, self.control, self.placebo, answers)
 
 
 @dataclass(frozen=True)
