@@ -13,6 +13,7 @@ from headatlas.cli import main
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import freshness, records, results
 from headatlas.evidence.outcome import Outcome
+from headatlas.model_options import ModelOptions
 from headatlas.report import report
 from headatlas.terminal import record_view
 
@@ -45,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def recorded(model: str, tmp_path_factory: pytest.TempPathFactory) -> batch.Job:
-    job = batch.Job(model, None, (0,), tmp_path_factory.mktemp("records"))
+    job = batch.Job(model, ModelOptions(), (0,), tmp_path_factory.mktemp("records"))
     assert not any(outcome.kept or outcome.error for outcome in outcomes(job).values())
     return job
 
@@ -56,7 +57,7 @@ def job(recorded: batch.Job, tmp_path: Path) -> batch.Job:
     for path in recorded.out.glob("*/*.json"):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
-    return batch.Job(recorded.model, None, (0,), tmp_path)
+    return batch.Job(recorded.model, ModelOptions(), (0,), tmp_path)
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_the_table_says_why_a_head_that_reaches_the_threshold_is_not_found(job: 
 
 
 def test_two_processes_record_what_one_does(recorded: batch.Job, tmp_path: Path) -> None:
-    shared = outcomes(batch.Job(recorded.model, None, (0,), tmp_path), jobs=2)
+    shared = outcomes(batch.Job(recorded.model, ModelOptions(), (0,), tmp_path), jobs=2)
     assert sorted(shared) == ["duplicate-token", "successor"]
     for path in recorded.out.glob("*/*.json"):
         one, two = records.read(path), records.read(tmp_path / path.parent.name / path.name)

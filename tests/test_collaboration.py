@@ -41,13 +41,16 @@ def recorded(folder: Path, model: OpenModel, types: Mapping[str, Sequence[Head]]
         like = records.read(paths.records() / "specimen" / "induction.json")
         assert like.detection
         grid = records.grid(np.zeros((model.anatomy.layers, model.anatomy.heads)))
+        kinds = ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised")
         about = model_record(model, None)
         records.write(
             like.model_copy(
                 update={
                     "entry": like.entry.model_copy(update={"id": type}),
                     "model": about.model_copy(update={"sha256": sha256 or about.sha256}),
-                    "detection": like.detection.model_copy(update={"score": grid, "selected": [*map(str, heads)]}),
+                    "detection": like.detection.model_copy(
+                        update=dict.fromkeys(kinds, grid) | {"selected": [*map(str, heads)]}
+                    ),
                     "verdict": records.Verdict(label="reproduced" if heads else "not-reproduced", reasons=[]),
                 }
             ),
@@ -155,7 +158,7 @@ class TestMistakes:
     def test_records_of_other_weights(self, specimen: OpenModel, tmp_path: Path) -> None:
         recorded(tmp_path, specimen, {"induction": [Head(3, 6)]}, sha256="0" * 64)
         with pytest.raises(HeadatlasError, match="of other weights than this specimen; run it again"):
-            found.found_in(tmp_path, specimen.id, specimen.sha256, 5)
+            found.found_in(tmp_path, model_record(specimen, "specimen"), 5)
 
     def test_a_file_that_is_none(self, tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text("{}")
@@ -175,7 +178,7 @@ class TestShipped:
 
     def test_is_of_the_records_that_ship(self, path: Path) -> None:
         record = schema.read(path)
-        here = found.found_in(paths.records(), record.model.id, record.model.sha256, record.settings.heads)
+        here = found.found_in(paths.records(), record.model, record.settings.heads)
         assert {each.id: each.record_sha256 for each in record.types} == {
             each.id: each.record_sha256 for each in here.types.values()
         }, f"{path} is older than the records; run make collaborate MODELS={record.model.id}"

@@ -11,6 +11,7 @@ import headatlas
 from headatlas import batch
 from headatlas.lab import OpenModel, accuracy, behave, toys
 from headatlas.lab.toys import Toy
+from headatlas.model_options import ModelOptions
 from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, triggers
 from headatlas.stimuli.cases import Segment
@@ -76,7 +77,7 @@ def test_is_trained_once() -> None:
 
 
 def test_an_entry_without_one_says_so_and_the_others_run(tmp_path: Path) -> None:
-    job = batch.Job("toy", None, (0,), tmp_path)
+    job = batch.Job("toy", ModelOptions(), (0,), tmp_path)
     (outcome,) = batch.run_all(CATALOG, [CATALOG.heads["induction"]], job, False, 1, lambda *_: None)
     assert outcome.record is None and "trains no model of its own" in (outcome.error or "")
 

@@ -13,28 +13,36 @@ from headatlas import load, run
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records
+from headatlas.evidence import freshness, records
 from headatlas.evidence.freshness import Present
 from headatlas.evidence.outcome import Outcome
+from headatlas.evidence.records import ModelRecord
 from headatlas.lab import OpenModel, open_model, toys
 from headatlas.lab.toys import TOY
-from headatlas.reporting import Report
+from headatlas.model_options import ModelOptions
+from headatlas.reporting import Report, Tell, nothing_told
 from headatlas.script import load_script
 from headatlas.workers import start_as_worker
 
 
 @dataclass(frozen=True)
 class Job:
-    """One model, the seeds of the stimuli, and where records go."""
+    """One model, how it is opened, the seeds of the stimuli, and where records go."""
 
     model: str
-    revision: str | None
+    options: ModelOptions
     seeds: tuple[int, ...]
     out: Path
 
 
 def run_all(
-    catalog: Catalog, entries: Sequence[HeadType], job: Job, again: bool, jobs: int, report: Report
+    catalog: Catalog,
+    entries: Sequence[HeadType],
+    job: Job,
+    again: bool,
+    jobs: int,
+    report: Report,
+    tell: Tell = nothing_told,
 ) -> Iterator[Outcome]:
     """Rerun findings on a model, each written as soon as it is there.
 
@@ -42,9 +50,10 @@ def run_all(
         catalog: that the entries are in.
         entries: with a rule each.
         job: the model, the seeds, the folder of the records.
-        again: run also what is recorded there already, of this rule, script, stimuli, weights and seeds.
+        again: run also what is recorded there already, of this rule, script, stimuli, model and seeds.
         jobs: how many processes share the work; each opens the model for itself and uses one thread.
         report: told of progress.
+        tell: told where the records of another model of the same name are moved.
 
     Yields:
         An outcome per entry, as they come; kept records first.
@@ -53,15 +62,19 @@ def run_all(
         HeadatlasError: where the model cannot be opened, or a record cannot be written.
     """
     if job.model == TOY:
+        if job.options != ModelOptions():
+            raise HeadatlasError("a toy model is trained by its method; --model toy takes no option of how to open one")
         for entry in entries:
             yield _toy(catalog, entry, job, report)
         return
     report(f"opening {job.model}", 0, 0)
-    with open_model(job.model, job.revision) as model:
-        waiting = list(entries)
-        present = Present(catalog)
+    with open_model(job.model, **job.options.keywords()) as model:
+        waiting, present = list(entries), Present(catalog)
+        about = run.model_record(model, run.catalog_id(catalog, model))
+        if moved := records.claim(job.out, about):
+            tell(moved)
         for entry in entries if not again else ():
-            if kept := _recorded(present, entry, model, job):
+            if kept := _recorded(present, entry, about, job):
                 waiting.remove(entry)
                 yield kept
         if jobs == 1 or len(waiting) < 2:
@@ -71,14 +84,14 @@ def run_all(
     yield from _shared(waiting, job, jobs, report)
 
 
-def _recorded(present: Present, entry: HeadType, model: OpenModel, job: Job) -> Outcome | None:
+def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: Job) -> Outcome | None:
     """The record of an earlier run, where all it depends on is as it was; a damaged one is run again."""
-    path = records.path_of(job.out, model.id, entry.id)
+    path = records.home_of(job.out, model) / f"{entry.id}.json"
     try:
         record = records.read(path) if path.is_file() else None
     except HeadatlasError:
         return None
-    if record is None or record.model.sha256 != model.sha256 or present.changes(record):
+    if record is None or present.changes(record, model):
         return None
     if set(record.stability.seeds) != {str(seed) for seed in job.seeds}:
         return None
@@ -105,7 +118,8 @@ def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Report) -> Outcome
     if script.toy is None:
         return Outcome(entry.id, error="its method trains no model of its own; give another --model")
     tell = _about(entry, report)
-    with toys.trained(entry.id, script.toy, job.seeds[0], script.sha256, tell) as model:
+    version = f"{script.sha256} {freshness.stimuli_sha256(script.path)}"
+    with toys.trained(entry.id, script.toy, job.seeds[0], version, tell) as model:
         return _one(catalog, entry, model, job, report)
 
 
@@ -118,7 +132,7 @@ def _start(job: Job) -> None:
     global _at_work
     start_as_worker()
     torch.set_num_threads(1)
-    _at_work = load(), open_model(job.model, job.revision), job
+    _at_work = load(), open_model(job.model, **job.options.keywords()), job
 
 
 def _work(id: str) -> Outcome:

@@ -12,14 +12,15 @@ from headatlas.commands import (
     DEFAULT_CENSUS,
     DEFAULT_COLLABORATION,
     DEFAULT_OUT,
-    EXIT_MISTAKE,
     HEAD_FORMATS,
     catalog,
     census,
+    mistakes,
     model,
     run,
+    streams,
 )
-from headatlas.errors import HeadatlasError
+from headatlas.commands.opening import add_model_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,19 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 where a finding failed to reproduce; 2 for a mistake the user can mend, printed as one clear line.
     """
-    options = parser().parse_args(arguments)
+    streams.prepare()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        return int(options.command(options))
-    except HeadatlasError as error:
-        print(f"headatlas: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("headatlas: interrupted; what is written is kept", file=sys.stderr)
+        try:
+            options = parser().parse_args(arguments)
+            code = int(options.command(options))
+        finally:
+            sys.stdout.flush()  # what does not fit on a disk is found out here, not after the end
+        return code
     except BrokenPipeError:
-        sys.stderr.close()
+        streams.drop(sys.stdout)
         return 0
-    return EXIT_MISTAKE
+    except (Exception, KeyboardInterrupt) as error:
+        return mistakes.tell(error)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -111,7 +114,6 @@ def parser() -> argparse.ArgumentParser:
     rerun.add_argument("ids", nargs="*", metavar="ID", help="ids of head types")
     rerun.add_argument("--all", action="store_true", help="every head type that has a reproduction")
     rerun.add_argument("--model", default="specimen", help="'specimen' (default), a folder, a hub id, or 'toy'")
-    rerun.add_argument("--revision", help="commit, tag or branch, for a hub id")
     rerun.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
     rerun.add_argument("--seeds", type=int, default=1, help="how many seeds, counted from it, to run (default 1)")
     rerun.add_argument("--jobs", type=int, default=1, help="processes that share the work (default 1)")
@@ -130,7 +132,6 @@ def parser() -> argparse.ArgumentParser:
     taken = add("census", census.census, "name every head of a model", "headatlas census gpt2",
                 json="print the census, or with --dry-run the plan, as JSON")  # fmt: skip
     taken.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
-    taken.add_argument("--revision", help="commit, tag or branch, for a hub id")
     taken.add_argument("--dry-run", action="store_true", help="say what it would take: passes, tokens, time, memory")
     taken.add_argument("--budget", choices=("quick", "full"), default="quick",
                        help="how many prompts; full: what the rules of the entries ask (default quick)")  # fmt: skip
@@ -167,7 +168,6 @@ def parser() -> argparse.ArgumentParser:
     together = add("collaborate", run.collaborate, "measure how the heads found in a model work together",
                    "headatlas collaborate specimen", json="print the record as JSON instead of tables")  # fmt: skip
     together.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
-    together.add_argument("--revision", help="commit, tag or branch, for a hub id")
     together.add_argument("--seed", type=int, default=0, help="seed of prompts and random sets (default 0)")
     together.add_argument("--records", type=Path, metavar="FOLDER", help="of records that found the heads; default "
                           f"{DEFAULT_OUT} where it has this model, else those that ship")  # fmt: skip
@@ -178,14 +178,9 @@ def parser() -> argparse.ArgumentParser:
                  "headatlas method logit-lens")  # fmt: skip
     method.add_argument("id", nargs="?", metavar="ID", help="id of a method; without one the methods are listed")
     method.add_argument("--model", default="specimen", help="'specimen' (default), a model folder, or a hub id")
-    method.add_argument("--revision", help="commit, tag or branch, for a hub id")
 
     doctor = add("doctor", model.doctor, "say whether a model is safe to measure", "headatlas doctor specimen")
     doctor.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
-    doctor.add_argument("--revision", help="commit, tag or branch, for a hub id")
-    doctor.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
-    doctor.add_argument("--allow-pickle", action="store_true", help="read pickled weights where there are no others")
-    doctor.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
 
     specimen = add("specimen", model.specimen, "show the card of a model that ships with headatlas",
                    "headatlas specimen", json="print the card as JSON")  # fmt: skip
@@ -199,6 +194,9 @@ def parser() -> argparse.ArgumentParser:
     new = add("new", catalog.new, "start a new head type from a commented template", "headatlas new quotation-mark")
     new.add_argument("id", metavar="ID", help="lower case, words joined by hyphens")
     new.add_argument("--catalog", type=Path, metavar="FOLDER", help="another catalog folder")
+
+    for opens_a_model in (rerun, taken, compare, heads, together, method, doctor):
+        add_model_options(opens_a_model)
     return top
 
 

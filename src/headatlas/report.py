@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.evidence.records import Record
-from headatlas.evidence.results import Result
+from headatlas.evidence.results import Result, told_apart
 from headatlas.figures.effects import effects_picture
 from headatlas.figures.heatmap import heatmap, top_of
 from headatlas.notation import Head
@@ -35,7 +35,8 @@ def report(catalog: Catalog, results: Sequence[Result]) -> str:
         }
         for id in order
     ]
-    return template("report.html").render(models=models, types=types, results=results, version=version("headatlas"))
+    said = {"apart": told_apart(results), "version": version("headatlas")}
+    return template("report.html").render(models=models, types=types, results=results, **said)
 
 
 def _run(catalog: Catalog, result: Result) -> dict[str, Any]:

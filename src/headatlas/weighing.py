@@ -1,18 +1,48 @@
 """From what was measured to what a record says of it: detection, behaviour, cause, agreement with papers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.catalog.schema import Finding, Rule
+from headatlas.errors import HeadatlasError
 from headatlas.evidence import records, statistics
 from headatlas.lab import Scores
+from headatlas.lab.anatomy import Anatomy
 from headatlas.notation import Head
 from headatlas.script import Split
 
 Array = NDArray[np.float64]
+
+
+def of_heads(found: Scores, anatomy: Anatomy, called: str) -> Scores:
+    """Scores with NaN where the model has no such head, whatever a script made of it.
+
+    Args:
+        found: of a script.
+        anatomy: of the model.
+        called: id of the script.
+
+    Raises:
+        HeadatlasError: where a head has no score; among those that do not exist it would be lost without a word.
+    """
+    there = np.zeros((anatomy.layers, anatomy.heads), dtype=bool)
+    for head in anatomy.all_heads:
+        there[head] = True
+    for values in (found.score, found.control):
+        known = np.isfinite(values).all(0)
+        if lost := np.argwhere(there & ~known).tolist():
+            raise HeadatlasError(
+                f"the score of {called} is not a number for {Head(*lost[0])}; open the model in float32, or report it"
+            )
+    if there.all():
+        return found
+    score, control = (np.where(there, values, np.nan) for values in (found.score, found.control))
+    return replace(
+        found, score=score, control=control, sink=None if found.sink is None else np.where(there, found.sink, np.nan)
+    )
 
 
 def detection_of(
@@ -101,12 +131,12 @@ class Effects:
 
 def literature_of(detection: records.Detection, findings: Sequence[Finding]) -> records.Literature:
     """What papers say of this very model, beside what was measured."""
-    layers, heads = len(detection.score), len(detection.score[0])
+    every = sum(len(row) for row in detection.score)
     reported = {str(h) for f in findings if f.stance == "supports" for h in f.heads}
     shared = reported & set(detection.selected)
     p = None
     if reported:
-        p = statistics.overlap_p(len(detection.selected), len(reported), len(shared), layers * heads)
+        p = statistics.overlap_p(len(detection.selected), len(reported), len(shared), every)
     return records.Literature(
         findings=[_compare(detection, finding) for finding in findings],
         reported_heads=sorted(reported, key=Head.parse),
@@ -117,8 +147,9 @@ def literature_of(detection: records.Detection, findings: Sequence[Finding]) -> 
 
 def _compare(detection: records.Detection, finding: Finding) -> records.Compared:
     measured = agrees = None
-    if finding.tolerance is not None and finding.value is not None:
-        head = finding.heads[0]
+    head = finding.heads[0] if finding.heads else None
+    known = head is not None and head.layer < len(detection.score) and head.head < len(detection.score[head.layer])
+    if finding.tolerance is not None and finding.value is not None and head and known:
         measured = detection.score[head.layer][head.head]
         agrees = abs(measured - finding.value) <= finding.tolerance
     return records.Compared(

@@ -73,7 +73,7 @@ def _pictures(result: Result) -> dict[str, Any] | None:
     if detection is None:
         return None
     found = record.selected
-    total = record.model.layers * record.model.heads
+    total = len(record.model.every_head)
     top = top_of(detection.score, detection.threshold)
     caption = (
         f"In {record.model.name} {len(found) or 'none'} of {total} heads {'is' if len(found) == 1 else 'are'} found"

@@ -95,7 +95,7 @@ def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
     return {
         "model": model,
         "label": result.record.verdict.label if result else None,
-        "stale": bool(result and result.changed),
+        "stale": bool(result and result.stale),
         "reported": len(heads),
     }
 

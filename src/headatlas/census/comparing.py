@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from headatlas.census.labelling import depth
 from headatlas.census.schema import Causal, Census, TypeResult
 from headatlas.errors import HeadatlasError
+from headatlas.evidence.homes import label
 from headatlas.evidence.statistics import RESAMPLES, mean_interval
 from headatlas.notation import Head
 
@@ -89,7 +90,7 @@ def _difference(a: Census, b: Census, left: TypeResult | None, right: TypeResult
         deeper=float(other.mean() - one.mean()) if len(one) and len(other) else None,
         deeper_low=low,
         deeper_high=high,
-        note=_note(where, a.model.name, first, b.model.name, second),
+        note=_note(where, *names(a, b), first, second),
     )
 
 
@@ -145,7 +146,15 @@ def _where(first: Side, second: Side) -> Where:
     return "only in the second" if second.heads else "neither"
 
 
-def _note(where: Where, a: str, first: Side, b: str, second: Side) -> str:
+def names(first: Census, second: Census) -> tuple[str, str]:
+    """What to call the two models: by their names, and where these are the same with the beginning of their hashes."""
+    one, other = first.model, second.model
+    if one.name != other.name or label(one) == label(other):
+        return one.name, other.name
+    return f"{one.name} ({label(one)})", f"{other.name} ({label(other)})"
+
+
+def _note(where: Where, a: str, b: str, first: Side, second: Side) -> str:
     """Why a type is missing, as far as can be told."""
     if where == "not comparable":
         name, side = (a, first) if first.status != "measured" else (b, second)

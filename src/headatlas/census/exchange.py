@@ -14,6 +14,7 @@ import numpy as np
 
 from headatlas.census.schema import Census, TypeResult
 from headatlas.errors import HeadatlasError
+from headatlas.evidence import records
 from headatlas.notation import Head
 
 Format = Literal["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"]
@@ -41,6 +42,7 @@ def rule(census: Census, id: str) -> dict[str, Any]:
     return {
         "model": census.model.name,
         "weights_sha256": census.model.sha256,
+        "identity_sha256": census.model.identity.sha256 if census.model.identity else None,
         "type": id,
         "score": found.metric,
         "threshold": found.threshold,
@@ -58,11 +60,18 @@ def text(census: Census, id: str, format: Format) -> str:
     """The heads of a type in a format.
 
     json, csv: heads with score, interval, q and cause, best first.
-    headkv: on one line, of every head in order, its score on the prompts that select, not below 0.
+    headkv: on one line, of every head in order, its score on the prompts that select, not below 0. Its reader goes by
+        the order alone, so many for each layer: where a layer has fewer heads than others, or none, 0 stands there.
     duoattention: layers x key/value groups, tab-separated: the best head of each group, 0.5 at the threshold; a group
-        reaches 0.5 exactly where a head of it is chosen.
+        reaches 0.5 exactly where a head of it is chosen. Its reader takes the row of a layer by the layer's number:
+        that of a layer without attention is 0.
     qrhead: YAML with the set as QRHead's configuration names it, best first.
     transformerlens: JSON, [[layer, head], ...], best first.
+
+    Layers carry the model's own number in all of them.
+
+    Raises:
+        HeadatlasError: where the type was not measured, or the format cannot say what the model is like.
     """
     made = {
         "json": _json,
@@ -108,19 +117,24 @@ def _csv(census: Census, id: str) -> str:
 
 
 def _headkv(census: Census, id: str) -> str:
-    scores = type_in(census, id).find
-    assert scores is not None
-    every = {f"{layer}-{head}": [max(score, 0.0)] for layer, row in enumerate(scores) for head, score in enumerate(row)}
+    scores = np.maximum(np.nan_to_num(records.padded(type_in(census, id).find or [])), 0.0)  # [layer head]
+    every = {f"{layer}-{head}": [float(score)] for (layer, head), score in np.ndenumerate(scores)}
     return json.dumps(every) + "\n"
 
 
 def _duoattention(census: Census, id: str) -> str:
     found, model = type_in(census, id), census.model
-    share = model.heads // model.kv_heads
-    best = np.array(found.find).reshape(model.layers, model.kv_heads, share).max(-1)
-    chosen = np.zeros(best.shape, dtype=bool)
-    for head in map(Head.parse, found.heads):
-        chosen[head.layer, head.head // share] = True
+    if len(groups := {count for count in model.kv_by_layer if count}) > 1:
+        raise HeadatlasError(
+            f"duoattention reads as many key/value groups in every layer, and layers of {model.name} have "
+            f"{' or '.join(map(str, sorted(groups)))}; --format json gives the groups of each layer"
+        )
+    best, chosen = np.zeros((model.layers, model.kv_heads)), np.zeros((model.layers, model.kv_heads), dtype=bool)
+    scores = records.padded(found.find or [])
+    for head in model.every_head:
+        place = head.layer, model.kv_head(head)
+        best[place] = max(best[place], scores[head])
+        chosen[place] |= str(head) in found.heads
     gates = np.clip(0.5 * best / found.threshold, 0.0, 1.0)
     gates = np.where(chosen, np.maximum(gates, 0.5), np.minimum(gates, 0.499))
     return "".join("\t".join(f"{gate:.6g}" for gate in row) + "\n" for row in gates)

@@ -72,8 +72,9 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
     plans = [parts.read_plan(folder) for folder in folders]
     first = plans[0]
     for folder, plan in zip(folders, plans, strict=True):
-        if plan != first:
-            what = "models" if plan.model != first.model else "settings"
+        apart = [part for part in plan.model.differs(first.model) if part != "identity"]
+        if apart or plan.settings != first.settings:
+            what = f"models (their {', '.join(apart)} differ)" if apart else "settings"
             raise HeadatlasError(f"{folders[0]} and {folder} are of different {what}; merge shards of one census only")
     found: dict[str, TypePart] = {}
     for folder in folders:
@@ -89,15 +90,21 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
 
 
 def _require_fit(catalog: Catalog, path: Path, part: TypePart, plan: Plan) -> None:
-    if not part.same_work(parts.key_of(catalog, part.entry.id, plan.model, plan.settings)):
-        raise HeadatlasError(
-            f"{path} is of another model, of other settings, or of an entry that has changed since; run its shard again"
-        )
+    changes = part.changes(parts.key_of(catalog, part.entry.id, plan.model, plan.settings))
+    if not changes:
+        return
+    said = {
+        "entry": "an entry that has changed since",
+        "settings": "other settings",
+        "identity": "a time before parts kept all that identifies a model",
+    }
+    reasons = [said.get(change, f"a model with another {change}") for change in changes]
+    raise HeadatlasError(f"{path} is of {', and of '.join(reasons)}; run its shard again")
 
 
 def joint_q(found: Sequence[TypePart]) -> dict[str, Array]:
     """Benjamini-Hochberg adjusted p over all heads and all types together: [layer head] of each type measured."""
-    measured = [(part.entry.id, np.array(part.scores.p)) for part in found if part.scores]
+    measured = [(part.entry.id, records.padded(part.scores.p)) for part in found if part.scores]
     if not measured:
         return {}
     q = statistics.q_values(np.stack([p for _, p in measured]))
@@ -111,7 +118,7 @@ def _type(catalog: Catalog, part: TypePart, q: Array | None, labels: Labels) -> 
     rule, scores = entry.rule.detection, part.scores
     selected: list[Head] = []
     if scores and q is not None and scores.held:
-        selected = statistics.select(np.array(scores.find), q, rule.threshold, rule.fdr)
+        selected = statistics.select(records.padded(scores.find), q, rule.threshold, rule.fdr)
     causal, why = causal_of(part, selected)
     for head in selected:
         assert q is not None
@@ -189,25 +196,23 @@ def depth(layer: int, layers: int) -> float:
 
 
 def _heads(model: ModelRecord, labels: Mapping[Head, list[Label]]) -> list[HeadResult]:
-    share = model.heads // model.kv_heads
     return [
         HeadResult(
-            head=str(Head(layer, index)),
-            layer=layer,
-            index=index,
-            group=index // share,
-            depth=depth(layer, model.layers),
-            labels=labels.get(Head(layer, index), []),
+            head=str(head),
+            layer=head.layer,
+            index=head.head,
+            group=model.kv_head(head),
+            depth=depth(head.layer, model.layers),
+            labels=labels.get(head, []),
         )
-        for layer in range(model.layers)
-        for index in range(model.heads)
+        for head in model.every_head
     ]
 
 
 def _groups(model: ModelRecord, heads: Sequence[HeadResult]) -> list[GroupResult]:
     made = []
     for layer in range(model.layers):
-        for group in range(model.kv_heads):
+        for group in range(model.kv_heads_in(layer)):
             mine = [head for head in heads if (head.layer, head.group) == (layer, group)]
             made.append(
                 GroupResult(

@@ -25,7 +25,7 @@ from headatlas.lab.shared import Asked, shared_attention
 from headatlas.reporting import Report
 from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError
-from headatlas.weighing import Array, behaviour_of
+from headatlas.weighing import Array, behaviour_of, of_heads
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"
@@ -65,17 +65,15 @@ def measure(job: Job, model: OpenModel) -> TypePart:
     """Measure a type whose script has a score of its own."""
 
     def whole() -> TypePart:
-        detect = job.script.detect
-        assert detect
         draw(job, model)
         job.behaviour = _behaviour(job, model)
         if excuse := _excuse(job):
             return _without(job, model, *excuse).model_copy(update={"behaviour": job.behaviour})
-        found = detect(model, job.drawn()[0])
+        found = run.detected(job.script, model, job.drawn()[0])
         if _undecided(job, found):
             draw(job, model, as_in_a_run=True)
-            found = detect(model, job.drawn()[0])
-        held = detect(model, job.drawn()[1]) if _candidates(job.rule, found).any() else None
+            found = run.detected(job.script, model, job.drawn()[0])
+        held = run.detected(job.script, model, job.drawn()[1]) if _candidates(job.rule, found).any() else None
         return _finish(job, model, found, held)
 
     return _guarded(job, model, whole)
@@ -235,6 +233,8 @@ def _behaviour(job: Job, model: OpenModel) -> Behaviour:
 
 def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> TypePart:
     """Add the cause, and make a part of all of it."""
+    found = of_heads(found, model.anatomy, job.script.id)
+    held = held and of_heads(held, model.anatomy, job.script.id)
     tested, why = _cause(job, model, found)
     part = _without(job, model, "measured", "")
     return part.model_copy(

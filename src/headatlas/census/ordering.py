@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ from headatlas.census.budget import Budget
 from headatlas.census.parts import Plan
 from headatlas.census.schema import Settings
 from headatlas.errors import HeadatlasError
-from headatlas.reporting import Report
+from headatlas.model_options import ModelOptions
+from headatlas.reporting import Report, Tell, nothing_told
 from headatlas.workers import start_as_worker
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ _LIGHT = 200 * 2**20  # bytes of weights that every process may hold for itself
 
 @dataclass(frozen=True)
 class Order:
-    """What was ordered: the model, how much to ask of it, and which share of the types."""
+    """What was ordered: the model and how it is opened, how much to ask of it, and which share of the types."""
 
     model: str
-    revision: str | None = None
+    options: ModelOptions = field(default_factory=ModelOptions)
     budget: Budget = "quick"
     prompts: int | None = None
     types: tuple[str, ...] | None = None
@@ -45,7 +46,9 @@ class Order:
         return budget.settle(catalog, size, self.budget, self.prompts, self.types, self.cause, self.seed)
 
 
-def take_all(catalog: Catalog, order: Order, out: Path, jobs: int | None, report: Report) -> tuple[Plan, Path]:
+def take_all(
+    catalog: Catalog, order: Order, out: Path, jobs: int | None, report: Report, tell: Tell = nothing_told
+) -> tuple[Plan, Path]:
     """Measure all types of a shard, and leave their parts below <out>/<model>.
 
     Args:
@@ -55,6 +58,7 @@ def take_all(catalog: Catalog, order: Order, out: Path, jobs: int | None, report
         jobs: processes that share the work, each with the model and one thread; by default one per core where the
             model is light, else one with all threads.
         report: told of progress.
+        tell: told where the census of another model of the same name is moved.
 
     Returns:
         The plan, and the folder of the census.
@@ -62,36 +66,45 @@ def take_all(catalog: Catalog, order: Order, out: Path, jobs: int | None, report
     Raises:
         HeadatlasError: where the model cannot be opened, or the parts cannot be written.
     """
-    number = jobs or default_jobs(order.model)
+    number = jobs or default_jobs(order)
     report(f"opening {order.model}", 0, 0)
     if number > 1:
-        return _shared(order, out, number, report)
+        return _shared(order, out, number, report, tell)
     from headatlas.census import taking
     from headatlas.lab import open_model
 
-    with open_model(order.model, order.revision) as model:
-        plan, folder, mine = _begun(catalog, model, order, out)
+    with open_model(order.model, **order.options.keywords()) as model:
+        plan, folder, mine, moved = _begun(catalog, model, order, out)
+        if moved:
+            tell(moved)
         ids = [id for unit in mine for id in unit]
         for done, part in enumerate(taking.take(catalog, model, plan, folder, ids, report), 1):
             report(part.entry.id, done, len(ids))
-        return plan, folder
+        return plan, parts.home_of(out, plan.model)
 
 
-def default_jobs(name: str) -> int:
-    """One process per core for a light model that is at hand, else one."""
+def default_jobs(order: Order) -> int:
+    """One process per core for a light model that is at hand and runs on the processor, else one."""
+    name = order.model
+    if order.options.device not in (None, "cpu"):
+        return 1
     folder = specimens.place(name) if name in specimens.names() else Path(name)
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
     return max(1, os.cpu_count() or 1) if 0 < weights <= _LIGHT else 1
 
 
-def _begun(catalog: Catalog, model: OpenModel, order: Order, out: Path) -> tuple[Plan, Path, list[list[str]]]:
-    """The plan, written to the folder of the census, and the units of work of this shard."""
+Begun = tuple[Plan, Path, list[list[str]], str | None]
+
+
+def _begun(catalog: Catalog, model: OpenModel, order: Order, out: Path) -> Begun:
+    """The plan, written to the folder of the census, the units of work of this shard, and what to tell the user."""
     from headatlas.census import taking
 
     plan = taking.plan_of(catalog, model, order.settings(catalog, budget.parameters(model)))
-    folder = parts.folder_of(out, model.id)
+    moved = parts.claim(out, plan.model)
+    folder = parts.home_of(out, plan.model)
     parts.write_plan(plan, folder)
-    return plan, folder, taking.units(plan.settings, order.shard)
+    return plan, folder, taking.units(plan.settings, order.shard), moved
 
 
 # --- over several processes -------------------------------------------------------------------------------------
@@ -109,31 +122,42 @@ def _start(order: Order) -> None:
 
     torch.set_num_threads(1)
     try:
-        _at_work = load(), open_model(order.model, order.revision)
+        _at_work = load(), open_model(order.model, **order.options.keywords())
     except HeadatlasError as error:
         _at_work = str(error)
 
 
-def _begin(order: Order, out: Path) -> tuple[Plan, Path, list[list[str]]]:
+def _opened() -> tuple[Catalog, OpenModel]:
     if isinstance(_at_work, str):
         raise HeadatlasError(_at_work)
     assert _at_work is not None
-    return _begun(*_at_work, order, out)
+    return _at_work
+
+
+def _ready() -> None:
+    """Nothing to do but to have started."""
+
+
+def _begin(order: Order, out: Path) -> Begun:
+    return _begun(*_opened(), order, out)
 
 
 def _work(plan: Plan, folder: Path, ids: Sequence[str]) -> int:
     from headatlas.census import taking
 
-    assert _at_work is not None and not isinstance(_at_work, str)
-    return sum(1 for _ in taking.take(*_at_work, plan, folder, ids))
+    return sum(1 for _ in taking.take(*_opened(), plan, folder, ids))
 
 
-def _shared(order: Order, out: Path, jobs: int, report: Report) -> tuple[Plan, Path]:
+def _shared(order: Order, out: Path, jobs: int, report: Report, tell: Tell) -> tuple[Plan, Path]:
     """The processes open the model and share the units of work; this one only waits."""
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start, initargs=(order,))
     try:
-        opening = [pool.submit(_begin, order, out) for _ in range(jobs)]  # one each, so that all of them start
-        plan, folder, mine = opening[0].result()
+        beginning = pool.submit(_begin, order, out)
+        for _ in range(jobs - 1):
+            pool.submit(_ready)  # one each, so that all of them start
+        plan, folder, mine, moved = beginning.result()
+        if moved:
+            tell(moved)
         total, done = sum(map(len, mine)), 0
         report("measuring", 0, total)
         waiting: set[Future[int]] = {pool.submit(_work, plan, folder, unit) for unit in mine}
@@ -141,7 +165,7 @@ def _shared(order: Order, out: Path, jobs: int, report: Report) -> tuple[Plan, P
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             done += sum(future.result() for future in ready)
             report("measuring", done, total)
-        return plan, folder
+        return plan, parts.home_of(out, plan.model)
     except BrokenProcessPool:
         raise HeadatlasError("a process died, perhaps for lack of memory; run again with --jobs 1") from None
     finally:

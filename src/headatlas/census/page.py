@@ -58,17 +58,16 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
     """
     stages = catalog.taxonomy.stages
     short = {stage.id: stage.short for stage in stages}
-    width = census.model.heads
-    cells = [_cell(head, short) for head in census.heads]
+    cells = [(head.layer, _cell(head, short)) for head in census.heads]
     return template("census.html").render(
         census=census,
         stages=stages,
         short=short,
         base=base if base is None or base.endswith("/") or not base else f"{base}/",
         types=census.types,
-        rows=[cells[start : start + width] for start in range(0, len(cells), width)],
+        rows=[[cell for at, cell in cells if at == layer] for layer in range(census.model.layers)],
         labels=list(_labels(census, short)),
-        cell=22 if width <= 24 else 16,
+        cell=22 if census.model.heads <= 24 else 16,
     )
 
 

@@ -1,19 +1,20 @@
 """One type on one model, as a file of its own: what a census is put together from, and resumed by."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from headatlas import paths
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, freshness
-from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part
+from headatlas.evidence import files, freshness, homes
+from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part, require_fit
 
 SCHEMA_VERSION: Literal[1] = 1
-Exact = list[list[float]]  # [layer][head], as measured: q-values are made of them
+Exact = list[list[float]]  # [layer][head], as measured, a row for each layer: q-values are made of them
 
 
 class Held(Part):
@@ -55,10 +56,22 @@ class TypePart(Part):
     causal_why: str = ""
     work: Work
 
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "TypePart":
+        if found := self.scores:
+            require_fit(self.model, (found.find, found.find_control, found.p))
+        if found and (held := found.held):
+            require_fit(self.model, (held.score, held.low, held.high, held.control))
+        return self
+
     def same_work(self, other: "TypePart | Key") -> bool:
-        """Whether both are of one entry as it is, one model and one amount of work."""
-        mine = (self.entry, self.model.sha256, self.settings)
-        return mine == (other.entry, other.model.sha256, other.settings)
+        """Whether both are of one entry as it is, one model to the last part and one amount of work."""
+        return not self.changes(other)
+
+    def changes(self, other: "TypePart | Key") -> list[str]:
+        """What is different: 'entry', 'settings', and of the model the names of the parts that differ."""
+        apart = {"entry": self.entry != other.entry, "settings": self.settings != other.settings}
+        return [name for name, differs in apart.items() if differs] + self.model.differs(other.model)
 
 
 class Key(Part):
@@ -77,9 +90,49 @@ class Plan(Part):
     settings: Settings
 
 
-def folder_of(out: Path, model_id: str) -> Path:
-    """Where a census of a model goes: <out>/<model>."""
-    return out / model_id
+def home_of(out: Path, model: ModelRecord) -> Path:
+    """Where a census of a model lies or goes: <out>/<model>, or <out>/<model>-<hash> (`headatlas.evidence.homes`)."""
+    return homes.home(out / model.id, model, _models_in)
+
+
+def claim(out: Path, model: ModelRecord) -> str | None:
+    """Give a model <out>/<model>; says where the census of another model of that name went.
+
+    Raises:
+        HeadatlasError: where the folder cannot be written.
+    """
+    return homes.claim(out / model.id, model, _models_in)
+
+
+def own(folder: Path, model: ModelRecord) -> Path:
+    """A folder for the parts of a model: this one, or the one beside it where this one holds another's census."""
+    return homes.home(folder, model, _models_in) if plan_path(folder).is_file() else folder
+
+
+def claim_parts(folder: Path, model: ModelRecord) -> None:
+    """Where a folder that was given by hand holds parts of another model, they go to parts-<hash> beside its own."""
+    if not plan_path(folder).is_file():
+        homes.claim(folder / "parts", model, _models_of_parts)
+
+
+def _models_in(folder: Path) -> Iterator[ModelRecord]:
+    """The model of a census: that of its plan, or of its parts where there is no plan that can be read."""
+    try:
+        yield read_plan(folder).model
+    except HeadatlasError:
+        yield from _models_of_parts(folder / "parts")
+
+
+def _models_of_parts(folder: Path) -> Iterator[ModelRecord]:
+    yield from filter(None, map(_model_of, sorted(folder.glob("*.json"))))
+
+
+def _model_of(path: Path) -> ModelRecord | None:
+    """The model of a part; None where it cannot be read."""
+    try:
+        return read(path).model
+    except HeadatlasError:
+        return None
 
 
 def path_of(folder: Path, id: str) -> Path:
@@ -93,8 +146,11 @@ def plan_path(folder: Path) -> Path:
 
 
 def write(part: TypePart, folder: Path) -> Path:
-    """Write a part whole or not at all."""
-    return files.write(path_of(folder, part.entry.id), part.model_dump_json() + "\n")
+    """Write a part whole or not at all, beside the folder where another model of its name has got that since."""
+    path = path_of(own(folder, part.model), part.entry.id)
+    if path.is_file() and (there := _model_of(path)):
+        homes.make_room(path, part.model, there)
+    return files.write(path, part.model_dump_json() + "\n")
 
 
 def write_plan(plan: Plan, folder: Path) -> Path:

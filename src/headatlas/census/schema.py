@@ -2,7 +2,19 @@
 
 from typing import Literal
 
-from headatlas.evidence.records import Behaviour, Cause, Entry, Environment, Grid, ModelRecord, Number, Part
+from pydantic import model_validator
+
+from headatlas.evidence.records import (
+    Behaviour,
+    Cause,
+    Entry,
+    Environment,
+    Grid,
+    ModelRecord,
+    Number,
+    Part,
+    require_fit,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 Causal = Literal["supported", "not supported", "not tested"]
@@ -94,6 +106,8 @@ class Label(Part):
 class HeadResult(Part):
     """One query head, its key/value group, how deep it lies (0 the first layer, 1 the last), and its labels.
 
+    Layers carry the model's own number, so that those of a hybrid which have no attention have no heads here.
+
     No labels means unknown: no catalogued type that could be measured.
     """
 
@@ -163,3 +177,11 @@ class Census(Part):
     types: list[TypeResult]
     heads: list[HeadResult]
     groups: list[GroupResult]
+
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "Census":
+        for each in self.types:
+            require_fit(self.model, (each.find, each.find_control, each.q), each.heads)
+        if [head.head for head in self.heads] != [str(head) for head in self.model.every_head]:
+            raise ValueError("its heads are not those of its model")
+        return self

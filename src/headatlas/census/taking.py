@@ -42,7 +42,8 @@ def take(
         catalog: that they are in.
         model: to measure.
         plan: of the census.
-        folder: where parts are kept; what is there already and has not changed is not measured again.
+        folder: where parts are kept; what is there already and has not changed is not measured again. Parts of another
+            model go to parts-<hash> beside them.
         ids: of the types; by default all of the plan.
         report: told of progress.
 
@@ -50,6 +51,9 @@ def take(
         A part per type, written before it is yielded.
     """
     chosen = plan.settings.types if ids is None else ids
+    if folder:
+        folder = parts.own(folder, plan.model)
+        parts.claim_parts(folder, plan.model)
     waiting: list[measuring.Job] = []
     for id in chosen:
         job = measuring.start(catalog, id, plan.model, plan.settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from headatlas.collaboration.schema import FoundHead, FoundType
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import records
-from headatlas.evidence.records import Record
+from headatlas.evidence.records import ModelRecord, Record
 from headatlas.notation import Head
 
 FOUND = ("reproduced", "partly")
@@ -39,36 +39,49 @@ class Found:
         return f"not found in this model ({self.others[type]})" if type in self.others else "never run on this model"
 
 
-def found_in(folder: Path, model: str, sha256: str, most: int) -> Found:
+def found_in(folder: Path, model: ModelRecord, most: int) -> Found:
     """Read the records of a model.
 
     Args:
         folder: of records, with <model>/<entry>.json.
-        model: its id.
-        sha256: of its weights.
+        model: of which they must be.
         most: how many heads of a type to keep, the best ones.
 
     Raises:
-        HeadatlasError: where there are none, one is damaged, or one is of other weights.
+        HeadatlasError: where there are none, one is damaged, or one is of another model.
     """
-    files = sorted((folder / model).glob("*.json"))
+    files = sorted(records.home_of(folder, model).glob("*.json"))
     if not files:
+        for path in sorted((folder / model.id).glob("*.json")):
+            _require_of(model, path, records.read(path))
         raise HeadatlasError(
-            f"no records of {model} in {folder}; `headatlas run --all --model {model} --out {folder}` makes some"
+            f"no records of {model.id} in {folder}; `headatlas run --all --model {model.id} --out {folder}` makes some"
         )
     types: dict[str, FoundType] = {}
     every: dict[str, tuple[Head, ...]] = {}
     others: dict[str, str] = {}
     for path in files:
         record = records.read(path)
-        if record.model.sha256 != sha256:
-            raise HeadatlasError(f"{path} is of other weights than this {model}; run it again")
+        _require_of(model, path, record)
         if record.verdict.label in FOUND and record.selected:
             types[record.entry.id] = _type(record, most, hashlib.sha256(path.read_bytes()).hexdigest())
             every[record.entry.id] = tuple(record.selected)
         else:
             others[record.entry.id] = record.verdict.label
     return Found(types, every, others)
+
+
+def _require_of(model: ModelRecord, path: Path, record: Record) -> None:
+    """See that a record is of this model.
+
+    One that is older than identities is taken where model and record ship together: there the weights tell enough.
+    """
+    differs = record.model.differs(model)
+    ships = model.identity is None or model.identity.source == "specimen"
+    if differs == ["identity"] and not ships:
+        raise HeadatlasError(f"{path} does not say all that identifies {model.id}; run it again")
+    if differs not in ([], ["identity"]):
+        raise HeadatlasError(f"{path} is of other {', '.join(differs)} than this {model.id}; run it again")
 
 
 def _type(record: Record, most: int, sha256: str) -> FoundType:

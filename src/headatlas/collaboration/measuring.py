@@ -14,6 +14,7 @@ from headatlas.collaboration.found import Found, found_in
 from headatlas.collaboration.schema import MeasuredEdge, Settings, Via
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
+from headatlas.evidence.records import ModelRecord
 from headatlas.lab import OpenModel, composition, composition_chance
 from headatlas.lab.measuring import Array
 from headatlas.notation import Head
@@ -41,7 +42,8 @@ def collaborate(
         HeadatlasError: where there are no records of this model, or its weights cannot be compared.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    found = found_in(folder, model.id, model.sha256, settings.heads)
+    record = about(catalog, model)
+    found = found_in(folder, record, settings.heads)
     weights = Weights(model)
     session = _Session(model, found, weights, settings)
     circuits = [circuit for circuit in catalog.circuits.values() if circuit.edges]
@@ -50,7 +52,7 @@ def collaborate(
         report(circuit.id, done, len(circuits))
         measured.append(session.circuit(circuit))
     return schema.Collaboration(
-        model=model_record(model, catalog_id(catalog, model)),
+        model=record,
         settings=settings,
         environment=environment(model, settings.seed, started, time.perf_counter() - clock),
         types=list(found.types.values()),
@@ -59,10 +61,16 @@ def collaborate(
     )
 
 
+def about(catalog: Catalog, model: OpenModel) -> ModelRecord:
+    """What a record says of the model."""
+    return model_record(model, catalog_id(catalog, model))
+
+
 class Weights:
     """Composition between all heads of a model, and chance."""
 
     def __init__(self, model: OpenModel) -> None:
+        self._anatomy = model.anatomy
         self._scores: dict[Via, Array] = {}
         self._chance: dict[Via, tuple[Array, Array]] = {}
         for kind in KINDS:
@@ -78,7 +86,8 @@ class Weights:
         return [self._one(*path, p[number], q[number]) for number, path in enumerate(paths)]
 
     def _one(self, sender: Head, receiver: Head, via: Via, p: float, q: float) -> schema.Composition:
-        block = self._scores[via][sender.layer, :, receiver.layer]  # [sender receiver]
+        senders, receivers = (self._anatomy.heads_in(head.layer) for head in (sender, receiver))
+        block = self._scores[via][sender.layer, :senders, receiver.layer, :receivers]
         score = block[sender.head, receiver.head]
         return schema.Composition(
             score=float(score),

@@ -6,7 +6,8 @@ from typing import Literal
 from pydantic import Field
 
 from headatlas.catalog.schema import VerdictLabel
-from headatlas.evidence import files
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import files, homes
 from headatlas.evidence.records import Environment, ModelRecord, Number, Part
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -166,12 +167,21 @@ class Collaboration(Part):
 
 
 def write(record: Collaboration, folder: Path) -> Path:
-    """Write <folder>/<model>.json, whole or not at all.
+    """Write <folder>/<model>.json, whole or not at all; that of another model of the name goes to <model>-<hash>.json.
 
     Raises:
         HeadatlasError: where it cannot be written.
     """
-    return files.write(folder / f"{record.model.id}.json", record.model_dump_json(indent=1) + "\n")
+    place = folder / f"{record.model.id}.json"
+    homes.claim(place, record.model, _models_in)
+    return files.write(homes.home(place, record.model, _models_in), record.model_dump_json(indent=1) + "\n")
+
+
+def _models_in(path: Path) -> list[ModelRecord]:
+    try:
+        return [read(path).model]
+    except HeadatlasError:
+        return []
 
 
 def read(path: Path) -> Collaboration:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.commands import EXIT_MISTAKE
-from headatlas.commands.output import print_json
+from headatlas.commands.opening import model_options
+from headatlas.commands.output import print_json, write_data, write_json
 from headatlas.errors import HeadatlasError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def census(options: argparse.Namespace) -> int:
 
         order = ordering.Order(
             options.model,
-            options.revision,
+            model_options(options),
             options.budget,
             options.prompts,
             tuple(options.types.split(",")) if options.types else None,
@@ -48,7 +49,7 @@ def census(options: argparse.Namespace) -> int:
             costs = planning.plan(catalog, order, options.jobs, progress)
         else:
             records.require_writable(options.out)
-            _, folder = ordering.take_all(catalog, order, options.out, options.jobs, progress)
+            _, folder = ordering.take_all(catalog, order, options.out, options.jobs, progress, progress.tell)
     if options.dry_run:
         if options.json:
             print_json(asdict(costs))
@@ -78,6 +79,7 @@ def _join(catalog: Catalog, folders: list[Path], out: Path, options: argparse.Na
     from headatlas.census import labelling, page
 
     found, _ = labelling.collect(catalog, folders)
+    _require_own(out, found)
     written = page.write_all(catalog, found, out, options.pages)
     if options.json:
         print_json(found.model_dump(mode="json"))
@@ -89,6 +91,19 @@ def _join(catalog: Catalog, folders: list[Path], out: Path, options: argparse.Na
     for each in failed:
         print(f"headatlas: {each.id}: {each.reason}", file=sys.stderr)
     return EXIT_MISTAKE if failed else 0
+
+
+def _require_own(folder: Path, census: Census) -> None:
+    """See that the folder that a census goes to does not hold the census of another model."""
+    from headatlas.census import reading
+
+    place = folder / "census.json"
+    try:
+        before = reading.read(place).model if place.is_file() else census.model
+    except HeadatlasError:
+        return
+    if apart := [part for part in before.differs(census.model) if part != "identity"]:
+        raise HeadatlasError(f"{place} is of another model (other {', '.join(apart)}); give another folder with --out")
 
 
 def _census_folder(folder: Path) -> Path:
@@ -116,7 +131,10 @@ def compare(options: argparse.Namespace) -> int:
     """The same types in two models."""
     from headatlas.census import comparing
 
-    first, second = (_taken(name, options) for name in (options.first, options.second))
+    names = (options.first, options.second)
+    if options.revision is not None and not any(map(_may_have_revisions, names)):
+        raise HeadatlasError("--revision is for models of the hub, and neither of these is one; leave it out")
+    first, second = (_taken(name, options) for name in names)
     found = comparing.compare(first, second)
     if options.json:
         print_json([asdict(each) for each in found])
@@ -138,7 +156,7 @@ def heads(options: argparse.Namespace) -> int:
     format: exchange.Format = "json" if options.json else options.format
     text, rule = exchange.text(found, id, format), exchange.rule(found, id)
     if options.out is None:
-        sys.stdout.write(text)
+        (write_json if format in ("json", "headkv", "transformerlens") else write_data)(text)
         if format not in ("json", "qrhead"):  # these say it themselves
             print(f"{rule['type']} heads of {rule['model']}: {rule['rule']}", file=sys.stderr)
         return 0
@@ -148,15 +166,31 @@ def heads(options: argparse.Namespace) -> int:
     return 0
 
 
-def _taken(name: str, options: argparse.Namespace) -> Census:
-    """The census of a model: a file, one taken before, one that ships, or else one taken now."""
-    from headatlas.census import reading
+def _tell(line: str) -> None:
+    print(f"headatlas: {line}", file=sys.stderr)
 
-    path = reading.find(name, options.census)
-    if path is not None:
-        return reading.read(path)
+
+def _may_have_revisions(name: str) -> bool:
+    """Whether a name may be that of a model of the hub."""
+    from headatlas import specimens
+
+    return not (Path(name).exists() or Path(name).suffix == ".json" or name in specimens.names())
+
+
+def _taken(name: str, options: argparse.Namespace) -> Census:
+    """The census of a model: a file, one taken before of this very model, one that ships, or else one taken now."""
+    from headatlas.census import at_hand, reading
+
+    given = reading.as_given(name)
+    if given is not None:
+        return reading.read(given)
     if Path(name).suffix == ".json":
         raise HeadatlasError(f"there is no census {name}; `headatlas census MODEL` takes one")
+    asked, places = model_options(options), reading.by_name(name, options.census)
+    if not _may_have_revisions(name) and options.command is compare:
+        asked = replace(asked, revision=None)  # it is that of the other
+    if known := at_hand.fitting(name, asked, options.dtype is not None, places, _tell):
+        return known
     from headatlas import load
     from headatlas.terminal.progress import Progress
 
@@ -164,7 +198,8 @@ def _taken(name: str, options: argparse.Namespace) -> Census:
     with Progress(f"census of {name}") as progress:
         from headatlas.census import labelling, ordering, page
 
-        _, folder = ordering.take_all(catalog, ordering.Order(name), options.census, None, progress)
+        order = ordering.Order(name, asked)
+        _, folder = ordering.take_all(catalog, order, options.census, None, progress, progress.tell)
         found, _ = labelling.collect(catalog, [folder])
     page.write_all(catalog, found, folder)
     return found

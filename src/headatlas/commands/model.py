@@ -3,6 +3,7 @@
 import argparse
 
 from headatlas.commands import EXIT_MISTAKE
+from headatlas.commands.opening import model_options
 from headatlas.commands.output import print_json
 from headatlas.errors import HeadatlasError
 
@@ -31,7 +32,7 @@ def method(options: argparse.Namespace) -> int:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
-        with open_model(options.model, options.revision) as model:
+        with open_model(options.model, **model_options(options).keywords()) as model:
             progress(f"running {entry.id}", 0, 0)
             figures = methods.run_example(entry.id, model)
     shows = methods.shows(entry.id)
@@ -75,18 +76,10 @@ def doctor(options: argparse.Namespace) -> int:
     from headatlas.terminal.progress import Progress
 
     with Progress("starting up") as progress:
-        import torch
-
         from headatlas.lab.doctor import doctor
 
         progress(f"examining {options.model}", 0, 0)
-        diagnosis = doctor(
-            options.model,
-            options.revision,
-            dtype=getattr(torch, options.dtype),
-            allow_pickle=options.allow_pickle,
-            trust_remote_code=options.trust_remote_code,
-        )
+        diagnosis = doctor(options.model, **model_options(options).keywords())
     if options.json:
         print_json({**asdict(diagnosis), "safe": diagnosis.safe, "conclusion": diagnosis.conclusion})
     else:

@@ -5,6 +5,7 @@ import json
 import sys
 
 from headatlas.commands import EXIT_FAILED, EXIT_MISTAKE
+from headatlas.commands.opening import model_options
 from headatlas.commands.output import print_json
 from headatlas.errors import HeadatlasError
 
@@ -32,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
         from headatlas import batch
 
         seeds = tuple(range(options.seed, options.seed + options.seeds))
-        job = batch.Job(options.model, options.revision, seeds, options.out)
-        outcomes = {}
-        for outcome in batch.run_all(catalog, entries, job, options.again or not options.all, options.jobs, progress):
+        job = batch.Job(options.model, model_options(options), seeds, options.out)
+        outcomes, again = {}, options.again or not options.all
+        for outcome in batch.run_all(catalog, entries, job, again, options.jobs, progress, progress.tell):
             outcomes[outcome.entry] = outcome
             with progress.paused():
                 if outcome.record is None:
@@ -65,9 +66,9 @@ def collaborate(options: argparse.Namespace) -> int:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
-        with open_model(options.model, options.revision) as model:
+        with open_model(options.model, **model_options(options).keywords()) as model:
             settings = measuring.STANDARD.model_copy(update={"seed": options.seed})
-            own = (DEFAULT_OUT / model.id).is_dir()
+            own = records.home_of(DEFAULT_OUT, measuring.about(catalog, model)).is_dir()
             folder = options.records or (DEFAULT_OUT if own else paths.records())
             found = measuring.collaborate(catalog, model, folder, settings, progress)
     path = schema.write(found, options.out)
@@ -100,7 +101,7 @@ def results(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """What is recorded, as one HTML file."""
     from headatlas import load, paths
-    from headatlas.evidence import results
+    from headatlas.evidence import files, results
     from headatlas.report import report
 
     catalog, folder = load(), options.out or paths.records()
@@ -109,9 +110,6 @@ def report(options: argparse.Namespace) -> int:
         print(f"headatlas: {line}", file=sys.stderr)
     if not found:
         raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` makes some")
-    try:
-        options.file.write_text(report(catalog, found), encoding="utf-8")
-    except OSError as error:
-        raise HeadatlasError(f"cannot write {options.file} ({error.strerror}); give another file") from None
+    files.write(options.file, report(catalog, found), folders=False)
     print(f"wrote {options.file}: {len(found)} records")
     return EXIT_MISTAKE if damaged else 0

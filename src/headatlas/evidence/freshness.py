@@ -1,4 +1,4 @@
-"""Whether a record still speaks of what is there: the rule, the script, the code of its stimuli, the weights."""
+"""Whether a record still speaks of what is there: the rule, the script, the code of its stimuli, the model."""
 
 import ast
 import copy
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headatlas import paths, specimens, stimuli
 from headatlas.catalog.catalog import Catalog
-from headatlas.evidence.records import Entry, Record
+from headatlas.evidence.records import Entry, ModelRecord, Record
 
 _STIMULI = "headatlas.stimuli"
 
@@ -77,7 +77,7 @@ def entry_of(id: str, rule_version: int, script: Path) -> Entry:
 
 
 class Present:
-    """Rules, scripts, stimuli and weights as they are now, each looked up once."""
+    """Rules, scripts, stimuli and models as they are now, each looked up once."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -85,10 +85,18 @@ class Present:
         self._weights = known | {name: str(specimens.card(name)["sha256"]) for name in specimens.names()}
         self._entries: dict[str, Entry | None] = {}
 
-    def changes(self, record: Record) -> list[str]:
-        """What has changed since a run: 'rule', 'script', 'stimuli', 'weights'; nothing where the record is current.
+    def changes(self, record: Record, model: ModelRecord | None = None) -> list[str]:
+        """What has changed since a run; nothing where the record is current.
 
-        Weights can be compared only where the model ships with headatlas or the catalog knows their hash.
+        Args:
+            record: of the run.
+            model: as it is now, where it is open. Without it only weights can be compared, and only where the model
+                ships with headatlas or the catalog knows their hash.
+
+        Returns:
+            'rule', 'script', 'stimuli', and of the model the names of the parts that differ, such as 'weights' or
+            'configuration' (`headatlas.evidence.identity.PARTS`); 'identity' where the record was made before these
+            were kept.
         """
         now = self._entry(record.entry.id)
         if now is None:
@@ -97,9 +105,14 @@ class Present:
             "rule": record.entry.rule_version != now.rule_version,
             "script": record.entry.script_sha256 != now.script_sha256,
             "stimuli": record.entry.stimuli_sha256 != now.stimuli_sha256,
-            "weights": record.model.sha256 != self._weights.get(record.model.id, record.model.sha256),
         }
-        return [name for name, changed in differs.items() if changed]
+        return [name for name, changed in differs.items() if changed] + self._of_model(record.model, model)
+
+    def _of_model(self, before: ModelRecord, now: ModelRecord | None) -> list[str]:
+        if now is not None:
+            return before.differs(now)
+        known = self._weights.get(before.id, before.sha256)
+        return ["weights"] * (before.sha256 != known) + ["identity"] * (before.identity is None)
 
     def _entry(self, id: str) -> Entry | None:
         """What a record of an entry would keep now; None where it cannot be rerun."""

@@ -1,28 +1,60 @@
 """Run records: what a run measured, as JSON with a versioned schema, written whole or not at all."""
 
+import json
+import math
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files
+from headatlas.evidence import files, homes
+from headatlas.evidence.identity import Identity
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
+LARGEST = 10_000  # layers, and heads of a layer: far above any real model
 
 # Six significant digits: far below any interval, and the same text on every run.
 Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), return_type=float)]
-Grid = list[list[Number]]  # [layer][head]
+Grid = list[list[Number]]  # [layer][head]: a row has as many numbers as the layer has heads
 
 
 def grid(values: NDArray[np.float64]) -> Grid:
-    """[layer head] array -> nested lists."""
-    return [[float(value) for value in row] for row in values]
+    """[layer head] array -> nested lists, without the NaN at the end of a row where a layer has fewer heads.
+
+    Raises:
+        ValueError: for NaN elsewhere, which would give later numbers to earlier heads.
+    """
+    widths = [int(np.count_nonzero(~np.isnan(row))) for row in values]
+    rows = [[float(value) for value in row[:width]] for row, width in zip(values, widths, strict=True)]
+    for layer, row in enumerate(rows):
+        if any(map(math.isnan, row)):
+            raise ValueError(f"{Head(layer, int(np.argmax(np.isnan(row))))} has no number, and a later head has one")
+    return rows
+
+
+def padded(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Nested lists -> [layer head] array, with NaN where a layer has no such head."""
+    values = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for layer, row in enumerate(rows):
+        values[layer, : len(row)] = row
+    return values
+
+
+def _range(counts: Sequence[int]) -> str:
+    """The least and the most of the layers that have some."""
+    there = [count for count in counts if count]
+    return " to ".join(map(str, dict.fromkeys((min(there), max(there)))))
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Part(BaseModel):
@@ -41,7 +73,12 @@ class Entry(Part):
 
 
 class ModelRecord(Part):
-    """What it was run on."""
+    """What it was run on.
+
+    `layers` counts all of them, with attention or without; `heads`, `kv_heads` and `d_head` are the most of any. Where
+    layers differ, `head_counts` and `kv_head_counts` are those of each layer, 0 for one without attention. Records made
+    before `identity` was kept have none: what else they are of is not known.
+    """
 
     id: str
     name: str
@@ -53,6 +90,65 @@ class ModelRecord(Part):
     kv_heads: int
     d_head: int
     catalog_id: str | None
+    identity: Identity | None = None
+    head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
+    kv_head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> "ModelRecord":
+        for most, counts in ((self.heads, self.head_counts), (self.kv_heads, self.kv_head_counts)):
+            if not (1 <= self.layers <= LARGEST and 1 <= most <= LARGEST):
+                raise ValueError(f"no model has {self.layers} layers x {most} heads")
+            if counts is not None and (len(counts) != self.layers or max(counts) != most or min(counts) < 0):
+                raise ValueError(f"heads counted by layer are not those of {self.layers} layers, {most} at most")
+        if any(bool(heads) != bool(kv) for heads, kv in zip(self.by_layer, self.kv_by_layer, strict=True)):
+            raise ValueError("some layers have heads and no key/value heads, or the other way round")
+        return self
+
+    @property
+    def by_layer(self) -> list[int]:
+        """How many heads each layer has."""
+        return [self.heads] * self.layers if self.head_counts is None else self.head_counts
+
+    @property
+    def kv_by_layer(self) -> list[int]:
+        """How many key/value heads each layer has."""
+        return [self.kv_heads] * self.layers if self.kv_head_counts is None else self.kv_head_counts
+
+    def heads_in(self, layer: int) -> int:
+        """How many heads a layer has; 0 where it has no attention."""
+        return self.by_layer[layer]
+
+    def kv_heads_in(self, layer: int) -> int:
+        """How many key/value heads a layer has; 0 where it has no attention."""
+        return self.kv_by_layer[layer]
+
+    def kv_head(self, head: Head) -> int:
+        """The key/value head, within its layer, that a query head reads."""
+        return head.head * self.kv_heads_in(head.layer) // self.heads_in(head.layer)
+
+    @property
+    def every_head(self) -> list[Head]:
+        """Every head, layer by layer."""
+        return [Head(layer, head) for layer, count in enumerate(self.by_layer) for head in range(count)]
+
+    @property
+    def size(self) -> str:
+        """Layers and heads in words: '12 layers x 12 heads', '8 layers (2 with attention) x 4 heads'."""
+        without = f" ({sum(map(bool, self.by_layer))} with attention)" if 0 in self.by_layer else ""
+        return f"{self.layers} layers{without} x {_range(self.by_layer)} heads"
+
+    @property
+    def kv_size(self) -> str:
+        """Key/value heads of a layer in words: '8', or '1 to 2' where layers differ."""
+        return _range(self.kv_by_layer)
+
+    def differs(self, other: "ModelRecord") -> list[str]:
+        """The parts in which two models differ; 'identity' where one of them is not known to the last part."""
+        if self.identity is None or other.identity is None:
+            return ["weights"] if self.sha256 != other.sha256 else ["identity"]
+        found = self.identity.differs(other.identity)
+        return found if found or self.sha256 == other.sha256 else ["weights"]
 
 
 class Stimuli(Part):
@@ -190,6 +286,21 @@ class Verdict(Part):
     reasons: list[str]
 
 
+def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterable[str] = ()) -> None:
+    """See that grids have a row for each layer and a number for each head, and that the model has some heads.
+
+    Raises:
+        ValueError: where they do not fit.
+    """
+    for each in grids:
+        if each is not None and [len(row) for row in each] != model.by_layer:
+            raise ValueError(f"scores are not of the heads of {model.size}")
+    known = set(map(str, model.every_head))
+    for name in heads:
+        if name not in known:
+            raise ValueError(f"{name} is not one of {model.size}")
+
+
 class Record(Part):
     """One run of one reproduction on one model. `cause` is None where no heads could be intervened on."""
 
@@ -205,15 +316,47 @@ class Record(Part):
     stability: Stability
     verdict: Verdict
 
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "Record":
+        if found := self.detection:
+            grids = (found.find, found.find_control, found.q, found.score, found.low, found.high, found.control)
+            require_fit(self.model, (*grids, found.sink_normalised), found.selected)
+        return self
+
     @property
     def selected(self) -> list[Head]:
         """The heads found."""
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
 
 
-def path_of(folder: Path, model_id: str, entry_id: str) -> Path:
-    """Where a record lies: <folder>/<model>/<entry>.json."""
-    return folder / model_id / f"{entry_id}.json"
+def home_of(folder: Path, model: ModelRecord) -> Path:
+    """Where the records of a model lie: <folder>/<model>, or <folder>/<model>-<hash> (`headatlas.evidence.homes`)."""
+    return homes.home(folder / model.id, model, models_in)
+
+
+def claim(folder: Path, model: ModelRecord) -> str | None:
+    """Give a model <folder>/<model>; says where the records of another model of that name went.
+
+    Raises:
+        HeadatlasError: where the folder cannot be written.
+    """
+    return homes.claim(folder / model.id, model, models_in)
+
+
+def _model_of(path: Path) -> ModelRecord | None:
+    try:
+        return read(path).model
+    except HeadatlasError:
+        return None
+
+
+def models_in(folder: Path) -> Iterator[ModelRecord]:
+    """The models of the records in one folder; what cannot be read says nothing."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield ModelRecord.model_validate(json.loads(path.read_bytes())["model"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
 
 
 def require_writable(folder: Path) -> None:
@@ -233,12 +376,16 @@ def require_writable(folder: Path) -> None:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write a record; a reader never sees half of one.
+    """Write a record to the home of its model; a reader never sees half of one.
+
+    What is there of another model goes to that model's folder, and what cannot be read to <entry>.json.unreadable.
 
     Raises:
         HeadatlasError: where the disk is full or the folder cannot be written.
     """
-    path = path_of(folder, record.model.id, record.entry.id)
+    path = home_of(folder, record.model) / f"{record.entry.id}.json"
+    if path.is_file():
+        homes.make_room(path, record.model, _model_of(path))
     return files.write(path, record.model_dump_json(indent=1) + "\n")
 
 
@@ -251,9 +398,16 @@ def read(path: Path) -> Record:
     return files.read(Record, path, "the record", "is not a run record", "run it again")
 
 
+def named(record: Record, folder: str) -> Record:
+    """A record whose model is called as the folder that it lies in, so that two models of one name are told apart."""
+    if record.model.id == folder:
+        return record
+    return record.model_copy(update={"model": record.model.model_copy(update={"id": folder})})
+
+
 def read_all(folder: Path) -> list[Record]:
     """Every record below a folder, by model and entry."""
-    return [read(path) for path in paths_in(folder)]
+    return [named(read(path), path.parent.name) for path in paths_in(folder)]
 
 
 def paths_in(folder: Path) -> list[Path]:

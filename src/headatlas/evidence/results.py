@@ -19,12 +19,22 @@ class Result:
     Attributes:
         record: of the run.
         expected: the verdict that the entry expected on this model before the run, where it says.
-        changed: what has changed since: 'rule', 'script', 'stimuli', 'weights'.
+        changed: what has changed since, as `headatlas.evidence.freshness.Present.changes` says.
     """
 
     record: Record
     expected: str | None
     changed: tuple[str, ...]
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """What is known to have changed."""
+        return tuple(each for each in self.changed if each != "identity")
+
+    @property
+    def unidentified(self) -> bool:
+        """Whether it was made before records kept what identifies a model: no run reuses it."""
+        return "identity" in self.changed
 
     @property
     def day(self) -> str:
@@ -54,6 +64,23 @@ class Result:
         }
 
 
+def told_apart(results: Sequence[Result]) -> list[str]:
+    """One line for each model that has the name of another, with what differs; and one about older records."""
+    models = {result.record.model.id: result.record.model for result in results}
+    lines = []
+    for id, model in models.items():
+        first = next(each for each in models.values() if each.name == model.name)
+        if first is not model:
+            differs = [part for part in first.differs(model) if part != "identity"] or ["parts that were not kept"]
+            lines.append(f"{id} and {first.id} are two models called {model.name}: they differ in {', '.join(differs)}")
+    if count := sum(result.unidentified for result in results):
+        lines.append(
+            f"{count} record{'s' if count > 1 else ''} do{'' if count > 1 else 'es'} not say all that identifies the "
+            "model, as newer ones do; `headatlas run --all` measures again"
+        )
+    return lines
+
+
 def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None) -> tuple[list[Result], list[str]]:
     """Every readable record below a folder, and one line for each that is damaged.
 
@@ -76,5 +103,5 @@ def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None)
             [e.verdict for e in entry.reproduction.expected if e.model == record.model.catalog_id] if entry else []
         )
         changed = tuple(present.changes(record))
-        found.append(Result(record, expected[0] if expected else None, changed))
+        found.append(Result(records.named(record, path.parent.name), expected[0] if expected else None, changed))
     return found, damaged

@@ -50,13 +50,14 @@ def trained(id: str, toy: Toy, seed: int, version: str, report: Report) -> OpenM
         id: of the method.
         toy: how it is trained.
         seed: of weights and documents; the same seed gives the same weights on the same machine.
-        version: of the script, so that a changed script trains again.
+        version: of the script and its stimuli, so that what has changed is trained again.
         report: told of progress.
 
     Raises:
         HeadatlasError: where the cache cannot be written.
     """
-    key = hashlib.sha256(f"{version} {seed} {torch.__version__} {transformers.__version__}".encode()).hexdigest()[:16]
+    parts = (version, Path(__file__).read_text(encoding="utf-8"), seed, torch.__version__, transformers.__version__)
+    key = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
     folder = _cache() / "toys" / f"{id}-{seed}-{key}"
     if not (folder / "tokenizer_config.json").is_file():  # written last
         model, tokenizer = _train(id, toy, seed, report)

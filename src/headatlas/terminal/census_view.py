@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
+from headatlas.census import comparing
 from headatlas.census.comparing import Difference, Side
 from headatlas.census.schema import Census, TypeResult
 from headatlas.terminal import console as _console
@@ -29,6 +30,8 @@ def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> N
             f"{summary.types_found} of {summary.types_measured} types found, {summary.types_supported} with a cause",
         )
     )
+    if census.model.head_counts:
+        console.print(Text(f"{census.model.size}, {census.model.kv_size} key/value groups a layer", style="dim"))
     console.print(_types(catalog, census))
     console.print(_stages(census))
     apart = [each for each in census.types if each.status != "measured"]
@@ -76,7 +79,7 @@ def print_comparison(first: Census, second: Census, found: Iterable[Difference])
     """A row for every type that either model has; below it what cannot be compared."""
     console, apart = _console(), []
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    names = (first.model.name, second.model.name)
+    names = comparing.names(first, second)
     for column in ("head type", *names, "deeper by", "missing"):
         justify: Literal["left", "right"] = "left" if column in ("head type", "missing") else "right"
         table.add_column(Text(column), justify=justify, no_wrap=column != "missing")

@@ -48,6 +48,11 @@ class Progress:
         finally:
             self._bars.start()
 
+    def tell(self, line: str) -> None:
+        """Print one line to stderr that stays."""
+        with self.paused():
+            print(f"headatlas: {line}", file=sys.stderr, flush=True)
+
     def __call__(self, what: str, done: int, total: int) -> None:
         self._bars.update(self._task, description=f"{self._title}: {what}", completed=done, total=total or None)
         if self._plain and time.monotonic() - self._told >= _EVERY:

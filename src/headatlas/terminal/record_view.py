@@ -11,7 +11,7 @@ from rich.text import Text
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.evidence.outcome import Outcome
-from headatlas.evidence.records import Cause, Detection, Record
+from headatlas.evidence.records import Cause, Detection, ModelRecord, Record
 from headatlas.notation import Head
 from headatlas.terminal import console as _console
 
@@ -25,7 +25,7 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     label = record.verdict.label
     console.print(
         f"\n[bold]{escape(entry.name)}[/bold] on [bold]{escape(record.model.name)}[/bold] "
-        f"({record.model.layers} layers x {record.model.heads} heads): [bold {COLOURS[label]}]{label}[/]"
+        f"({record.model.size}): [bold {COLOURS[label]}]{label}[/]"
     )
     reasons = Table.grid(padding=(0, 1))
     for reason in record.verdict.reasons:
@@ -43,8 +43,22 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     if len(record.stability.seeds) > 1:
         seeds = ", ".join(f"{seed}: {verdict}" for seed, verdict in record.stability.seeds.items())
         console.print(Text(f"  by seed           {seeds}"))
+    _print_opened(console, record.model)
     seconds = record.environment.seconds
     console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed})", style="dim"))
+
+
+def _print_opened(console: Console, model: ModelRecord) -> None:
+    """How the model was opened, where that is not as a user would think who said nothing."""
+    if model.identity is None:
+        return
+    what = model.identity
+    said = [f"in {what.dtype}"] * (what.dtype != "float32") + [f"quantised by {what.quantisation}"] * bool(
+        what.quantisation
+    )
+    said += ["with an adapter"] * bool(what.adapter) + ["running code of its own"] * bool(what.code)
+    if said:
+        console.print(Text(f"  opened {', '.join(said)}"))
 
 
 def _heads_table(detection: Detection, cause: Cause | None) -> Table:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.evidence.results import Result
+from headatlas.evidence.results import Result, told_apart
 from headatlas.terminal import console as _console
 from headatlas.terminal.record_view import COLOURS
 
@@ -64,7 +64,7 @@ def _one_model(catalog: Catalog, results: Sequence[Result]) -> Table:
             " ".join(heads[:_SHOWN]) + more,
             f"{same} of {of}" if of else "",
             result.day,
-            ", ".join(result.changed),
+            ", ".join(result.stale),
         )
     return table
 
@@ -73,7 +73,7 @@ def _verdict(result: Result | None) -> Text:
     if result is None:
         return Text("")
     label = result.record.verdict.label
-    return Text(label + ("*" if result.changed else ""), style=COLOURS[label])
+    return Text(label + ("*" if result.stale else ""), style=COLOURS[label])
 
 
 def _print_legend(console: Console, results: Sequence[Result]) -> None:
@@ -82,5 +82,7 @@ def _print_legend(console: Console, results: Sequence[Result]) -> None:
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     total = ", ".join(f"{count[label]} {label}" for label in COLOURS if count[label])
     console.print(Text(f"\n{len(results)} records of {when}: {total}", style="dim"))
-    if any(result.changed for result in results):
-        console.print(Text("* the rule, script, stimuli or weights have changed since; run it again", style="dim"))
+    if any(result.stale for result in results):
+        console.print(Text("* the rule, script, stimuli or model have changed since; run it again", style="dim"))
+    for line in told_apart(results):
+        console.print(Text(line, style="dim"))
