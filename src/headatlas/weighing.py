@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from headatlas.catalog.schema import Finding, Rule
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records, statistics
+from headatlas.evidence import holding, records, statistics
 from headatlas.lab import Scores
 from headatlas.lab.anatomy import Anatomy
 from headatlas.notation import Head
@@ -48,16 +48,18 @@ def of_heads(found: Scores, anatomy: Anatomy, called: str) -> Scores:
 def detection_of(
     rule: Rule, found: Mapping[Split, Scores], units: Mapping[Split, list[int]] | None = None
 ) -> records.Detection:
-    """Select on `find`, measure on `test`, over the given units of each (or all)."""
+    """Select on `find`, measure on `test` and see which of those selected hold there, over the given units (or all)."""
     find, test = (found[split].only(units[split]) if units else found[split] for split in ("find", "test"))
     score, control, held, held_control = find.score, find.control, test.score, test.control
     q = statistics.q_values(statistics.above_control(score, control))
-    selected = statistics.select(score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
+    threshold = rule.detection.threshold
+    chosen = statistics.select(score.mean(0), q, threshold, rule.detection.fdr)
+    selected, lost = holding.parted(chosen, held.mean(0).tolist(), held_control.mean(0).tolist(), threshold)
     low, high = statistics.interval(held)
     sink = None if test.sink is None else test.sink.mean(0)
     return records.Detection(
         metric=rule.detection.metric,
-        threshold=rule.detection.threshold,
+        threshold=threshold,
         fdr=rule.detection.fdr,
         null="one-sided paired t test of score minus control; Benjamini-Hochberg over all heads",
         n_find=len(score),
@@ -71,6 +73,7 @@ def detection_of(
         control=records.grid(held_control.mean(0)),
         sink_normalised=None if sink is None else records.grid(_without_sink(held.mean(0), sink)),
         selected=[str(head) for head in selected],
+        did_not_hold=[str(head) for head in lost],
     )
 
 

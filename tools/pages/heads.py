@@ -79,6 +79,8 @@ def _pictures(result: Result) -> dict[str, Any] | None:
         f"In {record.model.name} {len(found) or 'none'} of {total} heads {'is' if len(found) == 1 else 'are'} found"
         f"{' (outlined)' if found else ''}. Shade: {detection.metric}, 0 to {number(top)}, on held-out stimuli."
     )
+    if lost := len(detection.did_not_hold):
+        caption += f" {lost} more {'was' if lost == 1 else 'were'} selected and did not hold there."
     if cause is not None:
         caption += (
             f" Below: intervening on them changes the behaviour by {number(cause.effect)} (line; band: 95% interval), "

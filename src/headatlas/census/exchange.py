@@ -11,6 +11,7 @@ import json
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headatlas.census.schema import Census, TypeResult
 from headatlas.errors import HeadatlasError
@@ -39,6 +40,7 @@ def rule(census: Census, id: str) -> dict[str, Any]:
     """By which rule the heads were chosen, and on what: plain data."""
     found = type_in(census, id)
     passed = found.behaviour.passed if found.behaviour else None
+    again = f"; and, again, at least that and above its control on {found.n_test} new prompts" if found.n_test else ""
     return {
         "model": census.model.name,
         "weights_sha256": census.model.sha256,
@@ -47,8 +49,9 @@ def rule(census: Census, id: str) -> dict[str, Any]:
         "score": found.metric,
         "threshold": found.threshold,
         "rule": f"mean score at least {found.threshold:g} on {found.n_find} prompts, and above its control at a false "
-        f"discovery rate of {found.fdr:g} over all heads and {census.summary.types_measured} types",
+        f"discovery rate of {found.fdr:g} over all heads and {census.summary.types_measured} types{again}",
         "heads_chosen": len(found.heads),
+        "heads_that_did_not_hold_on_new_prompts": len(found.did_not_hold),
         "heads_in_all": census.summary.heads,
         "model_has_the_behaviour": passed,
         "cause": found.causal,
@@ -60,11 +63,12 @@ def text(census: Census, id: str, format: Format) -> str:
     """The heads of a type in a format.
 
     json, csv: heads with score, interval, q and cause, best first.
-    headkv: on one line, of every head in order, its score on the prompts that select, not below 0. Its reader goes by
-        the order alone, so many for each layer: where a layer has fewer heads than others, or none, 0 stands there.
-    duoattention: layers x key/value groups, tab-separated: the best head of each group, 0.5 at the threshold; a group
-        reaches 0.5 exactly where a head of it is chosen. Its reader takes the row of a layer by the layer's number:
-        that of a layer without attention is 0.
+    headkv: on one line, of every head in order, its score on the prompts that select, not below 0; of one that did not
+        hold on new prompts the score on those, if it is lower. Its reader goes by the order alone, so many for each
+        layer: where a layer has fewer heads than others, or none, 0 stands there.
+    duoattention: layers x key/value groups, tab-separated: the best head of each group, by the scores of headkv, 0.5 at
+        the threshold; a group reaches 0.5 exactly where a head of it is chosen. Its reader takes the row of a layer by
+        the layer's number: that of a layer without attention is 0.
     qrhead: YAML with the set as QRHead's configuration names it, best first.
     transformerlens: JSON, [[layer, head], ...], best first.
 
@@ -117,9 +121,20 @@ def _csv(census: Census, id: str) -> str:
 
 
 def _headkv(census: Census, id: str) -> str:
-    scores = np.maximum(np.nan_to_num(records.padded(type_in(census, id).find or [])), 0.0)  # [layer head]
+    scores = np.maximum(np.nan_to_num(_scores(census, id)), 0.0)  # [layer head]
     every = {f"{layer}-{head}": [float(score)] for (layer, head), score in np.ndenumerate(scores)}
     return json.dumps(every) + "\n"
+
+
+def _scores(census: Census, id: str) -> NDArray[np.float64]:
+    """[layer head]: scores on the prompts that select; of heads that did not hold on new ones no more than there."""
+    scores = records.padded(type_in(census, id).find or [])
+    for head in census.heads:
+        for each in head.did_not_hold:
+            if each.type == id:
+                place = head.layer, head.index
+                scores[place] = min(scores[place], each.score)
+    return scores
 
 
 def _duoattention(census: Census, id: str) -> str:
@@ -130,7 +145,7 @@ def _duoattention(census: Census, id: str) -> str:
             f"{' or '.join(map(str, sorted(groups)))}; --format json gives the groups of each layer"
         )
     best, chosen = np.zeros((model.layers, model.kv_heads)), np.zeros((model.layers, model.kv_heads), dtype=bool)
-    scores = records.padded(found.find or [])
+    scores = _scores(census, id)
     for head in model.every_head:
         place = head.layer, model.kv_head(head)
         best[place] = max(best[place], scores[head])

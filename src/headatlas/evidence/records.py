@@ -192,7 +192,11 @@ class Behaviour(Part):
 
 
 class Detection(Part):
-    """A score per head. Heads are selected on `find`; everything else is measured on the held-out `test` stimuli."""
+    """A score per head. Heads are selected on `find`; everything else is measured on the held-out `test` stimuli.
+
+    `selected` are the heads found: those that were selected and hold on `test`, where their score reaches the threshold
+    and exceeds its control. `did_not_hold` are the others that were selected, and are found nowhere.
+    """
 
     metric: str
     threshold: Number
@@ -209,6 +213,7 @@ class Detection(Part):
     control: Grid
     sink_normalised: Grid | None
     selected: list[str]
+    did_not_hold: list[str] = []
 
     @property
     def best(self) -> float:
@@ -223,6 +228,15 @@ class Detection(Part):
             score >= self.threshold and q > self.fdr
             for scores, qs in pairs
             for score, q in zip(scores, qs, strict=True)
+        )
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a head that did not hold may yet, its interval reaching the threshold and lying above its control."""
+        places = [Head.parse(head) for head in self.did_not_hold]
+        return any(
+            self.high[layer][head] >= self.threshold and self.high[layer][head] > self.control[layer][head]
+            for layer, head in places
         )
 
 
@@ -320,12 +334,12 @@ class Record(Part):
     def _grids_fit(self) -> "Record":
         if found := self.detection:
             grids = (found.find, found.find_control, found.q, found.score, found.low, found.high, found.control)
-            require_fit(self.model, (*grids, found.sink_normalised), found.selected)
+            require_fit(self.model, (*grids, found.sink_normalised), (*found.selected, *found.did_not_hold))
         return self
 
     @property
     def selected(self) -> list[Head]:
-        """The heads found."""
+        """The heads found: selected on some prompts, and holding on others."""
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
 
 
@@ -390,12 +404,14 @@ def write(record: Record, folder: Path) -> Path:
 
 
 def read(path: Path) -> Record:
-    """Read a record.
+    """Read a record; of one made before heads had to hold on new prompts, those that do not are not among the found.
 
     Raises:
         HeadatlasError: where it is no record of this schema version.
     """
-    return files.read(Record, path, "the record", "is not a run record", "run it again")
+    from headatlas.evidence import holding  # which judges again, by this module
+
+    return holding.settled(files.read(Record, path, "the record", "is not a run record", "run it again"))
 
 
 def named(record: Record, folder: str) -> Record:

@@ -50,7 +50,7 @@ def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype:
 
 def other_files(folder: Path) -> list[Path]:
     """What makes the model what it is beside its weights: configuration, tokenizer and code."""
-    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern))
+    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern) if file.is_file())
 
 
 def load_model(

@@ -38,6 +38,9 @@ def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> N
     for status in dict.fromkeys(each.status for each in apart):
         names = ", ".join(each.id for each in apart if each.status == status)
         console.print(Text(f"{status}: {names}", style="dim"))
+    if summary.did_not_hold:
+        lost = ", ".join(f"{each.id} {' '.join(each.did_not_hold)}" for each in census.types if each.did_not_hold)
+        console.print(Text(f"did not hold on new prompts, so not counted: {lost}", style="dim"))
     for path in written:
         console.print(Text(f"wrote {path}", style="dim"))
 
