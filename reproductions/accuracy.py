@@ -18,17 +18,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from headatlas.lab import (
-    OpenModel,
-    Reference,
-    Scores,
-    accuracy_among_rivals,
-    learn_vectors,
-    logit_difference,
-    scaling_slopes,
-)
+from headatlas.lab import OpenModel, Reference, Scores, accuracy_among_rivals, logit_difference
+from headatlas.lab.learned import learn_vectors, scaling_slopes
 from headatlas.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, facts
+from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 
 FAMILIES = {"plain": 0, "turned": 1, "third": 2}
@@ -45,13 +38,15 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
     """The share of each head in what scaling adds where it was not learned: [learning layer head]."""
     prompts, rng = drawn.prompts, random.Random(drawn.split)
+    if (parts := min(PARTS, len(prompts) // 2)) < 2:  # of two prompts at least, to exchange half of each
+        raise TooFewWordsError("too few prompts to learn from some and to measure on others")
     slopes = sum(scaling_slopes(model, each) for each in (prompts, twins(prompts)))  # [pair layer head d_head]
     learned: list[list[np.ndarray]] = [[], []]  # from the right judgements, and from half of them
-    for part in range(PARTS):
-        mine = prompts[part::PARTS]
+    for part in range(parts):
+        mine = prompts[part::parts]
         wrong = rng.sample(range(len(mine)), len(mine) // 2)
         guessed = [exchanged(each) if number in wrong else each for number, each in enumerate(mine)]
-        others = np.delete(slopes, range(part, len(prompts), PARTS), axis=0).mean(0)
+        others = np.delete(slopes, range(part, len(prompts), parts), axis=0).mean(0)
         for found, taught in zip(learned, (mine, guessed), strict=True):
             scaling = learn_vectors(model, [*taught, *twins(taught)], "scaling", l1=PENALTY)
             found.append((others * scaling.numpy()).sum(-1))

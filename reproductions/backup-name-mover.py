@@ -50,7 +50,7 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
     whole = abs(behave(model, prompts, BEHAVIOUR).mean())
     before = direct_effects(model, prompts)
 
-    others = matched_sets(out, model.anatomy.layers, model.anatomy.heads, seed=0, count=SETS).sets if out else []
+    others = matched_sets(out, model.anatomy.all_heads, seed=0, count=SETS).sets if out else []
     if not others:
         return Scores(0 * before, 0 * before)
     after = (direct_effects(model, prompts, ablated=heads) for heads in (out, *others))

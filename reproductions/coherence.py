@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
 from headatlas.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, languages, second_language
+from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, languages, second_language
 from headatlas.stimuli.cases import Case, aligned
 
 FAMILIES = {"after a sentence": 1, "after two": 2, "after three": 3}
@@ -45,6 +45,8 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
     """What each head writes for the language of the text, as a share of the whole: [prompt layer head]."""
     prompts, rng = drawn.prompts, random.Random(0)
     lead = abs(behave(model, prompts, EFFECT)).mean()
+    if len({prompt.label for prompt in prompts}) < 2:
+        raise TooFewWordsError("too few prompts: all are in one language")
     others = [rng.choice([other for other in prompts if other.label != prompt.label]) for prompt in prompts]
     read = [
         replace(other, readouts=(replace(prompt.readouts[-1], position=len(other.tokens) - 1),))

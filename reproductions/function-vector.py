@@ -15,6 +15,7 @@ Cause      The reverse: in prompts with true examples the heads found give, at t
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 
 from headatlas.lab import OpenModel, Reference, Scores, accuracy, collect_z, probability, sweep
 from headatlas.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, mappings
+from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, mappings
 from headatlas.stimuli.cases import aligned
 
 FAMILIES = {"antonym": "past", "plural": "antonym", "past": "plural"}  # each task, and the one that is its control
@@ -36,17 +37,30 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return replace(made, readouts=made.readouts[-1:])
 
 
+def halves(families: Sequence[str], answers: Sequence[int]) -> dict[int, int]:
+    """Every answer is in one half, 0 or 1, and every task in both where its prompts have different answers."""
+    half: dict[int, int] = {}
+    for task in FAMILIES:
+        mine = sorted({answer for family, answer in zip(families, answers, strict=True) if family == task})
+        for answer in mine:
+            dealt = [half[other] for other in mine if other in half]
+            half.setdefault(answer, int(2 * sum(dealt) < len(dealt)))
+    return half
+
+
 def detect(model: OpenModel, drawn: Drawn) -> Scores:
     """The rise of the answer's probability in each shuffled prompt: [prompt layer head]."""
     z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])  # [prompt layer head d_head]
     shuffled = [replace(prompt, tokens=prompt.control) for prompt in drawn.prompts]
     answers = [prompt.readouts[0].answer for prompt in shuffled]
-    half = {answer: place % 2 for place, answer in enumerate(sorted(set(answers)))}  # no mean knows the answer
+    half = halves(drawn.families, answers)  # no mean knows the answer
 
     def members(task: str, side: int) -> list[int]:
         places = enumerate(zip(drawn.families, answers, strict=True))
         return [place for place, (family, answer) in places if family == task and half[answer] == side]
 
+    if lacking := [task for task in FAMILIES for side in (0, 1) if not members(task, side)]:
+        raise TooFewWordsError(f"too few prompts: those of {lacking[0]} do not differ in their answers")
     found = np.empty((2, len(shuffled), model.anatomy.layers, model.anatomy.heads))
     for task, other in FAMILIES.items():
         for side in (0, 1):

@@ -59,7 +59,8 @@ def index(model: OpenModel, text: Prompt) -> np.ndarray:
     positive = (raised - raised.mean(-1, keepdim=True)).clamp_min(0)
     share = positive[..., len(heads) :] / positive.sum(-1, keepdim=True).clamp_min(1e-9)
     seen = record(model, [text.tokens], ["pattern"])
-    pattern = torch.stack([seen["pattern", layer][0] for layer in range(model.anatomy.layers)]).float()
+    anatomy = model.anatomy
+    pattern = anatomy.stack({layer: seen["pattern", layer][0].float() for layer in anatomy.attention_layers}, 0)
     total, passed = torch.zeros(2, *raised.shape[:2]), torch.zeros(raised.shape[:2])
     for number, place in enumerate(places):
         rows = pattern[:, :, place + 2 :].cpu()  # [layer head query key]

@@ -19,7 +19,6 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, logit_difference, record
 from headatlas.script import Drawn
@@ -57,8 +56,8 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
     fixed = np.empty((len(texts), len(RELATIONS), 1, 1))
     for number, text in enumerate(texts):
         seen = record(model, [text.tokens], ["pattern"])
-        rows = [seen["pattern", layer][0, :, :, 1:].argmax(-1).cpu() + 1 for layer in range(model.anatomy.layers)]
-        largest = torch.stack(rows).numpy()  # [layer head query]
+        rows = {layer: seen["pattern", layer][0, :, :, 1:].argmax(-1).cpu() + 1 for layer in model.anatomy.attention}
+        largest = model.anatomy.stack(rows, 0).numpy()  # [layer head query]
         for relation, name in enumerate(RELATIONS):
             usual = far[name].most_common(1)[0][0]
             hits[number, relation] = np.mean([largest[..., query] == key for query, key in text.of(name)], 0)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import headatlas
 from headatlas.census.labelling import census_of
 from headatlas.census.parts import Held, Plan, Scores, TypePart
@@ -13,6 +11,12 @@ from headatlas.evidence import records
 from headatlas.notation import Head
 
 CATALOG = headatlas.load()
+
+
+def uneven_record(counts: Sequence[int], kv_counts: Sequence[int], name: str = "made") -> records.ModelRecord:
+    """A model whose layers have different numbers of heads, some none."""
+    alike = model_record(len(counts), max(counts), max(kv_counts), name)
+    return alike.model_copy(update={"head_counts": list(counts), "kv_head_counts": list(kv_counts)})
 
 
 def model_record(layers: int, heads: int, kv_heads: int | None = None, name: str = "made") -> records.ModelRecord:
@@ -89,19 +93,20 @@ def part(
     """A part in which some heads have a (score, p); all others score 0 with a p of 1."""
     entry = CATALOG.heads[id]
     assert entry.rule
-    find, p = np.zeros((model.layers, model.heads)), np.ones((model.layers, model.heads))
+    find = records.padded([[0.0] * count for count in model.by_layer])
+    p = find + 1
     for text, (score, value) in (scores or {}).items():
         head = Head.parse(text)
         find[head], p[head] = score, value
-    grid, zero = find.tolist(), np.zeros_like(find).tolist()
-    held = Held(n=24, score=grid, low=(find - 0.1).tolist(), high=(find + 0.1).tolist(), control=zero)
+    grid, zero, low, high = map(records.grid, (find, find * 0, find - 0.1, find + 0.1))
+    held = Held(n=24, score=grid, low=low, high=high, control=zero)
     made = {
         "entry": records.Entry(id=id, rule_version=entry.rule.version, script_sha256="0", stimuli_sha256="0"),
         "model": model,
         "settings": settings([id]),
         "environment": environment(),
         "status": "measured",
-        "scores": None if scores is None else Scores(n=24, find=grid, find_control=zero, p=p.tolist(), held=held),
+        "scores": None if scores is None else Scores(n=24, find=grid, find_control=zero, p=records.grid(p), held=held),
         "behaviour": behaviour(able),
         "tested": tested,
         "work": Work(passes=1, tokens=10, seconds=1),

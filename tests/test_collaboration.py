@@ -41,13 +41,16 @@ def recorded(folder: Path, model: OpenModel, types: Mapping[str, Sequence[Head]]
         like = records.read(paths.records() / "specimen" / "induction.json")
         assert like.detection
         grid = records.grid(np.zeros((model.anatomy.layers, model.anatomy.heads)))
+        kinds = ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised")
         about = model_record(model, None)
         records.write(
             like.model_copy(
                 update={
                     "entry": like.entry.model_copy(update={"id": type}),
                     "model": about.model_copy(update={"sha256": sha256 or about.sha256}),
-                    "detection": like.detection.model_copy(update={"score": grid, "selected": [*map(str, heads)]}),
+                    "detection": like.detection.model_copy(
+                        update=dict.fromkeys(kinds, grid) | {"selected": [*map(str, heads)]}
+                    ),
                     "verdict": records.Verdict(label="reproduced" if heads else "not-reproduced", reasons=[]),
                 }
             ),

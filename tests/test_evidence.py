@@ -15,6 +15,11 @@ from headatlas.notation import Head
 RNG = np.random.default_rng(0)
 
 
+def heads_of(*counts: int) -> list[Head]:
+    """All heads of a model with so many in each layer."""
+    return [Head(layer, head) for layer, count in enumerate(counts) for head in range(count)]
+
+
 class TestStatistics:
     def test_interval_covers_the_true_mean_about_95_times_in_100(self) -> None:
         samples = RNG.normal(3.0, 1.0, size=(40, 300))  # 300 experiments of 40 units
@@ -55,13 +60,13 @@ class TestStatistics:
     def test_heads_left_out_are_in_no_matched_set(self) -> None:
         left_out = [Head(0, 1), Head(2, 3)]
         for selected in ([Head(0, 0), Head(2, 0)], [Head(0, 0)]):
-            sets = statistics.matched_sets(selected, layers=3, heads=6, seed=0, left_out=left_out).sets
+            sets = statistics.matched_sets(selected, heads_of(6, 6, 6), seed=0, left_out=left_out).sets
             assert sets and all(len(each) == len(selected) for each in sets)
             assert not {head for each in sets for head in each} & {*selected, *left_out}
 
     def test_matched_sets_take_as_many_other_heads_from_the_same_layers(self) -> None:
         selected = [Head(1, 0), Head(1, 1), Head(3, 5)]
-        matched = statistics.matched_sets(selected, layers=5, heads=12, seed=0)
+        matched = statistics.matched_sets(selected, heads_of(12, 12, 12, 12, 12), seed=0)
         assert matched.matching == "layer" and matched.distinct == 45 * 11
         assert len(set(matched.sets)) == len(matched.sets) == 200
         for heads in matched.sets:
@@ -69,12 +74,12 @@ class TestStatistics:
             assert not set(heads) & set(selected)
 
     def test_a_small_model_gives_all_its_sets_and_widens_to_all_layers(self) -> None:
-        matched = statistics.matched_sets([Head(0, 0)], layers=4, heads=8, seed=0)
+        matched = statistics.matched_sets([Head(0, 0)], heads_of(8, 8, 8, 8), seed=0)
         assert matched.matching == "size" and matched.distinct == len(matched.sets) == 31
 
     def test_no_matched_set_where_too_few_heads_are_left(self) -> None:
         everything = [Head(0, head) for head in range(4)]
-        assert statistics.matched_sets(everything, layers=1, heads=4, seed=0).sets == []
+        assert statistics.matched_sets(everything, heads_of(4), seed=0).sets == []
 
     def test_exceeds(self) -> None:
         assert statistics.exceeds(1.0, [0.0, 0.5, 2.0, 1.0]) == (50.0, 0.6)
@@ -83,6 +88,54 @@ class TestStatistics:
     def test_overlap_of_two_heads_of_144_by_chance(self) -> None:
         assert statistics.overlap_p(found=1, reported=1, both=1, heads=144) == pytest.approx(1 / 144)
         assert statistics.overlap_p(found=5, reported=5, both=0, heads=144) == pytest.approx(1.0)
+
+
+class TestLayersOfDifferentHeads:
+    """A model of 0, 4, 0 and 2 heads: places without a head are NaN, and are nothing but that."""
+
+    THERE = np.array([[False] * 4, [True] * 4, [False] * 4, [True, True, False, False]])
+
+    def drawn(self, units: int = 12) -> np.ndarray:
+        return np.where(self.THERE, np.random.default_rng(1).random((units, 4, 4)), np.nan)
+
+    def test_intervals_are_those_of_the_heads_alone(self) -> None:
+        values = self.drawn()
+        for whole, alone in zip(statistics.interval(values), statistics.interval(values[:, self.THERE]), strict=True):
+            assert np.array_equal(np.isnan(whole), ~self.THERE)
+            assert np.array_equal(whole[self.THERE], alone)
+        nothing = np.full((5, 2, 3), np.nan)
+        assert all(np.isnan(end).all() and end.shape == (2, 3) for end in statistics.interval(nothing))
+
+    def test_p_and_q_are_those_of_the_heads_alone(self) -> None:
+        score, control = self.drawn(), self.drawn() - 0.3 * np.random.default_rng(2).random((12, 4, 4))
+        score[:, 1, 2] = control[:, 1, 2] + 1  # all differences equal
+        p = statistics.above_control(score, control)
+        assert np.array_equal(np.isnan(p), ~self.THERE) and p[1, 2] == 0
+        alone = statistics.above_control(score[:, self.THERE][:, None], control[:, self.THERE][:, None])[0]
+        assert np.allclose(p[self.THERE], alone, rtol=1e-12)
+        q = statistics.q_values(p)
+        assert np.array_equal(np.isnan(q), ~self.THERE)
+        assert np.array_equal(q[self.THERE], statistics.q_values(p[self.THERE]))
+        assert np.isnan(statistics.q_values(np.full((2, 2), np.nan))).all()
+
+    def test_q_counts_six_tests_not_sixteen(self) -> None:
+        p = np.where(self.THERE, 1.0, np.nan)
+        p[3, 1] = 0.01
+        assert statistics.q_values(p)[3, 1] == pytest.approx(0.06)
+
+    def test_no_head_that_is_not_there_is_selected(self) -> None:
+        score, q = np.where(self.THERE, 0.9, np.nan), np.where(self.THERE, 0.01, np.nan)
+        assert statistics.select(score, q, 0.4, 0.05) == heads_of(0, 4, 0, 2)
+        assert statistics.select(score, q, -1e9, 1.0) == heads_of(0, 4, 0, 2)
+
+    def test_random_sets_are_drawn_from_heads_that_exist(self) -> None:
+        every = heads_of(0, 8, 0, 4, 12)
+        matched = statistics.matched_sets([Head(1, 0), Head(3, 1)], every, seed=0)
+        assert matched.matching == "layer" and matched.distinct == 7 * 3 == len(matched.sets)
+        assert all([head.layer for head in each] == [1, 3] for each in matched.sets)
+        wide = statistics.matched_sets([Head(3, 1)], every, seed=0)
+        assert wide.matching == "size" and {head for (head,) in wide.sets} == {*every} - {Head(3, 1)}
+        assert statistics.matched_sets(every, every, seed=0).sets == []
 
 
 def behaviour(passed: bool = True) -> records.Behaviour:
@@ -199,6 +252,71 @@ class TestRecords:
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(HeadatlasError, match="run it again"):
             records.read(tmp_path / "x.json")
+
+
+class TestRecordsOfUnevenModels:
+    def model(self, **more: object) -> records.ModelRecord:
+        known = record().model.model_dump() | {"layers": 4, "heads": 4, "kv_heads": 2}
+        return records.ModelRecord.model_validate(
+            known | {"head_counts": [0, 4, 0, 2], "kv_head_counts": [0, 2, 0, 1]} | more
+        )
+
+    def test_grids_have_a_row_for_each_layer_and_a_number_for_each_head(self) -> None:
+        values = np.full((4, 4), np.nan)
+        values[1], values[3, :2] = [0.1, 0.2, 0.3, 0.4], [0.5, 0.6]
+        rows = records.grid(values)
+        assert rows == [[], [0.1, 0.2, 0.3, 0.4], [], [0.5, 0.6]]
+        assert np.array_equal(records.padded(rows), values, equal_nan=True)
+        assert records.padded([[], []]).shape == (2, 0)
+        assert records.padded([[1.0, 2.0]]).tolist() == [[1.0, 2.0]]
+
+    @pytest.mark.parametrize("row", [[np.nan, 0.5], [0.1, np.nan, 0.5, np.nan]])
+    def test_a_head_without_a_number_gives_its_place_to_no_other(self, row: list[float]) -> None:
+        with pytest.raises(ValueError, match="L1H"):
+            records.grid(np.array([[0.0] * len(row), row]))
+
+    def test_heads_and_key_value_heads_of_each_layer(self) -> None:
+        model = self.model()
+        assert [model.heads_in(layer) for layer in range(4)] == [0, 4, 0, 2]
+        assert [model.kv_heads_in(layer) for layer in range(4)] == [0, 2, 0, 1]
+        assert model.every_head == heads_of(0, 4, 0, 2)
+        assert [model.kv_head(head) for head in model.every_head] == [0, 0, 1, 1, 0, 0]
+        assert model.size == "4 layers (2 with attention) x 2 to 4 heads"
+
+    def test_a_model_of_equal_layers_says_no_more_than_before(self) -> None:
+        model = record().model
+        assert "counts" not in model.model_dump_json() and model.size == "1 layers x 2 heads"
+        assert (model.heads_in(0), model.kv_heads_in(0), model.every_head) == (2, 1, heads_of(2))
+        assert json.loads(self.model().model_dump_json())["head_counts"] == [0, 4, 0, 2]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"head_counts": [0, 4, 0]},
+            {"head_counts": [0, 4, 0, 5]},
+            {"head_counts": [0, 4, 0, -2]},
+            {"head_counts": [4, 4, 0, 2]},
+            {"kv_head_counts": [0, 2, 2, 1]},
+            {"kv_head_counts": None},
+            {"heads": 0},
+            {"layers": 10**12, "head_counts": None, "kv_head_counts": None},
+        ],
+    )
+    def test_counts_that_contradict_each_other(self, wrong: dict) -> None:
+        with pytest.raises(ValueError, match="heads"):
+            self.model(**wrong)
+
+    def test_a_record_whose_scores_are_of_another_shape(self, tmp_path: Path) -> None:
+        path = records.write(record(), tmp_path)
+        path.write_text(path.read_text().replace('"heads": 2', '"heads": 3'))
+        with pytest.raises(HeadatlasError, match="run it again"):
+            records.read(path)
+
+    def test_shipped_records_come_out_as_they_went_in(self) -> None:
+        from headatlas import paths
+
+        for path in records.paths_in(paths.records())[::10]:
+            assert records.read(path).model_dump_json(indent=1) + "\n" == path.read_text()
 
 
 def test_verdicts_of_two_models_side_by_side() -> None:

@@ -268,3 +268,118 @@ def test_no_bibliography_crashes_the_loader(folder: Path, content: str) -> None:
     (folder / "references.bib").write_text(entry("lee2024heads") + content, encoding="utf-8")
     for line in problems(folder):
         assert line.startswith("catalog/")
+
+
+# --- what BibTeX reads otherwise, or not at all -------------------------------------------------------------------
+
+MACROS = '@string{nn = "Circuits"}\n@string(TWO = nn # { Two})\n'
+
+
+def source(**fields: str) -> str:
+    """An entry whose values stand as they are given."""
+    values = {"title": "{Heads}", "author": "{Lee, Ann and Roe, Bo}", "year": "2024", "eprint": "{2401.00001}"} | fields
+    lines = "".join(f"  {name} = {value},\n" for name, value in values.items())
+    return f"@misc{{lee2024heads,\n{lines}}}\n"
+
+
+class TestMacros:
+    @pytest.mark.parametrize(
+        "value, venue",
+        [
+            ("nn", "Circuits"),
+            ("NN", "Circuits"),
+            ('nn # " Thread"', "Circuits Thread"),
+            ("{The } # nn # { in } # 2024", "The Circuits in 2024"),
+            ("two", "Circuits Two"),
+            ('"Heads of " # jan # {, } # nn', "Heads of January, Circuits"),
+            ("{Plain {GPT-2}}", "Plain GPT-2"),
+        ],
+    )
+    def test_venues_in_words_and_citations_that_need_no_macro(self, folder: Path, value: str, venue: str) -> None:
+        (folder / "references.bib").write_text(MACROS + source(howpublished=value))
+        assert problems(folder) == []
+        catalog = headatlas.load(folder)
+        assert catalog.references["lee2024heads"].venue == venue
+        assert venue in catalog.references["lee2024heads"].text
+        alone = catalog.bibtex(["lee2024heads"])
+        assert "@string" not in alone
+        (folder / "references.bib").write_text(alone)  # and alone it says the same
+        assert problems(folder) == []
+        again = headatlas.load(folder).references["lee2024heads"]
+        assert again.model_dump() == catalog.references["lee2024heads"].model_dump()
+
+    def test_what_needs_no_macro_stays_as_it_stands(self, folder: Path) -> None:
+        text = source(month="jan", howpublished='"Two, " # feb')
+        (folder / "references.bib").write_text(MACROS + text)
+        assert headatlas.load(folder).bibtex() == text
+
+    def test_the_expected_bibtex(self, folder: Path) -> None:
+        (folder / "references.bib").write_text(MACROS + source(howpublished='two # ", " # jan # " 1"', month="jan"))
+        assert headatlas.load(folder).bibtex() == (
+            "@misc{lee2024heads,\n"
+            "  title         = {Heads},\n"
+            "  author        = {Lee, Ann and Roe, Bo},\n"
+            "  year          = {2024},\n"
+            "  eprint        = {2401.00001},\n"
+            "  howpublished  = {Circuits Two, } # jan # { 1},\n"
+            "  month         = jan,\n"
+            "}\n"
+        )
+
+    @pytest.mark.parametrize(
+        "text, complaint",
+        [
+            (source(howpublished="neurips"), "howpublished: the macro neurips is not defined"),
+            (MACROS + source(howpublished="nn # else"), "the macro else is not defined"),
+            ('@string{a = b}\n@string{b = a # "x"}\n' + source(howpublished="a"), "is defined by itself"),
+            ('@string{x="1"}\n@string{x="2"}\n' + source(), "line 2: not valid BibTeX (Duplicate entry key 'x')"),
+            (source(howpublished="{A} {B}"), "a comma is missing before '{B}'"),
+            (source(howpublished="{A}\n  note = {B}"), "a comma is missing before 'note = {B}'"),
+            (source(howpublished="{A} #"), "has no value"),
+            (source(howpublished=""), "howpublished: has no value"),
+            (source(howpublished='"a { b"'), "not closed"),
+            (source(Title="{Twice}"), "title: is given twice"),
+            (source(crossref="{other}"), "crossref: takes fields from another entry"),
+            (source(xdata="{other}"), "xdata: takes fields from another entry"),
+            (source(title="{Cats & dogs}"), "title: TeX stops at '&'; write \\&"),
+            (source(title="{100% right}"), "TeX stops at '%'"),
+            (source(title="{the b_1 head}"), "TeX stops at '_'"),
+            ('@preamble{"\\newcommand{\\x}{y}"}\n' + source(), "line 1: @preamble is not carried into citations"),
+            (source() + "misc{roe2024lost,\n title = {T},\n}\n", "line 7: 'misc{roe2024lost, title = {T}, }' stands"),
+            (source() + "@ misc{roe2024lost, title = {T}}\n", "stands in no entry"),
+            (source().replace("{Heads}", "{Heads}}"), "stands in no entry"),
+            (source().replace("lee2024heads,", "lee2024heads"), "Expected comma after entry key"),
+            (source() + "@misc{roe2024lost,\n title = {T}\n", "not valid BibTeX"),
+        ],
+    )
+    def test_what_would_be_lost_is_named(self, folder: Path, text: str, complaint: str) -> None:
+        (folder / "references.bib").write_text(text)
+        found = problems(folder)
+        assert any(complaint in line and ("catalog/references.bib: line" in line or "(line" in line) for line in found)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "@comment{a note = of @nobody{x}}\n" + source(),
+            "% a note\n" + source() + "\na few words\n",
+            source(title="{Cats \\& dogs, $b_1$ of 100\\%}"),
+            source(title='"{{\\"u}ber} Heads"'),
+            source(author="{Müller, Äne and Roe, Bo}"),
+            source().replace("@misc{", "@MISC{"),
+            "@misc(lee2024heads,\n title = {Heads},\n author = {Lee, A},\n year = 2024,\n eprint = {2401.1})\n",
+        ],
+    )
+    def test_what_is_right_stays_valid(self, folder: Path, text: str) -> None:
+        (folder / "references.bib").write_text(text, encoding="utf-8")
+        assert problems(folder) == []
+
+    def test_the_parser_does_not_talk_to_the_terminal(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (folder / "references.bib").write_text(source().replace("lee2024heads,", "lee2024heads"))
+        assert problems(folder) and not caplog.records
+
+
+def test_every_shipped_citation_stands_alone() -> None:
+    catalog = headatlas.load()
+    for key, reference in catalog.references.items():
+        assert "@string" not in reference.bibtex and reference.bibtex.count(key) >= 1
+        assert reference.bibtex.count("{") == reference.bibtex.count("}"), key

@@ -1,7 +1,6 @@
 """Opening: files, hub ids and loaded models; what is refused, what is recorded, and what is given back."""
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -209,8 +208,8 @@ class TestOnlyOnRequest:
         assert opened.opened.remote_code and "own.py" in opened.opened.files
 
 
-@pytest.mark.skipif(importlib.util.find_spec("accelerate") is not None, reason="accelerate is there")
-def test_device_map_without_accelerate_is_one_line(tiny: Tiny) -> None:
+def test_device_map_without_accelerate_is_one_line(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headatlas.lab.loading.importlib.util.find_spec", lambda name: None)
     with pytest.raises(HeadatlasError, match="pip install accelerate"):
         open_model(str(tiny("llama")), device_map="auto")
 

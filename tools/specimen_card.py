@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 
 import exits
 from headatlas import HeadatlasError, specimens
-from headatlas.evidence import files, statistics
+from headatlas.evidence import files, records, statistics
 from headatlas.lab import (
     Behaviour,
     OpenModel,
@@ -164,8 +164,7 @@ def needed_by_all(model: OpenModel, families: Sequence[str]) -> list[Head]:
     for family in track(families, "taking out every head"):
         prompts, _ = prompts_of(family, model.vocabulary, "train", 48)
         effect = sweep(model, prompts, log_probability).effect.mean(-1)  # [layer head]
-        worst = zip(*np.unravel_index(np.argsort(effect, axis=None)[:6], effect.shape), strict=True)
-        counts.update(Head(int(layer), int(head)) for layer, head in worst)
+        counts.update(sorted(model.anatomy.all_heads, key=lambda head: effect[head])[:6])
     return sorted(head for head, count in counts.items() if 2 * count > len(families))
 
 
@@ -181,8 +180,7 @@ def costs(model: OpenModel, family: str, left_out: Sequence[Head]) -> list[Head]
         left_out: heads that every family needs.
     """
     prompts, _ = prompts_of(family, model.vocabulary, "train", 48)
-    everyone = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
-    heads = [head for head in everyone if head not in left_out]
+    heads = [head for head in model.anatomy.all_heads if head not in left_out]
     rng = random.Random(f"coalitions/{family}")
     sets = [rng.sample(heads, len(heads) // 4) for _ in range(COALITIONS)]
     values = ablate_sets(model, prompts, log_probability, sets).mean(1)
@@ -211,8 +209,7 @@ def carriers(
     clean, *left = ablate_sets(model, shown, reading, first).mean(1).tolist()
     enough = [count for count, value in enumerate(left, 1) if value < (clean + chance) / 2]
     heads = list(ranked[: enough[0] if enough else MOST])
-    layers, width = model.anatomy.layers, model.anatomy.heads
-    matched = statistics.matched_sets(heads, layers, width, seed=0, count=SETS, left_out=left_out)
+    matched = statistics.matched_sets(heads, model.anatomy.all_heads, seed=0, count=SETS, left_out=left_out)
     asked, reading = prompts_of(family, model.vocabulary, "held-out", 64)
     clean, without, *others = ablate_sets(model, asked, reading, [(), heads, *matched.sets]).mean(1).tolist()
     return {
@@ -264,8 +261,8 @@ def textbook(model: OpenModel, count: int = 24) -> dict[str, np.ndarray]:
 
 def best(scores: np.ndarray, count: int = 3) -> dict[str, float]:
     """The heads with the highest scores."""
-    places = [np.unravel_index(each, scores.shape) for each in scores.ravel().argsort()[::-1][:count]]
-    return {str(Head(int(layer), int(head))): round(float(scores[layer, head]), 3) for layer, head in places}
+    places = [Head(*map(int, place)) for place in np.argwhere(~np.isnan(scores))]
+    return {str(head): round(float(scores[head]), 3) for head in sorted(places, key=lambda head: -scores[head])[:count]}
 
 
 # --- the card ---------------------------------------------------------------------------------------------------
@@ -473,7 +470,9 @@ def dynamics(recipe: Any, out: Path) -> None:
                 "step": int(path.stem),
                 "tokens": tokens_seen(recipe, int(path.stem)),
                 "accuracy": {name: round(value, 3) for name, value in behaviour.items()},
-                "heads": {name: [[round(float(x), 2) for x in row] for row in each] for name, each in scores.items()},
+                "heads": {
+                    name: [[round(x, 2) for x in row] for row in records.grid(each)] for name, each in scores.items()
+                },
             }
         )
     files.write(out / "training.json", json.dumps({"steps": steps}, separators=(",", ":")) + "\n")

@@ -8,7 +8,6 @@ import torch
 
 from headatlas.lab import OpenModel, behave, edits, intervene, logit_difference, record, sweep
 from headatlas.methods import two_names
-from headatlas.notation import Head
 from headatlas.stimuli import Prompt
 
 
@@ -18,7 +17,7 @@ def example(model: OpenModel) -> dict[str, float | str]:
     corrupted = [Prompt(each.control, each.tokens, readouts=each.readouts) for each in prompts]
     noised = sweep(model, prompts, logit_difference, "resample")
     effect = noised.effect.mean(2)  # [layer head]
-    head = Head(*divmod(int(effect.argmin()), model.anatomy.heads))
+    head = model.anatomy.strongest(effect, largest=False)
     clean, low = noised.clean.mean(), behave(model, corrupted, logit_difference).mean()
     seen = record(model, torch.tensor([each.tokens for each in prompts]), ["z"])
     with intervene(model, [edits.patch("z", [head], seen)]):
@@ -27,6 +26,6 @@ def example(model: OpenModel) -> dict[str, float | str]:
         "strongest head": str(head),
         "clean logit difference of the names (nats)": float(clean),
         "corrupted logit difference (nats)": float(low),
-        "noising it loses (share of clean - corrupted)": float(-effect.min() / (clean - low)),
+        "noising it loses (share of clean - corrupted)": float(-effect[head] / (clean - low)),
         "denoising it restores (share of clean - corrupted)": float((denoised - low) / (clean - low)),
     }

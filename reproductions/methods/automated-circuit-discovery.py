@@ -5,15 +5,14 @@ The six heads are those with the largest effects when patched; edges of all othe
 
 from headatlas.lab import OpenModel, logit_difference, prune_edges, sweep
 from headatlas.methods import two_names
-from headatlas.notation import Head
 
 
 def example(model: OpenModel) -> dict[str, float | str]:
     """Four sentences with two names; removed edges carry what they carry where there are three other names."""
     prompts = two_names(model.vocabulary, 4)
     size = abs(sweep(model, prompts, logit_difference, "resample").effect.mean(2))  # [layer head]
-    order = size.flatten().argsort()[::-1][:6].tolist()
-    graph = prune_edges(model, prompts, tau=0.1, heads=[Head(*divmod(place, model.anatomy.heads)) for place in order])
+    order = sorted(model.anatomy.all_heads, key=lambda head: -size[head])
+    graph = prune_edges(model, prompts, tau=0.1, heads=order[:6])
     weights = [(float(each["weight"]), f"{writer} -> {reader}") for (writer, reader), each in graph.edges.items()]
     return {
         "edges tried": float(graph.graph["tried"]),

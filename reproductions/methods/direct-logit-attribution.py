@@ -7,7 +7,6 @@ import torch
 
 from headatlas.lab import OpenModel, behave, direct_logit_attribution, logit_difference
 from headatlas.methods import two_names
-from headatlas.notation import Head
 
 
 def example(model: OpenModel) -> dict[str, float | str]:
@@ -17,10 +16,11 @@ def example(model: OpenModel) -> dict[str, float | str]:
     rivals = [each.readouts[0].rivals for each in prompts]
     found = direct_logit_attribution(model, torch.tensor([each.tokens for each in prompts]), answers, rivals)
     heads = found.heads.mean(0)  # [layer head]
+    most = model.anatomy.strongest(heads)
     return {
-        "head that writes most": str(Head(*divmod(int(heads.argmax()), model.anatomy.heads))),
-        "its part (nats)": heads.max().item(),
-        "all heads (nats)": heads.sum().item(),
+        "head that writes most": str(most),
+        "its part (nats)": heads[most].item(),
+        "all heads (nats)": heads.nansum().item(),
         "all MLPs (nats)": found.mlps.sum(1).mean().item(),
         "all parts together (nats)": found.total.mean().item(),
         "logit difference of the model (nats)": float(behave(model, prompts, logit_difference).mean()),

@@ -16,11 +16,12 @@ def example(model: OpenModel) -> dict[str, float | str]:
     drawn = two_names(model.vocabulary, 48, same=True)
     made, prompts, last = drawn[:32], drawn[32:], len(drawn[0].tokens) - 1
     first = made[0].readouts[0].answer
-    heads = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
+    heads = model.anatomy.all_heads
     z = collect_z(model, [each.tokens for each in made])
     found = mean_difference(z, [int(each.readouts[0].answer == first) for each in made])
     noise = torch.Generator().manual_seed(0)
-    steps = found.steps(heads, 2.0)
+    widths = {head: model.anatomy.d_head_in(head.layer) for head in heads}
+    steps = {head: step[: widths[head]] for head, step in found.steps(heads, 2.0).items()}
     random = {head: torch.randn(len(step), generator=noise) for head, step in steps.items()}
     random = {head: step / step.norm() * steps[head].norm() for head, step in random.items()}
     towards = [1 if each.readouts[0].answer == first else -1 for each in prompts]

@@ -16,12 +16,15 @@ def example(model: OpenModel) -> dict[str, float | str]:
     drawn = two_names(model.vocabulary, 48, same=True)
     made, prompts, last = drawn[:32], drawn[32:], len(drawn[0].tokens) - 1
     first = made[0].readouts[0].answer
-    heads = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
+    heads = model.anatomy.all_heads
     z = collect_z(model, [each.tokens for each in made])
     found = mean_difference(z, [int(each.readouts[0].answer == first) for each in made])
     noise = torch.Generator().manual_seed(0)
-    random = {head: torch.randn(model.anatomy.d_head, generator=noise) for head in heads}
-    mean = {head: z.mean(0)[head] for head in heads}
+    widths = {head: model.anatomy.d_head_in(head.layer) for head in heads}
+    random = {head: torch.randn(width, generator=noise) for head, width in widths.items()}
+    mean, vectors = (
+        {head: each[head][:width] for head, width in widths.items()} for each in (z.mean(0), found.vectors)
+    )
 
     def without(directions: dict[Head, torch.Tensor]) -> float:
         with intervene(model, [edits.project_out("z", heads, directions, mean, positions=[last])]):
@@ -29,6 +32,6 @@ def example(model: OpenModel) -> dict[str, float | str]:
 
     return {
         "intact, logit difference of the names (nats)": float(behave(model, prompts, logit_difference).mean()),
-        "without the directions (nats)": without({head: found.vectors[head] for head in heads}),
+        "without the directions (nats)": without(vectors),
         "without random directions instead (nats)": without(random),
     }

@@ -7,17 +7,15 @@ single out the heads that were ablated.
 
 from headatlas.lab import OpenModel, attention_scores, behave, log_probability
 from headatlas.methods import repeated_spans
-from headatlas.notation import Head
 
 
 def example(model: OpenModel) -> dict[str, float | str]:
     """16 prompts of 25 random tokens written twice."""
     prompts = repeated_spans(model.vocabulary, 16)
     score = attention_scores(model, prompts).score.mean(0)  # [layer head]
-    everyone = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
-    order = sorted(everyone, key=lambda head: -score[head])
+    order = sorted(model.anatomy.all_heads, key=lambda head: -score[head])
     count = int((score > 0.5).sum())
-    sets = [(), order[:count], order[-count:]]
+    sets = [(), order[:count], order[len(order) - count :]]
     intact, without, others = behave(model, prompts, log_probability, head_sets=sets, ablation="mean")
     return {
         "induction heads": count,

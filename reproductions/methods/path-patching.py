@@ -8,7 +8,6 @@ from torch import Tensor
 
 from headatlas.lab import OpenModel, path_runs, path_sweep
 from headatlas.methods import two_names
-from headatlas.notation import Head
 
 
 def example(model: OpenModel) -> dict[str, float | str]:
@@ -23,10 +22,10 @@ def example(model: OpenModel) -> dict[str, float | str]:
         return chosen[:, 0] - chosen[:, 1]
 
     effects = path_sweep(runs, "logits", metric).effect.mean(-1)  # [layer head]
-    strongest = Head(*divmod(int(effects.argmin()), model.anatomy.heads))
+    strongest = model.anatomy.strongest(effects, largest=False)
     return {
         "clean logit difference of the names (nats)": metric(runs.logits).mean().item(),
         "strongest head": str(strongest),
         "change by its path to the logits (nats)": effects[strongest].item(),
-        "mean change over all heads (nats)": effects.mean().item(),
+        "mean change over all heads (nats)": effects.nanmean().item(),
     }

@@ -6,14 +6,13 @@ the other end of the order. Heads are chosen on the prompts that are measured, s
 
 from headatlas.lab import OpenModel, behave, logit_difference, sweep
 from headatlas.methods import two_names
-from headatlas.notation import Head
 
 
 def example(model: OpenModel) -> dict[str, float | str]:
     """16 sentences with two names, one of them said twice."""
     prompts = two_names(model.vocabulary, 16)
     score = -sweep(model, prompts, logit_difference, "resample").effect.mean(2)  # [layer head]
-    order = [Head(*divmod(place, model.anatomy.heads)) for place in score.flatten().argsort()[::-1].tolist()]
+    order = sorted(model.anatomy.all_heads, key=lambda head: -score[head])
     intact, without, others = behave(
         model, prompts, logit_difference, head_sets=[(), order[:4], order[-4:]], ablation="resample"
     )

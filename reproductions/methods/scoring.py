@@ -3,19 +3,20 @@
 The control is the same attention, between the same positions, where no token is repeated.
 """
 
+import numpy as np
+
 from headatlas.lab import OpenModel, attention_scores
 from headatlas.methods import repeated_spans
-from headatlas.notation import Head
 
 
 def example(model: OpenModel) -> dict[str, float | str]:
     """16 prompts of 25 random tokens written twice."""
     found = attention_scores(model, repeated_spans(model.vocabulary, 16))
     score, control = found.score.mean(0), found.control.mean(0)  # [layer head]
-    best = Head(*divmod(int(score.argmax()), model.anatomy.heads))
+    best = model.anatomy.strongest(score)
     return {
         "highest head": str(best),
         "its attention to the targets (share)": float(score[best]),
         "the same on the control (share)": float(control[best]),
-        "mean over all heads (share)": float(score.mean()),
+        "mean over all heads (share)": float(np.nanmean(score)),
     }

@@ -12,15 +12,15 @@ from headatlas.commands import (
     DEFAULT_CENSUS,
     DEFAULT_COLLABORATION,
     DEFAULT_OUT,
-    EXIT_MISTAKE,
     HEAD_FORMATS,
     catalog,
     census,
+    mistakes,
     model,
     run,
+    streams,
 )
 from headatlas.commands.opening import add_model_options
-from headatlas.errors import HeadatlasError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,19 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 where a finding failed to reproduce; 2 for a mistake the user can mend, printed as one clear line.
     """
-    options = parser().parse_args(arguments)
+    streams.prepare()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        return int(options.command(options))
-    except HeadatlasError as error:
-        print(f"headatlas: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("headatlas: interrupted; what is written is kept", file=sys.stderr)
+        try:
+            options = parser().parse_args(arguments)
+            code = int(options.command(options))
+        finally:
+            sys.stdout.flush()  # what does not fit on a disk is found out here, not after the end
+        return code
     except BrokenPipeError:
-        sys.stderr.close()
+        streams.drop(sys.stdout)
         return 0
-    return EXIT_MISTAKE
+    except (Exception, KeyboardInterrupt) as error:
+        return mistakes.tell(error)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,9 @@ class ModelOptions:
         device: where to put the model; the CPU if not given.
         allow_pickle: read pickled weights where there are no others.
         trust_remote_code: run the code that comes with the model.
-        adapter: folder of a peft adapter that is merged into the weights.
+        adapter: a peft adapter that is merged into the weights, a folder or a hub id; 'none' leaves out one that lies
+            beside them.
+        ignore_unused: open the model although its files hold weights that it does not use.
     """
 
     revision: str | None = None
@@ -25,16 +27,18 @@ class ModelOptions:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     adapter: str | None = None
+    ignore_unused: bool = False
 
     def keywords(self) -> dict[str, Any]:
         """The keyword arguments of `open_model` that say the same; torch is loaded here."""
         import torch
 
-        found: dict[str, Any] = {
+        return {
             "revision": self.revision,
             "dtype": getattr(torch, self.dtype),
             "device": self.device,
             "allow_pickle": self.allow_pickle,
             "trust_remote_code": self.trust_remote_code,
+            "adapter": self.adapter,
+            "ignore_unused": self.ignore_unused,
         }
-        return found if self.adapter is None else found | {"adapter": self.adapter}

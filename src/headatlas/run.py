@@ -26,7 +26,7 @@ from headatlas.notation import Head
 from headatlas.reporting import Report, silent
 from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError, Vocabulary
-from headatlas.weighing import Array, Effects, behaviour_of, detection_of, literature_of
+from headatlas.weighing import Array, Effects, behaviour_of, detection_of, literature_of, of_heads
 
 
 def run(
@@ -150,10 +150,20 @@ def require_room(model: OpenModel, drawn: Sequence[Drawn]) -> None:
 def _detect(script: Script, model: OpenModel, drawn: Drawn, report: Report) -> Scores:
     step = _counter(report, f"scores, {drawn.split}", len(drawn.prompts))
     if script.detect is None:
-        return attention_scores(model, drawn.prompts, step)
-    found = script.detect(model, drawn)
+        return of_heads(attention_scores(model, drawn.prompts, step), model.anatomy, script.id)
+    found = detected(script, model, drawn)
     step(len(drawn.prompts))
     return found
+
+
+def detected(script: Script, model: OpenModel, drawn: Drawn) -> Scores:
+    """What a script's own score says of each head, NaN where the model has no such head.
+
+    Raises:
+        HeadatlasError: where it says nothing of a head.
+    """
+    assert script.detect
+    return of_heads(script.detect(model, drawn), model.anatomy, script.id)
 
 
 def _counter(report: Report, what: str, total: int) -> Callable[[int], None]:
@@ -201,8 +211,7 @@ def effects(
     if not heads:
         return None
     out = tuple(script.silenced(model)) if script.silenced else ()
-    anatomy = model.anatomy
-    matched = statistics.matched_sets(heads, anatomy.layers, anatomy.heads, seed, random_sets, out)
+    matched = statistics.matched_sets(heads, model.anatomy.all_heads, seed, random_sets, out)
     if not matched.sets:
         return None
     behaviour, contrast = script.effect
@@ -303,18 +312,25 @@ def _stimuli(script: Script, words: Vocabulary, drawn: Sequence[Drawn]) -> recor
 def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
     """What a record says of the model as it is now; `known` is its id in the catalog."""
     what = identity(model)
+    layers = range(model.anatomy.layers)
+    heads, kv_heads = (
+        [count(layer) for layer in layers] for count in (model.anatomy.heads_in, model.anatomy.kv_heads_in)
+    )
+    alike = len(set(heads)) == len(set(kv_heads)) == 1
     return records.ModelRecord(
         id=model.id,
         name=homes.folder_name(model.name) if Path(model.name).is_dir() else model.name,
         revision=model.revision,
         sha256=model.sha256 if what.weights == weights_read(model.opened) else what.weights,
-        architecture=type(model.model).__name__,
+        architecture=model.architecture,
         layers=model.anatomy.layers,
         heads=model.anatomy.heads,
         kv_heads=model.anatomy.kv_heads,
         d_head=model.anatomy.d_head,
         catalog_id=known,
         identity=what,
+        head_counts=None if alike else heads,
+        kv_head_counts=None if alike else kv_heads,
     )
 
 

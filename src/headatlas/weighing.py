@@ -1,33 +1,65 @@
 """From what was measured to what a record says of it: detection, behaviour, cause, agreement with papers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.catalog.schema import Finding, Rule
-from headatlas.evidence import records, statistics
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import holding, records, statistics
 from headatlas.lab import Scores
+from headatlas.lab.anatomy import Anatomy
 from headatlas.notation import Head
 from headatlas.script import Split
 
 Array = NDArray[np.float64]
 
 
+def of_heads(found: Scores, anatomy: Anatomy, called: str) -> Scores:
+    """Scores with NaN where the model has no such head, whatever a script made of it.
+
+    Args:
+        found: of a script.
+        anatomy: of the model.
+        called: id of the script.
+
+    Raises:
+        HeadatlasError: where a head has no score; among those that do not exist it would be lost without a word.
+    """
+    there = np.zeros((anatomy.layers, anatomy.heads), dtype=bool)
+    for head in anatomy.all_heads:
+        there[head] = True
+    for values in (found.score, found.control):
+        known = np.isfinite(values).all(0)
+        if lost := np.argwhere(there & ~known).tolist():
+            raise HeadatlasError(
+                f"the score of {called} is not a number for {Head(*lost[0])}; open the model in float32, or report it"
+            )
+    if there.all():
+        return found
+    score, control = (np.where(there, values, np.nan) for values in (found.score, found.control))
+    return replace(
+        found, score=score, control=control, sink=None if found.sink is None else np.where(there, found.sink, np.nan)
+    )
+
+
 def detection_of(
     rule: Rule, found: Mapping[Split, Scores], units: Mapping[Split, list[int]] | None = None
 ) -> records.Detection:
-    """Select on `find`, measure on `test`, over the given units of each (or all)."""
+    """Select on `find`, measure on `test` and see which of those selected hold there, over the given units (or all)."""
     find, test = (found[split].only(units[split]) if units else found[split] for split in ("find", "test"))
     score, control, held, held_control = find.score, find.control, test.score, test.control
     q = statistics.q_values(statistics.above_control(score, control))
-    selected = statistics.select(score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
+    threshold = rule.detection.threshold
+    chosen = statistics.select(score.mean(0), q, threshold, rule.detection.fdr)
+    selected, lost = holding.parted(chosen, held.mean(0).tolist(), held_control.mean(0).tolist(), threshold)
     low, high = statistics.interval(held)
     sink = None if test.sink is None else test.sink.mean(0)
     return records.Detection(
         metric=rule.detection.metric,
-        threshold=rule.detection.threshold,
+        threshold=threshold,
         fdr=rule.detection.fdr,
         null="one-sided paired t test of score minus control; Benjamini-Hochberg over all heads",
         n_find=len(score),
@@ -41,6 +73,7 @@ def detection_of(
         control=records.grid(held_control.mean(0)),
         sink_normalised=None if sink is None else records.grid(_without_sink(held.mean(0), sink)),
         selected=[str(head) for head in selected],
+        did_not_hold=[str(head) for head in lost],
     )
 
 
@@ -101,12 +134,12 @@ class Effects:
 
 def literature_of(detection: records.Detection, findings: Sequence[Finding]) -> records.Literature:
     """What papers say of this very model, beside what was measured."""
-    layers, heads = len(detection.score), len(detection.score[0])
+    every = sum(len(row) for row in detection.score)
     reported = {str(h) for f in findings if f.stance == "supports" for h in f.heads}
     shared = reported & set(detection.selected)
     p = None
     if reported:
-        p = statistics.overlap_p(len(detection.selected), len(reported), len(shared), layers * heads)
+        p = statistics.overlap_p(len(detection.selected), len(reported), len(shared), every)
     return records.Literature(
         findings=[_compare(detection, finding) for finding in findings],
         reported_heads=sorted(reported, key=Head.parse),
@@ -117,8 +150,9 @@ def literature_of(detection: records.Detection, findings: Sequence[Finding]) -> 
 
 def _compare(detection: records.Detection, finding: Finding) -> records.Compared:
     measured = agrees = None
-    if finding.tolerance is not None and finding.value is not None:
-        head = finding.heads[0]
+    head = finding.heads[0] if finding.heads else None
+    known = head is not None and head.layer < len(detection.score) and head.head < len(detection.score[head.layer])
+    if finding.tolerance is not None and finding.value is not None and head and known:
         measured = detection.score[head.layer][head.head]
         agrees = abs(measured - finding.value) <= finding.tolerance
     return records.Compared(

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 from headatlas import paths
 from headatlas.catalog.exporting import export
+from headatlas.census import reading
+from headatlas.evidence import files, records
 from pages.atlas import Atlas
 
 KINDS: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models")
@@ -37,10 +39,13 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     _dump(api / "catalog.json", whole)
     _dump(api / "index.json", index)
     shutil.copytree(paths.catalog() / "schema", api / "schema")
-    shutil.copytree(paths.records(), api / "records")
-    for folder, name in ((paths.censuses(), "census"), (paths.collaborations(), "collaboration")):
-        if folder.is_dir():
-            shutil.copytree(folder, api / name)
+    for path in records.paths_in(paths.records()):  # as they are read today, and so with the heads that hold
+        text = records.read(path).model_dump_json(indent=1)
+        files.write(api / "records" / path.relative_to(paths.records()), text + "\n")
+    for path in sorted(paths.censuses().glob("*.json")):
+        files.write(api / "census" / path.name, reading.read(path).model_dump_json(indent=1) + "\n")
+    if paths.collaborations().is_dir():
+        shutil.copytree(paths.collaborations(), api / "collaboration")
     (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")
     (site / "findings.csv").write_text(export(atlas.catalog, "csv"), encoding="utf-8")
     (site / "feed.xml").write_text(_feed(atlas, address), encoding="utf-8")

@@ -3,12 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from headatlas import specimens
-from headatlas.evidence.records import Record
+from headatlas.evidence.records import Record, padded
 from headatlas.lab import OpenModel, open_model, record
-from headatlas.notation import Head
 from headatlas.script import load_script
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError
 
@@ -50,9 +47,8 @@ def _example(model: OpenModel, run: Record) -> Example | None:
         prompt: Prompt = script.draw("stimulus", model.vocabulary, "test", 1, 0).prompts[0]
     except TooFewWordsError:
         return None
-    score = np.asarray(run.detection.score)
-    layer, number = np.unravel_index(int(score.argmax()), score.shape)
-    head = Head(int(layer), int(number))
+    score = padded(run.detection.score)  # [layer head]
+    head = model.anatomy.strongest(score)
     pattern = record(model, [prompt.tokens], ["pattern"], layers=[head.layer])["pattern", head.layer][0, head.head]
     weights = [
         {key: round(float(weight), 2) for key, weight in enumerate(row[: query + 1]) if weight >= _LEAST}

@@ -73,12 +73,14 @@ def _pictures(result: Result) -> dict[str, Any] | None:
     if detection is None:
         return None
     found = record.selected
-    total = record.model.layers * record.model.heads
+    total = len(record.model.every_head)
     top = top_of(detection.score, detection.threshold)
     caption = (
         f"In {record.model.name} {len(found) or 'none'} of {total} heads {'is' if len(found) == 1 else 'are'} found"
         f"{' (outlined)' if found else ''}. Shade: {detection.metric}, 0 to {number(top)}, on held-out stimuli."
     )
+    if lost := len(detection.did_not_hold):
+        caption += f" {lost} more {'was' if lost == 1 else 'were'} selected and did not hold there."
     if cause is not None:
         caption += (
             f" Below: intervening on them changes the behaviour by {number(cause.effect)} (line; band: 95% interval), "

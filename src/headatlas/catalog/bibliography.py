@@ -1,17 +1,23 @@
 """Reads catalog/references.bib with bibtexparser and checks what the parser lets pass."""
 
 import itertools
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import bibtexparser
+from bibtexparser.library import Library
 from bibtexparser.middlewares import LatexDecodingMiddleware
-from bibtexparser.model import Entry
+from bibtexparser.model import Block, Entry, Field, ImplicitComment, Preamble
 from pydantic import ValidationError
 
+from headatlas.catalog.bibtex_values import Macros, parts, plain, written
 from headatlas.catalog.problems import Problem, from_validation
+from headatlas.catalog.reading import Place, text_of
 from headatlas.catalog.schema import Reference
+
+_LATEX = LatexDecodingMiddleware()
 
 # Where the venue of each type of entry stands; the first is what the type must have.
 _VENUES = {
@@ -26,21 +32,46 @@ _VENUES = {
 }
 
 
+# Fields that take something from another entry, which a citation would lack.
+_BORROWING = ("crossref", "xdata", "xref")
+# Text that TeX sets as it stands. Elsewhere, as in addresses, its signs are harmless.
+_SET = (
+    "title",
+    "author",
+    "editor",
+    "booktitle",
+    "journal",
+    "publisher",
+    "howpublished",
+    "school",
+    "institution",
+    "note",
+)
+_SIGNS = re.compile(r"(?<!\\)[&%#_^]")
+_APART = re.compile(r"\\.|(?<!\\)\$[^$]*(?<!\\)\$|\\url\{[^}]*\}", re.S)
+_QUIET = logging.getLogger("bibtexparser")
+
+
 def read(path: Path) -> tuple[dict[str, Reference], list[Problem]]:
     """Every reference by key, and every problem found; bibtexparser itself raises on none of them."""
     file = path.name
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [Problem(file, "", f"cannot be read ({error}); restore it as UTF-8 text")]
-    library = bibtexparser.parse_string(text, append_middleware=[LatexDecodingMiddleware()])
-    problems = [
-        Problem(file, f"line {(block.start_line or 0) + 1}", f"not valid BibTeX ({_reason(block)}); mend the entry")
-        for block in library.failed_blocks
-    ]
-    references: dict[str, Reference] = {}
+        text = text_of(path)
+    except OSError as error:
+        return {}, [Problem(file, "", f"cannot be read ({error.strerror}); restore the file or its permissions")]
+    except ValueError as error:
+        return {}, [Problem(file, "", f"cannot be read: {error}")]
+    library, problems = _parse(file, text)
+    macros = Macros({each.key: str(each.value) for each in library.strings})
+    entries: list[tuple[Entry, str]] = []
     for entry in library.entries:
-        reference, found = _reference(file, entry)
+        expanded, found = _expanded(file, entry, macros)
+        problems += found
+        if expanded is not None:
+            entries.append(expanded)
+    references: dict[str, Reference] = {}
+    for entry, bibtex in entries:
+        reference, found = _reference(file, _decoded(entry), bibtex)
         problems += found
         if reference:
             references[reference.key] = reference
@@ -53,29 +84,102 @@ def read(path: Path) -> tuple[dict[str, Reference], list[Problem]]:
     return references, problems
 
 
-def _reason(block: object) -> str:
-    return str(getattr(block, "error", "") or type(block).__name__).split("\n")[0]
+def _parse(file: str, text: str) -> tuple[Library, list[Problem]]:
+    """The blocks of a file with their values as they stand, and what is no block or has no place here."""
+    level = _QUIET.level
+    _QUIET.setLevel(logging.CRITICAL + 1)  # it tells the terminal what is told below
+    try:
+        library = bibtexparser.parse_string(text, parse_stack=[])
+    finally:
+        _QUIET.setLevel(level)
+    problems = [
+        Problem(file, "", f"not valid BibTeX ({_reason(block)}); correct the entry", _line(block))
+        for block in library.failed_blocks
+    ]
+    for block in library.blocks:
+        if isinstance(block, Preamble):
+            what = "@preamble is not carried into citations; write its commands out where they are used"
+            problems.append(Problem(file, "", what, _line(block)))
+        elif isinstance(block, ImplicitComment) and _lost(block.comment):
+            shown = " ".join(block.comment.split())[:40]
+            problems.append(
+                Problem(file, "", f"{shown!r} stands in no entry; check the @, commas and braces", _line(block))
+            )
+    return library, problems
 
 
-def _reference(file: str, entry: Entry) -> tuple[Reference | None, list[Problem]]:
-    fields = {field.key.lower(): re.sub(r"\s+", " ", str(field.value)).strip() for field in entry.fields}
-    kind = entry.entry_type.lower()
+def _lost(text: str) -> bool:
+    """Whether text outside entries looks like one, or like a piece of one; BibTeX takes it for a comment."""
+    return any("=" in line or "@" in line for line in text.splitlines() if not line.lstrip().startswith("%"))
+
+
+def _line(block: Block) -> int:
+    return (block.start_line or 0) + 1
+
+
+def _reason(block: Block) -> str:
+    error = getattr(block, "error", None)
+    said = str(getattr(error, "abort_reason", "") or error or type(block).__name__)
+    return said.split("\n")[0].split(". Note:")[0]
+
+
+def _expanded(file: str, entry: Entry, macros: Macros) -> tuple[tuple[Entry, str] | None, list[Problem]]:
+    """An entry with its values as text, its own BibTeX that needs no other entry, and what is wrong with its values."""
+    line, problems, fields = _line(entry), [], {}
+    lines, foreign = [], False
+    for field in entry.fields:
+        name = field.key.lower()
+        try:
+            value = macros.expand(str(field.value))
+        except ValueError as error:
+            problems.append(Problem(file, f"{entry.key}.{name}", str(error), line))
+            continue
+        if name in fields:
+            problems.append(Problem(file, f"{entry.key}.{name}", "is given twice; keep one", line))
+        if name in _BORROWING:
+            what = "takes fields from another entry, which a citation would lack; write them out"
+            problems.append(Problem(file, f"{entry.key}.{name}", what, line))
+        fields[name] = plain(value)
+        if name in _SET and (sign := _SIGNS.search(_APART.sub("", fields[name]))):
+            what = f"TeX stops at {sign[0]!r}; write \\{sign[0]}, or mathematics between two $"
+            problems.append(Problem(file, f"{entry.key}.{name}", what, line))
+        foreign |= value != parts(str(field.value))
+        lines.append(f"  {field.key:<13} = {written(value)},\n")
+    if problems:
+        return None, problems
+    bibtex = f"@{entry.entry_type}{{{entry.key},\n{''.join(lines)}}}" if foreign else entry.raw or ""
+    plain_entry = Entry(
+        entry.entry_type, entry.key, [Field(name, value) for name, value in fields.items()], entry.start_line
+    )
+    return (plain_entry, bibtex), []
+
+
+def _decoded(entry: Entry) -> Entry:
+    """With accents and signs as Unicode has them; as it was where LaTeX is beyond the decoder."""
+    decoded = _LATEX.transform(Library([entry])).entries
+    return decoded[0] if decoded else entry
+
+
+def _reference(file: str, entry: Entry, bibtex: str) -> tuple[Reference | None, list[Problem]]:
+    fields = {field.key: re.sub(r"\s+", " ", str(field.value)).strip() for field in entry.fields}
+    kind, line = entry.entry_type.lower(), _line(entry)
     names = _VENUES.get(kind)
     if names is None:
-        return None, [Problem(file, entry.key, f"@{kind} is not used here; use one of {', '.join(sorted(_VENUES))}")]
+        used = ", ".join(sorted(_VENUES))
+        return None, [Problem(file, entry.key, f"@{kind} is not used here; use one of {used}", line)]
     if kind != "misc" and names[0] not in fields:
-        return None, [Problem(file, entry.key, f"@{kind} lacks {names[0]}; add it, or make it @misc")]
+        return None, [Problem(file, entry.key, f"@{kind} lacks {names[0]}; add it, or make it @misc", line)]
     data = {
         "key": entry.key,
         "type": kind,
         "venue": next((fields[name] for name in names if name in fields), None),
-        "bibtex": entry.raw or "",
+        "bibtex": bibtex,
         **{name: fields.get(name) for name in ("title", "author", "year", "doi", "eprint", "url")},
     }
     try:
         return Reference.model_validate(data), []
     except ValidationError as error:
-        return None, from_validation(file, error, prefix=entry.key)
+        return None, from_validation(file, error, entry.key, {(): Place(line, None)})
 
 
 def _twice(file: str, references: dict[str, Reference]) -> Iterator[Problem]:

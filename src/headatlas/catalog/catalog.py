@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from headatlas.catalog import names
+from headatlas.catalog import names, strays
 from headatlas.catalog.collections import Findings, HeadTypes, Known, Naming, table
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import (
@@ -120,7 +120,7 @@ class Catalog:
     def file_ids(self) -> Mapping[str, frozenset[str]]:
         """The ids that have a file, by kind, readable or not: a broken file must not break every link to it."""
         return {
-            kind: frozenset(path.stem for path in (self.folder / kind).glob("*.yaml"))
+            kind: frozenset(path.stem for path in strays.entries(self.folder / kind))
             for kind in ("heads", "methods", "benchmarks", "circuits", "models")
         }
 

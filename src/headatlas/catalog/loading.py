@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from headatlas import paths
-from headatlas.catalog import checks
+from headatlas.catalog import checks, reading, strays
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes
 from headatlas.catalog.problems import CatalogError, Problem, from_validation
@@ -52,19 +52,12 @@ FILES: Mapping[str, type[Strict]] = {
 }
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as usual, but a key written twice is an error: plain YAML would keep the last one silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} is written twice", problem_mark=key.start_mark
-                )
-            seen.add(str(key.value))
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
+# What to do, by what the parser says.
+_ADVICE = {
+    "mapping values are not allowed": "put text with a colon in it in quotes",
+    "cannot start any token": "indent with spaces, and put text that begins with @, ` or % in quotes",
+}
+_QUOTES = "correct it; text that holds signs of YAML (: # [ ] { } & * ! | > % @ `) goes in quotes"
 
 
 def load(folder: Path | None = None) -> Catalog:
@@ -90,12 +83,18 @@ def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
     catalog, problems = _read(folder)
     references, found = bibliography.read(folder / "references.bib")
     if catalog is not None:
-        problems += [*checks.links(catalog), *checks.whole(catalog)]
+        problems += [*checks.links(catalog), *checks.whole(catalog), *strays.programs(catalog, _reproductions(folder))]
+    problems += strays.files(folder, FOLDERS, FILES)
     problems += found
     if catalog is not None:
         broken = {problem.field.split(".")[0] for problem in found}
         problems += checks.citations(catalog, set(references) | broken)
     return catalog, list(dict.fromkeys(problems))
+
+
+def _reproductions(folder: Path) -> Path:
+    """Where the scripts of a catalog lie: beside it, as in a checkout and in the wheel."""
+    return paths.reproductions() if folder == paths.catalog() else folder.resolve().parent / "reproductions"
 
 
 def _read(folder: Path) -> tuple[Catalog | None, list[Problem]]:
@@ -126,7 +125,7 @@ def _collector_paused() -> Iterator[None]:
 
 def _entities(folder: Path, kind: str, schema: type[Entity], problems: list[Problem]) -> Mapping[str, Entity]:
     found: dict[str, Entity] = {}
-    for path in sorted((folder / kind).glob("*.yaml")):
+    for path in strays.entries(folder / kind):
         entity = _entity(path, folder, schema, problems)
         if entity is None:
             continue
@@ -154,16 +153,31 @@ def _list(folder: Path, name: str, schema: type[Entity], problems: list[Problem]
 
 def _entity(path: Path, folder: Path, schema: type[Entity], problems: list[Problem]) -> Entity | None:
     file = str(path.relative_to(folder))
+    read = _data(path, file, problems)
+    if read is None:
+        return None
+    problems += [Problem(file, fault.field, fault.message, fault.line) for fault in read.faults]
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-        return schema.model_validate_json(json.dumps(data, default=str))
+        return schema.model_validate_json(json.dumps(read.data))
     except ValidationError as error:
-        problems += from_validation(file, error)
+        said = {fault.field for fault in read.faults}
+        problems += [each for each in from_validation(file, error, "", read.places()) if each.field not in said]
+    except (ValueError, TypeError, RecursionError) as error:
+        problems.append(Problem(file, "", f"not valid YAML ({str(error).splitlines()[0]}); correct it"))
+    return None
+
+
+def _data(path: Path, file: str, problems: list[Problem]) -> reading.Read | None:
+    """What a file holds; where it cannot be read, that is a problem."""
+    try:
+        return reading.read(reading.text_of(path))
     except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problems.append(Problem(file, line, f"not valid YAML ({error.problem}); mend it"))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        problems.append(Problem(file, "", f"not valid YAML ({str(error).splitlines()[0]}); mend it"))
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        advice = next((advice for sign, advice in _ADVICE.items() if sign in str(error.problem)), _QUOTES)
+        said = str(error.problem) if ";" in str(error.problem) else f"{error.problem}; {advice}"
+        problems.append(Problem(file, "", f"not valid YAML: {said}", line))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problems.append(Problem(file, "", f"cannot be read as YAML: {str(error).splitlines()[0]}"))
     except OSError as error:
         problems.append(Problem(file, "", f"cannot be read ({error.strerror}); restore the file or its permissions"))
     return None

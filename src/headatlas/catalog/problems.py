@@ -1,22 +1,32 @@
 """What is wrong with the catalog: one line per problem, each with file, field and what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from headatlas.catalog.reading import Place
 from headatlas.errors import HeadatlasError
 
 
 class Problem(NamedTuple):
-    """One problem: the file relative to catalog/, the field (dotted, empty for the whole file), and the message."""
+    """One problem: the file relative to catalog/, the field (dotted, empty for the whole file), and the message.
+
+    `line` is counted from 1, and is None where what is wrong has no line of its own.
+    """
 
     file: str
     field: str
     message: str
+    line: int | None = None
 
     def __str__(self) -> str:
-        return f"catalog/{self.file}: {self.field + ': ' if self.field else ''}{self.message}"
+        file = self.file.removeprefix("../") if self.file.startswith("../") else f"catalog/{self.file}"
+        if self.line is None:
+            return f"{file}: {self.field + ': ' if self.field else ''}{self.message}"
+        if not self.field:
+            return f"{file}: line {self.line}: {self.message}"
+        return f"{file}: {self.field}: {self.message} (line {self.line})"
 
 
 class CatalogError(HeadatlasError):
@@ -33,16 +43,46 @@ _ADVICE = {
 }
 
 
-def from_validation(file: str, error: ValidationError, prefix: str = "") -> list[Problem]:
-    """One problem per complaint of pydantic, in our words where its own do not say what to do."""
+# What a plain word was meant to be, by what pydantic found it not to be.
+_MEANT = {
+    "string_type": "put text that looks like a number, true or false in quotes",
+    "bool_type": "write true or false",
+    "float_type": "write a finite number in digits, without a unit",
+    "int_type": "write digits only",
+    "date_parsing": "write YYYY-MM-DD",
+}
+
+Places = Mapping[tuple[str | int, ...], Place]
+
+
+def from_validation(file: str, error: ValidationError, prefix: str = "", places: Places | None = None) -> list[Problem]:
+    """One problem per complaint of pydantic, in our words where its own do not say what to do.
+
+    Args:
+        file: relative to catalog/.
+        error: of pydantic.
+        prefix: of the field, where the file holds more than what was validated.
+        places: where each value stands in the file, and how it is written there.
+    """
     problems = []
     for detail in error.errors(include_url=False):
         field = ".".join(str(part) for part in (*([prefix] if prefix else []), *detail["loc"]))
+        place, whole = _place(places or {}, detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] in _ADVICE:
             message = _ADVICE[detail["type"]]
         elif detail["type"] != "value_error":
-            got = repr(detail["input"])
+            got = place.written if place and whole and place.written is not None else repr(detail["input"])
+            meant = _MEANT.get(detail["type"])
             message = f"{message[0].lower()}{message[1:]}; got {got if len(got) <= 60 else got[:57] + '...'}"
-        problems.append(Problem(file, field, message))
+            message += f"; {meant}" if meant else ""
+        problems.append(Problem(file, field, message, place.line if place else None))
     return problems
+
+
+def _place(places: Places, loc: tuple[str | int, ...]) -> tuple[Place | None, bool]:
+    """Where a field stands, or else what holds it; and whether it is the field itself."""
+    for length in range(len(loc), -1, -1):
+        if found := places.get(loc[:length]):
+            return found, length == len(loc)
+    return None, False

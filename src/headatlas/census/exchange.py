@@ -11,9 +11,11 @@ import json
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headatlas.census.schema import Census, TypeResult
 from headatlas.errors import HeadatlasError
+from headatlas.evidence import records
 from headatlas.notation import Head
 
 Format = Literal["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"]
@@ -38,6 +40,7 @@ def rule(census: Census, id: str) -> dict[str, Any]:
     """By which rule the heads were chosen, and on what: plain data."""
     found = type_in(census, id)
     passed = found.behaviour.passed if found.behaviour else None
+    again = f"; and, again, at least that and above its control on {found.n_test} new prompts" if found.n_test else ""
     return {
         "model": census.model.name,
         "weights_sha256": census.model.sha256,
@@ -46,8 +49,9 @@ def rule(census: Census, id: str) -> dict[str, Any]:
         "score": found.metric,
         "threshold": found.threshold,
         "rule": f"mean score at least {found.threshold:g} on {found.n_find} prompts, and above its control at a false "
-        f"discovery rate of {found.fdr:g} over all heads and {census.summary.types_measured} types",
+        f"discovery rate of {found.fdr:g} over all heads and {census.summary.types_measured} types{again}",
         "heads_chosen": len(found.heads),
+        "heads_that_did_not_hold_on_new_prompts": len(found.did_not_hold),
         "heads_in_all": census.summary.heads,
         "model_has_the_behaviour": passed,
         "cause": found.causal,
@@ -59,11 +63,19 @@ def text(census: Census, id: str, format: Format) -> str:
     """The heads of a type in a format.
 
     json, csv: heads with score, interval, q and cause, best first.
-    headkv: on one line, of every head in order, its score on the prompts that select, not below 0.
-    duoattention: layers x key/value groups, tab-separated: the best head of each group, 0.5 at the threshold; a group
-        reaches 0.5 exactly where a head of it is chosen.
+    headkv: on one line, of every head in order, its score on the prompts that select, not below 0; of one that did not
+        hold on new prompts the score on those, if it is lower. Its reader goes by the order alone, so many for each
+        layer: where a layer has fewer heads than others, or none, 0 stands there.
+    duoattention: layers x key/value groups, tab-separated: the best head of each group, by the scores of headkv, 0.5 at
+        the threshold; a group reaches 0.5 exactly where a head of it is chosen. Its reader takes the row of a layer by
+        the layer's number: that of a layer without attention is 0.
     qrhead: YAML with the set as QRHead's configuration names it, best first.
     transformerlens: JSON, [[layer, head], ...], best first.
+
+    Layers carry the model's own number in all of them.
+
+    Raises:
+        HeadatlasError: where the type was not measured, or the format cannot say what the model is like.
     """
     made = {
         "json": _json,
@@ -109,19 +121,35 @@ def _csv(census: Census, id: str) -> str:
 
 
 def _headkv(census: Census, id: str) -> str:
-    scores = type_in(census, id).find
-    assert scores is not None
-    every = {f"{layer}-{head}": [max(score, 0.0)] for layer, row in enumerate(scores) for head, score in enumerate(row)}
+    scores = np.maximum(np.nan_to_num(_scores(census, id)), 0.0)  # [layer head]
+    every = {f"{layer}-{head}": [float(score)] for (layer, head), score in np.ndenumerate(scores)}
     return json.dumps(every) + "\n"
+
+
+def _scores(census: Census, id: str) -> NDArray[np.float64]:
+    """[layer head]: scores on the prompts that select; of heads that did not hold on new ones no more than there."""
+    scores = records.padded(type_in(census, id).find or [])
+    for head in census.heads:
+        for each in head.did_not_hold:
+            if each.type == id:
+                place = head.layer, head.index
+                scores[place] = min(scores[place], each.score)
+    return scores
 
 
 def _duoattention(census: Census, id: str) -> str:
     found, model = type_in(census, id), census.model
-    share = model.heads // model.kv_heads
-    best = np.array(found.find).reshape(model.layers, model.kv_heads, share).max(-1)
-    chosen = np.zeros(best.shape, dtype=bool)
-    for head in map(Head.parse, found.heads):
-        chosen[head.layer, head.head // share] = True
+    if len(groups := {count for count in model.kv_by_layer if count}) > 1:
+        raise HeadatlasError(
+            f"duoattention reads as many key/value groups in every layer, and layers of {model.name} have "
+            f"{' or '.join(map(str, sorted(groups)))}; --format json gives the groups of each layer"
+        )
+    best, chosen = np.zeros((model.layers, model.kv_heads)), np.zeros((model.layers, model.kv_heads), dtype=bool)
+    scores = _scores(census, id)
+    for head in model.every_head:
+        place = head.layer, model.kv_head(head)
+        best[place] = max(best[place], scores[head])
+        chosen[place] |= str(head) in found.heads
     gates = np.clip(0.5 * best / found.threshold, 0.0, 1.0)
     gates = np.where(chosen, np.maximum(gates, 0.5), np.minimum(gates, 0.499))
     return "".join("\t".join(f"{gate:.6g}" for gate in row) + "\n" for row in gates)

@@ -21,13 +21,15 @@ from headatlas.census.schema import (
     TypeResult,
 )
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records, statistics
+from headatlas.evidence import holding, records, statistics
 from headatlas.evidence.records import Environment, ModelRecord
 from headatlas.evidence.statistics import ENOUGH_SETS
 from headatlas.notation import Head
 
 Array = NDArray[np.float64]
 Labels = dict[Head, list[Label]]
+TESTED_WITH_OTHERS = "the cause was tested on heads of which some do not hold on new prompts; take the census again"
+NONE = "no head carries this label"
 
 
 def census_of(catalog: Catalog, plan: Plan, found: Iterable[TypePart]) -> Census:
@@ -50,16 +52,18 @@ def census_of(catalog: Catalog, plan: Plan, found: Iterable[TypePart]) -> Census
     chosen = [by_id[id] for id in plan.settings.types]
     q = joint_q(chosen)
     labels: Labels = {}
-    types = [_type(catalog, part, q.get(part.entry.id), labels) for part in chosen]
-    heads = _heads(plan.model, labels)
+    lost: Labels = {}
+    types = [_type(catalog, part, q.get(part.entry.id), labels, lost) for part in chosen]
+    heads = _heads(plan.model, labels, lost)
+    stages = [(stage.id, stage.short, stage.name) for stage in catalog.taxonomy.stages]
     return Census(
         model=plan.model,
         settings=plan.settings,
         environment=_environment([part.environment for part in chosen], [part.work.seconds for part in chosen]),
-        summary=_summary(catalog, types, heads),
+        summary=summary_of(stages, types, heads),
         types=types,
         heads=heads,
-        groups=_groups(plan.model, heads),
+        groups=groups_of(plan.model, heads),
     )
 
 
@@ -106,25 +110,24 @@ def _require_fit(catalog: Catalog, path: Path, part: TypePart, plan: Plan) -> No
 
 def joint_q(found: Sequence[TypePart]) -> dict[str, Array]:
     """Benjamini-Hochberg adjusted p over all heads and all types together: [layer head] of each type measured."""
-    measured = [(part.entry.id, np.array(part.scores.p)) for part in found if part.scores]
+    measured = [(part.entry.id, records.padded(part.scores.p)) for part in found if part.scores]
     if not measured:
         return {}
     q = statistics.q_values(np.stack([p for _, p in measured]))
     return {id: q[number] for number, (id, _) in enumerate(measured)}
 
 
-def _type(catalog: Catalog, part: TypePart, q: Array | None, labels: Labels) -> TypeResult:
-    """One type; the labels it gives are added to those of their heads."""
+def _type(catalog: Catalog, part: TypePart, q: Array | None, labels: Labels, lost: Labels) -> TypeResult:
+    """One type; the labels it gives are added to those of their heads, and those that do not hold to `lost`."""
     entry = catalog.heads[part.entry.id]
     assert entry.rule
     rule, scores = entry.rule.detection, part.scores
-    selected: list[Head] = []
-    if scores and q is not None and scores.held:
-        selected = statistics.select(np.array(scores.find), q, rule.threshold, rule.fdr)
-    causal, why = causal_of(part, selected)
-    for head in selected:
-        assert q is not None
-        labels.setdefault(head, []).append(_label(part, entry.stage, head, q, causal))
+    selected, others = _selected(part, q, rule.threshold, rule.fdr)
+    causal, why = causal_of(part, selected, others)
+    for heads, given in ((selected, labels), (others, lost)):
+        for head in heads:
+            assert q is not None
+            given.setdefault(head, []).append(_label(part, entry.stage, head, q, causal))
     layers = part.model.layers
     return TypeResult(
         id=entry.id,
@@ -143,6 +146,7 @@ def _type(catalog: Catalog, part: TypePart, q: Array | None, labels: Labels) -> 
         q=None if q is None else records.grid(q),
         behaviour=part.behaviour,
         heads=[str(head) for head in selected],
+        did_not_hold=[str(head) for head in others],
         causal=causal,
         causal_why=why,
         tested=part.tested,
@@ -151,12 +155,25 @@ def _type(catalog: Catalog, part: TypePart, q: Array | None, labels: Labels) -> 
     )
 
 
-def causal_of(part: TypePart, selected: Sequence[Head]) -> tuple[Causal, str]:
-    """Whether intervening on the candidates does what the type's rule claims, and the figures in words."""
+def _selected(part: TypePart, q: Array | None, threshold: float, fdr: float) -> tuple[list[Head], list[Head]]:
+    """The heads that are selected and hold on held-out prompts, and those that are selected and do not."""
+    if q is None or part.scores is None or part.scores.held is None:
+        return [], []
+    found, held = statistics.select(records.padded(part.scores.find), q, threshold, fdr), part.scores.held
+    return holding.parted(found, held.score, held.control, threshold)
+
+
+def causal_of(part: TypePart, selected: Sequence[Head], lost: Sequence[Head]) -> tuple[Causal, str]:
+    """Whether intervening on the candidates does what the type's rule claims, and the figures in words.
+
+    Nothing is said of it where heads that did not hold were intervened on together with those that do.
+    """
     if not selected:
-        return "not tested", part.reason or "no head carries this label"
+        return "not tested", part.reason or NONE
     if part.tested is None:
         return "not tested", part.causal_why
+    if set(part.tested.heads) & set(map(str, lost)):
+        return "not tested", TESTED_WITH_OTHERS
     cause = part.tested.figures
     if len(cause.random_effects) < ENOUGH_SETS:
         return "not tested", f"only {len(cause.random_effects)} matched random sets exist, too few to show a cause"
@@ -197,26 +214,28 @@ def depth(layer: int, layers: int) -> float:
     return layer / (layers - 1) if layers > 1 else 0.0
 
 
-def _heads(model: ModelRecord, labels: Mapping[Head, list[Label]]) -> list[HeadResult]:
-    share = model.heads // model.kv_heads
+def _heads(
+    model: ModelRecord, labels: Mapping[Head, list[Label]], lost: Mapping[Head, list[Label]]
+) -> list[HeadResult]:
     return [
         HeadResult(
-            head=str(Head(layer, index)),
-            layer=layer,
-            index=index,
-            group=index // share,
-            depth=depth(layer, model.layers),
-            labels=labels.get(Head(layer, index), []),
+            head=str(head),
+            layer=head.layer,
+            index=head.head,
+            group=model.kv_head(head),
+            depth=depth(head.layer, model.layers),
+            labels=labels.get(head, []),
+            did_not_hold=lost.get(head, []),
         )
-        for layer in range(model.layers)
-        for index in range(model.heads)
+        for head in model.every_head
     ]
 
 
-def _groups(model: ModelRecord, heads: Sequence[HeadResult]) -> list[GroupResult]:
+def groups_of(model: ModelRecord, heads: Sequence[HeadResult]) -> list[GroupResult]:
+    """The key/value groups, with the labels of their heads."""
     made = []
     for layer in range(model.layers):
-        for group in range(model.kv_heads):
+        for group in range(model.kv_heads_in(layer)):
             mine = [head for head in heads if (head.layer, head.group) == (layer, group)]
             made.append(
                 GroupResult(
@@ -247,7 +266,10 @@ def _group_labels(heads: Sequence[HeadResult]) -> list[GroupLabel]:
     ]
 
 
-def _summary(catalog: Catalog, types: Sequence[TypeResult], heads: Sequence[HeadResult]) -> Summary:
+def summary_of(
+    stages: Iterable[tuple[str, str, str]], types: Sequence[TypeResult], heads: Sequence[HeadResult]
+) -> Summary:
+    """The census in a few numbers; of every stage its id, short form and name."""
     labelled = sum(bool(head.labels) for head in heads)
     return Summary(
         heads=len(heads),
@@ -257,7 +279,8 @@ def _summary(catalog: Catalog, types: Sequence[TypeResult], heads: Sequence[Head
         types_measured=sum(each.status == "measured" for each in types),
         types_found=sum(bool(each.heads) for each in types),
         types_supported=sum(each.causal == "supported" for each in types),
-        stages=[_stage(stage.id, stage.short, stage.name, types, heads) for stage in catalog.taxonomy.stages],
+        did_not_hold=sum(len(head.did_not_hold) for head in heads),
+        stages=[_stage(id, short, name, types, heads) for id, short, name in stages],
     )
 
 

@@ -16,7 +16,7 @@ from headatlas.census import budget
 from headatlas.census.parts import Held, Key, Scores, TypePart, key_of
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import statistics
+from headatlas.evidence import holding, statistics
 from headatlas.evidence.records import Behaviour, ModelRecord, grid
 from headatlas.lab import OpenModel, behave
 from headatlas.lab import Scores as Found
@@ -25,10 +25,11 @@ from headatlas.lab.shared import Asked, shared_attention
 from headatlas.reporting import Report
 from headatlas.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError
-from headatlas.weighing import Array, behaviour_of
+from headatlas.weighing import Array, behaviour_of, of_heads
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"
+NONE_HOLDS = "no candidate holds on new prompts"
 
 
 @dataclass
@@ -65,17 +66,15 @@ def measure(job: Job, model: OpenModel) -> TypePart:
     """Measure a type whose script has a score of its own."""
 
     def whole() -> TypePart:
-        detect = job.script.detect
-        assert detect
         draw(job, model)
         job.behaviour = _behaviour(job, model)
         if excuse := _excuse(job):
             return _without(job, model, *excuse).model_copy(update={"behaviour": job.behaviour})
-        found = detect(model, job.drawn()[0])
+        found = run.detected(job.script, model, job.drawn()[0])
         if _undecided(job, found):
             draw(job, model, as_in_a_run=True)
-            found = detect(model, job.drawn()[0])
-        held = detect(model, job.drawn()[1]) if _candidates(job.rule, found).any() else None
+            found = run.detected(job.script, model, job.drawn()[0])
+        held = run.detected(job.script, model, job.drawn()[1]) if _candidates(job.rule, found).any() else None
         return _finish(job, model, found, held)
 
     return _guarded(job, model, whole)
@@ -235,7 +234,9 @@ def _behaviour(job: Job, model: OpenModel) -> Behaviour:
 
 def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> TypePart:
     """Add the cause, and make a part of all of it."""
-    tested, why = _cause(job, model, found)
+    found = of_heads(found, model.anatomy, job.script.id)
+    held = held and of_heads(held, model.anatomy, job.script.id)
+    tested, why = _cause(job, model, found, held)
     part = _without(job, model, "measured", "")
     return part.model_copy(
         update={
@@ -267,13 +268,17 @@ def _held(found: Found | None) -> Held | None:
     )
 
 
-def _cause(job: Job, model: OpenModel, found: Found) -> tuple[Tested | None, str]:
-    """What intervening on the heads does that this type alone would select, or why that was not tried."""
+def _cause(job: Job, model: OpenModel, found: Found, held: Found | None) -> tuple[Tested | None, str]:
+    """What intervening on the heads does that this type alone would select and that hold, or why it was not tried."""
     settings, rule = job.key.settings, job.rule
     q = statistics.q_values(statistics.above_control(found.score, found.control))
     selected = statistics.select(found.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
-    if not selected:
+    if not selected or held is None:
         return None, NO_CAUSE
+    score, control = (each.mean(0).tolist() for each in (held.score, held.control))
+    selected, _ = holding.parted(selected, score, control, rule.detection.threshold)
+    if not selected:
+        return None, NONE_HOLDS
     if not settings.cause:
         return None, "interventions were not asked for"
     if job.behaviour and not job.behaviour.passed:

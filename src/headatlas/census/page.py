@@ -58,24 +58,25 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
     """
     stages = catalog.taxonomy.stages
     short = {stage.id: stage.short for stage in stages}
-    width = census.model.heads
-    cells = [_cell(head, short) for head in census.heads]
+    types = {each.id: each for each in census.types}
+    cells = [(head.layer, _cell(head, short)) for head in census.heads]
     return template("census.html").render(
         census=census,
         stages=stages,
         short=short,
         base=base if base is None or base.endswith("/") or not base else f"{base}/",
         types=census.types,
-        rows=[cells[start : start + width] for start in range(0, len(cells), width)],
+        rows=[[cell for at, cell in cells if at == layer] for layer in range(census.model.layers)],
         labels=list(_labels(census, short)),
-        cell=22 if width <= 24 else 16,
+        lost=[(head.head, types[each.type], each) for head in census.heads for each in head.did_not_hold],
+        cell=22 if census.model.heads <= 24 else 16,
     )
 
 
 def _labels(census: Census, short: dict[Any, Any]) -> Iterator[dict[str, Any]]:
     names = {each.id: each.name for each in census.types}
     for head in census.heads:
-        for each in head.labels:
+        for each in head.labels:  # names that did not hold are no names
             about = {"head": head.head, "name": names[each.type], "depth": head.depth, "stage": short[each.stage]}
             yield each.model_dump() | about
 

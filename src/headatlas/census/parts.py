@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from headatlas import paths
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, freshness, homes
-from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part
+from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part, require_fit
 
 SCHEMA_VERSION: Literal[1] = 1
-Exact = list[list[float]]  # [layer][head], as measured: q-values are made of them
+Exact = list[list[float]]  # [layer][head], as measured, a row for each layer: q-values are made of them
 
 
 class Held(Part):
@@ -55,6 +55,14 @@ class TypePart(Part):
     tested: Tested | None = None
     causal_why: str = ""
     work: Work
+
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "TypePart":
+        if found := self.scores:
+            require_fit(self.model, (found.find, found.find_control, found.p))
+        if found and (held := found.held):
+            require_fit(self.model, (held.score, held.low, held.high, held.control))
+        return self
 
     def same_work(self, other: "TypePart | Key") -> bool:
         """Whether both are of one entry as it is, one model to the last part and one amount of work."""

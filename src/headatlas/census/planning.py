@@ -209,8 +209,7 @@ def kind_of(script: Script) -> Kind:
 def _detection(model: OpenModel, job: measuring.Job, speed: Speed) -> Cost:
     prompts, kind = job.drawn()[0].prompts, kind_of(job.script)
     runs, tokens = _read(model, prompts)
-    anatomy = model.anatomy
-    each_head = kind.per_head * len(prompts) * anatomy.layers * anatomy.heads
+    each_head = kind.per_head * len(prompts) * len(model.anatomy.all_heads)
     found = speed.of(kind.passes * runs, kind.tokens * tokens + each_head)
     if "copying_scores" in vars(job.script.module):
         found += speed.of(0, _words_through_heads(model))
@@ -225,15 +224,14 @@ def _fit(model: OpenModel, prompts: int) -> Cost:
     noise = torch.randn(prompts, 1, anatomy.heads, anatomy.d_head, generator=torch.Generator().manual_seed(0))
     clock = time.perf_counter()
     probe_heads(noise, [number % 2 for number in range(prompts)], range(prompts), draws=1)
-    return Cost(0, 0, (time.perf_counter() - clock) * anatomy.layers * (1 + DRAWS) / 2)
+    return Cost(0, 0, (time.perf_counter() - clock) * len(anatomy.attention_layers) * (1 + DRAWS) / 2)
 
 
 def _words_through_heads(model: OpenModel) -> float:
     """Some hundred words through every head onto the vocabulary, in tokens that cost as much to run."""
     vocabulary, width = model.model.get_input_embeddings().weight.shape
     every = sum(each.numel() for each in model.model.parameters())
-    heads = model.anatomy.layers * model.anatomy.heads
-    return 100.0 * heads * int(vocabulary) * int(width) / int(every)
+    return 100.0 * len(model.anatomy.all_heads) * int(vocabulary) * int(width) / int(every)
 
 
 def _behaviour(model: OpenModel, job: measuring.Job, speed: Speed) -> Cost:

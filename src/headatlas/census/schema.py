@@ -2,7 +2,19 @@
 
 from typing import Literal
 
-from headatlas.evidence.records import Behaviour, Cause, Entry, Environment, Grid, ModelRecord, Number, Part
+from pydantic import Field, model_validator
+
+from headatlas.evidence.records import (
+    Behaviour,
+    Cause,
+    Entry,
+    Environment,
+    Grid,
+    ModelRecord,
+    Number,
+    Part,
+    require_fit,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 Causal = Literal["supported", "not supported", "not tested"]
@@ -64,6 +76,7 @@ class TypeResult(Part):
     q: Grid | None
     behaviour: Behaviour | None
     heads: list[str]  # labelled, best first
+    did_not_hold: list[str] = Field(default_factory=list)  # selected, but held-out prompts did not bear them out
     causal: Causal
     causal_why: str
     tested: Tested | None
@@ -73,6 +86,8 @@ class TypeResult(Part):
 
 class Label(Part):
     """A type that a head is. Selected by `selected_on` and q; score, interval and control are of held-out prompts.
+
+    A name must hold on those: there too its score reaches the type's threshold and exceeds its control.
 
     `behaviour` is whether the model can do what the type is for; where it cannot, the label says only how the head
     scores. `alone` is the effect of intervening on this head alone, where it was among the strongest.
@@ -94,7 +109,10 @@ class Label(Part):
 class HeadResult(Part):
     """One query head, its key/value group, how deep it lies (0 the first layer, 1 the last), and its labels.
 
-    No labels means unknown: no catalogued type that could be measured.
+    Layers carry the model's own number, so that those of a hybrid which have no attention have no heads here.
+
+    No labels means unknown: no catalogued type that could be measured. `did_not_hold` are names for which the head was
+    selected, and that held-out prompts did not bear out: it has none of them, and none is counted, drawn or exported.
     """
 
     head: str
@@ -103,6 +121,7 @@ class HeadResult(Part):
     group: int
     depth: Number
     labels: list[Label]
+    did_not_hold: list[Label] = Field(default_factory=list)
 
 
 class GroupLabel(Part):
@@ -140,7 +159,7 @@ class StageSummary(Part):
 
 
 class Summary(Part):
-    """The census in a few numbers."""
+    """The census in a few numbers; `did_not_hold` are names that heads were selected for, and do not have."""
 
     heads: int
     labelled: int
@@ -149,6 +168,7 @@ class Summary(Part):
     types_measured: int
     types_found: int
     types_supported: int
+    did_not_hold: int = 0
     stages: list[StageSummary]
 
 
@@ -163,3 +183,11 @@ class Census(Part):
     types: list[TypeResult]
     heads: list[HeadResult]
     groups: list[GroupResult]
+
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "Census":
+        for each in self.types:
+            require_fit(self.model, (each.find, each.find_control, each.q), (*each.heads, *each.did_not_hold))
+        if [head.head for head in self.heads] != [str(head) for head in self.model.every_head]:
+            raise ValueError("its heads are not those of its model")
+        return self

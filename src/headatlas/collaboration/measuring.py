@@ -70,6 +70,7 @@ class Weights:
     """Composition between all heads of a model, and chance."""
 
     def __init__(self, model: OpenModel) -> None:
+        self._anatomy = model.anatomy
         self._scores: dict[Via, Array] = {}
         self._chance: dict[Via, tuple[Array, Array]] = {}
         for kind in KINDS:
@@ -85,7 +86,8 @@ class Weights:
         return [self._one(*path, p[number], q[number]) for number, path in enumerate(paths)]
 
     def _one(self, sender: Head, receiver: Head, via: Via, p: float, q: float) -> schema.Composition:
-        block = self._scores[via][sender.layer, :, receiver.layer]  # [sender receiver]
+        senders, receivers = (self._anatomy.heads_in(head.layer) for head in (sender, receiver))
+        block = self._scores[via][sender.layer, :senders, receiver.layer, :receivers]
         score = block[sender.head, receiver.head]
         return schema.Composition(
             score=float(score),

@@ -98,12 +98,7 @@ def _prompts(paths: Paths, kind: Literal["stimulus", "task"]) -> list[Prompt]:
 def _others(paths: Paths) -> list[Head]:
     """Heads before the last receiver that are not of the senders' type."""
     last = max(head.layer for head in paths.receivers)
-    free = [
-        head
-        for layer in range(last)
-        for head in (Head(layer, number) for number in range(paths.model.anatomy.heads))
-        if head not in paths.known
-    ]
+    free = [head for head in paths.model.anatomy.all_heads if head.layer < last and head not in paths.known]
     if len(free) <= paths.settings.others:
         return free
     return sorted(random.Random(paths.settings.seed).sample(free, paths.settings.others))
@@ -111,11 +106,9 @@ def _others(paths: Paths) -> list[Head]:
 
 def _sets(paths: Paths, senders: Sequence[Head]) -> statistics.MatchedSets:
     """Random sets of as many heads, none of the senders' type, all before the last receiver."""
-    anatomy, last = paths.model.anatomy, max(head.layer for head in paths.receivers)
-    late = [Head(layer, number) for layer in range(last, anatomy.layers) for number in range(anatomy.heads)]
-    settings = paths.settings
-    left_out = {*paths.known, *late}
-    return statistics.matched_sets(senders, anatomy.layers, anatomy.heads, settings.seed, settings.sets, left_out)
+    last, settings = max(head.layer for head in paths.receivers), paths.settings
+    early = [head for head in paths.model.anatomy.all_heads if head.layer < last]
+    return statistics.matched_sets(senders, early, settings.seed, settings.sets, paths.known)
 
 
 Effects = tuple[Measure, Mapping[Head, Array], Array]  # the measure; head -> [prompt receiver]; [set prompt]

@@ -1,10 +1,9 @@
 """The commands that read and write the catalog."""
 
 import argparse
-import sys
 
 from headatlas.commands import EXIT_MISTAKE
-from headatlas.commands.output import print_json
+from headatlas.commands.output import print_json, write_data, write_json
 from headatlas.errors import HeadatlasError
 
 
@@ -95,7 +94,7 @@ def cite(options: argparse.Namespace) -> int:
         for reference in references:
             print(reference.text)
     else:
-        print(catalog.bibtex(options.ids), end="")
+        write_data(catalog.bibtex(options.ids))
     return 0
 
 
@@ -104,14 +103,14 @@ def export(options: argparse.Namespace) -> int:
     from headatlas import load
     from headatlas.catalog import exporting
 
-    text = exporting.export(load(), "json" if options.json else options.format, options.of)
+    format: exporting.Format = "json" if options.json else options.format
+    text = exporting.export(load(), format, options.of)
     if options.out is None:
-        sys.stdout.write(text)
+        (write_json if format.startswith("json") else write_data)(text)
         return 0
-    try:
-        options.out.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise HeadatlasError(f"cannot write {options.out} ({error.strerror}); give another --out") from error
+    from headatlas.evidence import files
+
+    files.write(options.out, text, folders=False)
     return 0
 
 

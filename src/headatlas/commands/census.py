@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.commands import EXIT_MISTAKE
 from headatlas.commands.opening import model_options
-from headatlas.commands.output import print_json
+from headatlas.commands.output import print_json, write_data, write_json
 from headatlas.errors import HeadatlasError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def heads(options: argparse.Namespace) -> int:
     format: exchange.Format = "json" if options.json else options.format
     text, rule = exchange.text(found, id, format), exchange.rule(found, id)
     if options.out is None:
-        sys.stdout.write(text)
+        (write_json if format in ("json", "headkv", "transformerlens") else write_data)(text)
         if format not in ("json", "qrhead"):  # these say it themselves
             print(f"{rule['type']} heads of {rule['model']}: {rule['rule']}", file=sys.stderr)
         return 0

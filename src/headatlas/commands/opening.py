@@ -15,7 +15,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="where to put it, such as cuda or cuda:1 (default the CPU)")
     group.add_argument("--allow-pickle", action="store_true", help="read pickled weights where there are no others")
     group.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
-    group.add_argument("--adapter", metavar="FOLDER", help="a peft adapter to merge into the weights")
+    group.add_argument(
+        "--adapter",
+        metavar="FOLDER",
+        help="peft adapter to merge into the weights; 'none' leaves out one beside them",
+    )
+    group.add_argument("--ignore-unused", action="store_true", help="open it although it does not use all its weights")
 
 
 def model_options(options: argparse.Namespace) -> ModelOptions:
@@ -27,4 +32,5 @@ def model_options(options: argparse.Namespace) -> ModelOptions:
         allow_pickle=options.allow_pickle,
         trust_remote_code=options.trust_remote_code,
         adapter=options.adapter,
+        ignore_unused=options.ignore_unused,
     )

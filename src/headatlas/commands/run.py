@@ -101,7 +101,7 @@ def results(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """What is recorded, as one HTML file."""
     from headatlas import load, paths
-    from headatlas.evidence import results
+    from headatlas.evidence import files, results
     from headatlas.report import report
 
     catalog, folder = load(), options.out or paths.records()
@@ -110,9 +110,6 @@ def report(options: argparse.Namespace) -> int:
         print(f"headatlas: {line}", file=sys.stderr)
     if not found:
         raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` makes some")
-    try:
-        options.file.write_text(report(catalog, found), encoding="utf-8")
-    except OSError as error:
-        raise HeadatlasError(f"cannot write {options.file} ({error.strerror}); give another file") from None
+    files.write(options.file, report(catalog, found), folders=False)
     print(f"wrote {options.file}: {len(found)} records")
     return EXIT_MISTAKE if damaged else 0

@@ -1,14 +1,15 @@
 """Run records: what a run measured, as JSON with a versioned schema, written whole or not at all."""
 
 import json
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
@@ -17,15 +18,43 @@ from headatlas.evidence.identity import Identity
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
+LARGEST = 10_000  # layers, and heads of a layer: far above any real model
 
 # Six significant digits: far below any interval, and the same text on every run.
 Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), return_type=float)]
-Grid = list[list[Number]]  # [layer][head]
+Grid = list[list[Number]]  # [layer][head]: a row has as many numbers as the layer has heads
 
 
 def grid(values: NDArray[np.float64]) -> Grid:
-    """[layer head] array -> nested lists."""
-    return [[float(value) for value in row] for row in values]
+    """[layer head] array -> nested lists, without the NaN at the end of a row where a layer has fewer heads.
+
+    Raises:
+        ValueError: for NaN elsewhere, which would give later numbers to earlier heads.
+    """
+    widths = [int(np.count_nonzero(~np.isnan(row))) for row in values]
+    rows = [[float(value) for value in row[:width]] for row, width in zip(values, widths, strict=True)]
+    for layer, row in enumerate(rows):
+        if any(map(math.isnan, row)):
+            raise ValueError(f"{Head(layer, int(np.argmax(np.isnan(row))))} has no number, and a later head has one")
+    return rows
+
+
+def padded(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Nested lists -> [layer head] array, with NaN where a layer has no such head."""
+    values = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for layer, row in enumerate(rows):
+        values[layer, : len(row)] = row
+    return values
+
+
+def _range(counts: Sequence[int]) -> str:
+    """The least and the most of the layers that have some."""
+    there = [count for count in counts if count]
+    return " to ".join(map(str, dict.fromkeys((min(there), max(there)))))
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Part(BaseModel):
@@ -44,7 +73,12 @@ class Entry(Part):
 
 
 class ModelRecord(Part):
-    """What it was run on. Records made before `identity` was kept have none: what else they are of is not known."""
+    """What it was run on.
+
+    `layers` counts all of them, with attention or without; `heads`, `kv_heads` and `d_head` are the most of any. Where
+    layers differ, `head_counts` and `kv_head_counts` are those of each layer, 0 for one without attention. Records made
+    before `identity` was kept have none: what else they are of is not known.
+    """
 
     id: str
     name: str
@@ -57,6 +91,57 @@ class ModelRecord(Part):
     d_head: int
     catalog_id: str | None
     identity: Identity | None = None
+    head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
+    kv_head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> "ModelRecord":
+        for most, counts in ((self.heads, self.head_counts), (self.kv_heads, self.kv_head_counts)):
+            if not (1 <= self.layers <= LARGEST and 1 <= most <= LARGEST):
+                raise ValueError(f"no model has {self.layers} layers x {most} heads")
+            if counts is not None and (len(counts) != self.layers or max(counts) != most or min(counts) < 0):
+                raise ValueError(f"heads counted by layer are not those of {self.layers} layers, {most} at most")
+        if any(bool(heads) != bool(kv) for heads, kv in zip(self.by_layer, self.kv_by_layer, strict=True)):
+            raise ValueError("some layers have heads and no key/value heads, or the other way round")
+        return self
+
+    @property
+    def by_layer(self) -> list[int]:
+        """How many heads each layer has."""
+        return [self.heads] * self.layers if self.head_counts is None else self.head_counts
+
+    @property
+    def kv_by_layer(self) -> list[int]:
+        """How many key/value heads each layer has."""
+        return [self.kv_heads] * self.layers if self.kv_head_counts is None else self.kv_head_counts
+
+    def heads_in(self, layer: int) -> int:
+        """How many heads a layer has; 0 where it has no attention."""
+        return self.by_layer[layer]
+
+    def kv_heads_in(self, layer: int) -> int:
+        """How many key/value heads a layer has; 0 where it has no attention."""
+        return self.kv_by_layer[layer]
+
+    def kv_head(self, head: Head) -> int:
+        """The key/value head, within its layer, that a query head reads."""
+        return head.head * self.kv_heads_in(head.layer) // self.heads_in(head.layer)
+
+    @property
+    def every_head(self) -> list[Head]:
+        """Every head, layer by layer."""
+        return [Head(layer, head) for layer, count in enumerate(self.by_layer) for head in range(count)]
+
+    @property
+    def size(self) -> str:
+        """Layers and heads in words: '12 layers x 12 heads', '8 layers (2 with attention) x 4 heads'."""
+        without = f" ({sum(map(bool, self.by_layer))} with attention)" if 0 in self.by_layer else ""
+        return f"{self.layers} layers{without} x {_range(self.by_layer)} heads"
+
+    @property
+    def kv_size(self) -> str:
+        """Key/value heads of a layer in words: '8', or '1 to 2' where layers differ."""
+        return _range(self.kv_by_layer)
 
     def differs(self, other: "ModelRecord") -> list[str]:
         """The parts in which two models differ; 'identity' where one of them is not known to the last part."""
@@ -107,7 +192,11 @@ class Behaviour(Part):
 
 
 class Detection(Part):
-    """A score per head. Heads are selected on `find`; everything else is measured on the held-out `test` stimuli."""
+    """A score per head. Heads are selected on `find`; everything else is measured on the held-out `test` stimuli.
+
+    `selected` are the heads found: those that were selected and hold on `test`, where their score reaches the threshold
+    and exceeds its control. `did_not_hold` are the others that were selected, and are found nowhere.
+    """
 
     metric: str
     threshold: Number
@@ -124,6 +213,7 @@ class Detection(Part):
     control: Grid
     sink_normalised: Grid | None
     selected: list[str]
+    did_not_hold: list[str] = []
 
     @property
     def best(self) -> float:
@@ -138,6 +228,15 @@ class Detection(Part):
             score >= self.threshold and q > self.fdr
             for scores, qs in pairs
             for score, q in zip(scores, qs, strict=True)
+        )
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a head that did not hold may yet, its interval reaching the threshold and lying above its control."""
+        places = [Head.parse(head) for head in self.did_not_hold]
+        return any(
+            self.high[layer][head] >= self.threshold and self.high[layer][head] > self.control[layer][head]
+            for layer, head in places
         )
 
 
@@ -201,6 +300,21 @@ class Verdict(Part):
     reasons: list[str]
 
 
+def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterable[str] = ()) -> None:
+    """See that grids have a row for each layer and a number for each head, and that the model has some heads.
+
+    Raises:
+        ValueError: where they do not fit.
+    """
+    for each in grids:
+        if each is not None and [len(row) for row in each] != model.by_layer:
+            raise ValueError(f"scores are not of the heads of {model.size}")
+    known = set(map(str, model.every_head))
+    for name in heads:
+        if name not in known:
+            raise ValueError(f"{name} is not one of {model.size}")
+
+
 class Record(Part):
     """One run of one reproduction on one model. `cause` is None where no heads could be intervened on."""
 
@@ -216,9 +330,16 @@ class Record(Part):
     stability: Stability
     verdict: Verdict
 
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "Record":
+        if found := self.detection:
+            grids = (found.find, found.find_control, found.q, found.score, found.low, found.high, found.control)
+            require_fit(self.model, (*grids, found.sink_normalised), (*found.selected, *found.did_not_hold))
+        return self
+
     @property
     def selected(self) -> list[Head]:
-        """The heads found."""
+        """The heads found: selected on some prompts, and holding on others."""
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
 
 
@@ -283,12 +404,14 @@ def write(record: Record, folder: Path) -> Path:
 
 
 def read(path: Path) -> Record:
-    """Read a record.
+    """Read a record; of one made before heads had to hold on new prompts, those that do not are not among the found.
 
     Raises:
         HeadatlasError: where it is no record of this schema version.
     """
-    return files.read(Record, path, "the record", "is not a run record", "run it again")
+    from headatlas.evidence import holding  # which judges again, by this module
+
+    return holding.settled(files.read(Record, path, "the record", "is not a run record", "run it again"))
 
 
 def named(record: Record, folder: str) -> Record:

@@ -57,6 +57,7 @@ class Result:
             "verdict": self.record.verdict.label,
             "expected": self.expected,
             "heads": [str(head) for head in self.record.selected],
+            "did_not_hold": self.record.detection.did_not_hold if self.record.detection else [],
             "reasons": self.record.verdict.reasons,
             "same_verdict_in": {"families_and_seeds": same, "of": of},
             "day": self.day,

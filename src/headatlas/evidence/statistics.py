@@ -1,4 +1,8 @@
-"""Intervals, selection under multiple testing, and matched random sets: numbers in, numbers out."""
+"""Intervals, selection under multiple testing, and matched random sets: numbers in, numbers out.
+
+Arrays with axes [layer head] hold NaN where a model has no such head: what comes out is NaN there too, and such places
+are no tests, are never selected, and change no number elsewhere.
+"""
 
 import itertools
 import math
@@ -29,10 +33,16 @@ def interval(values: Array, seed: int = 0) -> tuple[Array, Array]:
         values: [unit ...], at least two units.
 
     Returns:
-        The lower and the upper end, each [...].
+        The lower and the upper end, each [...]; NaN where values are NaN.
     """
     if len(values) < 2:
         raise ValueError("an interval needs at least two units")
+    known = ~np.isnan(values).any(0)  # [...]
+    if not known.all():
+        ends = np.full((2, *known.shape), np.nan)
+        if known.any():
+            ends[:, known] = interval(values[:, known], seed)
+        return ends[0], ends[1]
     rng = np.random.default_rng(seed)
     found = stats.bootstrap(
         (values,), np.mean, axis=0, n_resamples=RESAMPLES, method="percentile", batch=50, rng=rng
@@ -56,7 +66,7 @@ def above_control(score: Array, control: Array) -> Array:
         score, control: [unit layer head].
 
     Returns:
-        [layer head]. Where all differences are equal, 0 if they are positive and 1 if not.
+        [layer head]. Where all differences are equal, 0 if they are positive and 1 if not; NaN where they are NaN.
     """
     difference = score - control
     constant = np.ptp(difference, axis=0) < 1e-9  # a spread of rounding errors is none
@@ -67,8 +77,12 @@ def above_control(score: Array, control: Array) -> Array:
 
 
 def q_values(p: Array) -> Array:
-    """Benjamini-Hochberg adjusted p over all heads of the model: [layer head]."""
-    return np.asarray(stats.false_discovery_control(p.ravel(), method="bh")).reshape(p.shape)
+    """Benjamini-Hochberg adjusted p over all heads of the model: [layer head], NaN where p is."""
+    known = ~np.isnan(p)
+    q = np.full(p.shape, np.nan)
+    if known.any():
+        q[known] = stats.false_discovery_control(p[known], method="bh")
+    return q
 
 
 def select(score: Array, q: Array, threshold: float, fdr: float) -> list[Head]:
@@ -100,21 +114,28 @@ class MatchedSets:
 
 def matched_sets(
     selected: Sequence[Head],
-    layers: int,
-    heads: int,
+    every: Iterable[Head],
     seed: int,
     count: int = RANDOM_SETS,
     left_out: Iterable[Head] = (),
 ) -> MatchedSets:
     """Draw up to `count` distinct matched sets, or all where there are no more.
 
-    Layer-matched, unless fewer than 19 such sets exist: then matched in size only. Heads that were left out when the
-    selected ones were sought are in no set either.
+    Layer-matched, unless fewer than 19 such sets exist: then matched in size only.
+
+    Args:
+        selected: the heads to match.
+        every: all heads of the model; layers may have different numbers of them.
+        seed: of the draw.
+        count: how many sets, at most.
+        left_out: heads that were left out when the selected ones were sought, and are in no set either.
     """
     chosen = {*selected, *left_out}
-    free = {layer: [Head(layer, h) for h in range(heads) if Head(layer, h) not in chosen] for layer in range(layers)}
+    free: dict[int, list[Head]] = {}  # by layer
+    for head in sorted({*every} - chosen):
+        free.setdefault(head.layer, []).append(head)
     per_layer = Counter(head.layer for head in selected)
-    by_layer = [(free[layer], number) for layer, number in sorted(per_layer.items())]
+    by_layer = [(free.get(layer, []), number) for layer, number in sorted(per_layer.items())]
     distinct = math.prod(math.comb(len(pool), number) for pool, number in by_layer)
     if distinct >= ENOUGH_SETS:
         return MatchedSets(_draw(by_layer, distinct, count, seed), "layer", distinct)

@@ -1,9 +1,13 @@
 """The verdict: what the measurements say together, and why."""
 
+from collections.abc import Sequence
+
 from headatlas.evidence.records import Behaviour, Cause, Detection, Literature, Verdict
 from headatlas.evidence.statistics import ENOUGH_SETS
 
 _ALPHA = 0.05
+_SHOWN = 6  # heads of a list
+_NO_SETS = "no random set of as many other heads exists in this model, so cause could not be tested"
 _DOING = {
     "zero": "ablating them (zero)",
     "mean": "ablating them (mean)",
@@ -18,6 +22,7 @@ def judge(
     detection: Detection,
     cause: Cause | None,
     literature: Literature,
+    untested: str = _NO_SETS,
 ) -> Verdict:
     """Weigh a run by the rules of the evidence standard.
 
@@ -25,6 +30,11 @@ def judge(
     the behaviour is there and no head is; `reproduced` where heads are found, intervening on them moves the
     behaviour more than matched random sets, and the heads that papers name for this model are among them;
     `partly` where some of this holds.
+
+    Args:
+        behaviour, detection, literature: of the run.
+        cause: of the heads found, where it was tested.
+        untested: why it was not, where heads are found.
     """
     reasons = [_say_behaviour(behaviour), _say_detection(detection)]
     if not behaviour.passed:
@@ -34,8 +44,11 @@ def judge(
         if detection.undecided:
             reasons.append("some heads reach the threshold but not significantly: more stimuli are needed")
             return Verdict(label="inconclusive", reasons=reasons)
+        if detection.unsettled:
+            reasons.append("the interval of some of them still reaches the threshold: more stimuli are needed")
+            return Verdict(label="inconclusive", reasons=reasons)
         return Verdict(label="not-reproduced", reasons=reasons)
-    reasons.append(_say_cause(cause))
+    reasons.append(_say_cause(cause) if cause else untested)
     agrees = literature.overlap_p is None or literature.overlap_p < _ALPHA
     if literature.overlap_p is not None:
         reasons.append(_say_literature(literature))
@@ -58,19 +71,24 @@ def _say_behaviour(behaviour: Behaviour) -> str:
 
 
 def _say_detection(detection: Detection) -> str:
-    count = sum(len(row) for row in detection.find)
-    if not detection.selected:
+    count, lost = sum(len(row) for row in detection.find), detection.did_not_hold
+    if not detection.selected and not lost:
         said = f"no head of {count} reaches {detection.threshold:g} above its control"
         return f"{said}; the best scores {detection.best:.2f}"
+    rule = f"score at least {detection.threshold:g} and above control at a false discovery rate of {detection.fdr:.0%}"
+    if not lost:
+        return f"{len(detection.selected)} of {count} heads found: {rule}"
     return (
-        f"{len(detection.selected)} of {count} heads found: score at least {detection.threshold:g} "
-        f"and above control at a false discovery rate of {detection.fdr:.0%}"
+        f"{len(detection.selected) or 'no'} of {count} heads found: {rule}, and again on new prompts; {_say_lost(lost)}"
     )
 
 
-def _say_cause(cause: Cause | None) -> str:
-    if cause is None:
-        return "no random set of as many other heads exists in this model, so cause could not be tested"
+def _say_lost(heads: Sequence[str]) -> str:
+    more = f" and {len(heads) - _SHOWN} more" if len(heads) > _SHOWN else ""
+    return f"{' '.join(heads[:_SHOWN])}{more} {'was' if len(heads) == 1 else 'were'} selected and did not hold there"
+
+
+def _say_cause(cause: Cause) -> str:
     if len(cause.random_effects) < ENOUGH_SETS:
         return (
             f"only {len(cause.random_effects)} random sets of as many other heads exist in this model, too few to "

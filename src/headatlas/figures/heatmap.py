@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from html import escape
 
 _CELL, _GAP, _LEFT, _TOP = 26, 3, 46, 26
+_NOTE = 3  # cells that "no attention" takes
 
 
 def heatmap(
@@ -16,7 +17,8 @@ def heatmap(
     """Squares darken with the score from 0 up; heads found are outlined, heads that papers name carry a dot.
 
     Args:
-        scores: [layer][head]; values outside 0 to `top` are drawn as the nearer end.
+        scores: [layer][head]; values outside 0 to `top` are drawn as the nearer end. Layers may have different numbers
+            of heads; one that has none is a row that says so.
         found, reported: (layer, head) pairs.
         title: says what the picture shows, for those who cannot see it.
         top: the score that is drawn darkest.
@@ -24,24 +26,25 @@ def heatmap(
     Returns:
         One <svg> element, coloured by the style sheet's custom properties, so that it follows light and dark.
     """
-    layers, heads = len(scores), len(scores[0])
+    layers, most = len(scores), max(map(len, scores))
+    heads = most if all(scores) else max(most, _NOTE)
+    places = [(layer, head) for layer, row in enumerate(scores) for head in range(len(row))]
     width = _LEFT + heads * (_CELL + _GAP) + 4
     height = _TOP + layers * (_CELL + _GAP) + 4
     parts = [
         f'<svg class="atlas-heatmap" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(title)}">'
     ]
-    cells = "".join(_box(*_corner(layer, head)) for layer in range(layers) for head in range(heads))
+    cells = "".join(_box(*_corner(*place)) for place in places)
     parts.append(f'<path class="atlas-cell" d="{cells}"/>')
-    for head in range(heads):
+    for head in range(most):
         parts.append(_label(_LEFT + head * (_CELL + _GAP) + _CELL / 2, 16, f"H{head}", "middle"))
     for layer in range(layers):
         parts.append(_label(_LEFT - 10, _corner(layer, 0)[1] + _CELL / 2 + 4, f"L{layer}", "end"))
+        if not scores[layer]:
+            parts.append(_label(_LEFT, _corner(layer, 0)[1] + _CELL / 2 + 4, "no attention", "start"))
     parts.append('<g class="atlas-score">')
-    for layer in range(layers):
-        for head in range(heads):
-            place = (layer, head)
-            parts.append(_square(place, scores[layer][head], top, place in found, place in reported))
+    parts += [_square(at, scores[at[0]][at[1]], top, at in found, at in reported) for at in places]
     parts.append("</g>")
     parts += [f'<path class="atlas-found" d="{_box(*_corner(*place))}"/>' for place in found]
     for place in reported:

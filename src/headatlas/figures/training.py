@@ -30,11 +30,10 @@ def training_picture(steps: Sequence[Mapping[str, Any]], title: str) -> str:
     parts += _axes(tokens, _TOP, "score of a head", False)
     ends: list[tuple[float, str, int]] = []
     for colour, kind in enumerate(HEADS, 1):
-        layers, heads = len(steps[0]["heads"][kind]), len(steps[0]["heads"][kind][0])
         lines = {
             f"L{layer}H{head}": [step["heads"][kind][layer][head] for step in steps]
-            for layer in range(layers)
-            for head in range(heads)
+            for layer, row in enumerate(steps[0]["heads"][kind])
+            for head in range(len(row))
         }
         risen = {name: values for name, values in lines.items() if max(values) >= 0.3}
         for name, values in sorted(risen.items(), key=lambda each: each[1][-1]):

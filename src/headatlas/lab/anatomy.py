@@ -251,7 +251,10 @@ class Anatomy:
         return Factored(self._chosen(self.w_q(layer), head), self._shared(layer, self.w_k(layer), head).mT)
 
     def ov(self, layer: int, head: int | None = None) -> Factored:
-        """W_V W_O, [d_model d_model], of one head, or of all with a leading [head] axis."""
+        """W_V W_O, [d_model d_model], of one head, or of all with a leading [head] axis.
+
+        It leaves out a gate or a norm that stands before the output projection; `headatlas doctor` says where.
+        """
         return Factored(self._shared(layer, self.w_v(layer), head), self._chosen(self.w_o(layer), head))
 
     def logits(self, states: Tensor) -> Tensor:
@@ -361,7 +364,12 @@ def _blocks(name: str, model: Any, seen: Probe) -> tuple[tuple[nn.Module, ...], 
     numbers = {block: number for number, block in enumerate(ran)}
     places = {module: numbers.get(model.get_submodule(path)) for module, path in holders.items()}
     stacks = {path.rpartition(".")[0] for path in holders.values()}
-    in_order = len(ran) == 1 or [paths[block].rpartition(".")[2] for block in ran] == [*map(str, range(len(ran)))]
+    names = [paths[block].rpartition(".")[2] for block in ran]
+    if len(stacks) == 1 and (left := _left_out(model, stacks, names)):
+        raise UnsafeModelError(
+            "layers", f"{name} leaves out decoder layers {', '.join(left)} where it reads text alone; refused"
+        )
+    in_order = len(ran) == 1 or names == [*map(str, range(len(ran)))]
     found = {module: place for module, place in places.items() if place is not None}
     if len(stacks) > 1 or not in_order or len(found) < len(places):
         raise UnsafeModelError(
@@ -374,6 +382,12 @@ def _blocks(name: str, model: Any, seen: Probe) -> tuple[tuple[nn.Module, ...], 
             "layers", f"{name} has several attention modules in one decoder layer, so that heads have no name; refused"
         )
     return tuple(ran), found
+
+
+def _left_out(model: Any, stacks: set[str], ran: list[str]) -> list[str]:
+    """The layers of the stack that did not run, by their names."""
+    (stack,) = stacks
+    return [each for each, _ in model.get_submodule(stack).named_children() if each.isdigit() and each not in ran]
 
 
 def _output(name: str, module: nn.Module, steps: list[Step], z: Tensor) -> Step:

@@ -1,7 +1,5 @@
 """The device that a model is put on: refused in one line before anything is loaded, where it is not there."""
 
-from typing import Any
-
 import torch
 
 from headatlas.errors import HeadatlasError
@@ -37,15 +35,3 @@ def _absent(known: torch.device, error: Exception) -> str:
         return f"there is no device {known} here: no GPU that this torch ({torch.__version__}) can use"
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
     return f"there is no device {known} here ({reason})"
-
-
-def moved(name: str, model: Any, where: str) -> Any:
-    """A model on a device.
-
-    Raises:
-        HeadatlasError: where it does not fit.
-    """
-    try:
-        return model.to(where)
-    except torch.OutOfMemoryError:
-        raise HeadatlasError(f"{name} does not fit on {where}; give --dtype bfloat16, or another --device") from None

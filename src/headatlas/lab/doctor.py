@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab import families, gating
+from headatlas.lab import families, fitting, gating, leftovers, loading, wrappers
 from headatlas.lab.anatomy import UnsafeModelError, causality_gap, identity_gap
 from headatlas.lab.diagnosis import Check, Diagnosis, Verdict
 from headatlas.lab.inspection import Inspection, inspect_prompts, recomputed_gap, windows
@@ -63,12 +63,23 @@ def _diagnose(model: OpenModel) -> Diagnosis:
     with torch.no_grad():
         seen = Seen(probe(model.model), inspect_prompts(model))
         checks = tuple(check(model, seen) for check in CHECKS)
-    return Diagnosis(model.name, type(model.model).__name__, checks)
+    return Diagnosis(model.name, model.architecture, checks)
 
 
 def _judged(name: str, figure: float, seen: Seen, good: str, bad: str, otherwise: Verdict = "fail") -> Check:
     fine = figure <= precision(seen.small.logits.dtype)
     return Check(name, "pass" if fine else otherwise, good if fine else bad, figure)
+
+
+def _files(model: OpenModel, seen: Seen) -> Check:
+    opened = model.opened
+    said = [f"adapter {opened.adapter} merged"] if opened.adapter else []
+    said += [f"left out: {line}" for line in leftovers.as_lines(opened.left_out)]
+    known = {why for why in opened.left_out if why not in (loading.ASKED, wrappers.NOT_READ)}
+    if not said:
+        loaded = opened.source == "loaded"
+        return Check("files", "pass", "loaded by you" if loaded else "every tensor of the weight files is used")
+    return Check("files", "pass" if known and len(known) == len(said) else "note", "; ".join(said))
 
 
 def _registry(model: OpenModel, seen: Seen) -> Check:
@@ -263,15 +274,21 @@ def _of_family(model: OpenModel) -> list[str]:
 
 
 def _bos(model: OpenModel, seen: Seen) -> Check:
-    bos = model.tokenizer.bos_token_id
+    bos = model.tokenizer.bos_token_id  # opening has seen that the model knows it
     if bos is None:
         return Check("BOS", "note", "the tokenizer has none; prompts start with their first word, which takes the sink")
-    vocabulary = model.model.get_input_embeddings().weight.shape[0]
-    if bos >= vocabulary:
-        return Check("BOS", "fail", f"the tokenizer's is {bos}, and the model knows {vocabulary} tokens: not its own")
     adds = model.tokenizer("a").input_ids[:1] == [bos]
     own = "adds it too" if adds else "would not add it by itself"
     return Check("BOS", "pass", f"{model.tokenizer.bos_token} ({bos}) stands before every prompt; the tokenizer {own}")
+
+
+def _tokenizer(model: OpenModel, seen: Seen) -> Check:
+    size = model.model.get_input_embeddings().weight.shape[0]
+    known = len(fitting.ordinary(model.tokenizer))
+    if unknown := fitting.without_embedding(model.tokenizer, size):
+        said = f"the model does not know {leftovers.listed(unknown)}, which no text gives unless it spells them out"
+        return Check("tokenizer", "note", said)
+    return Check("tokenizer", "pass", f"{known} ordinary tokens, {size} embeddings")
 
 
 def _dtype(model: OpenModel, seen: Seen) -> Check:
@@ -301,6 +318,8 @@ CHECKS: tuple[Callable[[OpenModel, Seen], Check], ...] = (
     _ending,
     _head_width,
     _peculiar,
+    _tokenizer,
     _bos,
     _dtype,
+    _files,
 )

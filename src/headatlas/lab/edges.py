@@ -17,7 +17,7 @@ from headatlas.lab import gating
 from headatlas.lab.folding import Folding, fold
 from headatlas.lab.graphs import EMBEDDING, LOGITS, Graph
 from headatlas.lab.interventions import on_stream
-from headatlas.lab.measuring import batches, readout_tensors, stack_tokens
+from headatlas.lab.measuring import batches, logits_at, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import Behaviour
 from headatlas.lab.recording import record
@@ -106,7 +106,7 @@ class _Reads:
             stack.enter_context(rewritten(rewrites))
             stack.enter_context(torch.enable_grad())
             tokens = stack_tokens([prompt.tokens for prompt in batch]).to(model.device)
-            logits = model.model(tokens, use_cache=False, logits_to_keep=positions).logits
+            logits = logits_at(model, tokens, positions)
             chosen = logits[torch.arange(len(tokens), device=logits.device)[:, None], where.to(logits.device)]
             value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
         if not value.requires_grad:

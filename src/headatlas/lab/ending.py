@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from headatlas.lab.probing import Probe, gap, precision
 
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # the latter is RecurrentGemma's
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -57,7 +59,8 @@ def find_ending(model: Any, probe: Probe) -> Ending | None:
         return None  # something between the last layer and the logits is not a module
     plain = last.wrote.float()
     scale = (plain * probe.logits.to(plain.device).float()).sum() / plain.square().sum().clamp_min(1e-30)
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    config = model.config.get_text_config()
+    softcap = next((cap for each in _SOFTCAPS if (cap := getattr(config, each, None)) is not None), None)
     tolerance = precision(last.wrote.dtype)
     for cap, factor in product(dict.fromkeys((softcap, None)), (1.0, scale.item())):
         ending = Ending(tuple(chain), unembedding, factor, cap)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.measuring import Array, batches, readout_tensors, stack_tokens
+from headatlas.lab.measuring import Array, batches, logits_at, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import Behaviour, log_probability
 from headatlas.lab.screening import z_gradients
@@ -74,7 +74,7 @@ def learn_vectors(
             positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(chosen))
             with tapped(taps), torch.enable_grad():
                 tokens = stack_tokens([prompt.tokens for prompt in chosen]).to(model.device)
-                logits = model.model(tokens, use_cache=False, logits_to_keep=positions).logits
+                logits = logits_at(model, tokens, positions)
                 read = logits[torch.arange(len(chosen), device=logits.device)[:, None], where.to(logits.device)]
                 value = behaviour(read, answers.to(logits.device), rivals.to(logits.device)).mean()
                 if not value.requires_grad:

@@ -1,119 +1,56 @@
-"""Finds a model's files, on this machine or on the hub, and loads what is in them."""
+"""Loads the weights in a model's folder, every one of which must be used."""
 
 import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from headatlas import specimens
 from headatlas.errors import HeadatlasError
+from headatlas.lab import leftovers, weight_files, wrappers
+from headatlas.lab.anatomy import UnsafeModelError
+from headatlas.lab.headers import explained, require_whole
+from headatlas.lab.weight_files import Tracked
 from headatlas.quiet import quiet
 
-_DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
-_PICKLED = "pytorch_model*.bin"
 _BESIDE = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja", "*.py")
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+ASKED = "asked for without them"
 
 
-def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tuple[Path, str | None]:
-    """The local folder that holds the model, and the hub's commit if it came from there."""
-    if name == specimens.SPECIMEN or name in specimens.names():
-        _require_no_revision(name, revision, "ships with headatlas")
-        return specimens.folder(name), None
-    if Path(name).is_dir():
-        _require_no_revision(name, revision, "is a folder")
-        if not (Path(name) / "config.json").is_file():
-            raise HeadatlasError(f"{name} is a folder without config.json, so no model; give a Hugging Face folder")
-        return Path(name), None
-    if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise HeadatlasError(f"{name} is not a folder; give a model folder, a hub id, or the word specimen")
-    return _download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
+@dataclass
+class Loaded:
+    """A model and what its files hold.
+
+    Attributes:
+        model: with every weight its architecture needs.
+        files: that its weights were read from.
+        left_out: names of the tensors in the files that it does not use, by the reason.
+    """
+
+    model: Any
+    files: list[Path]
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _require_no_revision(name: str, revision: str | None, what: str) -> None:
-    if revision is not None:
-        raise HeadatlasError(f"{name} {what} and has no revision {revision!r}; revisions are of models of the hub")
+def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype:
+    """The dtype that is meant.
 
-
-def _download(name: str, revision: str | None, patterns: list[str]) -> tuple[Path, str | None]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except HFValidationError:
-        raise HeadatlasError(f"{name!r} is neither a folder nor a hub id; write owner/model") from None
-    except GatedRepoError:
-        raise HeadatlasError(f"{name} is gated; accept its licence on the hub, then run `hf auth login`") from None
-    except RevisionNotFoundError:
-        raise HeadatlasError(f"{name} has no revision {revision!r}; give a commit, a tag or a branch") from None
-    except RepositoryNotFoundError:
-        raise HeadatlasError(
-            f"the hub has no model {name!r} you may read; check the spelling, or `hf auth login`"
-        ) from None
-    except OSError as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise HeadatlasError(
-            f"{name} could not be downloaded ({reason}); check the network and the disk, then run again: "
-            "what has arrived is kept"
-        ) from None
-    except Exception as error:  # the hub client raises its transport's own errors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise HeadatlasError(f"{name} could not be downloaded ({reason}); check the network, then run again") from None
-    return folder, folder.name
-
-
-def weight_files(name: str, folder: Path, allow_pickle: bool) -> list[Path]:
-    """The files of the weights, in order of their names."""
-    if files := sorted(folder.glob("model*.safetensors")):
-        return files
-    pickled = sorted(folder.glob(_PICKLED))
-    if pickled and allow_pickle:
-        return pickled
-    advice = "allow_pickle=True if you trust its author" if pickled else "save it with save_pretrained"
-    raise HeadatlasError(f"{name} has no model*.safetensors; {advice}")
+    Raises:
+        HeadatlasError: where it is none for weights.
+    """
+    found = _DTYPES.get(str(dtype).removeprefix("torch.")) if dtype is not None else torch.float32
+    if found is None:
+        raise HeadatlasError(f"{dtype} is no dtype to measure in; give {', '.join(_DTYPES)}")
+    return found
 
 
 def other_files(folder: Path) -> list[Path]:
     """What makes the model what it is beside its weights: configuration, tokenizer and code."""
-    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern))
-
-
-def read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
-    """The configuration of a causal decoder."""
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:
-        if not trust_remote_code and '"auto_map"' in (folder / "config.json").read_text(errors="replace"):
-            raise HeadatlasError(
-                f"{name} runs on code of its own, which is not trusted; trust_remote_code=True if you have read it"
-            ) from None
-        raise HeadatlasError(f"{name} has no readable config.json ({_first_line(error)}); restore it") from None
-    architectures = getattr(config, "architectures", None) or []
-    causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
-    if getattr(config, "is_encoder_decoder", False) or (architectures and not causal):
-        raise HeadatlasError(
-            f"{name} is a {' / '.join(architectures) or config.model_type}, not a causal language model; "
-            "headatlas measures decoders that predict the next token"
-        )
-    return config
-
-
-def read_tokenizer(name: str, folder: Path, trust_remote_code: bool) -> Any:
-    """The tokenizer of a folder."""
-    advice = "put its tokenizer.json beside config.json"
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
-        raise HeadatlasError(f"{name} has no tokenizer; {advice}")
-    try:
-        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:
-        raise HeadatlasError(f"the tokenizer of {name} cannot be read ({_first_line(error)}); {advice}") from None
+    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern) if file.is_file())
 
 
 def load_model(
@@ -123,35 +60,122 @@ def load_model(
     *,
     dtype: torch.dtype,
     device_map: Any,
-    use_safetensors: bool,
+    allow_pickle: bool,
     trust_remote_code: bool,
-) -> Any:
-    """The causal language model of a folder, with every weight its architecture needs."""
+    ignore_unused: bool,
+) -> Loaded:
+    """The causal language model of a folder, or the multimodal model that holds it.
+
+    Every weight that its architecture needs is in the files, and every tensor of the files is in it but for those that
+    `Loaded.left_out` names.
+
+    Raises:
+        HeadatlasError: where that is not so, or a file cannot be read.
+    """
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
         raise HeadatlasError("device_map needs the package accelerate; pip install accelerate, or give device instead")
-    with quiet():
-        try:
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
+    files, others = weight_files.chosen(name, folder, config, allow_pickle)
+    with quiet(), weight_files.opened(name, files) as tensors:
+        empty = _empty(name, config, tensors, trust_remote_code)
+        _require_sizes(name, empty, tensors)
+        with explained(f"the weights of {name} cannot be read", "download or save them again"):
+            # By state_dict and not by folder: transformers would look for adapters in a folder, and apply them.
+            model, info = type(empty).from_pretrained(
+                None,
+                config=empty.config,
+                state_dict=dict(tensors),
                 dtype=dtype,
                 device_map=device_map,
-                use_safetensors=use_safetensors,
-                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        except Exception as error:
-            raise HeadatlasError(
-                f"the weights of {name} cannot be read ({_first_line(error)}); download or save them again"
-            ) from None
-    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
-    if absent:
+        _require_filled(name, info)
+        unread = [tensor for tensor in tensors.values() if not tensor.read]
+        left_out, rest = leftovers.sorted_out(unread, frozenset(tensors), model)
+    rest += [] if unread else sorted(info["unexpected_keys"])
+    for file in others:
+        rest += [f"{tensor} ({file.name})" for tensor in require_whole(name, file)]
+    if rest and not ignore_unused:
+        raise UnsafeModelError("files", leftovers.refusal(name, rest, model))
+    if rest:
+        left_out[ASKED] = tuple(rest)
+    held = sum(tensor.numel() for tensor in model.state_dict().values())
+    leftovers.require_all(name, (sum(tensor.count for tensor in tensors.values() if tensor.read), held))
+    model.config.name_or_path = str(folder)
+    return Loaded(model.requires_grad_(False), files, left_out)
+
+
+def _empty(name: str, config: Any, tensors: Mapping[str, Tracked], trust_remote_code: bool) -> Any:
+    """The model that the configuration describes, without memory for its weights."""
+    layers = getattr(wrappers.text_config(config), "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > len(tensors):
         raise HeadatlasError(
-            f"{name} lacks weights its architecture needs ({absent[0]}{' and others' if len(absent) > 1 else ''}); "
-            "transformers would fill them with random numbers, so this model is refused"
+            f"config.json of {name} asks for {layers} layers, and its files have {len(tensors)} tensors in all; they "
+            "are not of one model: restore one of them"
         )
-    return model.requires_grad_(False)
+    made = wrappers.wrapper_class(config) or wrappers.language_model_class(config)
+    with explained(f"config.json of {name} describes no model that can be made", "restore it"), torch.device("meta"):
+        if made is not None:
+            return made._from_config(config)
+        return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def _require_sizes(name: str, empty: Any, tensors: Mapping[str, Tracked]) -> None:
+    """See that matrices of the same name have the same size, and that the files can fill the model."""
+    wanted = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
+    wrong = [
+        (key, shape, tensors[key].shape)
+        for key, shape in wanted.items()
+        if key in tensors and shape != tensors[key].shape
+    ]
+    if wrong:
+        raise HeadatlasError(_sizes(name, wrong, empty.config))
+    asked, there = sum(_count(shape) for shape in wanted.values()), sum(each.count for each in tensors.values())
+    if asked > 3 * there:  # an unembedding and an embedding may be one
+        raise HeadatlasError(
+            f"config.json of {name} describes a model of {asked:,} numbers, and its files hold {there:,}; they are not "
+            "of one model: restore one of them"
+        )
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def _sizes(name: str, wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]], config: Any) -> str:
+    """What is said of sizes that do not fit: tensor, what the configuration asks, what the file has."""
+    key, asked, there = wrong[0]
+    more = f", and {len(wrong) - 1} more tensors differ" if len(wrong) > 1 else ""
+    cause = ""
+    if len(asked) == len(there):
+        one, other = next((pair for pair in zip(asked, there, strict=True) if pair[0] != pair[1]), (0, 0))
+        said = {**_plain(config), **_plain(wrappers.text_config(config))}
+        fields = [field for field, value in said.items() if value == one and type(value) is int]
+        cause = f" ({fields[0]} is {one} in config.json, and {other} would fit)" if fields else ""
+    return (
+        f"{key} of {name} is {_by(there)} in the file, and config.json asks for {_by(asked)}{cause}{more}; they are "
+        "not of one model: restore config.json or the weights"
+    )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if not key.endswith("_id")}
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
+
+
+def _require_filled(name: str, info: Mapping[str, Any]) -> None:
+    """See that every weight of the model came from the files."""
+    if info.get("error_msgs"):
+        raise HeadatlasError(f"the weights of {name} cannot be read ({info['error_msgs'][0][:160]}); save them again")
+    if mismatched := sorted(info["mismatched_keys"], key=str):
+        wrong = [(str(key), tuple(asked), tuple(there)) for key, there, asked in mismatched]
+        raise HeadatlasError(_sizes(name, wrong, transformers.PreTrainedConfig()))
+    if absent := sorted(info["missing_keys"]):
+        raise HeadatlasError(
+            f"{name} lacks weights its architecture needs ({leftovers.listed(absent, 2)}); transformers would fill "
+            "them with random numbers, so this model is refused: restore the weights, or the config.json that was "
+            "saved with them"
+        )

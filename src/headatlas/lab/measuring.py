@@ -3,6 +3,7 @@
 Prompts are batched by length, so nothing is ever padded.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -64,14 +65,35 @@ def forward(model: OpenModel, tokens: Tensor, taps: Mapping[nn.Module, Tap], pos
 
         return watch
 
-    keep: Tensor | int = 0 if positions is None else positions.to(model.device)
     with tapped({module: watched(module, tap) for module, tap in taps.items()}), torch.no_grad():
-        logits: Tensor = model.model(tokens.to(model.device), use_cache=False, logits_to_keep=keep).logits
+        logits = logits_at(model, tokens, positions)
     if len(fired) != len(taps):
         raise HeadatlasError(f"{model.name}: an attention layer was not reached, so a measurement would be empty")
     if not all_finite(logits):
         raise HeadatlasError(f"{model.name} gave NaN or infinite logits; try float32, or check its weights")
     return logits.float()
+
+
+def logits_at(model: OpenModel, tokens: Tensor, positions: Tensor | None) -> Tensor:
+    """The logits of a pass over tokens [batch position], at some positions [kept] or all: [batch kept vocabulary].
+
+    Most families compute only those; where one cannot be asked (Whisper swallows the request) all are computed.
+
+    Raises:
+        HeadatlasError: where a family gives another number of logits than were asked for.
+    """
+    tokens = tokens.to(model.device)
+    asked = "logits_to_keep" in inspect.signature(model.model.forward).parameters
+    keep = {} if positions is None or not asked else {"logits_to_keep": positions.to(model.device)}
+    logits: Tensor = model.model(tokens, use_cache=False, **keep).logits
+    if positions is None or (asked and logits.shape[1] == len(positions)):
+        return logits
+    if logits.shape[1] != tokens.shape[1]:
+        raise HeadatlasError(
+            f"{model.name} gave the logits of {logits.shape[1]} positions where {len(positions)} were asked for; its "
+            "family cannot be measured"
+        )
+    return logits[:, positions.to(logits.device)]
 
 
 def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: Progress | None = None) -> Scores:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,18 @@ import transformers
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import homes
-from headatlas.lab import devices, families, loading, provenance
+from headatlas.lab import (
+    adapters,
+    configuration,
+    devices,
+    families,
+    fitting,
+    folders,
+    loading,
+    provenance,
+    refusals,
+    wrappers,
+)
 from headatlas.lab.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.provenance import Opened
 from headatlas.lab.seam import SEAMS
@@ -32,7 +44,8 @@ class OpenModel:
     Attributes:
         name: how it was asked for.
         revision: the hub's commit, or None for a local folder.
-        sha256: of the weight files in order of their names, or of the weights of a model that was already loaded.
+        sha256: of the weight files in order of their names, with those of the adapter where one was merged, or of the
+            weights of a model that was already loaded.
         implementation: the attention implementation that plain transformers would use.
         opened: what was opened, file by file.
     """
@@ -79,9 +92,15 @@ class OpenModel:
 
     @property
     def context(self) -> int | None:
-        """The most tokens a prompt may have, where the configuration says."""
-        config = self.model.config
+        """The most tokens a prompt may have, where the configuration of the language model says."""
+        config = wrappers.text_config(self.model.config)
         return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+
+    @property
+    def architecture(self) -> str:
+        """The class of the model: 'LlamaForCausalLM', 'language model of Gemma3ForConditionalGeneration'."""
+        name = type(self.model).__name__
+        return f"language model of {name}" if wrappers.is_wrapper(self.model) else name
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -92,7 +111,7 @@ class OpenModel:
 def open_model(
     name: str | Path | torch.nn.Module,
     revision: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: str | None = None,
     *,
     tokenizer: Any = None,
@@ -100,10 +119,13 @@ def open_model(
     device_map: Any = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    adapter: str | Path | None = None,
+    ignore_unused: bool = False,
 ) -> OpenModel:
     """Open the specimen, a local folder, a hub id, or a transformers model that is already loaded.
 
-    Weights are safetensors and no code of a repository runs, unless asked for in words.
+    Weights are safetensors and no code of a repository runs, unless asked for in words. Of a multimodal model (Gemma 3,
+    Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
 
     Args:
         name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', or a model.
@@ -115,56 +137,69 @@ def open_model(
         device_map: how to spread the model over devices, as transformers takes it; instead of `device`.
         allow_pickle: read pytorch_model*.bin where there are no safetensors.
         trust_remote_code: run the code that comes with the model.
+        adapter: a folder or hub id of a peft adapter, to be merged into the weights; "none" to leave out one that lies
+            beside the weights. Without it, a folder with both is refused.
+        ignore_unused: open it although its files hold weights that it does not use.
 
     Raises:
         HeadatlasError: where it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
         ValueError: for options that do not go together.
     """
     if isinstance(name, torch.nn.Module):
-        if (revision, dtype, device, device_map) != (None, None, None, None) or allow_pickle or trust_remote_code:
+        asked = (revision, dtype, device, device_map, adapter)
+        if any(each is not None for each in asked) or allow_pickle or trust_remote_code or ignore_unused:
             raise ValueError("a loaded model stays as it is: give it a tokenizer and what it is called, nothing else")
         return _adopt(name, tokenizer, called or getattr(name, "name_or_path", "") or type(name).__name__)
+    if not isinstance(name, (str, PathLike)):
+        raise HeadatlasError(refusals.no_model(name))
     if tokenizer is not None or called is not None:
         raise ValueError("tokenizer and called are for a model that is already loaded")
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
-    name, device = str(name), devices.device(device)
-    folder, commit = loading.find_folder(name, revision, allow_pickle, trust_remote_code)
-    config = loading.read_config(name, folder, trust_remote_code)
-    tokenizer = loading.read_tokenizer(name, folder, trust_remote_code)
-    files = loading.weight_files(name, folder, allow_pickle)
-    pickle = files[0].suffix == ".bin"
-    model = loading.load_model(
+    name, device = folders.expanded(str(name)), devices.device(device)
+    kind = loading.dtype_of(dtype)
+    wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
+    folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
+    if adapter is None:
+        adapters.beside(name, folder)
+    config = configuration.read_config(name, folder, trust_remote_code)
+    tokenizer = configuration.read_tokenizer(name, folder, trust_remote_code)
+    loaded = loading.load_model(
         name,
         folder,
         config,
-        dtype=dtype or torch.float32,
+        dtype=kind,
         device_map=device_map,
-        use_safetensors=not pickle,
+        allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
+        ignore_unused=ignore_unused,
     )
+    model = loaded.model if device_map is not None else refusals.moved(name, loaded.model, device)
     _require_finite(name, model)
-    model = model if device_map is not None else devices.moved(name, model, device)
-    each, whole = provenance.of_files(files)
+    if wanted is not None:
+        model = adapters.merge(wanted, name, model)
+    if wrappers.is_wrapper(model):
+        loaded.left_out |= wrappers.reduce_to_text(name, model)
+    each, whole = provenance.of_files(loaded.files)
+    files = provenance.of_files(loading.other_files(folder))[0] | each
+    if wanted is not None:
+        more, whole = adapters.recorded(wanted, whole)
+        files |= more
     opened = Opened(
         source="hub" if commit else "specimen" if name in specimens.names() else "folder",
-        files=provenance.of_files(loading.other_files(folder))[0] | each,
+        files=files,
         weights=whole,
-        pickle=pickle,
+        pickle=loaded.files[0].suffix == ".bin",
         remote_code=trust_remote_code,
+        adapter=None if wanted is None else wanted.said,
+        left_out=loaded.left_out,
     )
     return _prepare(name, model, tokenizer, opened, commit)
 
 
 def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
     """Open a model that is already loaded."""
-    if not isinstance(model, transformers.PreTrainedModel) or model.get_output_embeddings() is None:
-        raise HeadatlasError(
-            f"{name} is a {type(model).__name__}, not a causal language model of transformers; load it with "
-            "AutoModelForCausalLM"
-        )
-    if model.config.is_encoder_decoder:
-        raise HeadatlasError(f"{name} is an encoder-decoder; headatlas measures decoders that predict the next token")
+    refusals.require_plain(name, model)
     if tokenizer is None:
         raise HeadatlasError(f"{name} came without its tokenizer; give open_model(model, tokenizer=...)")
     _require_finite(name, model)
@@ -177,7 +212,9 @@ def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str 
         restore.callback(_set_training, {module: module.training for module in model.modules()})
         model.eval()
         implementation = _install_seam(name, model, restore)
-        anatomy = examine(name, model)
+        with refusals.runs(name):
+            anatomy = examine(name, model)
+        fitting.require(name, tokenizer, model)
         opened = replace(opened, trace=provenance.trace_of(model))
         return OpenModel(
             name, commit, opened.weights, implementation, model, tokenizer, anatomy, opened, restore.pop_all()
@@ -202,7 +239,8 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
 
 def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     """Route attention through the seam, to be undone by `restore`; returns the implementation it had."""
-    implementation: str = model.config._attn_implementation
+    config = wrappers.decoder(model).config
+    implementation: str = config._attn_implementation
     if (route := families.route_of(model)) is not None:
         if problem := families.lead(model, route, restore):
             raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
@@ -217,7 +255,7 @@ def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
     restore.callback(_give_back, [(part.config, part.config._attn_implementation) for part in parts])
     _route(model, SEAMS[implementation])
-    if model.config._attn_implementation != SEAMS[implementation]:
+    if config._attn_implementation != SEAMS[implementation]:
         raise UnsafeModelError("registry", no_route(name, model))
     return implementation
 

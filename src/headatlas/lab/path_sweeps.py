@@ -22,6 +22,7 @@ from headatlas.lab.prefix import in_force, outcome
 from headatlas.lab.reach import Reach
 from headatlas.lab.sites import Positions
 
+_SENDERS = 3  # tried together: with one, a mistake in telling senders apart would not show
 _known: WeakKeyDictionary[nn.Module, dict[str, str | None]] = WeakKeyDictionary()
 
 
@@ -99,14 +100,15 @@ def _fewer(error: RuntimeError, heads: Tensor, prompts: int) -> str:
 
 
 def _obstacle(reach: Reach) -> str | None:
-    """Why a model's paths cannot be swept, or None where two senders get what `path_patch` gives; tried once."""
+    """Why a model's paths cannot be swept, or None where `path_patch` gives the same; tried once in each form."""
     runs = reach.runs
     if problem := in_force(runs.model):
         return problem
     if runs.model.anatomy.other_mixers:
         return "something beside attention carries information from one position to another"
-    ends, mlps = "heads" if reach.ends else "logits", "recomputed" if runs.mlps is None else "frozen"
-    kind = f"{ends}, MLPs {mlps}, {runs.tokens.shape[1]} tokens, {len(runs.kept)} kept"
+    ends, mlps = "".join(sorted(reach.ends)) or "logits", "recomputed" if runs.mlps is None else "frozen"
+    few = "one prompt" if len(runs.tokens) == 1 else "prompts"  # an axis of one hides mistakes
+    kind = f"{ends}, MLPs {mlps}, {few} of {runs.tokens.shape[1]} tokens, {len(runs.kept)} kept, {reach.width} reached"
     known = _known.setdefault(runs.model.model, {})
     senders = [layer for layer in runs.model.anatomy.attention if layer < reach.layers]
     if kind not in known and senders:
@@ -115,14 +117,15 @@ def _obstacle(reach: Reach) -> str | None:
 
 
 def _try(reach: Reach, layers: list[int]) -> str | None:
-    full = {layer: reach.in_full(layer, 0) for layer in layers}
+    senders = {layer: torch.arange(min(_SENDERS, reach.model.anatomy.heads_in(layer))) for layer in layers}
+    full = {layer: reach.in_full(layer, int(heads[-1])) for layer, heads in senders.items()}
     tolerance = max(1e-5, 8 * torch.finfo(reach.model.dtype).eps) * reach.runs.logits.abs().max()
 
     def attempt() -> str | None:
         if not all(found.plain for found in reach.trace.layers.values()):
             return "its attention gives something else than its output projections write"
         for layer in layers:
-            gap = (reach.logits(layer, torch.tensor([0]))[0] - full[layer]).abs().max()
+            gap = (reach.logits(layer, senders[layer])[-1] - full[layer]).abs().max()
             if not gap <= tolerance:
                 return f"a sender in layer {layer} does not give what path_patch gives (off by {gap:.1e})"
         return None

@@ -17,6 +17,7 @@ the sequence instead, each blind to the others, so that all of them share one co
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -82,7 +83,7 @@ def obstacle(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str 
 
     They are tried in the very form in which they are to be used: with the same positions skipped and the same logits
     wanted, on two of the prompts. Unedited ones must give the clean logits, from every layer on the first time and from
-    the first and the last for every further length of prompts; and those with a head ablated in the first and in the
+    the first and the last in every further form; and those with a head ablated in the first and in the
     last layer what a full run gives. Other tokens run in between and the last layers are tried first, so that nothing
     left behind in the modules can pass for the skipped part.
 
@@ -98,10 +99,20 @@ def obstacle(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str 
         return "something beside attention carries information from one position to another"
     form = (start > 0, len(keep) < tokens.shape[1])
     known = _tried.setdefault(model.model, {})
-    key = (*form, tokens.shape[1])
+    key = Form(*form, tokens.shape[1], start, min(2, len(tokens)))
     if key not in known:
         known[key] = _try(model, tokens[:2], keep, start, every_layer=form not in {each[:2] for each in known})
     return known[key]
+
+
+class Form(NamedTuple):
+    """What a trial of reruns holds for: a single position or prompt may hide what more of them would show."""
+
+    skips_positions: bool
+    leaves_out_logits: bool
+    length: int
+    start: int
+    prompts: int
 
 
 def in_force(model: OpenModel) -> str | None:
@@ -113,9 +124,8 @@ def in_force(model: OpenModel) -> str | None:
     return None
 
 
-# By model: whether positions are skipped, whether logits are left out, and the length of the prompts.
 _COPIES = 3  # of two prompts: were there two, a mistake of one for the other would not show
-_tried: WeakKeyDictionary[nn.Module, dict[tuple[bool, bool, int], str | None]] = WeakKeyDictionary()
+_tried: WeakKeyDictionary[nn.Module, dict[Form, str | None]] = WeakKeyDictionary()
 
 
 def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer: bool) -> str | None:

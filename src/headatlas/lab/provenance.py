@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,13 @@ class Opened:
     Attributes:
         source: where it came from.
         files: sha256 of each file that was there to be read, by name; empty for a model that was already loaded.
-        weights: sha256 of the weight files in order of their names, or, for a model that was already loaded, of the
-            weights themselves.
+        weights: sha256 of the weight files in order of their names, of these together with the files of the adapter
+            where one was merged, or, for a model that was already loaded, of the weights themselves.
         pickle: the weights were unpickled, on request.
         remote_code: the repository's own code was allowed to run, on request.
-        adapter: that was merged into the weights, on request. Its files are among `files`, under "adapter/".
+        adapter: the adapter that was merged into the weights: how it was asked for, its kind, and what it says it was
+            trained on. Its files are among `files`, under "adapter/".
+        left_out: names of the tensors and modules in the weight files that the model does not use, by the reason.
         trace: of the weights in memory when they were opened, by which a later change of them is noticed.
     """
 
@@ -35,6 +37,7 @@ class Opened:
     pickle: bool = False
     remote_code: bool = False
     adapter: str | None = None
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     trace: str | None = None
 
 

@@ -44,6 +44,11 @@ class Reach:
         sending = located(sender_positions, batch, length)  # [batch sent]
         self._sent = (at[:, :, None] == sending[:, None, :]).any(-1)  # [batch reached]
 
+    @property
+    def width(self) -> int:
+        """At how many positions of each prompt receivers read."""
+        return self._at.shape[1]
+
     def in_full(self, layer: int, head: int) -> Tensor:
         """The same for one head, each run in full: [batch kept vocabulary]."""
         return patched_logits(self.runs, [Head(layer, head)], self.receivers, *self._where)
@@ -51,7 +56,7 @@ class Reach:
     def copies(self, memory: int | None) -> int:
         """How many senders one run may hold."""
         batch, length = self.runs.tokens.shape
-        width = length if self.ends else self._at.shape[1]
+        width = length if self.ends else self.width
         return fitting(self.model, batch, length, width, self.runs.logits[0].numel(), memory)
 
     def logits(self, layer: int, heads: Tensor) -> Tensor:
@@ -76,7 +81,7 @@ class Reach:
                 self._prepare(stack, layer, heads, at, block)
                 if at > layer and at in self._reading:
                     taps[self.model.anatomy.attention[at]] = self._tap(at, reached)
-            positions = self._at.reshape(1, -1).expand(len(heads), -1).to(self.model.device)
+            positions = self._at.reshape(1, -1).repeat(len(heads), 1).to(self.model.device)  # some families view them
             told = self.model.model.register_forward_pre_hook(
                 lambda _, args, kwargs: (args, {**kwargs, "position_ids": positions}), with_kwargs=True
             )

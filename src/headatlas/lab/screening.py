@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.interventions import Reference
-from headatlas.lab.measuring import Array, Progress, batches, readout_tensors, stack_tokens
+from headatlas.lab.measuring import Array, Progress, batches, logits_at, readout_tensors, stack_tokens
 from headatlas.lab.opening import OpenModel
 from headatlas.lab.readouts import Behaviour
 from headatlas.lab.replacing import Replacement, SweepAblation, SweepPositions, edited
@@ -150,7 +150,7 @@ def z_gradients(
     taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
     positions, where, answers, rivals = (each.to(model.device) for each in readouts)
     with tapped(taps), torch.enable_grad():
-        logits = model.model(tokens.to(model.device), use_cache=False, logits_to_keep=positions).logits
+        logits = logits_at(model, tokens, positions)
         rows = torch.arange(len(tokens), device=logits.device)[:, None]
         chosen = logits[rows, where.to(logits.device)]  # [prompt readout vocabulary]
         value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()

@@ -5,7 +5,7 @@ In the order they are computed, layer by layer:
     resid      what enters the layer's block; layer L of a model of L layers is what leaves the last block
     q k v      query, key and value after position encoding
     pattern    attention weights; they follow from the scores, and a row need not sum to 1 (sinks, edits)
-    z          the weighted values: what the output projection reads
+    z          the weighted values, behind a gate or a norm where there is one: what the output projection reads
     result     z_h W_O^h: what one head writes
     attn_out   what the output projection writes: the sum of the results, and its bias
 """

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from headatlas.errors import HeadatlasError
+from headatlas.stimuli import reserved
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Vocabulary:
     """A tokenizer as stimuli see it: words that are one token, ordinary tokens to draw from, and BOS.
 
     Args:
-        tokenizer: a transformers tokenizer (anything with `encode`, `all_special_ids` and `bos_token_id`).
+        tokenizer: a transformers tokenizer (anything with `encode`, `all_special_ids`, `bos_token_id` and a length;
+            with `get_vocab`, where reserved tokens are to be known by their names).
         size: how many token ids the model's embedding has; ids from there on are never drawn.
     """
 
@@ -147,9 +149,8 @@ class Vocabulary:
 
     @cached_property
     def ordinary(self) -> Sequence[int]:
-        """Every token id that is not special, for drawing random tokens."""
-        top = min(self.size, len(self.tokenizer))
-        return [id for id in range(top) if id not in self._special]
+        """Every token id that text is made of, none that is special or kept free, for drawing random tokens."""
+        return reserved.ordinary_ids(self.tokenizer, self.size)
 
     def draw(self, rng: random.Random, count: int) -> tuple[int, ...]:
         """`count` different ordinary tokens at random.

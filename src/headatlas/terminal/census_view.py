@@ -30,12 +30,17 @@ def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> N
             f"{summary.types_found} of {summary.types_measured} types found, {summary.types_supported} with a cause",
         )
     )
+    if census.model.head_counts:
+        console.print(Text(f"{census.model.size}, {census.model.kv_size} key/value groups a layer", style="dim"))
     console.print(_types(catalog, census))
     console.print(_stages(census))
     apart = [each for each in census.types if each.status != "measured"]
     for status in dict.fromkeys(each.status for each in apart):
         names = ", ".join(each.id for each in apart if each.status == status)
         console.print(Text(f"{status}: {names}", style="dim"))
+    if summary.did_not_hold:
+        lost = ", ".join(f"{each.id} {' '.join(each.did_not_hold)}" for each in census.types if each.did_not_hold)
+        console.print(Text(f"did not hold on new prompts, so not counted: {lost}", style="dim"))
     for path in written:
         console.print(Text(f"wrote {path}", style="dim"))
 

@@ -25,7 +25,7 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     label = record.verdict.label
     console.print(
         f"\n[bold]{escape(entry.name)}[/bold] on [bold]{escape(record.model.name)}[/bold] "
-        f"({record.model.layers} layers x {record.model.heads} heads): [bold {COLOURS[label]}]{label}[/]"
+        f"({record.model.size}): [bold {COLOURS[label]}]{label}[/]"
     )
     reasons = Table.grid(padding=(0, 1))
     for reason in record.verdict.reasons:
@@ -33,6 +33,9 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     console.print(reasons)
     if record.detection:
         console.print(_heads_table(record.detection, record.cause))
+        if lost := record.detection.did_not_hold:
+            more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+            console.print(Text(f"  selected, and did not hold there: {' '.join(lost[:_SHOWN])}{more}", style="dim"))
     if record.cause:
         console.print(_cause_line(record.cause))
     _print_literature(console, catalog, record)
@@ -161,5 +164,7 @@ def _decided(record: Record) -> str:
     found = record.detection
     if found and not found.selected:
         why = "not told from its control" if found.undecided else f"needed {found.threshold:g}"
+        if found.did_not_hold and not found.undecided:
+            why = f"needed {found.threshold:g} on new prompts too"
         return f"{said}, best score {found.best:.2g} ({why})"
     return f"{said}, effect above {cause.share_exceeded:.0f}% of random sets" if cause else said

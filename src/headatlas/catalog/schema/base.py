@@ -1,8 +1,10 @@
 """The words of the schema: ids, closed vocabularies, and the two classes that all others build on."""
 
-from typing import Annotated, Literal
+import re
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 SCHEMA_VERSION = 2
 
@@ -10,6 +12,18 @@ Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_l
 ModelId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-.][a-z0-9]+)*$", max_length=60)]
 CitationKey = Annotated[str, StringConstraints(pattern=r"^[a-z]+\d{4}[a-z0-9]*$", max_length=60)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+def _day(value: Any) -> Any:
+    """Text as YYYY-MM-DD, and not what else pydantic takes for a day, such as the seconds since 1970."""
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError(f"{value[:20]!r} is no day; write YYYY-MM-DD")
+    return date.fromisoformat(value)
+
+
+Day = Annotated[date, BeforeValidator(_day)]
 
 StageId = Literal["knowledge-recalling", "in-context-identification", "latent-reasoning", "expression-preparation"]
 GroupId = Literal[

@@ -1,12 +1,12 @@
 """A head type: what is known about one kind of attention head."""
 
-from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from headatlas.catalog.schema.base import (
     CitationKey,
+    Day,
     Depth,
     GroupId,
     Id,
@@ -73,7 +73,7 @@ class HeadType(Strict):
     """One kind of attention head: catalog/heads/<id>.yaml."""
 
     id: Id
-    added: date = Field(description="The day the entry came into the catalog.")
+    added: Day = Field(description="The day the entry came into the catalog.")
     name: Text
     aliases: tuple[Alias, ...] = ()
     signature: Text = Field(description="The behaviour in one line, such as [A][B] … [A] → [B].")

@@ -1,11 +1,10 @@
 """How a finding is rerun: what it takes, the rule of its verdict, and what we expect before running."""
 
-from datetime import date
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from headatlas.catalog.schema.base import ModelId, Strict, Text, VerdictLabel
+from headatlas.catalog.schema.base import Day, ModelId, Strict, Text, VerdictLabel
 from headatlas.notation import Head
 
 
@@ -46,7 +45,7 @@ class Rule(Strict):
     """The rule of the verdict, fixed before running. A change is a new version, with its reason in `history`."""
 
     version: int = Field(ge=1)
-    fixed: date
+    fixed: Day
     find: int = Field(ge=8, description="Stimuli per family that select heads.")
     test: int = Field(ge=8, description="Stimuli per family, from other seeds, that test them.")
     behaviour: BehaviourRule

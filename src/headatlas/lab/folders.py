@@ -1,0 +1,244 @@
+"""Finds the folder of a model or an adapter, on this machine or on the hub, and says what a folder lacks."""
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from headatlas import specimens
+from headatlas.errors import HeadatlasError
+
+_DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
+_PICKLED = "pytorch_model*.bin"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+# What lies in folders that are no model folder of transformers: a pattern, what it is, and what to do about it. The
+# first that is there is told.
+_FOREIGN = (
+    (
+        "*.gguf",
+        "GGUF weights ({file}), which headatlas does not read yet",
+        "convert them: AutoModelForCausalLM.from_pretrained(folder, gguf_file={file!r}).save_pretrained(NEW), and the "
+        "tokenizer in the same way; or take the original model",
+    ),
+    (
+        "consolidated*.pth",
+        "weights in the layout of Meta's own code ({file})",
+        "convert them with transformers' convert_llama_weights_to_hf.py, or take the repository that ends in -hf",
+    ),
+    (
+        "consolidated*.safetensors",
+        "weights in the layout of Mistral's own code ({file})",
+        "take the files that transformers reads: config.json and model*.safetensors",
+    ),
+    (
+        "*.nemo",
+        "a NeMo archive ({file})",
+        "convert it to Hugging Face format with the scripts that come with NeMo",
+    ),
+    (
+        "flax_model*.msgpack",
+        "Flax weights ({file})",
+        "convert them with transformers 4: AutoModelForCausalLM.from_pretrained(folder, from_flax=True)"
+        ".save_pretrained(NEW)",
+    ),
+    (
+        "tf_model*.h5",
+        "TensorFlow weights ({file})",
+        "convert them with transformers 4: AutoModelForCausalLM.from_pretrained(folder, from_tf=True)"
+        ".save_pretrained(NEW)",
+    ),
+    ("*.npz", "arrays of another library ({file})", "save the model with save_pretrained of transformers"),
+    ("*.onnx", "an ONNX graph ({file})", "take the model that it was exported from"),
+    ("model_index.json", "a pipeline of diffusers", "give a language model; its text encoder is none"),
+    *(
+        (
+            pattern,
+            "a checkpoint of torch ({file})",
+            "load it with the code that trained it, and save the model with save_pretrained",
+        )
+        for pattern in ("*.pth", "*.pt", "*.ckpt", "*.bin")
+    ),
+    (
+        "*.safetensors",
+        "weights of another name ({file})",
+        "save the model with save_pretrained, which writes config.json and model.safetensors",
+    ),
+)
+
+
+def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tuple[Path, str | None]:
+    """The local folder that holds the model, and the hub's commit if it came from there.
+
+    Raises:
+        HeadatlasError: where there is none, with what is there instead.
+    """
+    if name == specimens.SPECIMEN or name in specimens.names():
+        _require_no_revision(name, revision, "ships with headatlas")
+        return specimens.folder(name), None
+    if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on some names
+        _require_no_revision(name, revision, "is a folder")
+        require_model(name, Path(name))
+        return Path(name), None
+    if os.path.lexists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise HeadatlasError(_no_folder(name))
+    folder, commit = download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
+    require_model(name, folder)
+    return folder, commit
+
+
+def _require_no_revision(name: str, revision: str | None, what: str) -> None:
+    if revision is not None:
+        raise HeadatlasError(f"{name} {what} and has no revision {revision!r}; revisions are of models of the hub")
+
+
+def expanded(name: str) -> str:
+    """The name with ~ replaced by the home folder, where that leads somewhere."""
+    path = os.path.expanduser(name)  # noqa: PTH111 - Path.expanduser may raise
+    return path if name.startswith("~") and os.path.isdir(path) else name  # noqa: PTH112
+
+
+def find_adapter(name: str, revision: str | None = None) -> Path:
+    """The folder of an adapter: a local one, or of a hub id.
+
+    Raises:
+        HeadatlasError: where there is none.
+    """
+    path = Path(expanded(name))
+    if os.path.isdir(path):  # noqa: PTH112
+        folder = path
+    elif os.path.lexists(path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise HeadatlasError(
+            f"the adapter {name} is not a folder{_nearest(path)}; give the folder with {ADAPTER_CONFIG}"
+        )
+    else:
+        folder, _ = download(name, revision, [ADAPTER_CONFIG, *ADAPTER_WEIGHTS])
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise HeadatlasError(f"{name} has no {ADAPTER_CONFIG}, so it is no adapter; give the folder that peft saved")
+    return folder
+
+
+def _no_folder(name: str) -> str:
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+        return f"{name} is a link to {path.readlink()}, which is not there; give the folder itself"
+    if os.path.isfile(path):  # noqa: PTH113
+        if path.suffix == ".gguf":
+            return f"{name} holds {_foreign('*.gguf', path)}"
+        if (path.parent / "config.json").is_file():
+            return f"{name} is a file of a model; give its folder: {path.parent}"
+        return f"{name} is a file; give a folder in Hugging Face format, with config.json and model.safetensors"
+    leads = f" ({path})" if name.startswith("~") else ""
+    return f"{name}{leads} is not a folder{_nearest(path)}; give a model folder, a hub id, or the word specimen"
+
+
+def _nearest(path: Path) -> str:
+    """', did you mean …?' where a folder of a similar name is there, and where the path breaks off."""
+    try:
+        parent = next((each for each in path.parents if each.is_dir()), None)
+        if parent is None:
+            return ""
+        wanted = path.relative_to(parent).parts[0]
+        names = [each.name for each in parent.iterdir() if each.is_dir()]
+    except (OSError, ValueError):
+        return " that can be read"
+    close = difflib.get_close_matches(wanted, names, n=1)
+    return f"; did you mean {parent / close[0]}?" if close else ""
+
+
+def require_model(name: str, folder: Path) -> None:
+    """See that a folder can be read and has config.json.
+
+    Raises:
+        HeadatlasError: saying what it has instead.
+    """
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except OSError as error:
+        raise HeadatlasError(f"{name} cannot be read ({error.strerror}); see to its permissions") from None
+    if "config.json" not in names:
+        raise HeadatlasError(_without_config(name, folder, names))
+
+
+def _without_config(name: str, folder: Path, names: list[str]) -> str:
+    if ADAPTER_CONFIG in names:
+        base = adapter_says(folder).get("base_model_name_or_path")
+        known = base if isinstance(base, str) and base else None
+        of = f" of {known}" if known else ", and does not say of which model"
+        return (
+            f"{name} is an adapter{of}, without the model itself; open the model and give the adapter beside it: "
+            f"--model {known or 'MODEL'} --adapter {name} "
+            f"(in Python: open_model({known or 'MODEL'!r}, adapter={name!r}))"
+        )
+    if said := other_weights(folder):
+        return f"{name} has no config.json, only {said}"
+    inside = [each for each in names if (folder / each / "config.json").is_file()]
+    if not inside and (folder / "snapshots").is_dir():
+        inside = [f"snapshots/{each.name}" for each in sorted((folder / "snapshots").iterdir()) if each.is_dir()]
+    if inside:
+        more = f" (and {len(inside) - 1} more)" if len(inside) > 1 else ""
+        given = f"{folder / inside[-1]}{more}"
+        return f"{name} is a folder without config.json, and holds model folders; give one of them: {given}"
+    if not names:
+        return (
+            f"{name} is an empty folder; give a folder in Hugging Face format, with config.json and model.safetensors"
+        )
+    return f"{name} is a folder without config.json, so no model; give a Hugging Face folder"
+
+
+def other_weights(folder: Path) -> str | None:
+    """What weights lie in a folder that transformers does not read, and what to do about them."""
+    for pattern, _, _ in _FOREIGN:
+        if files := sorted(folder.glob(pattern)):
+            return _foreign(pattern, files[0])
+    return None
+
+
+def _foreign(pattern: str, file: Path) -> str:
+    what, advice = next((what, advice) for each, what, advice in _FOREIGN if each == pattern)
+    return f"{what.format(file=file.name)}; {advice.format(file=file.name)}"
+
+
+def adapter_says(folder: Path) -> dict[str, Any]:
+    """What the configuration of an adapter says; nothing where it cannot be read."""
+    try:
+        found = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def download(name: str, revision: str | None, patterns: list[str]) -> tuple[Path, str]:
+    """The folder of a repository of the hub with the files of some patterns, and its commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except HFValidationError:
+        raise HeadatlasError(f"{name!r} is neither a folder nor a hub id; write owner/model") from None
+    except GatedRepoError:
+        raise HeadatlasError(f"{name} is gated; accept its licence on the hub, then run `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise HeadatlasError(f"{name} has no revision {revision!r}; give a commit, a tag or a branch") from None
+    except RepositoryNotFoundError:
+        raise HeadatlasError(
+            f"the hub has no model {name!r} you may read; check the spelling, or `hf auth login`"
+        ) from None
+    except OSError as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HeadatlasError(
+            f"{name} could not be downloaded ({reason}); check the network and the disk, then run again: "
+            "what has arrived is kept"
+        ) from None
+    except Exception as error:  # the hub client raises its transport's own errors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HeadatlasError(f"{name} could not be downloaded ({reason}); check the network, then run again") from None
+    return folder, folder.name
