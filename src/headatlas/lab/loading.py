@@ -102,6 +102,9 @@ def load_model(
     held = sum(tensor.numel() for tensor in model.state_dict().values())
     leftovers.require_all(name, (sum(tensor.count for tensor in tensors.values() if tensor.read), held))
     model.config.name_or_path = str(folder)
+    if (folder / "generation_config.json").is_file():
+        with quiet(), explained(f"generation_config.json of {name} cannot be read", "restore or delete it"):
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     return Loaded(model.requires_grad_(False), files, left_out)
 
 
