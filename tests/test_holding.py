@@ -112,7 +112,8 @@ def old(made: records.Record) -> dict[str, Any]:
 @pytest.fixture
 def earlier() -> records.Record:
     literature = records.Literature(reported_heads=["L1H1"], shared=["L1H1"], overlap_p=0.01)
-    return record().model_copy(update={"detection": detected(FIND, TEST), "literature": literature})
+    measured = {"model": MODEL, "detection": detected(FIND, TEST), "literature": literature}
+    return record().model_copy(update=measured)
 
 
 def test_an_old_record_is_read_by_the_rule(earlier: records.Record, tmp_path: Path) -> None:
