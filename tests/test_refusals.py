@@ -367,8 +367,8 @@ class TestLoadedModels:
         assert "is no model; give a folder, a hub id" in said(thing)
 
     def test_on_a_device_that_is_not_here(self, tiny: Tiny) -> None:
-        assert "give a device that is here" in said(tiny("llama"), device="cuda:77")
-        assert "give a device that is here" in said(tiny("llama"), device="toaster")
+        assert "there is no device cuda:77 here" in said(tiny("llama"), device="cuda:77")
+        assert "'toaster' is no device" in said(tiny("llama"), device="toaster")
 
     def test_in_a_dtype_that_is_none(self, tiny: Tiny) -> None:
         for dtype in ("float23", "int8", torch.int8, torch.complex64):

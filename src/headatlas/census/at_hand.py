@@ -63,14 +63,14 @@ def _folder(name: str) -> Path | None:
 
 
 def _opened_so(model: ModelRecord, options: ModelOptions, dtype_asked: bool) -> bool:
-    what = model.identity
+    what, plain = model.identity, options.adapter in (None, "none")
     if options.revision is not None and not (model.revision or "").startswith(options.revision):
         return False
     if what is None:
-        return options.adapter is None and options.dtype == "float32"
+        return plain and options.dtype == "float32"
     if dtype_asked and options.dtype not in what.dtype.split(", "):
         return False
-    return options.adapter is None and what.adapter is None
+    return plain and what.adapter is None
 
 
 def _files_are(model: ModelRecord, folder: Path, name: str) -> bool:

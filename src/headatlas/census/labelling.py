@@ -76,9 +76,11 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
     plans = [parts.read_plan(folder) for folder in folders]
     first = plans[0]
     for folder, plan in zip(folders, plans, strict=True):
-        apart = [part for part in plan.model.differs(first.model) if part != "identity"]
+        apart = plan.model.differs(first.model)
+        if apart == ["identity"]:  # both are older than identities, or one is
+            apart = ["description"] if plan.model != first.model else []
         if apart or plan.settings != first.settings:
-            what = f"models (their {', '.join(apart)} differ)" if apart else "settings"
+            what = f"models (other {', '.join(apart)})" if apart else "settings"
             raise HeadatlasError(f"{folders[0]} and {folder} are of different {what}; merge shards of one census only")
     found: dict[str, TypePart] = {}
     for folder in folders:

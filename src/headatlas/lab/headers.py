@@ -68,7 +68,7 @@ def require_whole(name: str, path: Path) -> dict[str, tuple[str, tuple[int, ...]
         tensors = {key: said for key, said in header.items() if key != "__metadata__"}
         found = {key: (str(said["dtype"]), tuple(int(n) for n in said["shape"])) for key, said in tensors.items()}
         spans = sorted((int(said["data_offsets"][0]), int(said["data_offsets"][1])) for said in tensors.values())
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+    except (ValueError, OverflowError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         raise wrong("has a header that is not safetensors'") from None
     if not found:
         raise wrong("holds no tensors")

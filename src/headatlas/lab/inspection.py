@@ -21,6 +21,9 @@ from headatlas.lab.seam import Call, Tap, tapped
 
 LENGTH = 128  # tokens, about that of the longest ordinary stimuli
 _BEYOND = 48  # tokens past a window
+_SHORT = (
+    24  # tokens: what goes wrong behind BOS shows there, where float16 on a CPU would take minutes for long prompts
+)
 _LONGEST = 2048  # a window larger than this is not passed
 _ROWS = 24  # queries whose weights are computed in full
 
@@ -48,8 +51,12 @@ class Inspection:
 
 @torch.no_grad()
 def inspect_prompts(model: OpenModel) -> Inspection:
-    """Run two prompts and look at every attention layer on the way."""
-    tokens, said = _prompts(model)
+    """Run two prompts and look at every attention layer on the way: short ones, and where these are sound long ones."""
+    found = _inspect(model, *_prompts(model, _SHORT))
+    return found if found.broken else _inspect(model, *_prompts(model))
+
+
+def _inspect(model: OpenModel, tokens: Tensor, said: str) -> Inspection:
     found, anatomy = Inspection(tokens, said), model.anatomy
     rows, left = _rows(model, tokens.shape[1]), dict[int, Tensor]()  # z as it left the heads, until it is projected
     taps: dict[nn.Module, Tap] = {m: _look(found, layer, rows, left) for layer, m in anatomy.attention.items()}
@@ -64,10 +71,10 @@ def inspect_prompts(model: OpenModel) -> Inspection:
     return found
 
 
-def _prompts(model: OpenModel) -> tuple[Tensor, str]:
-    """BOS and random ordinary tokens, [2 position], and what they are."""
+def _prompts(model: OpenModel, length: int | None = None) -> tuple[Tensor, str]:
+    """BOS and random ordinary tokens, [2 position], and what they are; past a window, where no length is given."""
     window = max((size for size in windows(model).values() if size + _BEYOND <= _LONGEST), default=0)
-    length = max(LENGTH, window + _BEYOND if window else 0)
+    length = length or max(LENGTH, window + _BEYOND if window else 0)
     length = max(2, min(length, model.context or length))
     ordinary = model.vocabulary.ordinary
     bos = tuple(token for token in model.vocabulary.bos if token < model.vocabulary.size)  # another check names others

@@ -50,7 +50,7 @@ def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype:
 
 def other_files(folder: Path) -> list[Path]:
     """What makes the model what it is beside its weights: configuration, tokenizer and code."""
-    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern))
+    return sorted(file for pattern in _BESIDE for file in folder.glob(pattern) if file.is_file())
 
 
 def load_model(
@@ -102,6 +102,9 @@ def load_model(
     held = sum(tensor.numel() for tensor in model.state_dict().values())
     leftovers.require_all(name, (sum(tensor.count for tensor in tensors.values() if tensor.read), held))
     model.config.name_or_path = str(folder)
+    if (folder / "generation_config.json").is_file():
+        with quiet(), explained(f"generation_config.json of {name} cannot be read", "restore or delete it"):
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     return Loaded(model.requires_grad_(False), files, left_out)
 
 

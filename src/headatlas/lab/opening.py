@@ -239,7 +239,8 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
 
 def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     """Route attention through the seam, to be undone by `restore`; returns the implementation it had."""
-    implementation: str = model.config._attn_implementation
+    config = wrappers.decoder(model).config
+    implementation: str = config._attn_implementation
     if (route := families.route_of(model)) is not None:
         if problem := families.lead(model, route, restore):
             raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
@@ -254,7 +255,7 @@ def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
     restore.callback(_give_back, [(part.config, part.config._attn_implementation) for part in parts])
     _route(model, SEAMS[implementation])
-    if model.config._attn_implementation != SEAMS[implementation]:
+    if config._attn_implementation != SEAMS[implementation]:
         raise UnsafeModelError("registry", no_route(name, model))
     return implementation
 

@@ -80,6 +80,12 @@ def is_wrapper(model: nn.Module) -> bool:
     return config is not None and (text_config(config) is not config or type(model).__name__ in _wrappers())
 
 
+def decoder(model: Any) -> Any:
+    """The language model inside a wrapper, which runs attention in its own way; any other model itself."""
+    inside = model.get_decoder() if is_wrapper(model) else model
+    return inside if isinstance(inside, transformers.PreTrainedModel) else model
+
+
 def reduce_to_text(name: str, model: Any) -> dict[str, tuple[str, ...]]:
     """Take out of a wrapper what text does not pass, where its logits on text are then the same to the last bit.
 
