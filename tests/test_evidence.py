@@ -148,7 +148,8 @@ def detection(score: float = 0.9, q: float = 0.001, selected: tuple[str, ...] = 
     grid = [[score, 0.0]]
     return records.Detection(
         metric="m", threshold=0.4, fdr=0.05, null="t", n_find=48, n_test=48, find=grid, find_control=grid,
-        q=[[q, 1.0]], score=grid, low=grid, high=grid, control=grid, sink_normalised=None, selected=list(selected),
+        q=[[q, 1.0]], score=grid, low=grid, high=grid, control=[[0.0, 0.0]], sink_normalised=None,
+        selected=list(selected),
     )  # fmt: skip
 
 
@@ -315,8 +316,14 @@ class TestRecordsOfUnevenModels:
     def test_shipped_records_come_out_as_they_went_in(self) -> None:
         from headatlas import paths
 
+        compared = 0
         for path in records.paths_in(paths.records())[::10]:
-            assert records.read(path).model_dump_json(indent=1) + "\n" == path.read_text()
+            record = records.read(path)
+            if record.detection and record.detection.did_not_hold:
+                continue  # made before heads had to hold on new prompts; reading applies the rule
+            assert record.model_dump_json(indent=1) + "\n" == path.read_text()
+            compared += 1
+        assert compared >= 25
 
 
 def test_verdicts_of_two_models_side_by_side() -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,10 @@ def test_a_fault_would_be_seen(bench: kinds.Bench, monkeypatch: pytest.MonkeyPat
     assert "planted" in kinds.made(bench, 0, 0, "records").fault
 
 
-def test_inputs_repeat_by_their_number() -> None:
+def test_inputs_repeat_by_their_number(request: pytest.FixtureRequest) -> None:
+    limit = sys.getrecursionlimit()
+    request.addfinalizer(lambda: sys.setrecursionlimit(limit))
+    sys.setrecursionlimit(20_000)  # some are nested deeply
     whole = {"a": [1, 2.5, "x"], "b": {"c": None}}
     made = [repr(mutate.data(whole, random.Random(f"0/{number}/x"))) for number in range(50)]
     assert made == [repr(mutate.data(whole, random.Random(f"0/{number}/x"))) for number in range(50)]

@@ -105,7 +105,7 @@ def test_where_none_holds_the_interval_tells_a_failure_from_too_few_prompts(spre
 def old(made: records.Record) -> dict[str, Any]:
     """A record as it was written before heads had to hold."""
     data = json.loads(made.model_dump_json())
-    data["detection"]["selected"] += data["detection"].pop("did_not_hold")
+    data["detection"]["selected"] += data["detection"].pop("did_not_hold", [])
     return data
 
 

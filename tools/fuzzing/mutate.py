@@ -21,7 +21,7 @@ def value(rng: random.Random) -> Any:
         for _ in range(rng.choice((50, 500, 5000))):
             deep = [deep] if rng.random() < 0.5 else {"x": deep}
         return deep
-    return rng.choice(ODD)
+    return copy.deepcopy(rng.choice(ODD))  # it is broken in its turn
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

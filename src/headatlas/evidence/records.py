@@ -53,6 +53,10 @@ def _range(counts: Sequence[int]) -> str:
     return " to ".join(map(str, dict.fromkeys((min(there), max(there)))))
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 def _is_none(value: object) -> bool:
     return value is None
 
@@ -90,7 +94,7 @@ class ModelRecord(Part):
     kv_heads: int
     d_head: int
     catalog_id: str | None
-    identity: Identity | None = None
+    identity: Identity | None = Field(default=None, exclude_if=_is_none)
     head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
     kv_head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
 
@@ -213,7 +217,7 @@ class Detection(Part):
     control: Grid
     sink_normalised: Grid | None
     selected: list[str]
-    did_not_hold: list[str] = []
+    did_not_hold: list[str] = Field(default=[], exclude_if=_is_empty)
 
     @property
     def best(self) -> float:
