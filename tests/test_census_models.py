@@ -112,7 +112,10 @@ def recorded() -> dict[str, records.Record]:
 
 
 def test_what_the_reproductions_find_on_the_specimen_the_census_finds_on_the_same_heads(specimen: OpenModel) -> None:
-    """Fewer prompts move scores a little: only heads whose recorded score lies near the threshold may differ."""
+    """Fewer prompts move scores a little: only heads whose recorded score lies near the threshold may differ.
+
+    Or those which fewer prompts do not tell from their control where all types are tested together.
+    """
     kept = recorded()
     assert len(kept) >= 10
     found = {each.id: each for each in taken(specimen, plan_of(specimen, kept)).types}
@@ -123,7 +126,9 @@ def test_what_the_reproductions_find_on_the_specimen_the_census_finds_on_the_sam
         assert here & there or best < 1.1 * record.detection.threshold, f"{id} is not found"
         for text in here ^ there:
             head = Head.parse(text)
-            score = record.detection.find[head.layer][head.head]
+            score, q = (grid[head.layer][head.head] for grid in (record.detection.find, found[id].q or []))
+            if q > found[id].fdr:
+                continue
             assert score == pytest.approx(record.detection.threshold, rel=0.6), f"{id}: {text} scores {score:.3f}"
         assert len(here ^ there) <= max(1, len(there) / 2), f"{id}: {here} instead of {there}"
 

@@ -182,9 +182,7 @@ def _without_config(name: str, folder: Path, names: list[str]) -> str:
         given = f"{folder / inside[-1]}{more}"
         return f"{name} is a folder without config.json, and holds model folders; give one of them: {given}"
     if not names:
-        return (
-            f"{name} is an empty folder; give a folder in Hugging Face format, with config.json and model.safetensors"
-        )
+        return f"{name} is an empty folder, without config.json; give one in Hugging Face format"
     return f"{name} is a folder without config.json, so no model; give a Hugging Face folder"
 
 

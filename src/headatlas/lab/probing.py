@@ -129,6 +129,7 @@ def _watching(model: nn.Module, attention: dict[str, nn.Module], seen: Probe) ->
             seen.blocks.append((block, wrote[0] if isinstance(wrote, tuple) else wrote))
 
         blocks = {block_path(path) for path in attention}
+        blocks = {path for path in blocks if path.rpartition(".")[2].isdigit()} or blocks  # others are beside the stack
         stacks = {block.rpartition(".")[0] for block in blocks}
         for path, module in model.named_modules():
             holds = any(block == path or block.startswith(f"{path}.") for block in blocks)
