@@ -254,8 +254,9 @@ class Measured:
             self.ran += 1
             now = headatlas.evidence.freshness.entry_of(entry.id, entry.rule.version, self._script())  # type: ignore[union-attr]
             stability = records.Stability(families={}, seeds={"0": "partly"})
+            about = run.model_record(model, None)
             return shipped.model_copy(
-                update={"model": run.model_record(model, None), "entry": now, "stability": stability}
+                update={"model": about, "entry": now, "stability": stability, "detection": self._detection(about)}
             )
 
         def count(*given: Any) -> Any:
@@ -264,6 +265,13 @@ class Measured:
 
         monkeypatch.setattr(run, "run", instead)
         monkeypatch.setattr(measuring, "_guarded", count)
+
+    def _detection(self, model: records.ModelRecord) -> records.Detection:
+        rows = [[0.5] * count for count in model.by_layer]
+        shipped = records.read(paths.records() / "specimen" / "previous-token.json").detection
+        assert shipped
+        grids = ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised")
+        return shipped.model_copy(update=dict.fromkeys(grids, rows) | {"selected": ["L0H0"]})
 
     def _script(self) -> Path:
         return paths.reproductions() / f"{ENTRY.id}.py"

@@ -149,10 +149,13 @@ class ModelRecord(Part):
 
     def differs(self, other: "ModelRecord") -> list[str]:
         """The parts in which two models differ; 'identity' where one of them is not known to the last part."""
-        if self.identity is None or other.identity is None:
-            return ["weights"] if self.sha256 != other.sha256 else ["identity"]
-        found = self.identity.differs(other.identity)
-        return found if found or self.sha256 == other.sha256 else ["weights"]
+        known = self.identity is not None and other.identity is not None
+        found = self.identity.differs(other.identity) if self.identity and other.identity else []
+        if not found and self.sha256 != other.sha256:
+            found = ["weights"]
+        if not found and (self.by_layer, self.kv_by_layer) != (other.by_layer, other.kv_by_layer):
+            found = ["shape"]
+        return found if found or known else ["identity"]
 
 
 class Stimuli(Part):
