@@ -93,6 +93,8 @@ def _layers(model: OpenModel, seen: Seen) -> Check:
     if anatomy.hybrid:
         places = anatomy.attention_places
         said = [f"a hybrid of {anatomy.layers} layers, with attention in {places}; heads carry these numbers"]
+        if held := _held_elsewhere(model):
+            said.append(f"the others hold {', '.join(held)}, which is not measured")
     if len(set(anatomy.shapes.values())) > 1:
         kinds: dict[str, list[str]] = {}
         for layer, shape in anatomy.shapes.items():
@@ -106,6 +108,19 @@ def _layers(model: OpenModel, seen: Seen) -> Check:
         said.append("blocks carry several streams at once: the residual stream can be neither read nor edited")
     plain = len(said) == 1 and not anatomy.hybrid
     return Check("layers", "pass" if plain else "note", "; ".join(said))
+
+
+def _held_elsewhere(model: OpenModel) -> list[str]:
+    """The classes of what layers without attention hold in its place."""
+    anatomy = model.anatomy
+    parts = [
+        part
+        for layer, block in enumerate(anatomy.blocks)
+        if layer not in anatomy.attention
+        for part in block.children()
+    ]
+    common = {type(part).__name__ for layer in anatomy.attention for part in anatomy.blocks[layer].children()}
+    return [name for name in dict.fromkeys(type(part).__name__ for part in parts) if name not in common]
 
 
 def _finite(model: OpenModel, seen: Seen) -> Check:
