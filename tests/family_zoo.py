@@ -173,7 +173,9 @@ _CHANGES: dict[str, dict[str, Any]] = {
     },
     "cosmos3_edge_text": _mrope(2, 3, 3),
     "deepseek_ocr2_text": {**_EXPERTS, "mlp_layer_types": ["dense", "sparse"] * 2},
-    "unlimited_ocr_text": {**_EXPERTS, "mlp_layer_types": ["dense", "sparse"] * 2},
+    "unlimited_ocr_text": {  # transformers' eager attention of it knows no shared keys
+        **_EXPERTS, "mlp_layer_types": ["dense", "sparse"] * 2, "num_key_value_heads": 4,
+    },
     "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
     "ernie4_5_vl_moe_text": _mrope(1, 1, 2),
     "glm4v_text": _mrope(1, 1, 2),
@@ -319,9 +321,9 @@ def louden(model: torch.nn.Module) -> None:
     """Make the heads of an untrained model matter, and give biases and norms numbers of their own."""
     drawn = torch.Generator().manual_seed(0)
     for name, parameter in sorted(model.named_parameters()):
-        if parameter.ndim > 1:
-            parameter.mul_(_LOUDER)
-        elif re.search(r"\b[qk]_norm\b", name):
+        if re.search(r"\b[qk]_norm\b", name):
             parameter.mul_(0.5)  # where scores are not scaled down after such a norm, they are too sharp for rounding
+        elif parameter.ndim > 1:
+            parameter.mul_(_LOUDER)
         else:
             parameter.add_(torch.randn(parameter.shape, generator=drawn), alpha=0.1)
