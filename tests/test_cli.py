@@ -282,7 +282,7 @@ def test_a_truncated_model_is_one_line(tiny: Callable[[str], Path], tmp_path: Pa
     weights.write_bytes(weights.read_bytes()[:-500])
     assert main(["run", "induction", "--model", str(folder), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "the weights of" in error and "Traceback" not in error
+    assert "model.safetensors of" in error and "is cut short" in error and "Traceback" not in error
 
 
 def test_ctrl_c_keeps_what_is_written_and_says_so(tmp_path: Path) -> None:

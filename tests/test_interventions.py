@@ -394,7 +394,7 @@ class TestOneLayer:
 
     @pytest.fixture
     def model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenModel:
-        config = {"n_layer": 1, "vocab_size": 300, "n_positions": 32, "n_embd": 32, "n_head": 4}
+        config = {"n_layer": 1, "vocab_size": 4096, "n_positions": 32, "n_embd": 32, "n_head": 4}
         monkeypatch.setitem(FAMILIES, "one", lambda: transformers.GPT2Config(**config, bos_token_id=0, eos_token_id=0))
         model = open_model(str(save_tiny("one", tmp_path)))
         roughen(model.model)
@@ -642,7 +642,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         "edit, error, complaint",
         [
-            (lambda source: zero("z", [Head(2, 0)]), ValueError, "layer 2"),
+            (lambda source: zero("z", [Head(2, 0)]), ValueError, "L2H0 is not in a model of 2 layers"),
             (lambda source: zero("z", [Head(1, 4)]), ValueError, "L1H4"),
             (lambda source: zero("resid", [3]), ValueError, "layer 3"),
             (lambda source: zero("z", HEADS, [-1]), HeadatlasError, "position -1 is outside"),

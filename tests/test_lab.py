@@ -231,12 +231,12 @@ class TestOpening:
     @pytest.mark.parametrize(
         "damage, complaint",
         [
-            (lambda folder: (folder / "config.json").unlink(), "without config.json"),
-            (lambda folder: (folder / "config.json").write_text("{"), "no readable config.json"),
+            (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+            (lambda folder: (folder / "config.json").write_text("{"), "config.json of .* is not JSON"),
             (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
             (lambda folder: (folder / "tokenizer.json").write_text("{"), "cannot be read"),
             (lambda folder: (folder / "model.safetensors").unlink(), r"has no model\*.safetensors"),
-            (lambda folder: truncate(folder / "model.safetensors"), "cannot be read"),
+            (lambda folder: truncate(folder / "model.safetensors"), "is cut short"),
             (lambda folder: drop_a_weight(folder / "model.safetensors"), "lacks weights its architecture needs"),
             (lambda folder: poison(folder / "model.safetensors"), "NaN"),
         ],
