@@ -53,10 +53,6 @@ def _range(counts: Sequence[int]) -> str:
     return " to ".join(map(str, dict.fromkeys((min(there), max(there)))))
 
 
-def _is_empty(value: object) -> bool:
-    return not value
-
-
 def _is_none(value: object) -> bool:
     return value is None
 
@@ -220,7 +216,7 @@ class Detection(Part):
     control: Grid
     sink_normalised: Grid | None
     selected: list[str]
-    did_not_hold: list[str] = Field(default=[], exclude_if=_is_empty)
+    did_not_hold: list[str] = []
 
     @property
     def best(self) -> float:
