@@ -64,7 +64,7 @@ class Shape:
 
 
 GPT2 = Shape(layers=12, heads=12, d_model=768, vocabulary=50257)
-SMALL = Shape(layers=2, heads=4, d_model=32, vocabulary=2048)
+SMALL = Shape(layers=2, heads=4, d_model=32, vocabulary=4096)  # as many as its tokenizer has, and more
 
 
 def save_model(shape: Shape, folder: Path) -> None:
