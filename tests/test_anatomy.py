@@ -201,10 +201,10 @@ class TestAgainstTheFamiliesOwnCode:
         words = transformers.AutoTokenizer.from_pretrained(tiny("llama"))
         configurations = {
             "fused, interleaved by head": transformers.GPTBigCodeConfig(
-                vocab_size=300, n_positions=64, n_embd=D, n_layer=2, n_head=H, multi_query=False
+                vocab_size=4096, n_positions=64, n_embd=D, n_layer=2, n_head=H, multi_query=False
             ),
             "separate q, k, v": transformers.CohereConfig(
-                vocab_size=300, hidden_size=D, num_hidden_layers=2, num_attention_heads=H, intermediate_size=64,
+                vocab_size=4096, hidden_size=D, num_hidden_layers=2, num_attention_heads=H, intermediate_size=64,
                 logit_scale=0.25, use_qk_norm=True, pad_token_id=0, bos_token_id=0, eos_token_id=0,
             ),
         }  # fmt: skip
