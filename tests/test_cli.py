@@ -327,11 +327,16 @@ def test_an_interrupt_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatc
 
 
 def test_list_starts_fast() -> None:
-    def once() -> float:
+    """Against the import of torch on the same machine: some take twice as long for everything as others."""
+
+    def once(*arguments: str) -> float:
         """Seconds of processor time, so that other work on the machine does not count."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "headatlas.cli", "list"], check=True, capture_output=True, env=os.environ)
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=os.environ)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(once() for _ in range(5)) < 0.5  # 0.3 to 0.45 on machines seen; importing torch alone takes 0.9
+    listing, torch = (
+        min(once(*each) for _ in range(4)) for each in (("-m", "headatlas.cli", "list"), ("-c", "import torch"))
+    )
+    assert listing < 0.6 * torch  # a third to a half on machines seen; whatever imports torch takes more than all of it
