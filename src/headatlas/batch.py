@@ -79,7 +79,7 @@ def run_all(
                 yield kept
         if jobs == 1 or len(waiting) < 2:
             for entry in waiting:
-                yield _one(catalog, entry, model, job, report)
+                yield _one(catalog, entry, model, job, report, about)
             return
     yield from _shared(waiting, job, jobs, report)
 
@@ -98,9 +98,11 @@ def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: Job) -
     return Outcome(entry.id, path, record, kept=True)
 
 
-def _one(catalog: Catalog, entry: HeadType, model: OpenModel, job: Job, report: Report) -> Outcome:
+def _one(
+    catalog: Catalog, entry: HeadType, model: OpenModel, job: Job, report: Report, about: ModelRecord | None = None
+) -> Outcome:
     try:
-        record = run.run(catalog, entry, model, job.seeds, _about(entry, report))
+        record = run.run(catalog, entry, model, job.seeds, _about(entry, report), about)
     except HeadatlasError as error:
         return Outcome(entry.id, error=str(error))
     except Exception as error:  # a fault of one script must not cost the others their run
@@ -125,20 +127,21 @@ def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Report) -> Outcome
 
 # --- over several processes -------------------------------------------------------------------------------------
 
-_at_work: tuple[Catalog, OpenModel, Job] | None = None
+_at_work: tuple[Catalog, OpenModel, Job, ModelRecord] | None = None
 
 
 def _start(job: Job) -> None:
     global _at_work
     start_as_worker()
     torch.set_num_threads(1)
-    _at_work = load(), open_model(job.model, **job.options.keywords()), job
+    catalog, model = load(), open_model(job.model, **job.options.keywords())
+    _at_work = catalog, model, job, run.model_record(model, run.catalog_id(catalog, model))
 
 
 def _work(id: str) -> Outcome:
     assert _at_work is not None
-    catalog, model, job = _at_work
-    return _one(catalog, catalog.head(id), model, job, lambda what, done, total: None)
+    catalog, model, job, about = _at_work
+    return _one(catalog, catalog.head(id), model, job, lambda what, done, total: None, about)
 
 
 def _shared(entries: Sequence[HeadType], job: Job, jobs: int, report: Report) -> Iterator[Outcome]:

@@ -30,7 +30,12 @@ from headatlas.weighing import Array, Effects, behaviour_of, detection_of, liter
 
 
 def run(
-    catalog: Catalog, entry: HeadType, model: OpenModel, seeds: Sequence[int] = (0,), report: Report = silent
+    catalog: Catalog,
+    entry: HeadType,
+    model: OpenModel,
+    seeds: Sequence[int] = (0,),
+    report: Report = silent,
+    about: records.ModelRecord | None = None,
 ) -> records.Record:
     """Rerun one entry on one model.
 
@@ -43,18 +48,21 @@ def run(
         model: to run on.
         seeds: of the stimuli. The record is of the first; of the others it keeps the verdict.
         report: told of progress.
+        about: what a record says of the model, where many are made of one: telling what identifies a model with a
+            large vocabulary takes seconds.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     script, rule = load_script(entry.id), entry.rule
     if rule is None:
         raise HeadatlasError(f"{entry.id} has a script but no rule; fix one in its entry before running")
-    known = catalog_id(catalog, model)
+    about = about or model_record(model, catalog_id(catalog, model))
+    known = about.catalog_id
     findings = [finding for finding in entry.findings if known and finding.model == known]
     first, *others = (_measured(script, rule, model, findings, seed, report) for seed in seeds)
     labels = {str(seed): each.verdict.label for seed, each in zip(seeds, (first, *others), strict=True)}
     return records.Record(
         entry=freshness.entry_of(entry.id, rule.version, script.path),
-        model=model_record(model, known),
+        model=about,
         stimuli=first.stimuli,
         environment=environment(model, seeds[0], started, time.perf_counter() - clock),
         behaviour=first.behaviour,

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -74,6 +74,12 @@ def forward(model: OpenModel, tokens: Tensor, taps: Mapping[nn.Module, Tap], pos
     return logits.float()
 
 
+@cache
+def _can_be_asked(forward: Callable[..., object]) -> bool:
+    """Whether a class of models computes the logits of chosen positions alone, by its `forward`."""
+    return "logits_to_keep" in inspect.signature(forward).parameters
+
+
 def logits_at(model: OpenModel, tokens: Tensor, positions: Tensor | None) -> Tensor:
     """The logits of a pass over tokens [batch position], at some positions [kept] or all: [batch kept vocabulary].
 
@@ -83,7 +89,7 @@ def logits_at(model: OpenModel, tokens: Tensor, positions: Tensor | None) -> Ten
         HeadatlasError: where a family gives another number of logits than were asked for.
     """
     tokens = tokens.to(model.device)
-    asked = "logits_to_keep" in inspect.signature(model.model.forward).parameters
+    asked = _can_be_asked(type(model.model).forward)
     keep = {} if positions is None or not asked else {"logits_to_keep": positions.to(model.device)}
     logits: Tensor = model.model(tokens, use_cache=False, **keep).logits
     if positions is None or (asked and logits.shape[1] == len(positions)):
