@@ -19,8 +19,8 @@ from dataclasses import replace
 import numpy as np
 
 from headatlas.lab import OpenModel, Reference, Scores, accuracy_among_rivals, logit_difference
-from headatlas.lab.learned import learn_vectors, scaling_slopes
-from headatlas.script import Drawn
+from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, attention_scores, log_probability
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary, lookup, stories
 from headatlas.stimuli.cases import Case, aligned
 

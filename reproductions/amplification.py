@@ -26,7 +26,7 @@ from headatlas.lab import (
     followed_effects,
     logit_difference,
 )
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary, choices
 from headatlas.stimuli.cases import aligned
 

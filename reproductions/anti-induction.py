@@ -15,7 +15,7 @@ Cause      The heads found are replaced by their mean over the controls: the rig
 import random
 
 from headatlas.lab import OpenModel, Scores, accuracy, direct_effects, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary
 
 FAMILIES = {"thirty, twice": (30, 2), "twenty, three times": (20, 3), "twelve, five times": (12, 5)}

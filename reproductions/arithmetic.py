@@ -17,7 +17,7 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, accuracy, attention_scores, behave, logit_difference, sweep
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_same_places
 

@@ -22,8 +22,8 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, accuracy, ov_logits
-from headatlas.lab.toys import Toy
-from headatlas.script import Drawn
+from headatlas.lab.fits.toys import Toy
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, triggers
 
 FAMILIES = {"two triggers": 2, "three triggers": 3, "five triggers": 5}

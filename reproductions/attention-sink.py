@@ -17,7 +17,7 @@ import random
 from collections.abc import Iterator
 
 from headatlas.lab import OpenModel, Patch, hiding, log_probability
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, stories
 
 FAMILIES = {name: name for name in ("story", "shuffled story", "random tokens")}

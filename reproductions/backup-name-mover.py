@@ -22,7 +22,7 @@ import numpy as np
 from headatlas.evidence.statistics import matched_sets
 from headatlas.lab import OpenModel, Reference, Scores, behave, direct_effects, logit_difference, mean_z, movers
 from headatlas.notation import Head
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 

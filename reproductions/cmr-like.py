@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from headatlas.lab import OpenModel, PairWeight, Scores, log_probability, recall_fit, score_heads
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary
 
 FAMILIES = {"thirty": 30, "forty": 40, "fifty": 50}

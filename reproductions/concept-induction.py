@@ -19,7 +19,7 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, probability, sweep
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, spelling, stories
 
 FAMILIES = {

@@ -30,7 +30,7 @@ from headatlas.lab import (
     path_effects,
     sweep,
 )
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
 from headatlas.stimuli.colored_objects import asking_another, colored_objects, relisted

@@ -20,7 +20,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, direct_effects, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import Case, aligned
 

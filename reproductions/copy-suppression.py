@@ -28,7 +28,7 @@ from headatlas.lab import (
     logit_difference,
     mean_z,
 )
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, due, indirect_object, stories
 
 FAMILIES = {"two people": "names", "a story": "words", "random tokens": "tokens"}

@@ -18,7 +18,7 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, choices
 from headatlas.stimuli.cases import first_usable, in_place
 

@@ -19,7 +19,7 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, head_lens, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, choices
 from headatlas.stimuli.cases import aligned
 

@@ -19,7 +19,7 @@ Cause      The heads found give, at the last token, what they gave in the twin: 
 import random
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, logit_difference, sweep
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_same_places
 

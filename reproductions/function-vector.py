@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from headatlas.lab import OpenModel, Reference, Scores, accuracy, collect_z, probability, sweep
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, mappings
 from headatlas.stimuli.cases import aligned
 

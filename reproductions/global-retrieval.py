@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Patch, accuracy, hiding, log_probability
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, lookup, repeats
 from headatlas.stimuli.cases import aligned
 

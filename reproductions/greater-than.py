@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, pair_weights, path_effects, probability_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_place, tokenize
 

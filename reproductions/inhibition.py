@@ -30,7 +30,7 @@ from headatlas.lab import (
     path_effects,
 )
 from headatlas.notation import Head
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 

@@ -19,7 +19,7 @@ Toy        The finding was made on a model of two layers of one head and width 1
 import random
 
 from headatlas.lab import accuracy
-from headatlas.lab.toys import Toy
+from headatlas.lab.fits.toys import Toy
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import tokenize
 

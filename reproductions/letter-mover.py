@@ -20,7 +20,7 @@ from dataclasses import replace
 from string import ascii_uppercase
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, mappings
 from headatlas.stimuli.cases import Case, looking, segments
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Patch, hiding, log_probability
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, stories
 
 FAMILIES = {"twenty tokens": 20, "forty tokens": 40, "sixty tokens": 60}

@@ -28,7 +28,7 @@ from headatlas.lab import (
     mean_z,
     sweep,
 )
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import looking
 

@@ -16,7 +16,7 @@ Cause      The heads found are replaced by their mean over the twins: the right 
 import random
 
 from headatlas.lab import OpenModel, Scores, behave, copying_scores, logit_difference, path_effects
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 

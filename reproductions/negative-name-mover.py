@@ -26,7 +26,7 @@ from headatlas.lab import (
     mean_z,
     path_effects,
 )
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.lab import OpenModel, Scores, logit_difference, pair_weights
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary, facts
 from headatlas.stimuli.cases import Tokens, first_usable, in_place
 from headatlas.stimuli.lexicon import THINGS

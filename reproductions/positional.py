@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.lab import OpenModel, Scores, log_probability, pattern_scores
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, Vocabulary, stories
 
 FAMILIES = {"twenty tokens": 20, "forty tokens": 40, "sixty tokens": 60}

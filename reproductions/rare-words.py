@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.lab import OpenModel, Scores, logit_difference, pattern_scores
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, lookup
 from headatlas.stimuli.cases import Case, aligned, tokenize
 from headatlas.stimuli.lexicon import NAMES, THINGS

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.lab import OpenModel, Scores, accuracy, behave, log_probability, pattern_scores
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, lookup
 from headatlas.stimuli.cases import Case, looking
 

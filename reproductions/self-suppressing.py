@@ -18,7 +18,7 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, kinds
 
 FAMILIES = {"in a row": "", "with commas": ",", "joined by and": " and"}

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, logit_difference, ov_logits, record
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import aligned, prompt, tokenize
 

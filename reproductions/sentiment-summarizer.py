@@ -17,7 +17,7 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, attention_scores, behave, logit_difference, sweep
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
 

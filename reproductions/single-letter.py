@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, pair_weights
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, choices
 from headatlas.stimuli.cases import aligned, first_usable, in_place, tokenize
 

@@ -19,7 +19,7 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, attributes
 
 FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}

@@ -15,7 +15,7 @@ Cause      The heads found are replaced by their mean over the twins: the kind s
 import random
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, flow_scores, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, facts, spelling
 from headatlas.stimuli.cases import in_split
 from headatlas.stimuli.lexicon import COLORS, QUALITIES

@@ -16,7 +16,7 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, ov_logits
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, ordinals
 
 FAMILIES = {  # how members are written, and how many are shown

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.lab import OpenModel, Scores, behave, direct_effects, logit_difference
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, logit_difference, record
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, grammar, stories
 from headatlas.stimuli.cases import aligned
 

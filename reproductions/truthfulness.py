@@ -23,7 +23,7 @@ from headatlas.lab import (
     mean_difference,
     probe_heads,
 )
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import aligned, tokenize
 

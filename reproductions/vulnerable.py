@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from headatlas import lab
 from headatlas.lab import OpenModel, Scores
-from headatlas.script import Drawn
+from headatlas.protocol.script import Drawn
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, facts, mappings
 from headatlas.stimuli.cases import first_usable, in_place
 from headatlas.stimuli.lexicon import NAMES

@@ -19,7 +19,7 @@ from headatlas.catalog.schema import HeadType, Rule
 from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, attention_scores, open_model
 from headatlas.notation import Head
-from headatlas.script import Drawn, Script
+from headatlas.protocol.script import Drawn, Script
 
 # Models this small are many times slower on several threads than on one.
 torch.set_num_threads(1)

@@ -14,10 +14,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from headatlas import HeadatlasError, load, specimens
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.lab import open_model
-from headatlas.lab.doctor import doctor
-from headatlas.run import catalog_id
+from headatlas.lab.safety.examination import doctor
+from headatlas.protocol.run import catalog_id
 
 Tiny = Callable[[str], Path]
 TOKENS = torch.randint(1, 299, (2, 24), generator=torch.Generator().manual_seed(1))
@@ -171,7 +171,7 @@ class TestAreRefused:
 
     def test_without_peft(self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         trained(tiny("llama"), LORA, tmp_path / "one")
-        monkeypatch.setattr("headatlas.lab.adapters.importlib.util.find_spec", lambda name: None)
+        monkeypatch.setattr("headatlas.lab.loading.adapters.importlib.util.find_spec", lambda name: None)
         self.refused(tiny("llama"), tmp_path / "one", "pip install 'headatlas[adapter]'")
 
     def test_alone_with_the_base_that_they_need(self, tiny: Tiny, tmp_path: Path) -> None:

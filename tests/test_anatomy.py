@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from conftest import FAMILIES, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, open_model
-from headatlas.lab.factored import Factored
-from headatlas.lab.layout import find_layout
-from headatlas.lab.probing import Step
-from headatlas.lab.seam import Call, tapped
+from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.anatomy.qkv_layout import find_layout
+from headatlas.lab.anatomy.trial_pass import Step
+from headatlas.lab.hooks.attention_interface import Call, tapped
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]

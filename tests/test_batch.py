@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 import headatlas
-from headatlas import batch, paths, run, specimens
+from headatlas import locations, specimens
 from headatlas.catalog.schema import HeadType
-from headatlas.cli import main
+from headatlas.cli.program import main
+from headatlas.cli.terminal import record_view
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import freshness, records, results
+from headatlas.evidence import records
 from headatlas.evidence.outcome import Outcome
-from headatlas.model_options import ModelOptions
-from headatlas.report import report
-from headatlas.terminal import record_view
+from headatlas.pages.report import report
+from headatlas.protocol import batch, freshness, results, run
+from headatlas.protocol.model_options import ModelOptions
 
 CATALOG = headatlas.load()
 ENTRIES = [CATALOG.heads[id] for id in ("duplicate-token", "successor")]
@@ -186,7 +187,7 @@ class TestFreshness:
 
     def test_every_script_leads_to_stimuli(self) -> None:
         for id in CATALOG.find(reproduction=True):
-            assert "prompts" in freshness._reached(paths.reproductions() / f"{id}.py")
+            assert "prompts" in freshness._reached(locations.reproductions() / f"{id}.py")
 
 
 class TestResults:

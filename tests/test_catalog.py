@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import headatlas
-from headatlas import paths
+from headatlas import locations
 from headatlas.catalog.loading import check
 
 CATALOG = headatlas.load()
@@ -60,7 +60,7 @@ class TestCoverage:
 @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
 class TestEachHeadType:
     def test_a_rule_and_a_script_go_together(self, head) -> None:
-        assert (paths.reproductions() / f"{head.id}.py").is_file() == (head.rule is not None)
+        assert (locations.reproductions() / f"{head.id}.py").is_file() == (head.rule is not None)
 
     def test_says_what_it_expects_of_the_specimen(self, head) -> None:
         if head.rule:
@@ -69,7 +69,7 @@ class TestEachHeadType:
     def test_the_rule_was_fixed_no_later_than_its_records(self, head) -> None:
         from headatlas.evidence.records import read_all
 
-        for record in read_all(paths.records()):
+        for record in read_all(locations.records()):
             if record.entry.id == head.id:
                 assert record.environment.started[:10] >= head.rule.fixed.isoformat()
                 assert record.entry.rule_version == head.rule.version
@@ -86,7 +86,7 @@ class TestEachHeadType:
             assert CATALOG.models[model].access in ("open", "gated")
 
 
-@pytest.mark.parametrize("path", sorted(paths.catalog().rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(locations.catalog().rglob("*.yaml")), ids=lambda path: path.stem)
 def test_a_file_keeps_to_its_lines_and_to_its_subject(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert max(map(len, text.splitlines())) <= 120
@@ -140,7 +140,7 @@ def test_neither_the_package_nor_catalog_commands_import_torch() -> None:
         ["validate"],
     )
     code = (
-        "import sys, headatlas.cli as c\n"
+        "import sys, headatlas.cli.program as c\n"
         f"for words in {commands!r}: assert c.main(words) == 0\n"
         "assert not {'torch', 'transformers', 'scipy', 'pandas', 'networkx'} & set(sys.modules)"
     )

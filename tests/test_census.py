@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.census import comparing, exchange, labelling, page, parts, reading
 from headatlas.census.parts import Plan
 from headatlas.census.schema import Census
-from headatlas.cli import main
-from headatlas.commands import HEAD_FORMATS
+from headatlas.cli.commands import HEAD_FORMATS
+from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files
 from made_census import CATALOG, cause, census, model_record, part, settings
@@ -136,7 +136,7 @@ class TestFiles:
     def test_json_obeys_its_schema_and_reads_back(self, named: Census, tmp_path: Path) -> None:
         written = page.write_all(CATALOG, named, tmp_path)
         assert [path.name for path in written] == ["census.json", "census.csv", "census.html"]
-        schema = json.loads((paths.catalog() / "schema" / "census.json").read_text())
+        schema = json.loads((locations.catalog() / "schema" / "census.json").read_text())
         jsonschema.Draft202012Validator(schema).validate(json.loads(written[0].read_text()))
         again = reading.read(written[0])
         assert again.model_dump_json() == named.model_dump_json()

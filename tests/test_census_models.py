@@ -16,17 +16,17 @@ import pytest
 
 import headatlas
 import test_planted
-from headatlas import paths
+from headatlas import locations
 from headatlas.census import budget, labelling, measuring, parts, planning, reading, taking
 from headatlas.census.parts import Plan
 from headatlas.census.schema import Census
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.evidence import records
 from headatlas.lab import OpenModel, attention_scores
-from headatlas.lab.counting import counted
-from headatlas.lab.shared import Asked, shared_attention
+from headatlas.lab.attention.shared import Asked, shared_attention
+from headatlas.lab.running.passes import counted
 from headatlas.notation import Head
-from headatlas.script import load_script
+from headatlas.protocol.script import load_script
 from headatlas.stimuli import Prompt
 from planted import Architecture
 from test_false_positives import untrained  # noqa: F401
@@ -107,7 +107,7 @@ def test_types_that_share_runs_score_as_they_do_alone(specimen: OpenModel) -> No
 
 
 def recorded() -> dict[str, records.Record]:
-    every = (records.read(path) for path in (paths.records() / "specimen").glob("*.json"))
+    every = (records.read(path) for path in (locations.records() / "specimen").glob("*.json"))
     return {each.entry.id: each for each in every if each.verdict.label == "reproduced"}
 
 
@@ -136,7 +136,7 @@ def test_what_the_reproductions_find_on_the_specimen_the_census_finds_on_the_sam
 def test_the_recorded_census_finds_what_the_records_find() -> None:
     """With as many prompts as they have it finds the same heads, also those near a threshold."""
     kept = recorded()
-    found = {each.id: each for each in reading.read(paths.censuses() / "specimen.json").types}
+    found = {each.id: each for each in reading.read(locations.censuses() / "specimen.json").types}
     for id, record in kept.items():
         assert record.detection
         assert set(found[id].heads) & set(record.detection.selected), f"{id} is not found"
@@ -276,9 +276,7 @@ def test_a_finished_census_is_kept_and_what_changed_is_measured_again(
 def test_a_killed_census_goes_on_where_it_was(whole: tuple[Plan, Path, Census], tmp_path: Path) -> None:
     """Killed without warning as soon as one part stands; the second run measures only the others."""
     words = ["census", "specimen", "--types", ",".join(FEW), "--prompts", "4", "--jobs", "1", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "headatlas.cli", *words], stdout=subprocess.DEVNULL, env=os.environ
-    )
+    process = subprocess.Popen([sys.executable, "-m", "headatlas", *words], stdout=subprocess.DEVNULL, env=os.environ)
     folder, deadline = tmp_path / "specimen" / "parts", time.monotonic() + 120
     while not list(folder.glob("*.json")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)

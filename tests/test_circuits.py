@@ -10,7 +10,10 @@ import transformers
 from conftest import FAMILIES, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import open_model
-from headatlas.lab.circuits import (
+from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.weights.composition import composition, composition_scores, random_composition
+from headatlas.lab.weights.norm_folding import fold, recognise
+from headatlas.lab.weights.ov_qk import (
     copying_scores,
     ov_logits,
     ov_positivity,
@@ -18,10 +21,7 @@ from headatlas.lab.circuits import (
     prefix_matching_scores,
     qk_positivity,
 )
-from headatlas.lab.composition import composition, composition_scores, random_composition
-from headatlas.lab.factored import Factored
-from headatlas.lab.folding import fold, recognise
-from headatlas.lab.previous_position import previous_position_scores
+from headatlas.lab.weights.previous_token import previous_position_scores
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]

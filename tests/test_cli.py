@@ -19,11 +19,11 @@ import pytest
 
 import headatlas
 import small_catalog
-from headatlas import paths
+from headatlas import locations
 from headatlas.catalog import bibliography
 from headatlas.catalog.schema import HeadType
-from headatlas.cli import main, parser
-from headatlas.commands import catalog as catalog_commands
+from headatlas.cli.commands import catalog as catalog_commands
+from headatlas.cli.program import main, parser
 from headatlas.evidence import records
 
 Capture = pytest.CaptureFixture[str]
@@ -263,7 +263,7 @@ def test_an_out_that_cannot_be_written_is_said_before_the_run(tmp_path: Path, ca
 
 def test_validate_reports_every_problem_on_its_own_line(tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "catalog"
-    shutil.copytree(paths.catalog(), folder)
+    shutil.copytree(locations.catalog(), folder)
     for name in ("induction", "successor"):
         path = folder / "heads" / f"{name}.yaml"
         path.write_text(path.read_text() + "colour: blue\n")
@@ -286,7 +286,7 @@ def test_a_truncated_model_is_one_line(tiny: Callable[[str], Path], tmp_path: Pa
 
 
 def test_ctrl_c_keeps_what_is_written_and_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "headatlas.cli", "run", "successor", "induction", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "headatlas", "run", "successor", "induction", "--out", str(tmp_path)]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -337,6 +337,6 @@ def test_list_starts_fast() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     listing, torch = (
-        min(once(*each) for _ in range(4)) for each in (("-m", "headatlas.cli", "list"), ("-c", "import torch"))
+        min(once(*each) for _ in range(4)) for each in (("-m", "headatlas", "list"), ("-c", "import torch"))
     )
     assert listing < 0.6 * torch  # a third to a half on machines seen; whatever imports torch takes more than all of it

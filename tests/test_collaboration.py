@@ -12,11 +12,13 @@ import pytest
 
 import headatlas
 from conftest import save_tiny
-from headatlas import HeadatlasError, paths
-from headatlas.cli import main
+from headatlas import HeadatlasError, locations
+from headatlas.cli.program import main
 from headatlas.collaboration import drawing, found, measuring, schema
 from headatlas.evidence import records
-from headatlas.figures.collaboration import (
+from headatlas.lab import OpenModel, open_model
+from headatlas.notation import Head
+from headatlas.pages.figures.collaboration import (
     Arrow,
     Link,
     Node,
@@ -25,9 +27,7 @@ from headatlas.figures.collaboration import (
     published_picture,
     side_by_side,
 )
-from headatlas.lab import OpenModel, open_model
-from headatlas.notation import Head
-from headatlas.run import model_record
+from headatlas.protocol.run import model_record
 
 CATALOG = headatlas.load()
 FEW = measuring.STANDARD.model_copy(update={"prompts": 6, "sets": 4, "others": 20})
@@ -38,7 +38,7 @@ Circuit = tuple[Path, Head, Head]
 def recorded(folder: Path, model: OpenModel, types: Mapping[str, Sequence[Head]], sha256: str | None = None) -> Path:
     """Records that say these heads were found; the rest of each is that of the specimen."""
     for type, heads in types.items():
-        like = records.read(paths.records() / "specimen" / "induction.json")
+        like = records.read(locations.records() / "specimen" / "induction.json")
         assert like.detection
         grid = records.grid(np.zeros((model.anatomy.layers, model.anatomy.heads)))
         kinds = ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised")
@@ -166,24 +166,24 @@ class TestMistakes:
             schema.read(tmp_path / "x.json")
 
 
-SHIPPED = sorted(paths.collaborations().glob("*.json"))
+SHIPPED = sorted(locations.collaborations().glob("*.json"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 class TestShipped:
     def test_is_valid_by_the_published_schema(self, path: Path) -> None:
-        published = json.loads((paths.catalog() / "schema" / "collaboration.json").read_text())
+        published = json.loads((locations.catalog() / "schema" / "collaboration.json").read_text())
         validator = jsonschema.Draft202012Validator(published)
         assert [each.message for each in validator.iter_errors(json.loads(path.read_text()))] == []
 
     def test_is_of_the_records_that_ship(self, path: Path) -> None:
         record = schema.read(path)
-        here = found.found_in(paths.records(), record.model, record.settings.heads)
+        here = found.found_in(locations.records(), record.model, record.settings.heads)
         kept = {each.id: each.record_sha256 for each in record.types}
         now = {each.id: each.record_sha256 for each in here.types.values()}
         assert kept | now == kept, f"{path} is older than the records; run make collaborate MODELS={record.model.id}"
         for id in kept.keys() - now.keys():  # made before heads had to hold on new prompts: none of its heads does
-            recorded = records.read(paths.records() / record.model.id / f"{id}.json").detection
+            recorded = records.read(locations.records() / record.model.id / f"{id}.json").detection
             assert recorded and recorded.did_not_hold and not recorded.selected
 
     def test_its_pictures_hold_every_edge(self, path: Path) -> None:

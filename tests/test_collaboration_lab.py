@@ -22,10 +22,10 @@ from headatlas.lab import (
     record,
     set_path_effects,
 )
-from headatlas.lab.composition import composition_scores
-from headatlas.lab.composition_chance import chance_of, spectrum
-from headatlas.lab.edits import patch
-from headatlas.lab.factored import Factored
+from headatlas.lab.activations.edits import patch
+from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.weights.composition import composition_scores
+from headatlas.lab.weights.composition_null import chance_of, spectrum
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from conftest import FAMILIES
 from headatlas import HeadatlasError
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.lab import open_model
-from headatlas.lab.diagnosis import Check, Diagnosis
-from headatlas.lab.doctor import CHECKS, doctor
+from headatlas.lab.safety.diagnosis import Check, Diagnosis
+from headatlas.lab.safety.examination import CHECKS, doctor
 from test_opening import UNROUTED
 
 Tiny = Callable[[str], Path]
@@ -146,7 +146,7 @@ class TestWhatIsWrongIsNamed:
                 for matrix in (layer.self_attn.q_proj, layer.self_attn.k_proj):
                     matrix.weight.data.mul_(20)  # so that attention is not close to uniform
 
-        monkeypatch.setattr("headatlas.lab.seam.sdpa_attention_forward", warmer)
+        monkeypatch.setattr("headatlas.lab.hooks.attention_interface.sdpa_attention_forward", warmer)
         diagnosis = self.broken(tiny, "llama", damage)
         assert not diagnosis.safe and checks(diagnosis)["recomputed"].verdict == "fail"
 

@@ -39,7 +39,7 @@ from headatlas.lab import (
     score_heads,
     sweep,
 )
-from headatlas.lab.shared import Asked, shared_attention
+from headatlas.lab.attention.shared import Asked, shared_attention
 from headatlas.stimuli import Prompt, Readout
 from plain import Change, Layer, Plain, Run, after, replacing
 

@@ -9,8 +9,8 @@ import pytest
 
 from headatlas import HeadatlasError
 from headatlas.evidence import records, statistics
-from headatlas.evidence.verdict import judge
 from headatlas.notation import Head
+from headatlas.protocol.judge import judge
 
 RNG = np.random.default_rng(0)
 
@@ -319,9 +319,9 @@ class TestRecordsOfUnevenModels:
             records.read(path)
 
     def test_models_and_scores_of_shipped_records_come_out_as_they_went_in(self) -> None:
-        from headatlas import paths
+        from headatlas import locations
 
-        for path in records.paths_in(paths.records())[::10]:
+        for path in records.paths_in(locations.records())[::10]:
             there, again = json.loads(path.read_text()), json.loads(records.read(path).model_dump_json())
             assert json.dumps(again["model"]) == json.dumps(there["model"])
             for name in ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised"):
@@ -329,10 +329,10 @@ class TestRecordsOfUnevenModels:
 
 
 def test_verdicts_of_two_models_side_by_side() -> None:
-    from headatlas import paths
+    from headatlas import locations
     from headatlas.evidence.agreement import agreement
 
-    specimen = [record for record in records.read_all(paths.records()) if record.model.id == "specimen"]
+    specimen = [record for record in records.read_all(locations.records()) if record.model.id == "specimen"]
     other = [
         record.model_copy(
             update={

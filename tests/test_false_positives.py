@@ -8,10 +8,11 @@ import transformers
 
 import headatlas
 from conftest import FAMILIES, light, louden, selected
-from headatlas import paths, run, specimens
+from headatlas import locations, specimens
 from headatlas.lab import OpenModel, behave, open_model
-from headatlas.script import Drawn, Script, load_script
-from headatlas.weighing import behaviour_of
+from headatlas.protocol import run
+from headatlas.protocol.assess import behaviour_of
+from headatlas.protocol.script import Drawn, Script, load_script
 
 CATALOG = headatlas.load()
 SCRIPTS = CATALOG.find(reproduction=True)
@@ -51,7 +52,7 @@ def rate(claims: list[str], runs: int) -> str:
 
 def test_every_script_is_put_to_the_test(untrained: list[OpenModel]) -> None:
     """Its stimuli can be made and fit each model, so that no run counted below is empty."""
-    assert set(SCRIPTS) == {path.stem for path in paths.reproductions().glob("*.py")}
+    assert set(SCRIPTS) == {path.stem for path in locations.reproductions().glob("*.py")}
     for id in SCRIPTS:
         prompts = drawn(load_script(id), untrained[0], seed=0)
         for model in untrained:

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from conftest import FAMILIES, GATED, GQA, ROUTED, roughen
 from headatlas import HeadatlasError, specimens
 from headatlas.lab import OpenModel, attention_scores, forward, open_model
-from headatlas.lab import families as routes
-from headatlas.lab.doctor import doctor
-from headatlas.lab.edges import edge_attribution
-from headatlas.lab.edits import knockout, zero
-from headatlas.lab.hiding import hiding
-from headatlas.lab.interventions import intervene
-from headatlas.lab.opening import unrouted
-from headatlas.lab.pruning import prune_edges
-from headatlas.lab.readouts import logit_difference
-from headatlas.lab.recording import record
-from headatlas.lab.seam import reader_of, tapped
-from headatlas.lab.sweeps import ablate_sets, sweep
+from headatlas.lab.ablation.masked_keys import hiding
+from headatlas.lab.ablation.sweeps import ablate_sets, sweep
+from headatlas.lab.activations.edits import knockout, zero
+from headatlas.lab.activations.interventions import intervene
+from headatlas.lab.activations.recording import record
+from headatlas.lab.anatomy import families as routes
+from headatlas.lab.graphs.acdc import prune_edges
+from headatlas.lab.graphs.edge_scores import edge_attribution
+from headatlas.lab.hooks.attention_interface import reader_of, tapped
+from headatlas.lab.loading.opening import unrouted
+from headatlas.lab.running.metrics import logit_difference
+from headatlas.lab.safety.examination import doctor
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

@@ -11,9 +11,10 @@ import transformers
 
 import headatlas
 from conftest import louden
-from headatlas import run, specimens, weighing
+from headatlas import specimens
 from headatlas.lab import OpenModel, Scores, attention_scores, behave, open_model
-from headatlas.script import Drawn, Script, load_script
+from headatlas.protocol import assess, run
+from headatlas.protocol.script import Drawn, Script, load_script
 from headatlas.stimuli import Prompt, Readout, TooFewWordsError
 
 CATALOG = headatlas.load()
@@ -41,11 +42,11 @@ def said(id: str, model: OpenModel, count: int, seed: int) -> str | None:
     try:
         find, test, task = run.draw(script, rule, model, seed, count)
         plain = behave(model, task.prompts, script.behaviour, script.contrast)[0]
-        weighing.behaviour_of(rule, plain)
+        assess.behaviour_of(rule, plain)
         found = {split: scored(script, model, each) for split, each in (("find", find), ("test", test))}
         for each in found.values():
             assert np.isfinite(each.score).all() and np.isfinite(each.control).all()
-        weighing.detection_of(rule, found)  # type: ignore[arg-type]
+        assess.detection_of(rule, found)  # type: ignore[arg-type]
         moved = run.effects(script, rule, model, find, task, ["L0H1", "L1H2"], seed, random_sets=2, alone=1)
         assert moved and np.isfinite(moved.selected).all() and np.isfinite(moved.random).all()
     except TooFewWordsError as error:

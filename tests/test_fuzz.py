@@ -43,7 +43,7 @@ def test_a_fault_would_be_seen(bench: kinds.Bench, monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> int:
         raise RuntimeError("planted")
 
-    from headatlas.commands import catalog
+    from headatlas.cli.commands import catalog
 
     monkeypatch.setattr(catalog, "show", broken)
     assert "planted" in kinds.command("show", "induction").fault

@@ -12,13 +12,13 @@ import transformers
 from conftest import FAMILIES
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, accuracy, forward, log_probability, open_model
-from headatlas.lab.edges import edge_attribution, writers
-from headatlas.lab.edits import Edit, patch
-from headatlas.lab.folding import fold
-from headatlas.lab.graphs import flow_scores, information_flow, nearness
-from headatlas.lab.interventions import intervene, on_stream
-from headatlas.lab.pruning import prune_edges
-from headatlas.lab.recording import record
+from headatlas.lab.activations.edits import Edit, patch
+from headatlas.lab.activations.interventions import intervene, on_stream
+from headatlas.lab.activations.recording import record
+from headatlas.lab.graphs.acdc import prune_edges
+from headatlas.lab.graphs.edge_scores import edge_attribution, writers
+from headatlas.lab.graphs.flow import flow_scores, information_flow, nearness
+from headatlas.lab.weights.norm_folding import fold
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

@@ -15,7 +15,6 @@ from headatlas.lab import (
     attention_scores,
     behave,
     direct_effects,
-    edits,
     intervene,
     log_probability,
     naive_sweep,
@@ -27,8 +26,9 @@ from headatlas.lab import (
     record,
     sweep,
 )
-from headatlas.lab.interventions import ablate
-from headatlas.lab.paths import Receiver
+from headatlas.lab.activations import edits
+from headatlas.lab.activations.interventions import ablate
+from headatlas.lab.paths.path_patching import Receiver
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

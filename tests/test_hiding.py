@@ -8,17 +8,8 @@ import pytest
 import torch
 
 from conftest import FAMILIES, loud
-from headatlas.lab import (
-    KeyMass,
-    ablate_sets,
-    behave,
-    edits,
-    hiding,
-    intervene,
-    log_probability,
-    pattern_scores,
-    score_heads,
-)
+from headatlas.lab import KeyMass, ablate_sets, behave, hiding, intervene, log_probability, pattern_scores, score_heads
+from headatlas.lab.activations import edits
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

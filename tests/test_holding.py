@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headatlas import paths, weighing
+from headatlas import locations
 from headatlas.census import comparing, exchange, measuring, page, reading, taking
 from headatlas.census.schema import Census
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding, records, verdict
+from headatlas.evidence import files, holding, records
 from headatlas.lab import OpenModel, Scores
 from headatlas.notation import Head
-from headatlas.script import Drawn, load_script
+from headatlas.protocol import assess, judge
+from headatlas.protocol.script import Drawn, load_script
 from made_census import CATALOG, cause, census, model_record, part
 from test_census_models import plan_of
 from test_evidence import NOTHING, behaviour, record
@@ -62,7 +63,7 @@ def scores(given: Split) -> Scores:
 
 def detected(find: Split, test: Split) -> records.Detection:
     assert RULE
-    return weighing.detection_of(RULE, {"find": scores(find), "test": scores(test)})
+    return assess.detection_of(RULE, {"find": scores(find), "test": scores(test)})
 
 
 FIND: Split = {"L0H0": (0.5, 0.0), "L1H1": (0.4, 0.0), "L2H2": (0.3, 0.0), "L2H3": (0.05, 0.0)}
@@ -73,7 +74,7 @@ def test_of_the_heads_selected_those_are_found_that_hold() -> None:
     """One misses the threshold, one its control; one reaches it on the new prompts alone and was never selected."""
     found = detected(FIND, TEST)
     assert (found.selected, found.did_not_hold) == (["L0H0"], ["L1H1", "L2H2"])
-    said = verdict.judge(behaviour(), found, caused(), NOTHING)
+    said = judge.judge(behaviour(), found, caused(), NOTHING)
     assert said.label == "reproduced"
     assert "1 of 12 heads found" in said.reasons[1] and "L1H1 L2H2 were selected and did not hold" in said.reasons[1]
 
@@ -85,9 +86,9 @@ def test_papers_agree_on_heads_that_hold_alone() -> None:
     shape["find"][:, *Head.parse(named)] = 0.9
     noise = np.random.default_rng(0).normal(0, 1e-3, (12, 12, 12))
     assert RULE
-    found = weighing.detection_of(RULE, {k: Scores(v + noise, 0 * v) for k, v in shape.items()})  # type: ignore[misc]
+    found = assess.detection_of(RULE, {k: Scores(v + noise, 0 * v) for k, v in shape.items()})  # type: ignore[misc]
     assert found.did_not_hold == [named]
-    literature = weighing.literature_of(found, findings)
+    literature = assess.literature_of(found, findings)
     assert named in literature.reported_heads and literature.shared == []
 
 
@@ -96,9 +97,9 @@ def test_where_none_holds_the_interval_tells_a_failure_from_too_few_prompts(spre
     assert RULE
     test = scores({"L0H0": (0.6 * THRESHOLD, 0.0)})
     test.score[:, 0, 0] += spread * np.resize([-1, 1], 12)
-    found = weighing.detection_of(RULE, {"find": scores({"L0H0": (0.5, 0.0)}), "test": test})
+    found = assess.detection_of(RULE, {"find": scores({"L0H0": (0.5, 0.0)}), "test": test})
     assert (found.selected, found.did_not_hold) == ([], ["L0H0"])
-    said = verdict.judge(behaviour(), found, None, NOTHING)
+    said = judge.judge(behaviour(), found, None, NOTHING)
     assert said.label == label and "L0H0 was selected and did not hold" in said.reasons[1]
 
 
@@ -142,7 +143,7 @@ def test_a_record_that_finds_a_head_it_has_no_score_of_is_one_line(earlier: reco
 
 
 def test_no_record_that_ships_finds_a_head_that_does_not_hold() -> None:
-    every = records.read_all(paths.records())
+    every = records.read_all(locations.records())
     assert every
     for each in every:
         for head in each.selected:

@@ -20,7 +20,7 @@ def run(address: str, model: str, home: Path) -> subprocess.CompletedProcess[str
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    command = [sys.executable, "-m", "headatlas.cli", "run", "successor", "--json", "--model", model]
+    command = [sys.executable, "-m", "headatlas", "run", "successor", "--json", "--model", model]
     return subprocess.run(
         [*command, "--out", str(home / "out")],
         capture_output=True,

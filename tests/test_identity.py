@@ -14,18 +14,19 @@ from safetensors.torch import load_file, save_file
 
 import headatlas
 from conftest import FAMILIES, save_tiny
-from headatlas import HeadatlasError, batch, census, paths, run
+from headatlas import HeadatlasError, census, locations
 from headatlas.catalog.schema import HeadType
 from headatlas.census import measuring, reading
 from headatlas.census.schema import Census
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.collaboration import found, schema
-from headatlas.evidence import records, results
+from headatlas.evidence import records
 from headatlas.evidence.identity import PARTS, Identity
 from headatlas.lab import OpenModel, forward, open_model
-from headatlas.lab.identifying import identity
-from headatlas.model_options import ModelOptions
-from headatlas.reporting import silent
+from headatlas.lab.loading.identifying import identity
+from headatlas.progress import silent
+from headatlas.protocol import batch, results, run
+from headatlas.protocol.model_options import ModelOptions
 
 CATALOG = headatlas.load()
 ENTRY = CATALOG.heads["previous-token"]
@@ -247,7 +248,7 @@ class Measured:
 
     def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.out, self.ran, self.counted = out, 0, 0
-        shipped = records.read(paths.records() / "specimen" / "previous-token.json")
+        shipped = records.read(locations.records() / "specimen" / "previous-token.json")
         guarded: Callable[..., Any] = measuring._guarded
 
         def instead(catalog: object, entry: HeadType, model: OpenModel, *_: object) -> records.Record:
@@ -268,13 +269,13 @@ class Measured:
 
     def _detection(self, model: records.ModelRecord) -> records.Detection:
         rows = [[0.5] * count for count in model.by_layer]
-        shipped = records.read(paths.records() / "specimen" / "previous-token.json").detection
+        shipped = records.read(locations.records() / "specimen" / "previous-token.json").detection
         assert shipped
         grids = ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised")
         return shipped.model_copy(update=dict.fromkeys(grids, rows) | {"selected": ["L0H0"]})
 
     def _script(self) -> Path:
-        return paths.reproductions() / f"{ENTRY.id}.py"
+        return locations.reproductions() / f"{ENTRY.id}.py"
 
     def anew(self, folder: Path, options: ModelOptions) -> tuple[bool, bool, bool]:
         """Whether the run, the census and the collaboration measure anew or refuse what was measured before."""
@@ -387,7 +388,7 @@ class TestOneName:
         place.parent.mkdir(parents=True)
         place.write_text('{"schema_version": 9}')
         old = place.with_name("induction.json")
-        shutil.copy(paths.records() / "specimen" / "induction.json", old)  # of other weights
+        shutil.copy(locations.records() / "specimen" / "induction.json", old)  # of other weights
         before = old.read_text()
         measured.anew(two[0], ModelOptions())
         contents = {path.read_text() for path in (tmp_path / "records").rglob("*.json*")}
@@ -397,7 +398,7 @@ class TestOneName:
         assert place.with_name("previous-token.json.unreadable").read_text() == "{" and records.read(place)
 
     def test_collaborations_of_both_are_kept(self, two: tuple[Path, Path], tmp_path: Path) -> None:
-        like = schema.read(paths.collaborations() / "specimen.json")
+        like = schema.read(locations.collaborations() / "specimen.json")
         written = []
         for folder in (*two, two[0]):
             with open_model(folder) as model:

@@ -15,7 +15,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from conftest import FAMILIES, roughen, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, open_model
-from headatlas.lab.edits import (
+from headatlas.lab.activations.edits import (
     Edit,
     add,
     knockout,
@@ -27,12 +27,12 @@ from headatlas.lab.edits import (
     scale,
     zero,
 )
-from headatlas.lab.families import route_of
-from headatlas.lab.interventions import intervene
-from headatlas.lab.paths import Receiver, path_patch, path_runs
-from headatlas.lab.recording import record
-from headatlas.lab.seam import reader_of
-from headatlas.lab.sites import SITES, Recording
+from headatlas.lab.activations.interventions import intervene
+from headatlas.lab.activations.recording import record
+from headatlas.lab.activations.sites import SITES, Recording
+from headatlas.lab.anatomy.families import route_of
+from headatlas.lab.hooks.attention_interface import reader_of
+from headatlas.lab.paths.path_patching import Receiver, path_patch, path_runs
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]

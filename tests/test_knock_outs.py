@@ -11,14 +11,12 @@ import torch
 
 import headatlas
 from conftest import roughen
-from headatlas import run
 from headatlas.lab import (
     OpenModel,
     Receiver,
     ablate_sets,
     direct_effects,
     direct_logit_attribution,
-    edits,
     intervene,
     logit_difference,
     mean_z,
@@ -27,8 +25,10 @@ from headatlas.lab import (
     path_effects,
     record,
 )
+from headatlas.lab.activations import edits
 from headatlas.notation import Head
-from headatlas.script import Drawn, Script
+from headatlas.protocol import run
+from headatlas.protocol.script import Drawn, Script
 from headatlas.stimuli import Prompt, Readout, repeats
 
 Tiny = Callable[[str], Path]

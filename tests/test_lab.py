@@ -25,7 +25,7 @@ from headatlas.lab import (
     mean_z,
     open_model,
 )
-from headatlas.lab.seam import tapped
+from headatlas.lab.hooks.attention_interface import tapped
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -87,7 +87,8 @@ class TestEveryFamily:
 
 def test_a_projection_that_does_not_read_z_is_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "headatlas.lab.anatomy.Anatomy.w_o", lambda self, layer: torch.randn(self.heads, self.d_head, self.d_model)
+        "headatlas.lab.anatomy.anatomy.Anatomy.w_o",
+        lambda self, layer: torch.randn(self.heads, self.d_head, self.d_model),
     )
     with pytest.raises(HeadatlasError, match="do not add up"):
         open_model(str(tiny("llama")))

@@ -21,8 +21,8 @@ from headatlas.lab import (
     open_model,
     scaling_slopes,
 )
-from headatlas.lab.edits import scale
-from headatlas.lab.interventions import intervene
+from headatlas.lab.activations.edits import scale
+from headatlas.lab.activations.interventions import intervene
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import headatlas
-from headatlas import weighing
-from headatlas.evidence import records, verdict
+from headatlas.evidence import records
 from headatlas.evidence.records import Behaviour, Cause, Detection
 from headatlas.lab import Scores
 from headatlas.notation import Head
+from headatlas.protocol import assess, judge
 
 CATALOG = headatlas.load()
 PUBLISHED = {
@@ -46,7 +46,7 @@ def found(id: str, model: str, heads: list[Head]) -> Detection:
         score[:, head.layer, head.head] = rule.detection.threshold + 0.1
     noise = np.random.default_rng(0).normal(0, 1e-3, score.shape)
     both = {split: Scores(score + noise, np.zeros_like(score)) for split in ("find", "test")}
-    detection = weighing.detection_of(rule, both)  # type: ignore[arg-type]
+    detection = assess.detection_of(rule, both)  # type: ignore[arg-type]
     assert set(detection.selected) == set(map(str, heads))
     return detection
 
@@ -54,8 +54,8 @@ def found(id: str, model: str, heads: list[Head]) -> Detection:
 def judged(id: str, model: str, heads: list[Head]) -> tuple[records.Verdict, records.Literature]:
     findings = [finding for finding in CATALOG.heads[id].findings if finding.model == model]
     detection = found(id, model, heads)
-    literature = weighing.literature_of(detection, findings)
-    return verdict.judge(PASSED, detection, CAUSED, literature), literature
+    literature = assess.literature_of(detection, findings)
+    return judge.judge(PASSED, detection, CAUSED, literature), literature
 
 
 def others(model: str, heads: list[Head], count: int) -> list[Head]:

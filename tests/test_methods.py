@@ -12,7 +12,7 @@ import pytest
 import headatlas
 from headatlas import methods
 from headatlas.catalog.schema import Method
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
 from headatlas.lab import OpenModel
 

@@ -6,9 +6,10 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import headatlas
-from headatlas import HeadatlasError, run, specimens
+from headatlas import HeadatlasError, specimens
 from headatlas.lab import OpenModel, open_model
-from headatlas.script import load_script
+from headatlas.protocol import run
+from headatlas.protocol.script import load_script
 
 CATALOG = headatlas.load()
 IDS = CATALOG.find(reproduction=True)

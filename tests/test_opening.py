@@ -209,7 +209,7 @@ class TestOnlyOnRequest:
 
 
 def test_device_map_without_accelerate_is_one_line(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headatlas.lab.loading.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("headatlas.lab.loading.loading.importlib.util.find_spec", lambda name: None)
     with pytest.raises(HeadatlasError, match="pip install accelerate"):
         open_model(str(tiny("llama")), device_map="auto")
 

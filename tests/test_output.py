@@ -14,9 +14,9 @@ import pytest
 
 import headatlas
 from headatlas import HeadatlasError
-from headatlas.cli import main
-from headatlas.commands import catalog as commands
-from headatlas.commands import mistakes, output, streams
+from headatlas.cli.commands import catalog as commands
+from headatlas.cli.commands import mistakes, output, streams
+from headatlas.cli.program import main
 
 ENCODINGS = ("ascii", "cp1252", "latin-1", "cp437", "utf-16", "shift_jis")
 
@@ -155,7 +155,7 @@ class TestMistakes:
 
 def _shell(line: str) -> "subprocess.CompletedProcess[str]":
     """A command line in a shell of its own, where headatlas is `$H`."""
-    env = os.environ | {"H": f"{sys.executable} -m headatlas.cli"}
+    env = os.environ | {"H": f"{sys.executable} -m headatlas"}
     env.pop("PYTHONUNBUFFERED", None)
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=env, timeout=120)
 

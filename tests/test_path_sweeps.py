@@ -22,7 +22,7 @@ from headatlas.lab import (
     path_runs,
     path_sweep,
 )
-from headatlas.lab.reach import Reach
+from headatlas.lab.paths.batched_paths import Reach
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

@@ -14,10 +14,10 @@ import torch
 
 import headatlas
 from conftest import light, selected
-from headatlas import run
 from headatlas.lab import OpenModel, attention_scores, forward
 from headatlas.notation import Head
-from headatlas.script import Drawn, load_script
+from headatlas.protocol import run
+from headatlas.protocol.script import Drawn, load_script
 from headatlas.stimuli import Prompt, choices, facts, indirect_object, lexicon, lookup, ordinals, steps, stories
 from planted import (
     HEADS,

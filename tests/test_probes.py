@@ -10,9 +10,9 @@ from scipy import optimize
 
 from headatlas import HeadatlasError
 from headatlas.lab import forward, open_model
-from headatlas.lab.edits import add
-from headatlas.lab.interventions import intervene
-from headatlas.lab.probes import _fit, _shuffled, _split, collect_z, mean_difference, probe_directions, probe_heads
+from headatlas.lab.activations.edits import add
+from headatlas.lab.activations.interventions import intervene
+from headatlas.lab.fits.probes import _fit, _shuffled, _split, collect_z, mean_difference, probe_directions, probe_heads
 from headatlas.notation import Head
 
 PROMPTS, LAYERS, HEADS, SIZE = 80, 2, 3, 6

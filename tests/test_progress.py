@@ -2,8 +2,8 @@
 
 import pytest
 
-from headatlas.terminal import progress
-from headatlas.terminal.progress import Progress
+from headatlas.cli.terminal import progress
+from headatlas.cli.terminal.progress import Progress
 
 
 def test_a_line_every_half_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

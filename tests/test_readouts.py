@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from conftest import FAMILIES, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, accuracy, accuracy_among_rivals, log_probability, logit_difference, open_model
-from headatlas.lab.attribution import direct_logit_attribution, logit_lens
-from headatlas.lab.edits import add, patch, scale, zero
-from headatlas.lab.frozen import freeze
-from headatlas.lab.interventions import intervene
-from headatlas.lab.readouts import (
+from headatlas.lab.activations.blocks import writers
+from headatlas.lab.activations.edits import add, patch, scale, zero
+from headatlas.lab.activations.interventions import intervene
+from headatlas.lab.activations.recording import record
+from headatlas.lab.attribution.frozen_norms import freeze
+from headatlas.lab.attribution.logit_attribution import direct_logit_attribution, logit_lens
+from headatlas.lab.running.metrics import (
     all_finite,
     candidate_given,
     kl_to_clean,
@@ -24,8 +26,6 @@ from headatlas.lab.readouts import (
     probability,
     probability_difference,
 )
-from headatlas.lab.recording import record
-from headatlas.lab.writers import writers
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]

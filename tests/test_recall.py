@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headatlas.lab.recall import LAGS, recall_curves, recall_fit
+from headatlas.lab.attention.cmr import LAGS, recall_curves, recall_fit
 
 LAG = np.arange(-LAGS, LAGS + 1)
 

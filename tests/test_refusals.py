@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from conftest import FAMILIES, GQA, TINY
 from headatlas import HeadatlasError, specimens
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.lab import open_model
-from headatlas.lab.doctor import doctor
+from headatlas.lab.safety.examination import doctor
 
 Tiny = Callable[[str], Path]
 Change = Callable[[Path], object]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import headatlas
-from headatlas import run, script, weighing
 from headatlas.catalog.schema import Finding
 from headatlas.evidence import records
 from headatlas.lab import OpenModel, Scores, open_model
 from headatlas.notation import Head
+from headatlas.protocol import assess, run, script
 from headatlas.stimuli import Prompt, TooFewWordsError
 
 CATALOG = headatlas.load()
@@ -86,7 +86,7 @@ def detection_with(scores: dict[Head, float]) -> records.Detection:
         split: Scores(score + rng.normal(0, 0.003, score.shape), np.full_like(score, 0.01))
         for split in ("find", "test")
     }
-    return weighing.detection_of(CATALOG.heads["induction"].reproduction.rule, both)  # type: ignore[arg-type]
+    return assess.detection_of(CATALOG.heads["induction"].reproduction.rule, both)  # type: ignore[arg-type]
 
 
 PUBLISHED = {Head(5, 1): 0.963, Head(6, 9): 0.785, Head(7, 2): 0.766, Head(5, 5): 0.599, Head(7, 10): 0.533}
@@ -97,19 +97,19 @@ class TestPublishedHeadsOfGpt2Small:
     """The comparison a user gets the moment they run it on GPT-2, driven with made-up measurements."""
 
     def test_agreement(self) -> None:
-        found = weighing.literature_of(detection_with(PUBLISHED), GPT2)
+        found = assess.literature_of(detection_with(PUBLISHED), GPT2)
         assert set(map(str, PUBLISHED)) <= set(found.shared)
         assert found.overlap_p is not None and found.overlap_p < 0.001
         assert [each.agrees for each in found.findings if each.agrees is not None] == [True] * 5
 
     def test_partial_agreement(self) -> None:
-        found = weighing.literature_of(detection_with(PUBLISHED | {Head(5, 5): 0.2, Head(6, 9): 0.5}), GPT2)
+        found = assess.literature_of(detection_with(PUBLISHED | {Head(5, 5): 0.2, Head(6, 9): 0.5}), GPT2)
         verdicts = {each.heads[0]: each.agrees for each in found.findings if each.agrees is not None}
         assert verdicts == {"L5H1": True, "L6H9": False, "L7H2": True, "L5H5": False, "L7H10": True}
         assert "L5H5" not in found.shared
 
     def test_disagreement(self) -> None:
-        found = weighing.literature_of(detection_with({Head(0, 0): 0.9, Head(11, 3): 0.9}), GPT2)
+        found = assess.literature_of(detection_with({Head(0, 0): 0.9, Head(11, 3): 0.9}), GPT2)
         assert found.shared == [] and found.overlap_p == 1.0
 
     def test_findings_that_limit_the_account_name_no_heads_to_be_found(self) -> None:
@@ -122,7 +122,7 @@ class TestPublishedHeadsOfGpt2Small:
             "model": "gpt2",
         }
         against = Finding.model_validate(base | {"id": "x", "stance": "contradicts", "heads": (Head(0, 0),)})
-        assert weighing.literature_of(detection_with(PUBLISHED), [against]).overlap_p is None
+        assert assess.literature_of(detection_with(PUBLISHED), [against]).overlap_p is None
 
 
 def test_a_tokenizer_that_cannot_say_it_is_inconclusive_with_the_reason() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headatlas.script import load_script
+from headatlas.protocol.script import load_script
 from headatlas.stimuli import Prompt
 
 

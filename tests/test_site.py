@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headatlas.figures.depths import Place, depths_picture, mean_depth, shares
-from headatlas.figures.effects import effects_picture
-from headatlas.figures.heatmap import heatmap, top_of
+from headatlas.pages.figures.depths import Place, depths_picture, mean_depth, shares
+from headatlas.pages.figures.effects import effects_picture
+from headatlas.pages.figures.heatmap import heatmap, top_of
 from pages import render
 from pages.examples import Example
 from pages.heads import head_page

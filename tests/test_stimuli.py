@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from headatlas import load, paths
+from headatlas import load, locations
 from headatlas.lab import OpenModel
-from headatlas.script import load_script
+from headatlas.protocol.script import load_script
 from headatlas.stimuli import (
     Prompt,
     Readout,
@@ -84,7 +84,7 @@ class TestEveryScript:
         assert cited and set(cited) <= set(catalog.references)
 
     def test_reads_like_a_method_section(self, id: str, words: Vocabulary) -> None:
-        code = (paths.reproductions() / f"{id}.py").read_text()
+        code = (locations.reproductions() / f"{id}.py").read_text()
         assert len(code.splitlines()) <= 75
         for section in ("Claim", "Stimuli", "Score", "Control", "Behaviour", "Cause"):
             assert f"\n{section}  " in code

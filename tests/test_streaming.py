@@ -12,11 +12,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import FAMILIES, GATED, held_bytes
 from headatlas import HeadatlasError
-from headatlas.lab import OpenModel, forward, fused, open_model, places, reading
-from headatlas.lab.reading import Reading, read
-from headatlas.lab.seam import Call, tapped
-from headatlas.lab.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, Score, SinkMass, score_heads
-from headatlas.lab.totals import Totals
+from headatlas.lab import OpenModel, forward, open_model
+from headatlas.lab.attention import fused, layer_scores
+from headatlas.lab.attention.accumulator import Totals
+from headatlas.lab.attention.layer_scores import Reading, read
+from headatlas.lab.attention.streaming import (
+    ArgmaxKey,
+    Distance,
+    Entropy,
+    KeyMass,
+    PairWeight,
+    Score,
+    SinkMass,
+    score_heads,
+)
+from headatlas.lab.hooks.attention_interface import Call, tapped
+from headatlas.lab.running import token_positions
 
 Tiny = Callable[[str], Path]
 TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
@@ -136,7 +147,7 @@ def test_streaming_equals_full_patterns_in_every_family(
     few = score_heads(
         model, TOKENS, {name: scores[name] for name in BY_QUERY if name in scores} | {"argmax": ArgmaxKey()}, rows
     )
-    monkeypatch.setattr(reading, "BLOCK", 1000)  # numbers: a few rows at a time
+    monkeypatch.setattr(layer_scores, "BLOCK", 1000)  # numbers: a few rows at a time
     monkeypatch.setattr(fused, "serves", lambda call, dtype: False)
     in_blocks = score_heads(model, TOKENS, scores)
     for layer, pattern in enumerate(full):
@@ -170,8 +181,8 @@ def recorded_norms(model: OpenModel) -> dict[str, list[torch.Tensor]]:
 def test_the_way_is_chosen_by_layer(family: str, one_pass: bool, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     for name in ("_in_blocks", "_in_one_pass"):
-        way = getattr(reading, name)
-        monkeypatch.setattr(reading, name, lambda *parts, way=way, name=name: taken.append(name) or way(*parts))
+        way = getattr(layer_scores, name)
+        monkeypatch.setattr(layer_scores, name, lambda *parts, way=way, name=name: taken.append(name) or way(*parts))
     score_heads(open_model(str(tiny(family))), TOKENS, {"sink": SinkMass()})
     assert taken == ["_in_one_pass" if one_pass else "_in_blocks"] * 2
 
@@ -287,7 +298,7 @@ class TestMemory:
     @pytest.mark.parametrize("way", ["one pass", "blocks", "few rows"])
     def test_no_tensor_grows_faster_than_the_prompt(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         scores: dict[str, Score] = {"sink": SinkMass(), "entropy": Entropy(), "all": KeyMass(None, norm="value")}
-        monkeypatch.setattr(reading, "BLOCK", 2**18)
+        monkeypatch.setattr(layer_scores, "BLOCK", 2**18)
         if way != "one pass":
             scores["argmax"] = ArgmaxKey()
         largest = []
@@ -297,13 +308,15 @@ class TestMemory:
             with Largest() as seen, torch.no_grad():
                 read(call, [score.reading(length, queries) for score in scores.values()])
             largest.append(seen.bytes)
-        assert largest[1] <= max(4.1 * largest[0], 4 * reading.BLOCK)  # four times the prompt, or one block of float32
+        assert largest[1] <= max(
+            4.1 * largest[0], 4 * layer_scores.BLOCK
+        )  # four times the prompt, or one block of float32
         assert largest[1] < 2048 * 2048 * 4 / 8  # far from one head's pattern, of eight
 
     def test_all_pairs_of_one_query_and_one_of_each_other(self) -> None:
         length = 500
         pairs = [(length - 1, key) for key in range(length)] + [(query, 0) for query in range(length)]
-        grouped = places.by_query(places.pairs(pairs, 1, length))
+        grouped = token_positions.by_query(token_positions.pairs(pairs, 1, length))
         assert grouped.keys.numel() <= 3 * len(pairs)
         where = grouped.keys.flatten(1).gather(1, grouped.place)[0].tolist()
         assert where == [key for _, key in pairs]

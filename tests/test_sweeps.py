@@ -15,21 +15,21 @@ from headatlas.lab import (
     Reference,
     accuracy,
     behave,
-    edits,
     forward,
     intervene,
     log_probability,
     logit_difference,
     mean_z,
     open_model,
-    seam,
-    sweeping,
 )
-from headatlas.lab.copies import Edit
-from headatlas.lab.prefix import rerun
-from headatlas.lab.screening import attribution_patching, screen
-from headatlas.lab.sweeps import ablate_sets, naive_sweep, sweep
-from headatlas.lab.tracing import Trace, trace
+from headatlas.lab.ablation import sweep_engine
+from headatlas.lab.ablation.batched_copies import Edit
+from headatlas.lab.ablation.clean_run import Trace, trace
+from headatlas.lab.ablation.partial_rerun import rerun
+from headatlas.lab.ablation.screening import attribution_patching, screen
+from headatlas.lab.ablation.sweeps import ablate_sets, naive_sweep, sweep
+from headatlas.lab.activations import edits
+from headatlas.lab.hooks import attention_interface
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -99,12 +99,12 @@ class TestEveryFamily:
         for head, position in ((Head(0, 1), 5), (Head(0, 2), LAST), (Head(1, 3), 20)):
 
             def scaled(by: float, head: Head = head, position: int = position) -> float:
-                def tap(call: seam.Call, z: torch.Tensor) -> torch.Tensor:
+                def tap(call: attention_interface.Call, z: torch.Tensor) -> torch.Tensor:
                     z = z.clone()
                     z[:, position, head.head] *= by
                     return z
 
-                with seam.tapped({model.anatomy.attention[head.layer]: tap}), torch.no_grad():
+                with attention_interface.tapped({model.anatomy.attention[head.layer]: tap}), torch.no_grad():
                     logits = model.model(torch.tensor([prompts[0].tokens])).logits
                 return sum(logits[0, each.position, each.answer].item() for each in READ) / len(READ)
 
@@ -209,7 +209,10 @@ class TestSweep:
     def test_the_position_mean_is_over_sources_of_the_same_length(self, tiny: Tiny) -> None:
         model = loud(tiny("llama"))
         seen: list[torch.Tensor] = []
-        with seam.tapped({model.anatomy.attention[0]: lambda call, z: seen.append(z.clone())}), torch.no_grad():
+        with (
+            attention_interface.tapped({model.anatomy.attention[0]: lambda call, z: seen.append(z.clone())}),
+            torch.no_grad(),
+        ):
             model.model(torch.tensor([prompt.control for prompt in PROMPTS]))
         by_hand = Reference(tuple(seen[0].mean(0, keepdim=True) for _ in range(2)))
         prompts = [*PROMPTS, *drawn(2, 9, (Readout(8, 5, (7,)),))]
@@ -235,7 +238,7 @@ class TestSweep:
         for positions in ("all", "last"):
             together = sweep(model, PROMPTS, logit_difference, "mean", positions)
             alone = sweep(model, PROMPTS, logit_difference, "mean", positions, memory=1)
-            monkeypatch.setattr(sweeping, "_ROWS", 10**9)  # several layers in one rerun
+            monkeypatch.setattr(sweep_engine, "_ROWS", 10**9)  # several layers in one rerun
             mixed = sweep(model, PROMPTS, logit_difference, "mean", positions)
             monkeypatch.undo()
             assert np.abs(together.ablated - alone.ablated).max() < 1e-5
@@ -316,19 +319,19 @@ class TestHygiene:
         def explode(*_: torch.Tensor) -> torch.Tensor:
             raise KeyError("inside")
 
-        def explode_in_layer_1(call: seam.Call, z: torch.Tensor) -> None:
+        def explode_in_layer_1(call: attention_interface.Call, z: torch.Tensor) -> None:
             raise KeyError("inside")
 
         sweep(model, PROMPTS, logit_difference, "zero", positions)  # so that the next one gets to its reruns
         clean = trace(model, tokens, torch.tensor([LAST]), LAST if positions == "last" else 0)
-        with pytest.raises(KeyError), seam.tapped({model.anatomy.attention[1]: explode_in_layer_1}):
+        with pytest.raises(KeyError), attention_interface.tapped({model.anatomy.attention[1]: explode_in_layer_1}):
             rerun(model, clean, 0, 2, {})
         for each in (sweep, attribution_patching):
             with pytest.raises(KeyError):
                 each(model, PROMPTS, explode, "zero", positions)
         for module in model.model.modules():
             assert not module._forward_hooks and not module._forward_pre_hooks and "forward" not in vars(module)
-        assert not any(seam._taps.get(module) for module in model.anatomy.attention.values())
+        assert not any(attention_interface._taps.get(module) for module in model.anatomy.attention.values())
         assert torch.equal(forward(model, tokens, {}), before)
 
     def test_a_model_whose_blocks_cannot_be_skipped_is_run_in_full(
@@ -405,14 +408,14 @@ class TestHygiene:
             return limited
 
         for at_most, complaint in ((6, "sets of heads at once"), (2, "prompts at once")):
-            monkeypatch.setattr(sweeping, "rerun", short(at_most, RuntimeError, "can't allocate memory: you tried"))
+            monkeypatch.setattr(sweep_engine, "rerun", short(at_most, RuntimeError, "can't allocate memory: you tried"))
             found = sweep(model, PROMPTS, logit_difference)
             assert np.abs(found.ablated - expected).max() < 1e-5
             assert any(complaint in note for note in found.notes)
-        monkeypatch.setattr(sweeping, "rerun", short(0, torch.OutOfMemoryError, "CUDA"))
+        monkeypatch.setattr(sweep_engine, "rerun", short(0, torch.OutOfMemoryError, "CUDA"))
         with pytest.raises(HeadatlasError, match="not enough memory for one prompt"):
             sweep(model, PROMPTS, logit_difference)
-        monkeypatch.setattr(sweeping, "rerun", short(0, RuntimeError, "something else"))
+        monkeypatch.setattr(sweep_engine, "rerun", short(0, RuntimeError, "something else"))
         found = sweep(model, PROMPTS, logit_difference)  # whatever it was, full runs are right
         assert np.abs(found.ablated - expected).max() < 1e-5
         assert found.ways == ("naive",) and "something else" in found.notes[-1]
@@ -504,7 +507,7 @@ class TestScreening:
         assert low == 0.0 and 0.0 < high < 1.0
 
     def test_the_interval_holds_the_truth_as_often_as_it_says(self) -> None:
-        from headatlas.lab.screening import _share_interval
+        from headatlas.lab.ablation.screening import _share_interval
 
         rng = np.random.default_rng(0)
         for truth in (3, 20, 60):
@@ -516,7 +519,7 @@ class TestScreening:
     def test_rank_correlation_is_spearmans(self) -> None:
         from scipy.stats import spearmanr
 
-        from headatlas.lab.screening import _rank_correlation
+        from headatlas.lab.ablation.screening import _rank_correlation
 
         one, other = [3.0, 1.0, 2.0, 5.0], [2.0, 1.0, 2.0, 9.0]
         assert _rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)

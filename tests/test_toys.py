@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import headatlas
-from headatlas import batch
-from headatlas.lab import OpenModel, accuracy, behave, toys
-from headatlas.lab.toys import Toy
-from headatlas.model_options import ModelOptions
-from headatlas.script import load_script
+from headatlas.lab import OpenModel, accuracy, behave
+from headatlas.lab.fits import toys
+from headatlas.lab.fits.toys import Toy
+from headatlas.protocol import batch
+from headatlas.protocol.model_options import ModelOptions
+from headatlas.protocol.script import load_script
 from headatlas.stimuli import Prompt, Readout, triggers
 from headatlas.stimuli.cases import Segment
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from conftest import load_tool
 from headatlas import HeadatlasError, specimens
-from headatlas.cli import main
-from headatlas.figures.training import HEADS, SKILLS, training_picture
+from headatlas.cli.program import main
 from headatlas.lab import accuracy, accuracy_among_rivals, open_model
 from headatlas.notation import Head
+from headatlas.pages.figures.training import HEADS, SKILLS, training_picture
 
 rows_of = load_tool("specimen_rows")  # the two others import it by this name
 cards = load_tool("specimen_card")

@@ -13,9 +13,9 @@ from headatlas.census import exchange, page
 from headatlas.census.comparing import compare
 from headatlas.census.labelling import joint_q
 from headatlas.census.schema import Census
-from headatlas.figures.heatmap import heatmap, top_of
-from headatlas.figures.training import HEADS, SKILLS, training_picture
-from headatlas.terminal.census_view import print_census
+from headatlas.cli.terminal.census_view import print_census
+from headatlas.pages.figures.heatmap import heatmap, top_of
+from headatlas.pages.figures.training import HEADS, SKILLS, training_picture
 from made_census import CATALOG, census, model_record, part, uneven_record
 
 UNEVEN = uneven_record([0, 4, 0, 2], [0, 2, 0, 1])

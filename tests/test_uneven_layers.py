@@ -35,10 +35,10 @@ from headatlas.lab import (
     score_heads,
     sweep,
 )
-from headatlas.lab.edits import zero
-from headatlas.lab.interventions import intervene
-from headatlas.lab.paths import Receiver
-from headatlas.lab.streaming import ArgmaxKey, SinkMass
+from headatlas.lab.activations.edits import zero
+from headatlas.lab.activations.interventions import intervene
+from headatlas.lab.attention.streaming import ArgmaxKey, SinkMass
+from headatlas.lab.paths.path_patching import Receiver
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

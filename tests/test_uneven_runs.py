@@ -10,19 +10,21 @@ import torch
 import transformers
 
 import headatlas
-from headatlas import report, run, specimens
+from headatlas import specimens
 from headatlas.census import labelling, planning, taking
 from headatlas.census.budget import settle
+from headatlas.cli.terminal import record_view
 from headatlas.collaboration import patching
 from headatlas.collaboration.measuring import STANDARD, Weights
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import records
-from headatlas.evidence.results import Result
 from headatlas.lab import OpenModel, Scores, open_model, record
 from headatlas.notation import Head
-from headatlas.script import load_script
-from headatlas.terminal import record_view
-from headatlas.weighing import of_heads
+from headatlas.pages import report
+from headatlas.protocol import run
+from headatlas.protocol.assess import of_heads
+from headatlas.protocol.results import Result
+from headatlas.protocol.script import load_script
 
 CATALOG = headatlas.load()
 EVERY = [Head(1, 0), Head(1, 1), Head(1, 2), Head(1, 3), Head(3, 0), Head(3, 1)]

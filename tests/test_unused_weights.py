@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from conftest import FAMILIES, GQA
 from headatlas import HeadatlasError, specimens
-from headatlas.cli import main
+from headatlas.cli.program import main
 from headatlas.lab import open_model
-from headatlas.lab.doctor import doctor
+from headatlas.lab.safety.examination import doctor
 
 Tiny = Callable[[str], Path]
 TOKENS = torch.randint(1, 299, (2, 24), generator=torch.Generator().manual_seed(1))
@@ -80,7 +80,7 @@ def left_out(folder: Path) -> dict[str, tuple[str, ...]]:
 @pytest.mark.parametrize("family", [*FAMILIES, *MORE])
 def test_what_transformers_saves_is_loaded_whole(family: str, tmp_path: Path) -> None:
     """Against transformers' own loading of the folder: no tensor is left out, and every weight is the same."""
-    from headatlas.lab import configuration, loading
+    from headatlas.lab.loading import configuration, loading
 
     folder = saved((FAMILIES | MORE)[family](), tmp_path)
     loaded = loading.load_model(

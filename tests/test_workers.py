@@ -10,7 +10,7 @@ from pathlib import Path
 POOL = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from headatlas.workers import start_as_worker
+from headatlas.protocol.workers import start_as_worker
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=start_as_worker)

@@ -32,7 +32,6 @@ from headatlas.lab import (
     Recording,
     SinkMass,
     Site,
-    edits,
     forward,
     intervene,
     logit_difference,
@@ -41,8 +40,9 @@ from headatlas.lab import (
     score_heads,
     sweep,
 )
-from headatlas.lab.replacing import SweepAblation, SweepPositions
-from headatlas.lab.streaming import Score
+from headatlas.lab.ablation.replacement import SweepAblation, SweepPositions
+from headatlas.lab.activations import edits
+from headatlas.lab.attention.streaming import Score
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt, Readout
 

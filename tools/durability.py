@@ -38,10 +38,10 @@ few = dataclasses.replace(whole, heads=HeadTypes(light(whole.heads[id]) for id i
 headatlas.load = lambda folder=None: few
 from headatlas.evidence import statistics
 statistics.RANDOM_SETS = 24
-from headatlas.cli import main
+from headatlas.cli.program import main
 sys.exit(main())
 """
-COMMAND = [sys.executable, "-m", "headatlas.cli"]
+COMMAND = [sys.executable, "-m", "headatlas"]
 RUN = ["run", "--all", "--model", "specimen"]
 CENSUS = ["census", "specimen", "--prompts", "2", "--no-cause", "--jobs", "1"]
 

@@ -21,7 +21,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.lab import OpenModel, forward, open_model
-from headatlas.lab.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
+from headatlas.lab.attention.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
 
 LENGTHS = (2048, 4096, 8192, 16384)
 ROWS = 64  # answer tokens of a retrieval test

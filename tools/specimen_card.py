@@ -43,8 +43,8 @@ from headatlas.lab import (
     sweep,
 )
 from headatlas.notation import Head
+from headatlas.protocol.script import load_script
 from headatlas.quiet import quiet
-from headatlas.script import load_script
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, world
 from headatlas.stimuli.cases import Case, Split, document_prompt, prompt, tokenize
 from specimen_rows import PERIODS, WEIGHTS, Asked, Rows, Schedule, held_out, spans

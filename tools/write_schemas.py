@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.catalog import schema
 from headatlas.census.schema import Census
 from headatlas.collaboration.schema import Collaboration
@@ -46,7 +46,7 @@ def written(name: str) -> str:
 
 def main(folder: Path | None = None) -> None:
     """Write all of them."""
-    folder = folder or paths.catalog() / "schema"
+    folder = folder or locations.catalog() / "schema"
     folder.mkdir(exist_ok=True)
     for name in SCHEMAS:
         (folder / f"{name}.json").write_text(written(name), encoding="utf-8")

@@ -6,7 +6,8 @@ of the strongest one into the corrupted run. The two need not agree.
 
 import torch
 
-from headatlas.lab import OpenModel, behave, edits, intervene, logit_difference, record, sweep
+from headatlas.lab import OpenModel, behave, intervene, logit_difference, record, sweep
+from headatlas.lab.activations import edits
 from headatlas.methods import two_names
 from headatlas.stimuli import Prompt
 

@@ -6,7 +6,8 @@ in all heads together. Random directions in the same heads are the control.
 
 import torch
 
-from headatlas.lab import OpenModel, behave, collect_z, edits, intervene, logit_difference, mean_difference
+from headatlas.lab import OpenModel, behave, collect_z, intervene, logit_difference, mean_difference
+from headatlas.lab.activations import edits
 from headatlas.methods import two_names
 from headatlas.notation import Head
 

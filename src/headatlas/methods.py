@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from headatlas import paths, scripts
+from headatlas import locations
+from headatlas.protocol import load_module
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, repeats
 from headatlas.stimuli.lexicon import NAMES
 
@@ -19,7 +20,7 @@ Figures = Mapping[str, float | str]  # by a label that says what was measured, w
 
 def path_of(id: str) -> Path:
     """Where a method's example lies."""
-    return paths.reproductions() / "methods" / f"{id}.py"
+    return locations.reproductions() / "methods" / f"{id}.py"
 
 
 def shows(id: str) -> str:
@@ -47,7 +48,9 @@ def run_example(id: str, model: "OpenModel") -> Figures:
 
 def _load(id: str) -> ModuleType:
     path = path_of(id)
-    return scripts.load(path, f"there is no worked example of {id} ({path} is missing); `headatlas method` lists them")
+    return load_module.load(
+        path, f"there is no worked example of {id} ({path} is missing); `headatlas method` lists them"
+    )
 
 
 def repeated_spans(words: Vocabulary, count: int, length: int = 25) -> list[Prompt]:

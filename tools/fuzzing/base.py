@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from headatlas import paths, specimens
+from headatlas import locations, specimens
 
 SIZES = {"vocab_size": 300, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 TINY = SIZES | {
@@ -59,7 +59,7 @@ def tokenizer(folder: Path) -> None:
 
 def catalog(folder: Path) -> Path:
     """A small catalog: a few entries of each kind, and the bibliography that they cite."""
-    whole = paths.catalog()
+    whole = locations.catalog()
     folder.mkdir(parents=True)
     for name in ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions"):
         shutil.copy(whole / f"{name}.yaml", folder)
@@ -80,19 +80,19 @@ def catalog(folder: Path) -> Path:
 
 def record(name: str = "induction") -> Any:
     """A run record that ships."""
-    return json.loads((paths.records() / "specimen" / f"{name}.json").read_bytes())
+    return json.loads((locations.records() / "specimen" / f"{name}.json").read_bytes())
 
 
 def census() -> Any:
     """A census that ships."""
-    return json.loads((paths.censuses() / "specimen.json").read_bytes())
+    return json.loads((locations.censuses() / "specimen.json").read_bytes())
 
 
 def collaboration() -> Any:
     """Measured edges that ship."""
-    return json.loads((paths.collaborations() / "specimen.json").read_bytes())
+    return json.loads((locations.collaborations() / "specimen.json").read_bytes())
 
 
 def names() -> list[str]:
     """Words that commands take: ids of entries and models."""
-    return [*sorted(path.stem for path in (paths.catalog() / "heads").glob("*.yaml")), *specimens.names(), "gpt2"]
+    return [*sorted(path.stem for path in (locations.catalog() / "heads").glob("*.yaml")), *specimens.names(), "gpt2"]

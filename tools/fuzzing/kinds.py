@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fuzzing import base, mutate
-from headatlas import HeadatlasError, cli
+from headatlas import HeadatlasError
+from headatlas.cli import program
 
 FAULTS = ("Traceback", "a fault in headatlas itself", "please report")
 
@@ -60,7 +61,7 @@ def command(*words: str, verdicts: bool = False) -> Outcome:
     out, err = (io.TextIOWrapper(written, encoding="utf-8") for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code: int | str | None = cli.main(words)
+            code: int | str | None = program.main(words)
         except SystemExit as end:
             code = end.code
         out.flush()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.catalog.exporting import export
 from headatlas.census import reading
 from headatlas.evidence import files, records
@@ -38,14 +38,14 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
         _dump(api / f"{name}.json", whole[name] if name == "taxonomy" else {name: whole[name]})
     _dump(api / "catalog.json", whole)
     _dump(api / "index.json", index)
-    shutil.copytree(paths.catalog() / "schema", api / "schema")
-    for path in records.paths_in(paths.records()):  # as they are read today, and so with the heads that hold
+    shutil.copytree(locations.catalog() / "schema", api / "schema")
+    for path in records.paths_in(locations.records()):  # as they are read today, and so with the heads that hold
         text = records.read(path).model_dump_json(indent=1)
-        files.write(api / "records" / path.relative_to(paths.records()), text + "\n")
-    for path in sorted(paths.censuses().glob("*.json")):
+        files.write(api / "records" / path.relative_to(locations.records()), text + "\n")
+    for path in sorted(locations.censuses().glob("*.json")):
         files.write(api / "census" / path.name, reading.read(path).model_dump_json(indent=1) + "\n")
-    if paths.collaborations().is_dir():
-        shutil.copytree(paths.collaborations(), api / "collaboration")
+    if locations.collaborations().is_dir():
+        shutil.copytree(locations.collaborations(), api / "collaboration")
     (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")
     (site / "findings.csv").write_text(export(atlas.catalog, "csv"), encoding="utf-8")
     (site / "feed.xml").write_text(_feed(atlas, address), encoding="utf-8")

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
 
-from headatlas import paths, specimens
+from headatlas import locations, specimens
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import Finding, HeadType, Status, Strict, VerdictLabel
 from headatlas.census.labelling import depth
 from headatlas.errors import HeadatlasError
-from headatlas.evidence.results import Result, collect
-from headatlas.figures.depths import Place
 from headatlas.notation import Head
+from headatlas.pages.figures.depths import Place
+from headatlas.protocol.results import Result, collect
 
 # Verdicts, the best first; the sign of each is drawn, so that colour is never alone.
 VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
@@ -125,7 +125,7 @@ def gather() -> Atlas:
     catalog, problems = check()
     if problems or catalog is None:
         raise CatalogError(problems)
-    results, damaged = collect(catalog, paths.records())
+    results, damaged = collect(catalog, locations.records())
     if damaged:
         raise HeadatlasError("\n".join(damaged))
     return Atlas(catalog, results)

@@ -6,7 +6,7 @@ from headatlas import specimens
 from headatlas.census import page as census_page
 from headatlas.census.comparing import Transfer, depths, transfer
 from headatlas.census.schema import Census
-from headatlas.figures.depths import Place
+from headatlas.pages.figures.depths import Place
 from pages.atlas import Atlas
 from pages.render import page
 

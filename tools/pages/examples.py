@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from headatlas import specimens
 from headatlas.evidence.records import Record, padded
 from headatlas.lab import OpenModel, open_model, record
-from headatlas.script import load_script
+from headatlas.protocol.script import load_script
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError
 
 _LEAST = 0.005  # weights below are not written

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.catalog.schema import HeadType
-from headatlas.evidence.results import Result
-from headatlas.figures.heatmap import top_of
-from headatlas.report import cause_picture, heads_picture
+from headatlas.pages.figures.heatmap import top_of
+from headatlas.pages.report import cause_picture, heads_picture
+from headatlas.protocol.results import Result
 from pages.atlas import Atlas
 from pages.examples import Example
 from pages.render import number, page, text
@@ -18,7 +18,7 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
     """Everything the catalog and the records say of one head type."""
     stage = atlas.catalog.taxonomy.stage(head.stage)
     runs = atlas.runs_of(head.id)
-    script = paths.reproductions() / f"{head.id}.py"
+    script = locations.reproductions() / f"{head.id}.py"
     return page(
         "head.md",
         atlas=atlas,

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from headatlas import specimens
 from headatlas.catalog.schema import HeadType
-from headatlas.figures.depths import Place, depths_picture, mean_depth
+from headatlas.pages.figures.depths import Place, depths_picture, mean_depth
 from pages.atlas import STATUSES, VERDICTS, Atlas
 from pages.render import page
 

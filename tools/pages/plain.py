@@ -1,6 +1,6 @@
 """Pages that only lay out what the catalog says: errata, glossary, viewpoints, data."""
 
-from headatlas import paths
+from headatlas import locations
 from pages.atlas import Atlas
 from pages.render import page
 
@@ -8,5 +8,5 @@ from pages.render import page
 def plain_pages(atlas: Atlas) -> dict[str, str]:
     """File name -> page."""
     made = {name: page(name, atlas=atlas) for name in ("errata.md", "glossary.md", "survey.md")}
-    schemas = sorted(path.stem for path in (paths.catalog() / "schema").glob("*.json"))
+    schemas = sorted(path.stem for path in (locations.catalog() / "schema").glob("*.json"))
     return made | {"api/index.md": page("api.md", schemas=schemas)}

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from headatlas import specimens
 from headatlas.evidence.agreement import agreement
-from headatlas.figures.training import training_picture
+from headatlas.pages.figures.training import training_picture
 from pages.atlas import Atlas
 from pages.render import page
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from headatlas import paths, specimens
+from headatlas import locations, specimens
 from headatlas.catalog.schema import Circuit
 from headatlas.collaboration import drawing, schema
 from headatlas.collaboration.schema import Collaboration
@@ -19,7 +19,7 @@ def recorded() -> list[Collaboration]:
     Raises:
         HeadatlasError: where one cannot be read.
     """
-    found = [schema.read(path) for path in sorted(paths.collaborations().glob("*.json"))]
+    found = [schema.read(path) for path in sorted(locations.collaborations().glob("*.json"))]
     return sorted(found, key=lambda each: each.model.id != specimens.SPECIMEN)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.catalog import checks, reading, strays
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes
@@ -67,7 +67,7 @@ def load(folder: Path | None = None) -> Catalog:
         CatalogError: with every problem of every YAML file. `check` looks at the bibliography, and at what no file
             can know alone, too.
     """
-    catalog, problems = _read(folder or paths.catalog())
+    catalog, problems = _read(folder or locations.catalog())
     if catalog is not None:
         problems += checks.links(catalog)
     if problems or catalog is None:
@@ -79,7 +79,7 @@ def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
     """Load the catalog and its bibliography; returns what could be loaded and every problem found."""
     from headatlas.catalog import bibliography
 
-    folder = folder or paths.catalog()
+    folder = folder or locations.catalog()
     catalog, problems = _read(folder)
     references, found = bibliography.read(folder / "references.bib")
     if catalog is not None:
@@ -94,7 +94,7 @@ def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
 
 def _reproductions(folder: Path) -> Path:
     """Where the scripts of a catalog lie: beside it, as in a checkout and in the wheel."""
-    return paths.reproductions() if folder == paths.catalog() else folder.resolve().parent / "reproductions"
+    return locations.reproductions() if folder == locations.catalog() else folder.resolve().parent / "reproductions"
 
 
 def _read(folder: Path) -> tuple[Catalog | None, list[Problem]]:

@@ -4,7 +4,7 @@ import re
 from datetime import date
 from pathlib import Path
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.errors import HeadatlasError
 
 TEMPLATE = Path(__file__).with_name("template.yaml")
@@ -19,9 +19,9 @@ def new(id: str, folder: Path | None = None) -> Path:
     """
     if not _ID.fullmatch(id) or len(id) > 60:
         raise HeadatlasError(f"{id!r} is not an id; use lower-case words joined by hyphens, such as quotation-mark")
-    if folder is None and not paths.is_checkout():
+    if folder is None and not locations.is_checkout():
         raise HeadatlasError("this is an installed copy of the catalog; work in a checkout, or give --catalog FOLDER")
-    heads = (folder or paths.catalog()) / "heads"
+    heads = (folder or locations.catalog()) / "heads"
     if not heads.is_dir():
         raise HeadatlasError(f"{heads} is not a folder; give the folder that holds taxonomy.yaml and heads/")
     path = heads / f"{id}.yaml"

@@ -10,8 +10,8 @@ from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import homes
 from headatlas.evidence.records import ModelRecord
-from headatlas.model_options import ModelOptions
-from headatlas.reporting import Tell
+from headatlas.progress import Tell
+from headatlas.protocol.model_options import ModelOptions
 
 _READ = {".json", ".jinja", ".model", ".txt", ".tiktoken", ".py", ".safetensors"}  # what a model may be read from
 
@@ -95,7 +95,7 @@ def _by_opening(name: str, options: ModelOptions, found: Sequence[tuple[Path, Ce
     """The census of what is opened now; where there is none, why the first is not it."""
     from headatlas import load
     from headatlas.lab import open_model
-    from headatlas.run import catalog_id, model_record
+    from headatlas.protocol.run import catalog_id, model_record
 
     with open_model(name, **options.keywords()) as model:
         now = model_record(model, catalog_id(load(), model))

@@ -13,7 +13,7 @@ from headatlas.evidence import statistics
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
-    from headatlas.script import Script
+    from headatlas.protocol.script import Script
 
 Budget = Literal["quick", "full"]
 SMALL = 20_000_000  # parameters without embeddings; above it a quick census asks less

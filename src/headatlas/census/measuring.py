@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 
-from headatlas import run
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
 from headatlas.census import budget
@@ -20,12 +19,13 @@ from headatlas.evidence import holding, statistics
 from headatlas.evidence.records import Behaviour, ModelRecord, grid
 from headatlas.lab import OpenModel, behave
 from headatlas.lab import Scores as Found
-from headatlas.lab.counting import counted
-from headatlas.lab.shared import Asked, shared_attention
-from headatlas.reporting import Report
-from headatlas.script import Drawn, Script, Split, load_script
+from headatlas.lab.attention.shared import Asked, shared_attention
+from headatlas.lab.running.passes import counted
+from headatlas.progress import Report
+from headatlas.protocol import run
+from headatlas.protocol.assess import Array, behaviour_of, of_heads
+from headatlas.protocol.script import Drawn, Script, Split, load_script
 from headatlas.stimuli.prompts import TooFewWordsError
-from headatlas.weighing import Array, behaviour_of, of_heads
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"

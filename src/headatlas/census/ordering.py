@@ -18,9 +18,9 @@ from headatlas.census.budget import Budget
 from headatlas.census.parts import Plan
 from headatlas.census.schema import Settings
 from headatlas.errors import HeadatlasError
-from headatlas.model_options import ModelOptions
-from headatlas.reporting import Report, Tell, nothing_told
-from headatlas.workers import start_as_worker
+from headatlas.progress import Report, Tell, nothing_told
+from headatlas.protocol.model_options import ModelOptions
+from headatlas.protocol.workers import start_as_worker
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel

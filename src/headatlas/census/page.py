@@ -9,7 +9,7 @@ from typing import Any
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Census, HeadResult
 from headatlas.evidence import files
-from headatlas.templating import template
+from headatlas.pages.templating import template
 
 COLUMNS = (
     "head", "layer", "index", "kv_group", "depth", "type", "stage", "score", "low", "high", "control", "selected_on",

@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import ValidationError, model_validator
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, freshness, homes
+from headatlas.evidence import files, homes
 from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part, require_fit
+from headatlas.protocol import freshness
 
 SCHEMA_VERSION: Literal[1] = 1
 Exact = list[list[float]]  # [layer][head], as measured, a row for each layer: q-values are made of them
@@ -193,7 +194,7 @@ def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) ->
     assert rule
     prompts = None if rule.detection.fitted else settings.prompts
     return Key(
-        entry=freshness.entry_of(id, rule.version, paths.reproductions() / f"{id}.py"),
+        entry=freshness.entry_of(id, rule.version, locations.reproductions() / f"{id}.py"),
         model=model,
         settings=settings.model_copy(update={"types": [id], "prompts": prompts}),
     )

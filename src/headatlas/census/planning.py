@@ -18,12 +18,12 @@ from headatlas.census.ordering import Order, default_jobs
 from headatlas.census.schema import Settings
 from headatlas.census.taking import plan_of, units
 from headatlas.lab import OpenModel, open_model, probe_heads
-from headatlas.lab.measuring import batches, forward, stack_tokens
-from headatlas.lab.probes import DRAWS
-from headatlas.lab.shared import Asked, shared_attention
-from headatlas.lab.shared import batches as shared_batches
-from headatlas.reporting import Report, silent
-from headatlas.script import Script
+from headatlas.lab.attention.shared import Asked, shared_attention
+from headatlas.lab.attention.shared import batches as shared_batches
+from headatlas.lab.fits.probes import DRAWS
+from headatlas.lab.running.measuring import batches, forward, stack_tokens
+from headatlas.progress import Report, silent
+from headatlas.protocol.script import Script
 from headatlas.stimuli.prompts import Prompt, TooFewWordsError
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from headatlas import paths
+from headatlas import locations
 from headatlas.census import labelling
 from headatlas.census.schema import Census, HeadResult, Label, TypeResult
-from headatlas.commands import DEFAULT_CENSUS
+from headatlas.cli.commands import DEFAULT_CENSUS
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, holding, homes
 from headatlas.notation import Head
@@ -98,10 +98,10 @@ def by_name(name: str, out: Path = DEFAULT_CENSUS) -> list[Path]:
     here = Path(name)
     id = re.sub(r"[^\w.-]+", "-", homes.folder_name(name) if here.is_dir() else name.replace("/", "--"))
     beside = sorted(out.glob(f"{glob.escape(id)}-*/census.json"))
-    places = [out / id / "census.json", *beside, paths.censuses() / f"{id}.json"]
+    places = [out / id / "census.json", *beside, locations.censuses() / f"{id}.json"]
     return [place for place in places if place.is_file()]
 
 
 def recorded(folder: Path | None = None) -> list[Census]:
     """The censuses that ship with the project, by model."""
-    return [read(path) for path in sorted((folder or paths.censuses()).glob("*.json"))]
+    return [read(path) for path in sorted((folder or locations.censuses()).glob("*.json"))]

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from headatlas import run
 from headatlas.catalog.catalog import Catalog
 from headatlas.census import measuring, parts
 from headatlas.census.parts import Plan, TypePart
 from headatlas.census.schema import Settings
 from headatlas.lab import OpenModel
-from headatlas.reporting import Report, silent
-from headatlas.script import load_script
+from headatlas.progress import Report, silent
+from headatlas.protocol import run
+from headatlas.protocol.script import load_script
 
 
 def plan_of(catalog: Catalog, model: OpenModel, settings: Settings) -> Plan:

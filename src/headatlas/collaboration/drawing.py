@@ -14,7 +14,8 @@ from headatlas.collaboration.schema import (
     MeasuredEdge,
     Pair,
 )
-from headatlas.figures.collaboration import (
+from headatlas.notation import Head
+from headatlas.pages.figures.collaboration import (
     Arrow,
     Link,
     Node,
@@ -23,7 +24,6 @@ from headatlas.figures.collaboration import (
     published_picture,
     side_by_side,
 )
-from headatlas.notation import Head
 
 SHOWN = 24  # pairs of the graph
 _STATUS = get_args(Status)  # the best first

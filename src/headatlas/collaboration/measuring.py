@@ -16,11 +16,11 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
 from headatlas.evidence.records import ModelRecord
 from headatlas.lab import OpenModel, composition, composition_chance
-from headatlas.lab.measuring import Array
+from headatlas.lab.running.measuring import Array
 from headatlas.notation import Head
-from headatlas.reporting import Report, silent
-from headatlas.run import catalog_id, environment, model_record
-from headatlas.script import load_script
+from headatlas.progress import Report, silent
+from headatlas.protocol.run import catalog_id, environment, model_record
+from headatlas.protocol.script import load_script
 
 STANDARD = Settings(seed=0, heads=5, prompts=24, sets=99, others=40, fdr=0.05)
 KINDS: tuple[Via, ...] = ("Q", "K", "V")

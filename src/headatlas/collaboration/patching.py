@@ -10,9 +10,9 @@ import numpy as np
 from headatlas.collaboration.schema import Measure, Patched, Settings, Together, Via
 from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, Receiver, attention_paths, behave, path_effects, set_path_effects
-from headatlas.lab.measuring import Array
+from headatlas.lab.running.measuring import Array
 from headatlas.notation import Head
-from headatlas.script import Script
+from headatlas.protocol.script import Script
 from headatlas.stimuli.prompts import Prompt
 
 PERCENTILE = 95.0  # of the others that an effect must exceed

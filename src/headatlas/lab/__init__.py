@@ -8,42 +8,37 @@ composition (scores read from weights), recall (a model of memory to hold attent
 (information flow, edge attribution, pruning).
 """
 
-from headatlas.lab import edits
-from headatlas.lab.anatomy import Anatomy
-from headatlas.lab.attention_paths import attention_paths
-from headatlas.lab.attribution import Attribution, direct_logit_attribution, logit_lens
-from headatlas.lab.circuits import (
-    Copying,
-    copying_scores,
-    ov_logits,
-    ov_positivity,
-    prefix_matching_scores,
-    qk_positivity,
-)
-from headatlas.lab.composition import Composition, composition
-from headatlas.lab.composition_chance import composition_chance
-from headatlas.lab.diagnosis import Check, Diagnosis
-from headatlas.lab.direct_effects import direct_effects, followed_effects, head_lens
-from headatlas.lab.doctor import doctor
-from headatlas.lab.edges import edge_attribution
-from headatlas.lab.factored import Factored
-from headatlas.lab.graphs import flow_scores, information_flow
-from headatlas.lab.hiding import hiding
-from headatlas.lab.interventions import Ablation, Reference, ablate, intervene
-from headatlas.lab.learned import learn_vectors, scaling_slopes
-from headatlas.lab.measuring import Scores, attention_scores, behave, forward, mean_z
-from headatlas.lab.movers import movers
-from headatlas.lab.opening import OpenModel, open_model
-from headatlas.lab.pair_weights import pair_weights
-from headatlas.lab.path_effects import path_effects, set_path_effects
-from headatlas.lab.path_sweeps import PathSweep, path_sweep
-from headatlas.lab.paths import PathRuns, Receiver, path_patch, path_runs
-from headatlas.lab.pattern_scores import pattern_scores
-from headatlas.lab.previous_position import previous_position_scores
-from headatlas.lab.probes import Directions, Probes, collect_z, mean_difference, probe_directions, probe_heads
-from headatlas.lab.provenance import Opened
-from headatlas.lab.pruning import prune_edges
-from headatlas.lab.readouts import (
+from headatlas.lab.ablation.masked_keys import hiding
+from headatlas.lab.ablation.replacement import Patch
+from headatlas.lab.ablation.screening import Screening, attribution_patching, screen
+from headatlas.lab.ablation.sweeps import Sweep, ablate_sets, naive_sweep, sweep
+from headatlas.lab.activations import edits
+from headatlas.lab.activations.interventions import Ablation, Reference, ablate, intervene
+from headatlas.lab.activations.recording import record
+from headatlas.lab.activations.sites import SITES, Recording, Site
+from headatlas.lab.anatomy.anatomy import Anatomy
+from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.attention.accumulator import Totals
+from headatlas.lab.attention.cmr import recall_curves, recall_fit
+from headatlas.lab.attention.pairs import pair_weights
+from headatlas.lab.attention.prompt_patterns import pattern_scores
+from headatlas.lab.attention.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
+from headatlas.lab.attribution.direct import direct_effects, followed_effects, head_lens
+from headatlas.lab.attribution.logit_attribution import Attribution, direct_logit_attribution, logit_lens
+from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
+from headatlas.lab.fits.probes import Directions, Probes, collect_z, mean_difference, probe_directions, probe_heads
+from headatlas.lab.graphs.acdc import prune_edges
+from headatlas.lab.graphs.edge_scores import edge_attribution
+from headatlas.lab.graphs.flow import flow_scores, information_flow
+from headatlas.lab.loading.opening import OpenModel, open_model
+from headatlas.lab.loading.provenance import Opened
+from headatlas.lab.paths.copying_movers import movers
+from headatlas.lab.paths.path_patching import PathRuns, Receiver, path_patch, path_runs
+from headatlas.lab.paths.path_sweeps import PathSweep, path_sweep
+from headatlas.lab.paths.paths_to_attention import attention_paths
+from headatlas.lab.paths.prompt_effects import path_effects, set_path_effects
+from headatlas.lab.running.measuring import Scores, attention_scores, behave, forward, mean_z
+from headatlas.lab.running.metrics import (
     Behaviour,
     accuracy,
     accuracy_among_rivals,
@@ -56,14 +51,19 @@ from headatlas.lab.readouts import (
     probability,
     probability_difference,
 )
-from headatlas.lab.recall import recall_curves, recall_fit
-from headatlas.lab.recording import record
-from headatlas.lab.replacing import Patch
-from headatlas.lab.screening import Screening, attribution_patching, screen
-from headatlas.lab.sites import SITES, Recording, Site
-from headatlas.lab.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
-from headatlas.lab.sweeps import Sweep, ablate_sets, naive_sweep, sweep
-from headatlas.lab.totals import Totals
+from headatlas.lab.safety.diagnosis import Check, Diagnosis
+from headatlas.lab.safety.examination import doctor
+from headatlas.lab.weights.composition import Composition, composition
+from headatlas.lab.weights.composition_null import composition_chance
+from headatlas.lab.weights.ov_qk import (
+    Copying,
+    copying_scores,
+    ov_logits,
+    ov_positivity,
+    prefix_matching_scores,
+    qk_positivity,
+)
+from headatlas.lab.weights.previous_token import previous_position_scores
 
 __all__ = [
     "SITES",

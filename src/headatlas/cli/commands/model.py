@@ -1,0 +1,91 @@
+"""The commands about models and methods."""
+
+import argparse
+
+from headatlas.cli.commands import EXIT_MISTAKE
+from headatlas.cli.commands.opening import model_options
+from headatlas.cli.commands.output import print_json
+from headatlas.errors import HeadatlasError
+
+
+def method(options: argparse.Namespace) -> int:
+    """A method and its worked example, or all methods."""
+    from headatlas import load
+
+    entries = load().methods
+    if options.id is None:
+        if options.json:
+            print_json([{"id": each.id, "name": each.name, "functions": each.functions} for each in entries.values()])
+        else:
+            from headatlas.cli.terminal import method_view
+
+            method_view.print_methods(entries.values())
+        return 0
+    if options.id not in entries:
+        raise HeadatlasError(f"there is no method {options.id!r}; `headatlas method` lists them")
+    from headatlas import methods
+    from headatlas.cli.terminal import method_view
+    from headatlas.cli.terminal.progress import Progress
+
+    entry = entries[options.id]
+    with Progress("starting up") as progress:
+        from headatlas.lab import open_model
+
+        progress(f"opening {options.model}", 0, 0)
+        with open_model(options.model, **model_options(options).keywords()) as model:
+            progress(f"running {entry.id}", 0, 0)
+            figures = methods.run_example(entry.id, model)
+    shows = methods.shows(entry.id)
+    if options.json:
+        about = {"id": entry.id, "functions": entry.functions, "shows": shows, "model": options.model}
+        print_json({**about, "figures": dict(figures)})
+    else:
+        method_view.print_method(entry, shows, figures, options.model)
+    return 0
+
+
+def specimen(options: argparse.Namespace) -> int:
+    """The card of a model that ships."""
+    from headatlas import specimens
+
+    if options.list:
+        names = specimens.names()
+        if options.json:
+            print_json(names)
+        else:
+            print("\n".join(names))
+        return 0
+    card = specimens.card(options.name)
+    if options.json:
+        print_json(card)
+    else:
+        from headatlas import locations
+        from headatlas.cli.terminal import specimen_view
+        from headatlas.evidence.agreement import agreement
+        from headatlas.evidence.records import read_all
+
+        siblings = [name for name in specimens.names() if name != options.name]
+        specimen_view.print_card(
+            options.name, card, agreement(read_all(locations.records()), [options.name, *siblings])
+        )
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Whether a model is safe to measure."""
+    from dataclasses import asdict
+
+    from headatlas.cli.terminal.progress import Progress
+
+    with Progress("starting up") as progress:
+        from headatlas.lab.safety.examination import doctor
+
+        progress(f"examining {options.model}", 0, 0)
+        diagnosis = doctor(options.model, **model_options(options).keywords())
+    if options.json:
+        print_json({**asdict(diagnosis), "safe": diagnosis.safe, "conclusion": diagnosis.conclusion})
+    else:
+        from headatlas.cli.terminal import doctor_view
+
+        doctor_view.print_diagnosis(diagnosis)
+    return 0 if diagnosis.safe else EXIT_MISTAKE

@@ -1,0 +1,117 @@
+"""A census, a comparison and a plan, on the terminal."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from headatlas.catalog.catalog import Catalog
+from headatlas.census import comparing
+from headatlas.census.comparing import Difference, Side
+from headatlas.census.schema import Census, TypeResult
+from headatlas.cli.terminal import console as _console
+
+if TYPE_CHECKING:
+    from headatlas.census.planning import Costs
+
+_SHOWN = 6  # heads of a row
+_CAUSAL = {"supported": "green", "not supported": "red", "not tested": "dim"}
+
+
+def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> None:
+    """What a person reads in ten seconds: how many heads have names, which types, how deep the stages lie."""
+    console, summary = _console(), census.summary
+    console.print(
+        Text.assemble(
+            (f"{census.model.name}", "bold"),
+            f": {summary.labelled} of {summary.heads} heads have a name, {summary.unknown_share:.0%} are unknown; "
+            f"{summary.types_found} of {summary.types_measured} types found, {summary.types_supported} with a cause",
+        )
+    )
+    if census.model.head_counts:
+        console.print(Text(f"{census.model.size}, {census.model.kv_size} key/value groups a layer", style="dim"))
+    console.print(_types(catalog, census))
+    console.print(_stages(census))
+    apart = [each for each in census.types if each.status != "measured"]
+    for status in dict.fromkeys(each.status for each in apart):
+        names = ", ".join(each.id for each in apart if each.status == status)
+        console.print(Text(f"{status}: {names}", style="dim"))
+    if summary.did_not_hold:
+        lost = ", ".join(f"{each.id} {' '.join(each.did_not_hold)}" for each in census.types if each.did_not_hold)
+        console.print(Text(f"did not hold on new prompts, so not counted: {lost}", style="dim"))
+    for path in written:
+        console.print(Text(f"wrote {path}", style="dim"))
+
+
+def _types(catalog: Catalog, census: Census) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for column in ("head type", "stage", "heads", "", "cause"):
+        table.add_column(column, justify="right" if column == "heads" else "left", no_wrap=column != "")
+    for each in sorted(census.types, key=lambda each: -len(each.heads)):
+        if each.heads:
+            more = f" +{len(each.heads) - _SHOWN}" if len(each.heads) > _SHOWN else ""
+            table.add_row(
+                each.id,
+                catalog.taxonomy.stage(each.stage).short,
+                str(len(each.heads)),
+                Text(" ".join(each.heads[:_SHOWN]) + more),
+                _causal(each),
+            )
+    return table
+
+
+def _causal(found: TypeResult) -> Text:
+    lacking = found.behaviour is not None and not found.behaviour.passed
+    return Text("behaviour absent" if lacking else found.causal, style="dim" if lacking else _CAUSAL[found.causal])
+
+
+def _stages(census: Census) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for column in ("stage", "types", "heads", "mean depth (0 first layer, 1 last)"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage in census.summary.stages:
+        depth = "" if stage.mean_depth is None else f"{stage.mean_depth:.2f}"
+        interval = "" if stage.low is None or stage.high is None else f" [{stage.low:.2f}, {stage.high:.2f}]"
+        table.add_row(f"{stage.short} {stage.name}", str(stage.types), str(stage.heads), depth + interval)
+    return table
+
+
+def print_comparison(first: Census, second: Census, found: Iterable[Difference]) -> None:
+    """A row for every type that either model has; below it what cannot be compared."""
+    console, apart = _console(), []
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    names = comparing.names(first, second)
+    for column in ("head type", *names, "deeper by", "missing"):
+        justify: Literal["left", "right"] = "left" if column in ("head type", "missing") else "right"
+        table.add_column(Text(column), justify=justify, no_wrap=column != "missing")
+    for each in found:
+        if each.where == "not comparable":
+            apart.append(f"{each.type} ({each.note})")
+        elif each.where != "neither":
+            table.add_row(each.type, _side(each.first), _side(each.second), _deeper(each), Text(each.note))
+    console.print(table)
+    console.print(Text("heads, the 95% interval of their share of all heads, and their mean depth", style="dim"))
+    if apart:
+        console.print(Text(f"not comparable: {'; '.join(apart)}", style="dim"))
+
+
+def _side(side: Side) -> Text:
+    where = "" if side.depth is None else f" at {side.depth:.2f}"
+    return Text(f"{side.heads} [{side.share_low:.0%}-{side.share_high:.0%}]{where}")
+
+
+def _deeper(found: Difference) -> Text:
+    if found.deeper is None:
+        return Text("")
+    known = found.deeper_low is not None and found.deeper_high is not None
+    interval = f" [{found.deeper_low:+.2f}, {found.deeper_high:+.2f}]" if known else ""
+    return Text(f"{found.deeper:+.2f}{interval}")
+
+
+def print_plan(costs: "Costs") -> None:
+    """How much a census would take: passes, tokens, time, memory."""
+    console = _console()
+    for line in costs.lines():
+        console.print(Text(line))

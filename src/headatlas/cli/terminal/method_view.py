@@ -1,0 +1,42 @@
+"""Methods: the list of them, and one with the functions that do it and what its worked example measured."""
+
+from collections.abc import Iterable
+
+from rich.table import Table
+from rich.text import Text
+
+from headatlas.catalog.schema import Method
+from headatlas.cli.terminal import console as _console
+from headatlas.methods import Figures
+
+
+def print_methods(methods: Iterable[Method]) -> None:
+    """One row per method."""
+    console = _console(one_line=True)
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for column in ("method", "name", "functions"):
+        table.add_column(column, no_wrap=True)
+    for method in methods:
+        table.add_row(Text(method.id, style="bold"), Text(method.name), Text(_functions(method)))
+    console.print(table)
+
+
+def print_method(method: Method, shows: str, figures: Figures, model: str) -> None:
+    """What it is, who does it here, what the example shows, and its figures on a model."""
+    console = _console()
+    console.print(Text(method.name, style="bold"))
+    console.print(Text(method.summary))
+    console.print(Text(f"\nfunctions  {_functions(method)}"))
+    console.print(Text(f"example    reproductions/methods/{method.id}.py\n"))
+    console.print(Text(shows))
+    console.print(Text(f"\nmeasured on {model}", style="dim"))
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for label, value in figures.items():
+        table.add_row(Text(label), Text(value if isinstance(value, str) else f"{value:.4g}"))
+    console.print(table)
+
+
+def _functions(method: Method) -> str:
+    return ", ".join(method.functions) or "headatlas has no function for it yet"

@@ -1,0 +1,170 @@
+"""A run: verdict and reasons, the heads found, the effect of intervening, and what papers say."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from headatlas.catalog.catalog import Catalog
+from headatlas.catalog.schema import HeadType
+from headatlas.cli.terminal import console as _console
+from headatlas.evidence.outcome import Outcome
+from headatlas.evidence.records import Cause, Detection, ModelRecord, Record
+from headatlas.notation import Head
+
+_SHOWN, _ROW = 12, 3  # heads in a table, and in a row; the record has all
+COLOURS = {"reproduced": "green", "partly": "yellow", "not-reproduced": "red", "inconclusive": "blue"}
+
+
+def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) -> None:
+    """One run: verdict and reasons, the heads found, the effect of intervening, and what papers say."""
+    console = _console()
+    label = record.verdict.label
+    console.print(
+        f"\n[bold]{escape(entry.name)}[/bold] on [bold]{escape(record.model.name)}[/bold] "
+        f"({record.model.size}): [bold {COLOURS[label]}]{label}[/]"
+    )
+    reasons = Table.grid(padding=(0, 1))
+    for reason in record.verdict.reasons:
+        reasons.add_row("  -", Text(reason))
+    console.print(reasons)
+    if record.detection:
+        console.print(_heads_table(record.detection, record.cause))
+        if lost := record.detection.did_not_hold:
+            more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+            console.print(Text(f"  selected, and did not hold there: {' '.join(lost[:_SHOWN])}{more}", style="dim"))
+    if record.cause:
+        console.print(_cause_line(record.cause))
+    _print_literature(console, catalog, record)
+    _print_expectation(console, entry, record)
+    if len(record.stability.families) > 1:
+        families = ", ".join(f"{name}: {verdict}" for name, verdict in record.stability.families.items())
+        console.print(Text(f"  by prompt family  {families}"))
+    if len(record.stability.seeds) > 1:
+        seeds = ", ".join(f"{seed}: {verdict}" for seed, verdict in record.stability.seeds.items())
+        console.print(Text(f"  by seed           {seeds}"))
+    _print_opened(console, record.model)
+    seconds = record.environment.seconds
+    console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed})", style="dim"))
+
+
+def _print_opened(console: Console, model: ModelRecord) -> None:
+    """How the model was opened, where that is not as a user would think who said nothing."""
+    if model.identity is None:
+        return
+    what = model.identity
+    said = [f"in {what.dtype}"] * (what.dtype != "float32") + [f"quantised by {what.quantisation}"] * bool(
+        what.quantisation
+    )
+    said += ["with an adapter"] * bool(what.adapter) + ["running code of its own"] * bool(what.code)
+    if said:
+        console.print(Text(f"  opened {', '.join(said)}"))
+
+
+def _heads_table(detection: Detection, cause: Cause | None) -> Table:
+    """The heads found, best first; where there are none, the three best."""
+    found = [Head.parse(head) for head in detection.selected]
+    shown = found[:_SHOWN] or _best(detection, 3)
+    title = f"{detection.metric}, on held-out stimuli" + ("" if found else " (none found; the best)")
+    table = Table(title=f"  {escape(title)}", title_justify="left", box=None, header_style="dim", padding=(0, 2))
+    for column in ("head", "score", "95% CI", "control", "off the sink", "alone"):
+        table.add_column(column, justify="left" if column == "head" else "right")
+    alone = {each.head: each.effect for each in cause.alone} if cause else {}
+    for head in shown:
+        at = head.layer, head.head
+        effect = alone.get(str(head))
+        table.add_row(
+            str(head),
+            f"{_at(detection.score, at):.2f}",
+            f"{_at(detection.low, at):.2f} to {_at(detection.high, at):.2f}",
+            f"{_at(detection.control, at):.2f}",
+            f"{_at(detection.sink_normalised, at):.2f}" if detection.sink_normalised else "",
+            "" if effect is None else f"{effect:+.3g}",
+        )
+    if len(found) > _SHOWN:
+        table.caption = f"and {len(found) - _SHOWN} more in the record"
+    return table
+
+
+def _at(grid: list[list[float]], place: tuple[int, int]) -> float:
+    return grid[place[0]][place[1]]
+
+
+def _best(detection: Detection, count: int) -> list[Head]:
+    heads = [Head(layer, head) for layer, row in enumerate(detection.score) for head in range(len(row))]
+    return sorted(heads, key=lambda head: -_at(detection.score, head))[:count]
+
+
+def _cause_line(cause: Cause) -> Text:
+    effects = sorted(cause.random_effects)
+    middle, high = effects[len(effects) // 2], effects[min(len(effects) - 1, int(0.95 * len(effects)))]
+    return Text(
+        f"  {cause.intervention}, all of them: {cause.direction} by {cause.effect:.3g} "
+        f"[{cause.low:.3g}, {cause.high:.3g}]; {len(effects)} random sets: median {middle:.3g}, 95% below {high:.3g}"
+    )
+
+
+def _print_literature(console: Console, catalog: Catalog, record: Record) -> None:
+    if record.model.catalog_id is None or not record.literature.findings:
+        console.print(Text("  papers say nothing about this model", style="dim"))
+        return
+    console.print(Text("  what papers say about this model"))
+    for finding in record.literature.findings:
+        word = {True: "agrees", False: "disagrees", None: ""}[finding.agrees]
+        reported = "" if finding.reported is None else f" reported {finding.reported:g}"
+        measured = "" if finding.measured is None else f", measured {finding.measured:.2f}: {word}"
+        heads = " ".join(finding.heads)
+        console.print(
+            Text(f"    {catalog.references[finding.source].short}: {heads}{reported}{measured} ({finding.finding})")
+        )
+
+
+def _print_expectation(console: Console, entry: HeadType, record: Record) -> None:
+    for expected in entry.reproduction.expected:
+        if expected.model == record.model.catalog_id:
+            word = "as expected" if expected.verdict == record.verdict.label else "not as expected"
+            console.print(Text(f"  expected before running: {expected.verdict} ({word})"))
+
+
+def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
+    """One line per finding, with the heads found and why it is so."""
+    console = _console()
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for column in ("head type", "verdict", "heads found", "what decided it"):
+        table.add_column(column, no_wrap=column in ("head type", "verdict"))
+    for outcome in outcomes:
+        if outcome.record is None:
+            table.add_row(outcome.entry, Text("failed", style="bold red"), "", Text(outcome.error or "", style="dim"))
+            continue
+        label, heads = outcome.record.verdict.label, [str(head) for head in outcome.record.selected]
+        more = f" +{len(heads) - _ROW}" if len(heads) > _ROW else ""
+        table.add_row(
+            outcome.entry,
+            Text(label, style=COLOURS[label]),
+            " ".join(heads[:_ROW]) + more,
+            Text(_decided(outcome.record), style="dim"),
+        )
+    console.print()
+    console.print(table)
+    if kept := sum(outcome.kept for outcome in outcomes):
+        console.print(
+            Text(f"{kept} of {len(outcomes)} were recorded before and have not changed; --again runs them too")
+        )
+
+
+def _decided(record: Record) -> str:
+    """The figures behind a verdict, in a few words."""
+    behaviour, cause = record.behaviour, record.cause
+    if behaviour is None:
+        return record.verdict.reasons[0]
+    said = f"behaviour {behaviour.value:.2g} (needed {max(behaviour.minimum, behaviour.chance):g})"
+    found = record.detection
+    if found and not found.selected:
+        why = "not told from its control" if found.undecided else f"needed {found.threshold:g}"
+        if found.did_not_hold and not found.undecided:
+            why = f"needed {found.threshold:g} on new prompts too"
+        return f"{said}, best score {found.best:.2g} ({why})"
+    return f"{said}, effect above {cause.share_exceeded:.0f}% of random sets" if cause else said

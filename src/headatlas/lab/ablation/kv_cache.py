@@ -1,0 +1,75 @@
+"""Continues from the clean keys and values of a trace, for copies of the positions after them that lie in a row."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from headatlas.lab.ablation.clean_run import Trace
+from headatlas.lab.hooks.attention_interface import masked
+from headatlas.lab.loading.opening import OpenModel
+
+
+class _Kept(DynamicLayer):  # type: ignore[misc]
+    """One layer's clean keys and values: new ones are seen behind them, but not kept."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        groups = key_states.shape[1] // self.keys.shape[1]  # Falcon caches a key of its own for each query head
+        keys, values = (each.repeat_interleave(groups, 1) for each in (self.keys, self.values))
+        return torch.cat([keys, key_states], -2), torch.cat([values, value_states], -2)
+
+
+@contextmanager
+def continuing(model: OpenModel, clean: Trace, layer: int, copies: int) -> Iterator[None]:
+    """While active, the model takes its input for copies of the positions from `clean.start`, after the clean past."""
+    cache = DynamicCache()
+    attended = {layer: each.attended for layer, each in clean.layers.items() if each.attended}
+    cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended.values()]
+    prompts, length = clean.tokens.shape
+    positions = torch.arange(clean.start, length, device=model.device).repeat(copies).expand(prompts, -1)
+    told = _told(past_key_values=cache, position_ids=positions)
+    masks: dict[int, Tensor] = {}  # layers share them
+    given: dict[nn.Module, Tensor] = {}
+    for at, (key, _, mask) in attended.items():
+        if at < layer:
+            continue
+        if id(mask) not in masks:
+            masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, clean.start, copies)
+        given[model.anatomy.attention[at]] = masks[id(mask)].to(key.device)
+    with ExitStack() as stack:
+        stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
+        stack.enter_context(masked(given))
+        yield
+
+
+def _told(**inputs: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """A hook that gives a module these keyword arguments, whatever it was called with."""
+    return lambda _module, args, kwargs: (args, {**kwargs, **inputs})
+
+
+def _causal(length: int, device: torch.device) -> Tensor:
+    return torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
+
+
+def _mask(mask: Tensor, start: int, copies: int) -> Tensor:
+    """The clean mask [prompt head query key], for copies in a row: [prompt head copy*position past+copy*position].
+
+    Each copy sees the clean past and itself, as the clean mask has it, and no other copy.
+    """
+    length = mask.shape[2]
+    rows = mask[:, :, start:, :length]  # a mask may be longer than the prompt
+    width = length - start
+    hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    own = rows.new_full((*rows.shape[:2], copies, width, copies, width), hidden)
+    each = torch.arange(copies, device=mask.device)
+    own[:, :, each, :, each] = rows[..., start:]  # the indexed axes come first: [copy prompt head query key]
+    past = rows[..., :start].repeat(1, 1, copies, 1)
+    return torch.cat([past, own.flatten(4, 5).flatten(2, 3)], -1)

@@ -1,0 +1,100 @@
+"""What the z of an ablated head becomes, batch by batch, and at which positions."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.interventions import Reference
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.measuring import mean_z, record_z, stack_tokens
+from headatlas.stimuli.prompts import Prompt
+
+SweepAblation = Literal["zero", "mean", "position mean", "resample"]
+SweepPositions = Literal["all", "last"] | Sequence[int]
+# From prompts of one length to their z: [prompt position head d_head] per layer with attention.
+Patch = Callable[[Sequence[Prompt]], Reference]
+
+_BATCH = 16  # sources recorded at once
+
+
+class Replacement:
+    """What z becomes for any batch of a set of prompts.
+
+    Args:
+        model: what runs.
+        prompts: all of them.
+        ablation: 'zero'; 'mean' over the sources; 'position mean', over the sources of the prompt's length; 'resample'
+            from the prompt's own source; a Reference that fits every prompt; or a Patch, which makes one for each
+            batch.
+        source: one token list per prompt, of its length; the prompts' controls by default.
+
+    Raises:
+        HeadatlasError: where sources and prompts do not align, or prompts have no readouts.
+    """
+
+    def __init__(
+        self,
+        model: OpenModel,
+        prompts: Sequence[Prompt],
+        ablation: SweepAblation | Reference | Patch,
+        source: Sequence[tuple[int, ...]] | None,
+    ) -> None:
+        if not prompts:
+            raise ValueError("no prompts; give at least one")
+        if isinstance(ablation, str) and ablation not in get_args(SweepAblation):
+            raise ValueError(f"{ablation!r} is no ablation; choose from {', '.join(get_args(SweepAblation))}")
+        if not all(prompt.readouts for prompt in prompts):
+            raise HeadatlasError("a prompt has no readout, so there is no behaviour to read; give each at least one")
+        self._model, self._ablation, self._prompts = model, ablation, prompts
+        self._source = [prompt.control for prompt in prompts] if source is None else list(source)
+        if [len(each) for each in self._source] != [len(prompt.tokens) for prompt in prompts]:
+            raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
+        self._by_length: dict[int, Reference] = {}
+        self._shared = mean_z(model, self._source) if ablation == "mean" else None
+
+    def of(self, index: Sequence[int]) -> Reference:
+        """For the prompts of these numbers, all of one length: broadcastable to [prompt position head d_head]."""
+        if isinstance(self._ablation, Reference):
+            return self._ablation
+        if not isinstance(self._ablation, str):
+            return self._ablation([self._prompts[number] for number in index])
+        if self._ablation == "zero":
+            return Reference.zero(self._model.anatomy)
+        if self._ablation == "resample":
+            return record_z(self._model, stack_tokens([self._source[number] for number in index]))
+        return self._shared or self._position_mean(len(self._source[index[0]]))
+
+    def _position_mean(self, length: int) -> Reference:
+        """The mean over the sources of this length, at each position: [1 position head d_head]."""
+        if length not in self._by_length:
+            same = [each for each in self._source if len(each) == length]
+            batches = [stack_tokens(same[start : start + _BATCH]) for start in range(0, len(same), _BATCH)]
+            total: dict[int, Tensor] = {}
+            for batch in batches:
+                for layer, z in record_z(self._model, batch).z.items():
+                    summed = z.sum(0, keepdim=True)
+                    total[layer] = total[layer] + summed if layer in total else summed
+            self._by_length[length] = Reference({layer: each / len(same) for layer, each in total.items()})
+        return self._by_length[length]
+
+
+def edited(positions: SweepPositions, length: int) -> Tensor:
+    """The positions that are edited in prompts of a length: [edited], ascending; negative ones count from the end.
+
+    Raises:
+        HeadatlasError: for positions that the prompts do not have.
+        ValueError: for none.
+    """
+    if positions == "all":
+        return torch.arange(length)
+    if positions == "last":
+        return torch.tensor([length - 1])
+    if isinstance(positions, str) or not len(positions):
+        raise ValueError(f"{positions!r} are no positions; choose 'all', 'last', or a list of at least one")
+    for position in positions:
+        if not -length <= position < length:
+            raise HeadatlasError(f"position {position} is outside a prompt of {length} tokens; positions count from 0")
+    return torch.tensor(sorted({position % length for position in positions}))

@@ -1,0 +1,243 @@
+"""Screens all heads by attribution patching, then measures the most promising ones, and some others, exactly.
+
+The estimate is first order: what is put in z's place, minus z, times the gradient of the behaviour with respect to z
+(Nanda 2023, attribution patching; Syed et al. 2023). It costs one forward and one backward for all heads at once, and
+is wrong where the model bends. So it only chooses what to measure, and a random sample of the rest says what it missed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.ablation.replacement import Replacement, SweepAblation, SweepPositions, edited
+from headatlas.lab.ablation.sweeps import Sweep, sweep
+from headatlas.lab.activations.interventions import Reference
+from headatlas.lab.hooks.attention_interface import Call, Tap, tapped
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.measuring import Array, Progress, batches, logits_at, readout_tensors, stack_tokens
+from headatlas.lab.running.metrics import Behaviour
+from headatlas.notation import Head
+from headatlas.stimuli.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A first-order estimate of what ablating each head changes; not a measurement.
+
+    Attributes:
+        at: for each prompt [layer head position], 0 where nothing is replaced; NaN where no such head exists.
+    """
+
+    at: tuple[Array, ...]
+
+    @property
+    def estimate(self) -> Array:
+        """Summed over positions: [layer head prompt]."""
+        return np.stack([each.sum(-1) for each in self.at], -1)
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Heads ranked by estimate, and what was then measured.
+
+    Attributes:
+        estimate: [layer head], the mean over prompts of the attribution. It ranks; it is no result.
+        exact: the sweep of the verified heads; NaN for all others.
+        top: the heads with the largest estimates, strongest first; all verified.
+        sample: heads drawn at random from the rest; all verified.
+        rank_correlation: Spearman's, between estimate and exact mean effect of the verified heads; NaN for fewer than
+            three.
+        threshold: the absolute mean effect from which a head counts, in units of the behaviour.
+        missed: those of the sample that count.
+        miss_rate: the share of heads outside `top` that count, estimated from the sample; NaN without one.
+        miss_interval: its 95% interval, exact for a sample without replacement.
+    """
+
+    estimate: Array
+    exact: Sweep
+    top: tuple[Head, ...]
+    sample: tuple[Head, ...]
+    rank_correlation: float
+    threshold: float
+    missed: tuple[Head, ...]
+    miss_rate: float
+    miss_interval: tuple[float, float]
+
+
+def attribution_patching(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    ablation: SweepAblation | Reference = "resample",
+    positions: SweepPositions = "all",
+    contrast: bool = False,
+    source: Sequence[tuple[int, ...]] | None = None,
+    progress: Progress | None = None,
+) -> Estimates:
+    """Estimate the effect of ablating each head: (what z becomes - z) . d behaviour / d z.
+
+    Args:
+        model: what to run.
+        prompts: with readouts.
+        behaviour: one with a gradient.
+        ablation: as in `sweep`; 'resample' is attribution patching.
+        positions: as in `sweep`.
+        contrast: of prompt minus control.
+        source: as in `sweep`.
+        progress: called with the number of prompts done.
+
+    Raises:
+        HeadatlasError: for a behaviour without a gradient, or where prompts do not fit, as in `sweep`.
+    """
+    replacement = Replacement(model, prompts, ablation, source)
+    found: dict[int, Array] = {}
+    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        at, reference, readouts = edited(positions, len(batch[0].tokens)), replacement.of(index), readout_tensors(batch)
+        tokens, control = (
+            stack_tokens([prompt.tokens for prompt in batch]),
+            stack_tokens([prompt.control for prompt in batch]),
+        )
+        estimate = _first_order(model, tokens, readouts, behaviour, reference, at)
+        if contrast:
+            estimate = estimate - _first_order(model, control, readouts, behaviour, reference, at)
+        found |= dict(zip(index, estimate.cpu().numpy(), strict=True))
+        if progress:
+            progress(len(batch))
+    return Estimates(tuple(found[number] for number in range(len(prompts))))
+
+
+def _first_order(
+    model: OpenModel,
+    tokens: Tensor,
+    readouts: tuple[Tensor, Tensor, Tensor, Tensor],
+    behaviour: Behaviour,
+    reference: Reference,
+    at: Tensor,
+) -> Tensor:
+    """[prompt layer head position]"""
+    layers = {}
+    for layer, (z, gradient) in z_gradients(model, tokens, readouts, behaviour).items():
+        change = reference.z[layer].to(z).expand(z.shape) - z  # [prompt position head d_head]
+        chosen = torch.zeros(z.shape[1], device=z.device, dtype=torch.bool).index_fill(0, at.to(z.device), True)
+        estimate = (change.double() * gradient.double()).sum(-1)
+        layers[layer] = estimate.where(chosen[:, None], 0.0).transpose(1, 2).to(tokens.device)
+    return model.anatomy.stack(layers, 1)
+
+
+def z_gradients(
+    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Behaviour
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """z and the behaviour's gradient with respect to it, per layer with attention [prompt position head d_head].
+
+    The gradient of the sum over prompts is each prompt's own, as prompts do not touch each other.
+    """
+    zs: dict[int, Tensor] = {}
+    probes: dict[int, Tensor] = {}
+
+    def tap(layer: int) -> Tap:
+        def probe(call: Call, z: Tensor) -> Tensor:
+            zs[layer] = z.detach()
+            probes[layer] = torch.zeros_like(z).requires_grad_()
+            return z + probes[layer]
+
+        return probe
+
+    taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
+    positions, where, answers, rivals = (each.to(model.device) for each in readouts)
+    with tapped(taps), torch.enable_grad():
+        logits = logits_at(model, tokens, positions)
+        rows = torch.arange(len(tokens), device=logits.device)[:, None]
+        chosen = logits[rows, where.to(logits.device)]  # [prompt readout vocabulary]
+        value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
+        if not value.requires_grad:
+            raise HeadatlasError(
+                "this behaviour has no gradient (it counts, or compares); screen with logit_difference or "
+                "log_probability, or use sweep, which needs none"
+            )
+        layers = sorted(probes)
+        gradients = torch.autograd.grad(value, [probes[layer] for layer in layers])
+    if len(layers) != len(model.anatomy.attention) or not all(torch.isfinite(each).all() for each in gradients):
+        raise HeadatlasError(f"{model.name} gave NaN or missing gradients; try float32, or use sweep, which needs none")
+    return {layer: (zs[layer], gradient) for layer, gradient in zip(layers, gradients, strict=True)}
+
+
+def screen(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    ablation: SweepAblation | Reference = "resample",
+    positions: SweepPositions = "all",
+    contrast: bool = False,
+    source: Sequence[tuple[int, ...]] | None = None,
+    top: int = 20,
+    sample: int = 20,
+    threshold: float | None = None,
+    seed: int = 0,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Screening:
+    """Estimate the effect of every head, then measure the `top` largest and `sample` others drawn at random.
+
+    Args:
+        model: what to run.
+        prompts: with readouts.
+        behaviour: one with a gradient.
+        ablation, positions, contrast, source, memory: as in `sweep`.
+        top: how many heads to verify because their estimate is large.
+        sample: how many of the rest to verify to learn what the estimate misses.
+        threshold: the absolute mean effect from which a head counts; by default the smallest among the top, so that a
+            miss is a head that belongs there.
+        seed: of the draw.
+        progress: called with the number of (head, prompt) pairs measured since.
+
+    Raises:
+        HeadatlasError: as `attribution_patching` and `sweep`.
+    """
+    if top < 1 or sample < 0:
+        raise ValueError(f"top is {top} and sample {sample}; verify at least one head, and no fewer than no others")
+    estimate = attribution_patching(model, prompts, behaviour, ablation, positions, contrast, source).estimate.mean(-1)
+    order = [Head(int(layer), int(head)) for layer, head in np.argwhere(np.isfinite(estimate))]
+    order.sort(key=lambda head: (-abs(estimate[head]), head))
+    best, rest = order[:top], order[top:]
+    drawn = np.random.default_rng(seed).choice(len(rest), min(sample, len(rest)), replace=False)
+    others = [rest[number] for number in sorted(drawn)]
+    exact = sweep(model, prompts, behaviour, ablation, positions, best + others, contrast, source, memory, progress)
+    effect = exact.effect.mean(-1)  # [layer head]
+    least = min(abs(effect[head]) for head in best) if threshold is None else threshold
+    missed = tuple(head for head in others if abs(effect[head]) >= least)
+    return Screening(
+        estimate,
+        exact,
+        tuple(best),
+        tuple(others),
+        _rank_correlation([estimate[head] for head in best + others], [effect[head] for head in best + others]),
+        float(least),
+        missed,
+        len(missed) / len(others) if others else float("nan"),
+        _share_interval(len(missed), len(others), len(rest)),
+    )
+
+
+def _rank_correlation(one: Iterable[float], other: Iterable[float]) -> float:
+    ranks = [stats.rankdata(list(each)) for each in (one, other)]
+    if len(ranks[0]) < 3 or any(np.ptp(each) == 0 for each in ranks):
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _share_interval(hits: int, drawn: int, total: int) -> tuple[float, float]:
+    """95% interval of the share of `total` that are hits, `hits` of `drawn` without replacement being so.
+
+    The counts that a hypergeometric test at 2.5% on either side does not reject; a point where all were drawn.
+    """
+    if total == 0:
+        return 0.0, 0.0
+    possible = np.arange(hits, total - (drawn - hits) + 1)
+    at_least, at_most = (stats.hypergeom(total, possible, drawn) for _ in range(2))
+    kept = possible[(at_least.sf(hits - 1) > 0.025) & (at_most.cdf(hits) > 0.025)]
+    return float(kept.min() / total), float(kept.max() / total)

@@ -1,0 +1,204 @@
+"""The work of a sweep: sets of heads ablated one after the other, each run computing only what the set can change."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.ablation.batched_copies import Edit, Side, editing, fitting, short_of_memory
+from headatlas.lab.ablation.clean_run import trace
+from headatlas.lab.ablation.partial_rerun import blocked, obstacle, rerun
+from headatlas.lab.ablation.replacement import Replacement, SweepPositions, edited
+from headatlas.lab.activations.interventions import Reference
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.measuring import Array, Progress, batches, forward, readout_tensors, stack_tokens
+from headatlas.lab.running.metrics import Behaviour
+from headatlas.notation import Head
+from headatlas.stimuli.prompts import Prompt
+
+Way = Literal["naive", "layers", "tokens"]
+
+_ROWS = 64  # with fewer tokens in a pass, reading the weights costs more than using them
+_IN_A_ROW = 256  # tokens of copies that share one past: each is masked from the others, at a cost of their square
+
+
+@dataclass(frozen=True)
+class Task:
+    """A sweep that is about to run."""
+
+    model: OpenModel
+    behaviour: Behaviour
+    sets: list[tuple[Head, ...]]  # by the first layer of each
+    replacement: Replacement
+    positions: SweepPositions
+    progress: Progress | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One batch of it: prompts of one length, or their controls."""
+
+    task: Task
+    tokens: Tensor  # [prompt position]
+    readouts: tuple[Tensor, Tensor, Tensor, Tensor]
+    reference: Reference
+    at: Tensor  # [edited], ascending
+
+    def edit(self, sets: Sequence[tuple[Head, ...]]) -> dict[int, Edit]:
+        """By layer, what replaces z of a set of heads in each copy."""
+        by_layer: dict[int, list[tuple[int, int]]] = {}
+        for copy, heads in enumerate(sets):
+            for head in heads:
+                by_layer.setdefault(head.layer, []).append((copy, head.head))
+        new, added = self.reference.z, self.reference.added
+        return {layer: Edit(pairs, self.at, new[layer], added) for layer, pairs in by_layer.items()}
+
+    def read(self, logits: Tensor) -> Array:
+        """The behaviour, [copy prompt], of logits [copy prompt kept vocabulary]."""
+        _, where, answers, rivals = (each.to(logits.device) for each in self.readouts)
+        copies, prompts = logits.shape[:2]
+        rows = torch.arange(prompts, device=logits.device)[:, None]
+        chosen = logits[:, rows, where].flatten(0, 1)  # [copy*prompt readout vocabulary]
+        values = self.task.behaviour(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
+        found: Array = values.reshape(copies, prompts).double().cpu().numpy()
+        return found
+
+    def done(self, sets: int) -> None:
+        if self.task.progress:
+            self.task.progress(sets * len(self.tokens))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of some prompts: clean [prompt], ablated [set prompt]; which ways were taken, and what was not as usual."""
+
+    clean: Array
+    ablated: Array
+    ways: tuple[Way, ...]
+    notes: tuple[str, ...] = ()
+
+
+def run(task: Task, prompts: Sequence[Prompt], contrast: bool, how: Callable[[Part], Found]) -> Found:
+    """Run a task over all prompts, batch by batch, in smaller ones where memory is short.
+
+    Raises:
+        HeadatlasError: where memory is too short for a single prompt, or logits are not finite.
+    """
+    clean, ablated = np.empty(len(prompts)), np.empty((len(task.sets), len(prompts)))
+    ways: set[Way] = set()
+    notes: dict[str, None] = {}
+    waiting = [index for index, _ in batches(task.model, prompts, lambda prompt: len(prompt.readouts))]
+    while waiting:
+        index = waiting.pop(0)
+        batch = [prompts[number] for number in index]
+        try:
+            found = _batch(task, index, batch, contrast, how)
+        except RuntimeError as error:
+            if not short_of_memory(error):
+                raise
+            if len(index) == 1:
+                raise HeadatlasError(
+                    f"not enough memory for one prompt of {len(batch[0].tokens)} tokens; "
+                    "give shorter prompts, or open the model in a smaller dtype"
+                ) from None
+            half = len(index) // 2
+            waiting[:0] = [index[:half], index[half:]]
+            notes[f"not enough memory for {len(index)} prompts at once; they ran in halves"] = None
+            continue
+        clean[index], ablated[:, index] = found.clean, found.ablated
+        ways |= set(found.ways)
+        notes |= dict.fromkeys(found.notes)
+    return Found(clean, ablated, tuple(sorted(ways)), tuple(notes))
+
+
+def _batch(
+    task: Task, index: Sequence[int], batch: Sequence[Prompt], contrast: bool, how: Callable[[Part], Found]
+) -> Found:
+    at = edited(task.positions, len(batch[0].tokens))
+    tokens, control = (
+        stack_tokens([prompt.tokens for prompt in batch]),
+        stack_tokens([prompt.control for prompt in batch]),
+    )
+    part = Part(task, tokens, readout_tensors(batch), task.replacement.of(index), at)
+    found = how(part)
+    if not contrast:
+        return found
+    other = how(replace(part, tokens=control, task=replace(task, progress=None)))
+    notes = (*found.notes, *other.notes)
+    return replace(found, clean=found.clean - other.clean, ablated=found.ablated - other.ablated, notes=notes)
+
+
+def naive(part: Part) -> Found:
+    """Every set by one full run of the model."""
+    model, keep, alone = part.task.model, part.readouts[0], Side(len(part.tokens), copies=1)
+    clean = part.read(forward(model, part.tokens, {}, keep)[None])[0]
+    ablated = []
+    for heads in part.task.sets:
+        taps = {model.anatomy.attention[layer]: editing(alone, edit, 0) for layer, edit in part.edit([heads]).items()}
+        ablated.append(part.read(forward(model, part.tokens, taps, keep)[None])[0])
+        part.done(1)
+    return Found(clean, np.stack(ablated), ("naive",))
+
+
+def reuse(part: Part, memory: int | None) -> Found:
+    """Every set from the first layer and position it changes on, many at once; in full where that cannot be trusted."""
+    first, length = int(part.at[0]), part.tokens.shape[1]
+    start = first if 2 * (length - first) <= length else 0  # a short past saves less than masking the copies costs
+    notes: list[str] = []
+    for begin in dict.fromkeys((start, 0)):
+        problem = obstacle(part.task.model, part.tokens, part.readouts[0], begin)
+        if problem is None:
+            try:
+                found = _rerun_all(part, begin, memory)
+                return replace(found, notes=(*notes, *found.notes))
+            except (RuntimeError, IndexError) as error:  # whatever a family makes of it; the slow way is still right
+                if isinstance(error, RuntimeError) and short_of_memory(error):
+                    raise
+                problem = blocked(error)
+        skipped = "positions" if begin else "layers"
+        notes.append(f"no {skipped} of {part.task.model.name} were skipped: {problem}")
+    return replace(naive(part), notes=tuple(notes))
+
+
+def _rerun_all(part: Part, start: int, memory: int | None) -> Found:
+    model, sets = part.task.model, part.task.sets
+    notes: list[str] = []
+    clean = trace(model, part.tokens, part.readouts[0], start)
+    most = _copies(part, start, memory)
+    ablated: list[Array] = []
+    while (done := sum(map(len, ablated))) < len(sets):
+        chunk = _chunk(sets[done:], most, len(part.tokens) * (part.tokens.shape[1] - start))
+        edits = part.edit(chunk)
+        try:
+            ablated.append(part.read(rerun(model, clean, min(edits), len(chunk), edits)))
+        except RuntimeError as error:
+            if len(chunk) == 1 or not short_of_memory(error):
+                raise
+            most = len(chunk) // 2
+            notes.append(f"not enough memory for {len(chunk)} sets of heads at once; went on with {most}")
+        else:
+            part.done(len(chunk))
+    way: Way = "tokens" if start else "layers"
+    return Found(part.read(clean.logits[None])[0], np.concatenate(ablated), (way,), tuple(notes))
+
+
+def _chunk(sets: Sequence[tuple[Head, ...]], most: int, rows: int) -> Sequence[tuple[Head, ...]]:
+    """The next sets to run together: those that begin in one layer, or in several where a copy has few rows."""
+    first = [min(heads).layer for heads in sets[:most]]
+    for count in range(1, len(first)):
+        if first[count] != first[count - 1] and count * rows >= _ROWS:
+            return sets[:count]
+    return sets[:most]
+
+
+def _copies(part: Part, start: int, memory: int | None) -> int:
+    """How many copies of the prompts one rerun may hold."""
+    prompts, length = part.tokens.shape
+    width, model = length - start, part.task.model
+    logits: int = len(part.readouts[0]) * model.model.get_input_embeddings().weight.shape[0]
+    most = fitting(model, prompts, length, width, logits, memory)
+    return max(1, min(most, _IN_A_ROW // width)) if start else most

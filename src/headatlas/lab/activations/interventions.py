@@ -1,0 +1,248 @@
+"""Interventions on a running model: a list of edits, or the ablation of a set of heads."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.attention_edits import LayerEdit, PatternEdits
+from headatlas.lab.activations.edits import Edit
+from headatlas.lab.activations.sites import STREAM_SITES
+from headatlas.lab.anatomy.anatomy import Anatomy
+from headatlas.lab.hooks.attention_interface import Call, Rewrite, Tap, rewritten, tapped
+from headatlas.lab.hooks.module_hooks import on_input, on_output
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.notation import Head
+
+Ablation = Literal["zero", "mean", "resample"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an edited head's z becomes, per layer: broadcastable to [batch query head d_head].
+
+    Attributes:
+        z: one tensor per layer with attention, by the layer's number; or a sequence, one for every layer.
+        added: whether it is added to what the head computes (steering), instead of taking its place (ablation).
+    """
+
+    z: Mapping[int, Tensor]
+    added: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.z, Mapping):  # one tensor for every layer, in their order
+            object.__setattr__(self, "z", dict(enumerate(self.z)))
+
+    @classmethod
+    def zero(cls, anatomy: Anatomy) -> "Reference":
+        """Nothing: off-distribution, so only on request."""
+        return cls({layer: torch.zeros(1, 1, 1, 1) for layer in anatomy.attention})
+
+    @classmethod
+    def of_heads(cls, anatomy: Anatomy, vectors: Tensor, added: bool = False) -> "Reference":
+        """One vector per head, the same at all positions: vectors [layer head d_head], padded where layers differ."""
+        each = {layer: vectors[layer, : shape.heads, : shape.d_head] for layer, shape in anatomy.shapes.items()}
+        return cls({layer: vector[None, None] for layer, vector in each.items()}, added)
+
+
+def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dict[nn.Module, Tap]:
+    """Taps that replace, or add to, z of the given heads at every position.
+
+    Args:
+        anatomy: of the model the taps are for.
+        heads: which heads; at least one, each in the model.
+        reference: their new z, or what is added to it.
+
+    Raises:
+        ValueError: for an empty set, or a head the model does not have.
+    """
+    by_layer: dict[int, list[int]] = {}
+    chosen = [Head(*head) for head in heads]
+    anatomy.require(chosen)
+    for head in chosen:
+        by_layer.setdefault(head.layer, []).append(head.head)
+    if not by_layer:
+        raise ValueError("no heads to ablate; give at least one")
+    return {
+        anatomy.attention[layer]: _replace(sorted(set(chosen)), reference.z[layer], reference.added)
+        for layer, chosen in by_layer.items()
+    }
+
+
+def _replace(heads: list[int], reference: Tensor, added: bool) -> Tap:
+    index = torch.tensor(heads)
+
+    def tap(call: Call, z: Tensor) -> Tensor:
+        source = reference.to(z).expand(z.shape)[:, :, index.to(z.device)]  # [batch query chosen d_head]
+        edited = z.clone()
+        edited[:, :, index.to(z.device)] = edited[:, :, index.to(z.device)] + source if added else source
+        return edited
+
+    return tap
+
+
+@contextmanager
+def intervene(model: OpenModel, edits: Sequence[Edit]) -> Iterator[None]:
+    """While active, every pass through the model runs with these edits; afterwards it is as it was, whatever happened.
+
+    Edits act in the order of computation, and within a site in the order of the list. Contexts may be nested: at each
+    site the outer one acts first.
+
+    Args:
+        model: to intervene on.
+        edits: made by `zero`, `mean`, `position_mean`, `resample`, `patch`, `scale`, `add`, `project_out`, `knockout`.
+
+    Raises:
+        ValueError: for a head or layer the model does not have.
+        HeadatlasError: on leaving, where an edit never took place; within, where it does not fit the prompts.
+    """
+    waiting: set[tuple[int, int]] = set()
+    by_layer: dict[int, list[LayerEdit]] = {}
+    for number, edit in enumerate(edits):
+        _require_places(model.anatomy, edit)
+        for layer in edit.heads:
+            waiting.add((number, layer))
+            total = 1 if edit.site in STREAM_SITES else model.anatomy.heads_in(layer)
+            note = _noting(waiting, (number, layer))
+            by_layer.setdefault(layer, []).append(LayerEdit(edit, layer, total, note))
+    with ExitStack() as stack:
+        if any(edit.aligned for edit in edits):
+            stack.callback(model.model.register_forward_pre_hook(_refuse_cache, with_kwargs=True).remove)
+        for layer, chosen in by_layer.items():
+            _attach(stack, model.anatomy, layer, chosen)
+        yield
+    if waiting:
+        number, layer = min(waiting)
+        raise HeadatlasError(
+            f"the edit {edits[number]} never took place in layer {layer}; run the model inside the intervention"
+        )
+
+
+def _require_places(anatomy: Anatomy, edit: Edit) -> None:
+    for layer, heads in edit.heads.items():
+        if edit.site in STREAM_SITES:
+            require_site(anatomy, edit.site, layer)
+        else:
+            anatomy.require(Head(layer, head) for head in heads)
+
+
+def require_site(anatomy: Anatomy, site: str, layer: int) -> None:
+    """See that a layer has a site; the stream has one more, its end.
+
+    Raises:
+        ValueError: where it has not.
+        HeadatlasError: for the residual stream of a model whose blocks carry several.
+    """
+    if not 0 <= layer < anatomy.layers + (site == "resid"):
+        raise ValueError(f"{site} of layer {layer} is not in a model of {anatomy.layers} layers")
+    if site != "resid":
+        anatomy.require_attention(layer)
+    elif not anatomy.one_stream:
+        raise HeadatlasError(several_streams(anatomy))
+
+
+def several_streams(anatomy: Anatomy) -> str:
+    """What is said where a residual stream is asked of a model that has several."""
+    return (
+        f"the blocks of this model (family {anatomy.family}) carry several streams at once, so it has no residual "
+        "stream to read or to edit; measure attention, z and what heads write instead"
+    )
+
+
+def _noting(waiting: set[tuple[int, int]], which: tuple[int, int]) -> Callable[[], None]:
+    return lambda: waiting.discard(which)
+
+
+def _refuse_cache(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    past = kwargs.get("past_key_values")
+    if past is not None and past.get_seq_length() > 0:
+        raise HeadatlasError(
+            "edits that depend on positions count them over the whole prompt, and a filled key/value cache hides its "
+            "beginning; run the whole prompt with use_cache=False"
+        )
+
+
+def _attach(stack: ExitStack, anatomy: Anatomy, layer: int, edits: list[LayerEdit]) -> None:
+    at: dict[str, list[LayerEdit]] = {}
+    for each in edits:
+        at.setdefault(each.edit.site, []).append(each)
+    if "resid" in at:
+        handle = on_stream(anatomy, layer, lambda x: _all(at["resid"], x.unsqueeze(2)).squeeze(2))
+        stack.callback(handle.remove)
+    if at.keys() & {"q", "k", "v", "scores", "pattern"}:
+        stack.enter_context(rewritten({anatomy.attention[layer]: _rewrite(at)}))
+    if "z" in at:
+        stack.enter_context(tapped({anatomy.attention[layer]: lambda call, z: _all(at["z"], z)}))
+    if "result" in at:
+        stack.callback(on_projection(anatomy, layer, _results(anatomy, layer, at["result"])).remove)
+    if "attn_out" in at:
+        handle = on_projection(anatomy, layer, lambda _, out: _all(at["attn_out"], out.unsqueeze(2)).squeeze(2))
+        stack.callback(handle.remove)
+
+
+def _all(edits: Iterable[LayerEdit], x: Tensor) -> Tensor:
+    """x [batch position head feature] after all edits."""
+    for edit in edits:
+        x = edit(x)
+    return x
+
+
+def _rewrite(at: dict[str, list[LayerEdit]]) -> Rewrite:
+    weights = (*at.get("scores", ()), *at.get("pattern", ()))
+
+    def rewrite(call: Call) -> Call:
+        query, key, value = call.query, call.key, call.value
+        if "q" in at:
+            query = _all(at["q"], query.transpose(1, 2)).transpose(1, 2)
+        if "k" in at or "v" in at:
+            groups = query.shape[1] // key.shape[1]
+            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))  # a key and value per head
+        if "k" in at:
+            key = _all(at["k"], key.transpose(1, 2)).transpose(1, 2)
+        if "v" in at:
+            value = _all(at["v"], value.transpose(1, 2)).transpose(1, 2)
+        pattern = call.pattern
+        if weights:
+            earlier = pattern.edits if isinstance(pattern, PatternEdits) else ()
+            pattern = PatternEdits((*earlier, *weights))
+        return replace(call, query=query, key=key, value=value, pattern=pattern)
+
+    return rewrite
+
+
+def _results(anatomy: Anatomy, layer: int, edits: list[LayerEdit]) -> Callable[[Tensor, Tensor], Tensor]:
+    heads = torch.tensor(sorted({head for each in edits for head in each.edit.heads[layer]}))
+
+    def change(z: Tensor, out: Tensor) -> Tensor:
+        at = heads.to(z.device)
+        plain = torch.einsum("bqhd,hdm->bqhm", z[:, :, at].float(), anatomy.w_o(layer)[at].float())
+        edited = plain  # [batch position head d_model]
+        for edit in edits:
+            edited = edit(edited, heads=heads)
+        return (out.float() + (edited - plain).sum(2)).to(out)
+
+    return change
+
+
+def on_stream(anatomy: Anatomy, layer: int, change: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Look at, or change, the residual stream [batch position d_model] that enters a layer; `layers` is the end."""
+
+    if layer == anatomy.layers:
+        return on_output(anatomy.blocks[-1], change)
+    return on_input(anatomy.blocks[layer], change)
+
+
+def on_projection(anatomy: Anatomy, layer: int, change: Callable[[Tensor, Tensor], Tensor | None]) -> RemovableHandle:
+    """Look at a layer's z [batch position head d_head] and attn_out [batch position d_model], or change attn_out."""
+
+    shape = anatomy.shapes[layer]
+
+    def hook(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
+        return change(args[0].reshape(*args[0].shape[:-1], shape.heads, shape.d_head), out)
+
+    return anatomy.projections[layer].register_forward_hook(hook)

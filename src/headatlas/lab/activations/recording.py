@@ -1,0 +1,149 @@
+"""Records activations at chosen sites while a batch of prompts runs."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.attention_edits import attention_rows
+from headatlas.lab.activations.interventions import on_projection, on_stream, require_site
+from headatlas.lab.activations.sites import SITES, Positions, Recording, Site, located, union
+from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.metrics import all_finite
+
+Tokens = Tensor | Sequence[Sequence[int]]  # [batch position], prompts of one length
+
+
+def record(
+    model: OpenModel,
+    tokens: Tokens,
+    sites: Sequence[Site],
+    positions: Positions = None,
+    layers: Sequence[int] | None = None,
+) -> Recording:
+    """Run prompts and keep what passes the sites; nothing in the model changes.
+
+    Inside `intervene` it sees what the edits left. Memory is that of what is asked for: "pattern" without positions
+    holds [batch head query key] of every layer, and "result" is d_model / d_head times the size of "z".
+
+    Args:
+        model: to run.
+        tokens: [batch position].
+        sites: which activations.
+        positions: at which positions to keep them (of a pattern: which queries); all by default.
+        layers: of which layers; all by default (those with attention, but for resid, which has the end of the last
+            one too).
+
+    Raises:
+        ValueError: for a layer that the model does not have, or that has no attention.
+        HeadatlasError: for prompts of different lengths, tokens or positions out of range, or activations that are not
+            finite.
+    """
+    if not sites or (strange := [site for site in sites if site not in SITES]):
+        raise ValueError(f"choose sites among {', '.join(SITES)}" + (f", not {strange[0]}" if sites else ""))
+    prompts = batch_of(model, tokens)
+    index = None if positions is None else located(positions, *prompts.shape)  # [batch position]
+    found: dict[tuple[Site, int], Tensor] = {}
+    taps: dict[nn.Module, Tap] = {}
+    with ExitStack() as stack:
+        for layer in range(model.anatomy.layers + 1) if layers is None else layers:
+            heads = layers is not None or layer in model.anatomy.attention
+            chosen = [site for site in sites if site == "resid" or heads]
+            for site in chosen:
+                require_site(model.anatomy, site, layer)
+            watch = _Watch(model, layer, index, found)
+            if seam := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
+                taps[model.anatomy.attention[layer]] = watch.tap(seam)
+            if "resid" in chosen:
+                stack.callback(on_stream(model.anatomy, layer, watch.keeper("resid")).remove)
+            if written := [site for site in chosen if site in ("result", "attn_out")]:
+                stack.callback(on_projection(model.anatomy, layer, watch.writing(written)).remove)
+        forward(model, prompts, taps, torch.tensor([0]))
+    for (site, layer), activation in found.items():
+        if not all_finite(activation):
+            raise HeadatlasError(
+                f"{site} of layer {layer} of {model.name} holds NaN or infinite numbers; try float32, or check its "
+                "weights and your edits"
+            )
+    return Recording(found, index)
+
+
+class _Watch:
+    """Keeps what passes one layer."""
+
+    def __init__(self, model: OpenModel, layer: int, index: Tensor | None, found: dict[tuple[Site, int], Tensor]):
+        self._anatomy, self._layer, self._index, self._found = model.anatomy, layer, index, found
+
+    def keep(self, site: Site, x: Tensor) -> None:
+        """x: [batch position ...]"""
+        if self._index is not None:
+            index = self._index.to(x.device)
+            x = x[torch.arange(len(x), device=x.device)[:, None], index]
+        self._found[site, self._layer] = x.detach().clone()
+
+    def keeper(self, site: Site) -> Callable[[Tensor], None]:
+        return lambda x: self.keep(site, x)
+
+    def tap(self, sites: Sequence[Site]) -> Tap:
+        def look(call: Call, z: Tensor) -> None:
+            seen = {"q": call.query, "k": call.key, "v": call.value}
+            for site in sites:
+                if site in seen:
+                    self.keep(site, seen[site].transpose(1, 2))
+                elif site == "z":
+                    self.keep(site, z)
+                else:
+                    self._found[site, self._layer] = self._pattern(call)
+
+        return look
+
+    def _pattern(self, call: Call) -> Tensor:
+        """[batch head query key], of the positions asked for."""
+        heads = torch.arange(call.query.shape[1])
+        index = torch.arange(call.query.shape[2])[None] if self._index is None else self._index
+        rows = union([index])
+        pattern = attention_rows(call, heads, rows).detach()  # [batch row head key]
+        place = torch.searchsorted(rows, index.contiguous()).to(pattern.device)
+        return pattern[torch.arange(len(pattern), device=pattern.device)[:, None], place].transpose(1, 2)
+
+    def writing(self, sites: Sequence[Site]) -> Callable[[Tensor, Tensor], None]:
+        def look(z: Tensor, out: Tensor) -> None:
+            if "attn_out" in sites:
+                self.keep("attn_out", out)
+            if "result" in sites:
+                weight = self._anatomy.w_o(self._layer).float()
+                self.keep("result", torch.einsum("bqhd,hdm->bqhm", z.float(), weight))
+
+        return look
+
+
+def batch_of(model: OpenModel, tokens: Tokens) -> Tensor:
+    """Prompts as a tensor [batch position].
+
+    Raises:
+        HeadatlasError: for prompts of different lengths, none, too long ones, or tokens the model does not have.
+    """
+    if not isinstance(tokens, Tensor):
+        lengths = sorted({len(prompt) for prompt in tokens})
+        if len(lengths) > 1:
+            raise HeadatlasError(
+                f"the prompts of a batch differ in length ({lengths[0]} to {lengths[-1]} tokens); "
+                "run each length by itself, as padding would change what heads see"
+            )
+        tokens = torch.tensor(tokens)
+    if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool or not tokens.numel():
+        raise HeadatlasError(
+            f"tokens must be whole numbers [batch position], not {tokens.dtype} of shape {list(tokens.shape)}"
+        )
+    size = model.model.get_input_embeddings().weight.shape[0]
+    if tokens.min() < 0 or tokens.max() >= size:
+        raise HeadatlasError(f"a token lies outside the vocabulary of {model.name} (0 to {size - 1})")
+    if model.context is not None and tokens.shape[1] > model.context:
+        raise HeadatlasError(
+            f"prompts of {tokens.shape[1]} tokens do not fit the context of {model.name} ({model.context})"
+        )
+    return tokens

@@ -1,0 +1,155 @@
+"""Gates and norms between what attention gives and what the output projection reads: found by numbers, not by name.
+
+z of a head is what the projection reads. In most models that is what attention gives; in some it is multiplied by a
+gate on the way (Qwen3-Next), or goes through a norm (BitNet). Which it is shows when attention is made to give
+something else while all that the module reads stays the same.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.anatomy.qkv_layout import is_linear
+from headatlas.lab.anatomy.trial_pass import Probe, Step, gap, precision
+from headatlas.lab.hooks.attention_interface import Between, Call, read_at, reader_of, tapped
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@torch.no_grad()
+def settle(model: nn.Module, seen: Probe) -> bool:
+    """Tell the seam where z is read, for attention modules whose projection does not read what attention gives.
+
+    Args:
+        model: that was probed.
+        seen: its probe.
+
+    Returns:
+        Whether there are any: then the model is to be probed again.
+    """
+    behind = {
+        module: calls[0]
+        for module, calls in seen.calls.items()
+        if len(calls) == 1 and not _reads(seen.inside[module], calls[0][1])
+    }
+    if not behind:
+        return False
+    found = False
+    for module, inputs in _inputs(model, behind, seen.tokens).items():
+        if (reader := _find(module, inputs, seen.inside[module], behind[module][1])) is not None:
+            read_at(module, *reader)
+            found = True
+    return found
+
+
+def gate(call: Call, z: Tensor) -> Tensor | None:
+    """What z [batch query head d_head] is, divided by what attention gave; None where it is the same.
+
+    A feature of which attention gives exactly nothing has gate 0: nothing passes it in any case.
+
+    Raises:
+        HeadatlasError: where something else than a gate stands between the two.
+    """
+    if call.attended is None:
+        return None
+    reader = reader_of(call.module)
+    if reader is None or reader.between != "gate":
+        raise HeadatlasError(
+            f"between attention and the output projection of {type(call.module).__name__} stands a norm, so what a "
+            "head writes cannot be split by what it looks at; intervene on its pattern instead"
+        )
+    attended = call.attended.float()
+    return torch.where(attended == 0, 0.0, z.float() / torch.where(attended == 0, 1.0, attended))
+
+
+def refuse(modules: Iterable[nn.Module], what: str) -> None:
+    """Raise where a head also reads the stream through a gate, which `what` does not follow."""
+    if any(reader_of(module) is not None for module in modules):
+        raise HeadatlasError(
+            f"{what} follows what heads read by their queries, keys and values, and heads of this model read the "
+            "stream by a gate on their output too; use path_sweep, or sweep"
+        )
+
+
+def said(modules: Iterable[nn.Module]) -> list[str]:
+    """What a doctor says of gates and norms."""
+    kinds = [reader.between for module in modules if (reader := reader_of(module)) is not None]
+    words = {
+        "gate": "attention is gated in {} layers: z is behind the gate, which OV matrices leave out",
+        "norm": "a norm of each head stands before the output projection in {} layers: z is behind it, and OV "
+        "matrices leave it out",
+        "mixed": "a norm over all heads stands before the output projection in {} layers: z is behind it, so what a "
+        "head attends to scales the z of others too; OV matrices leave it out",
+    }
+    return [text.format(kinds.count(kind)) for kind, text in words.items() if kind in kinds]
+
+
+def _reads(steps: list[Step], z: Tensor) -> bool:
+    flat = z.flatten(2)
+    return any(is_linear(each) and each.read.shape == flat.shape and torch.equal(each.read, flat) for each in steps)
+
+
+def _inputs(model: nn.Module, modules: Iterable[nn.Module], tokens: Tensor) -> dict[nn.Module, Inputs]:
+    """What some modules are called with in a pass over the prompts."""
+    found: dict[nn.Module, Inputs] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found[module] = args, kwargs
+
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(note, with_kwargs=True).remove)
+        model(tokens, use_cache=False)
+    return found
+
+
+def _find(module: nn.Module, inputs: Inputs, steps: list[Step], z: Tensor) -> tuple[nn.Module, Between] | None:
+    """The linear map that reads what becomes of z [batch position head d_head], and what that is."""
+    drawn = torch.Generator().manual_seed(0)
+    factors = (torch.rand(z.shape, generator=drawn) + 0.5).to(z)
+    others = torch.ones_like(z)
+    others[:, :, ::2] = factors[:, :, ::2]  # every second head attends to something else
+    heads = torch.arange(z.shape[2], device=z.device) % 2 == 0
+    scaled, some = (_replay(module, inputs, z * each) for each in (factors, others))
+    tolerance = precision(z.dtype)
+    best: tuple[nn.Module, Between] | None = None
+    for step in steps:
+        if not is_linear(step) or step.read.numel() != z.numel() or step.module not in scaled:
+            continue
+        before, after, partly = (each.reshape(z.shape) for each in (step.read, scaled[step.module], some[step.module]))
+        if torch.equal(before, after):
+            continue  # does not hear of it
+        if gap(after, before * factors) <= tolerance:
+            return step.module, "gate"
+        alone = z.shape[2] == 1 or gap(partly[:, :, ~heads], before[:, :, ~heads]) <= tolerance
+        best = step.module, "norm" if alone else "mixed"
+    return best
+
+
+def _replay(module: nn.Module, inputs: Inputs, attended: Tensor) -> dict[nn.Module, Tensor]:
+    """What the linear maps of an attention module read where attention gives something else."""
+    read: dict[nn.Module, Tensor] = {}
+
+    def give(call: Call, z: Tensor) -> Tensor:
+        return attended
+
+    with _reading(module, read), tapped({module: give}):
+        module(*inputs[0], **inputs[1])
+    return read
+
+
+@contextmanager
+def _reading(module: nn.Module, read: dict[nn.Module, Tensor]) -> Iterator[None]:
+    def note(child: nn.Module, args: tuple[Any, ...]) -> None:
+        if args and isinstance(args[0], Tensor):
+            read[child] = args[0]
+
+    with ExitStack() as stack:
+        for child in module.modules():
+            if child is not module:
+                stack.callback(child.register_forward_pre_hook(note).remove)
+        yield

@@ -1,0 +1,69 @@
+"""What turns the last residual stream into logits: final norm, unembedding, and a scale or softcap on the logits."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headatlas.lab.anatomy.trial_pass import Probe, gap, precision
+
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # the latter is RecurrentGemma's
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The modules between the last residual stream and the logits.
+
+    Attributes:
+        chain: those before the unembedding, in order: the final norm, and in some models a projection after it.
+        unembedding: the last linear map; its weight is [vocabulary d_model].
+        scale: what the logits are multiplied by.
+        softcap: they are squeezed into (-softcap, softcap), where there is one.
+    """
+
+    chain: tuple[nn.Module, ...]
+    unembedding: nn.Module
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def norm(self) -> nn.Module | None:
+        """The final norm, where the model has one."""
+        return self.chain[0] if self.chain else None
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Residual states [... d_model] -> logits [... vocabulary]: norm, unembedding, scale, softcap."""
+        for module in (*self.chain, self.unembedding):
+            weight = next(module.parameters(), states)
+            states = module(states.to(weight))
+        logits = states * self.scale
+        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+
+
+@torch.no_grad()
+def find_ending(model: Any, probe: Probe) -> Ending | None:
+    """The ending of a model, traced back from what its unembedding read, or None where it does not give the logits."""
+    unembedding = model.get_output_embeddings()
+    last = next((step for step in reversed(probe.outside) if step.module is unembedding), None)
+    if last is None:
+        return None
+    chain: list[nn.Module] = []
+    states = last.read
+    for step in reversed(probe.outside):
+        if step.module is not unembedding and step.wrote.shape == states.shape and torch.equal(step.wrote, states):
+            chain.insert(0, step.module)
+            states = step.read
+    if probe.stream is None or gap(states, probe.stream) > 0:
+        return None  # something between the last layer and the logits is not a module
+    plain = last.wrote.float()
+    scale = (plain * probe.logits.to(plain.device).float()).sum() / plain.square().sum().clamp_min(1e-30)
+    config = model.config.get_text_config()
+    softcap = next((cap for each in _SOFTCAPS if (cap := getattr(config, each, None)) is not None), None)
+    tolerance = precision(last.wrote.dtype)
+    for cap, factor in product(dict.fromkeys((softcap, None)), (1.0, scale.item())):
+        ending = Ending(tuple(chain), unembedding, factor, cap)
+        if gap(ending.logits(states), probe.logits) <= tolerance:
+            return ending
+    return None

@@ -1,0 +1,205 @@
+"""Scores of one layer's attention, read off query, key and mask; no [query key] pattern of a whole prompt is ever kept.
+
+Two ways, chosen layer by layer. Fused attention gives each row's log-sum-exp and the mean of any column over the row's
+weights; a weight is then p_ij = exp(scaling q_i.k_j - lse_i), computed only where asked for. Where it cannot serve
+(softcap, sinks, sliding windows, edited patterns, the largest key, a few rows only), some rows of the pattern at a
+time are scored by `headatlas.lab.attention.patterns`. Memory is linear in the length of the prompt either way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.attention import fused, patterns
+from headatlas.lab.hooks.attention_interface import Call
+from headatlas.lab.hooks.row_weights import rows, value_norms
+
+Kind = Literal["weights", "mass", "argmax", "entropy", "distance"]
+Norm = Literal["value", "output"]
+BLOCK = 2**21  # numbers in one block of rows
+_FEW = 8  # below this share of the queries (one in so many), rows are cheaper than a fused pass over all of them
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What to read off each attention row of one layer.
+
+    Attributes:
+        kind: 'weights' on each of the row's keys, their 'mass', 'argmax', 'entropy', or 'distance' moments.
+        queries: [batch row], the query position of each row.
+        keys: for weights, each row's keys [batch row key]; for mass that, or one set per prompt [batch key], or None
+            for all; -1 stands for no key. No key of a row lies ahead of its query.
+        sinks: [batch key], positions left out of each row before it is read, which is divided by what remains.
+        norm: multiply each weight by the norm of the value it brings, or of that value through W_O.
+        place: [batch pair], for weights: which of them to return, in which order, counted along row*key.
+    """
+
+    kind: Kind
+    queries: Tensor
+    keys: Tensor | None = None
+    sinks: Tensor | None = None
+    norm: Norm | None = None
+    place: Tensor | None = None
+
+
+def read(call: Call, readings: Sequence[Reading], w_o: Tensor | None = None) -> list[Tensor]:
+    """Read the scores off one layer; readings that share their `queries` (the same tensor) share the work.
+
+    Args:
+        call: one layer's attention call.
+        readings: what to read; their tensors may lie on any device.
+        w_o: the layer's output matrices [head d_head d_model], for readings that ask for the output's norm.
+
+    Returns:
+        One tensor per reading on the layer's device, float32 but for 'argmax' (int64): [batch head row], with an axis
+        more for weights ([key], 0 where the key is -1) and for distance ([2]); [batch head pair] where it has a place.
+    """
+    if call.attended is not None and any(each.norm == "output" for each in readings):
+        raise HeadatlasError(
+            "what a value brings through W_O depends on the query where attention is gated or normed before W_O, so "
+            "weights are not multiplied by its norm; take the norm of the value"
+        )
+    norms = {
+        norm: value_norms(call, w_o if norm == "output" else None) for norm in {each.norm for each in readings} if norm
+    }
+    groups: dict[int, list[int]] = {}
+    for number, reading in enumerate(readings):
+        groups.setdefault(id(reading.queries), []).append(number)
+    found: dict[int, Tensor] = {}
+    in_one_pass: list[int] = []
+    for numbers in groups.values():
+        group = [readings[number] for number in numbers]
+        if _fusable(call, group):
+            in_one_pass += numbers
+        else:
+            found |= zip(numbers, _in_blocks(call, group, norms), strict=True)
+    if in_one_pass:
+        chosen = [readings[number] for number in in_one_pass]
+        found |= zip(in_one_pass, _in_one_pass(call, chosen, norms), strict=True)
+    return [_placed(reading, found[number]) for number, reading in enumerate(readings)]
+
+
+def _placed(reading: Reading, result: Tensor) -> Tensor:
+    if reading.place is None:
+        return result
+    place = reading.place.to(result.device)[:, None]
+    return result.flatten(2).gather(2, place.expand(*result.shape[:2], -1))
+
+
+def _fusable(call: Call, group: Sequence[Reading]) -> bool:
+    length = call.query.shape[2]
+    return (
+        fused.serves(call, _dtype(group))
+        and all(each.kind != "argmax" for each in group)
+        and group[0].queries.shape[1] * _FEW > length
+    )
+
+
+def _dtype(readings: Sequence[Reading]) -> torch.dtype:
+    # (i - j)^2 of a near key is the small difference of large squares: float32 would lose it.
+    return torch.float64 if any(each.kind == "distance" for each in readings) else torch.float32
+
+
+def _in_blocks(call: Call, group: Sequence[Reading], norms: dict[Norm, Tensor]) -> list[Tensor]:
+    """Readings of the same queries, a bounded number of rows at a time."""
+    queries = group[0].queries.to(call.query.device)
+    batch, heads = call.query.shape[:2]
+    size = max(1, BLOCK // (batch * heads * call.key.shape[2]))
+    parts: list[list[Tensor]] = [[] for _ in group]
+    for start in range(0, queries.shape[1], size):
+        part = slice(start, start + size)
+        seen = None if call.pattern is not None else int(queries[:, part].max()) + 1  # an edit may look ahead
+        pattern = rows(call, queries[:, part], seen)
+        for reading, done in zip(group, parts, strict=True):
+            done.append(_of_rows(reading, pattern, part, queries, norms))
+    return [torch.cat(done, 2) for done in parts]
+
+
+def _of_rows(reading: Reading, pattern: Tensor, part: slice, queries: Tensor, norms: dict[Norm, Tensor]) -> Tensor:
+    """One reading of the rows `part` of its queries: pattern [batch head row key]."""
+    if reading.sinks is not None:
+        pattern = patterns.without_sinks(pattern, reading.sinks.to(pattern.device))
+    if reading.norm:
+        pattern = patterns.value_weighted(pattern, norms[reading.norm][..., : pattern.shape[-1]])
+    keys = None if reading.keys is None else reading.keys.to(pattern.device)
+    if keys is not None and keys.ndim == 3:
+        keys = keys[:, part]
+    match reading.kind:
+        case "weights":
+            assert keys is not None
+            return patterns.each_weight(pattern, keys)
+        case "mass":
+            return patterns.key_mass(pattern, keys)
+        case "argmax":
+            return patterns.argmax_key(pattern)
+        case "entropy":
+            return patterns.entropy(pattern)
+        case "distance":
+            return patterns.distance(pattern, queries[:, part])
+
+
+def _in_one_pass(call: Call, readings: Sequence[Reading], norms: dict[Norm, Tensor]) -> list[Tensor]:
+    """Readings by fused attention: all their columns in one pass, and one more for entropies."""
+    device = call.query.device
+    attention = fused.Fused(call, _dtype(readings))
+    columns = [_columns(call, each, norms) for each in readings]
+    sums = attention.sums([column for each in columns for column in each])  # one [batch head query] per column
+    results, start = [], 0
+    for reading, each in zip(readings, columns, strict=True):
+        found = [attention.at_queries(one, reading.queries.to(device)) for one in sums[start : start + len(each)]]
+        results.append(_of_sums(call, attention, reading, found, norms).float())
+        start += len(each)
+    return results
+
+
+def _columns(call: Call, reading: Reading, norms: dict[Norm, Tensor]) -> list[Tensor]:
+    """What a reading needs summed over each row's weights: [batch 1|head key] each, the sink's complement last."""
+    batch, _, length, _ = call.query.shape
+    ones = torch.ones(batch, 1, length, device=call.query.device)
+    if reading.kind == "distance":
+        place = torch.arange(length, device=ones.device, dtype=torch.float64).expand_as(ones)
+        return [place, place.square()]
+    outside = ones if reading.sinks is None else ones - _set(call, reading.sinks)
+    columns = []
+    if reading.kind == "mass" and (reading.keys is None or reading.keys.ndim == 2):
+        chosen = outside if reading.keys is None else outside * _set(call, reading.keys)
+        columns.append(chosen * norms[reading.norm] if reading.norm else chosen)
+    return columns if reading.sinks is None else [*columns, outside]
+
+
+def _set(call: Call, keys: Tensor) -> Tensor:
+    return patterns.indicator(keys.to(call.key.device), call.key.shape[2])[:, None]  # [batch 1 key]
+
+
+def _at_keys(each: Tensor, keys: Tensor) -> Tensor:
+    """Something of each key [batch 1|head key], at some keys of each row [batch row key]: [batch 1|head row key]."""
+    batch = max(len(each), len(keys))
+    index = keys.clamp_min(0)[:, None].expand(batch, each.shape[1], -1, -1)
+    return each[:, :, None].expand(batch, -1, keys.shape[1], -1).gather(-1, index)
+
+
+def _of_sums(
+    call: Call, attention: fused.Fused, reading: Reading, sums: list[Tensor], norms: dict[Norm, Tensor]
+) -> Tensor:
+    """One reading, of its columns' sums [batch head row]."""
+    queries = reading.queries.to(call.query.device)
+    if reading.kind == "entropy":
+        return attention.at_queries(attention.entropy(), queries)
+    if reading.kind == "distance":
+        first, second = sums
+        here = queries[:, None]
+        return torch.stack([here - first, here.square() - 2 * here * first + second], -1).clamp_min(0)
+    if reading.keys is None or reading.keys.ndim == 2:
+        return sums[0] if reading.sinks is None else patterns.divided(*sums)
+    keys = reading.keys.to(queries.device)
+    weights = attention.weights(queries, keys)  # [batch head row key]
+    if reading.norm:
+        weights = weights * _at_keys(norms[reading.norm], keys)
+    if reading.sinks is not None:
+        kept = _at_keys(1.0 - _set(call, reading.sinks), keys)
+        weights = patterns.divided(weights * kept, sums[-1][..., None])
+    return weights if reading.kind == "weights" else weights.sum(-1)

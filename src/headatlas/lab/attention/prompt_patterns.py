@@ -1,0 +1,49 @@
+"""Any score of the attention patterns of short prompts, of any lengths."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.hooks.row_weights import rows
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.measuring import Array, batches, forward, stack_tokens
+from headatlas.stimuli.prompts import Prompt
+
+
+def pattern_scores(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    measure: Callable[[Prompt, Array], Array],
+    control: bool = False,
+) -> Array:
+    """What `measure` makes of each prompt's whole attention pattern. For prompts whose patterns fit in memory.
+
+    Args:
+        model: to run.
+        prompts: of any lengths, at least one.
+        measure: (prompt, pattern [layer head query key]) -> an array, of one shape for all prompts. Heads that do not
+            exist have a pattern of NaN.
+        control: give it the patterns of the prompts' controls.
+
+    Returns:
+        [prompt ...], float64.
+    """
+    found: dict[int, Array] = {}
+    for index, batch in batches(model, prompts, lambda prompt: 1):
+        tokens = stack_tokens([prompt.control if control else prompt.tokens for prompt in batch])
+        seen: dict[int, torch.Tensor] = {}
+
+        def tap(layer: int, seen: dict[int, torch.Tensor] = seen) -> Tap:
+            def look(call: Call, z: torch.Tensor) -> None:
+                queries = torch.arange(z.shape[1], device=z.device).expand(len(z), -1)
+                seen[layer] = rows(call, queries).cpu()  # [batch head query key]
+
+            return look
+
+        taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
+        forward(model, tokens, taps, torch.tensor([0]))
+        patterns = model.anatomy.stack(seen, 1).double().numpy()
+        found |= {number: measure(*each) for number, *each in zip(index, batch, patterns, strict=True)}
+    return np.stack([found[number] for number in range(len(prompts))]).astype(float)

@@ -1,0 +1,303 @@
+"""Linear probes on the z of each head, their controls, and directions to steer by.
+
+All heads are fitted at once: L2-regularised logistic regression by Newton's method, which has one optimum. Accuracy is
+always that on the half of the groups (such as questions) that took no part in the fit.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.recording import record
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.notation import Head
+
+_BATCH = 16  # prompts recorded at once
+_STEPS = 50  # of Newton's method; a dozen suffice where the penalty is not tiny
+_RESAMPLES = 1000
+DRAWS = 100  # shuffles of the labels
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What a property can be read off, head by head; all is NaN of heads that do not exist.
+
+    Attributes:
+        accuracy: [layer head], share of held-out prompts that are classified right, each fold held out in turn.
+        low, high: [layer head], its 95% interval, groups resampled; it knows nothing of the choice of a best head.
+        control: [draw layer head], the same with labels shuffled within the design.
+        fold: [prompt], in which of the two folds each prompt was held out.
+        right: [prompt layer head], whether the prompt was classified right when it was held out: 0 or 1.
+        right_shuffled: [prompt layer head], in what share of the draws it was, with labels shuffled.
+    """
+
+    accuracy: Tensor
+    low: Tensor
+    high: Tensor
+    control: Tensor
+    fold: Tensor
+    right: Tensor
+    right_shuffled: Tensor
+
+    @property
+    def selectivity(self) -> Tensor:
+        """Accuracy minus that on shuffled labels: [layer head] (Hewitt & Liang 2019)."""
+        return self.accuracy - self.control.mean(0)
+
+    @property
+    def p(self) -> Tensor:
+        """Permutation p of each head against the best of all heads on shuffled labels: [layer head].
+
+        Corrected for looking at every head; never below 1 / (1 + draws).
+        """
+        best = self.control.flatten(1).nan_to_num(float("-inf")).amax(1)  # [draw]
+        beaten = (best[:, None, None] >= self.accuracy - 1e-9).sum(0)
+        p: Tensor = (1 + beaten) / (1 + len(best))
+        return p.masked_fill(self.accuracy.isnan(), float("nan"))
+
+
+@dataclass(frozen=True)
+class Directions:
+    """One direction per head in the space of its z.
+
+    Attributes:
+        vectors: [layer head d_head], of length 1, pointing to label 1.
+        spread: [layer head], standard deviation of z along it over all prompts.
+    """
+
+    vectors: Tensor
+    spread: Tensor
+
+    def steps(self, heads: Sequence[Head], strength: float = 1.0) -> dict[Head, Tensor]:
+        """`strength` standard deviations along the direction of each head, to `add` to its z (Li et al. 2023)."""
+        return {head: strength * self.spread[head] * self.vectors[head] for head in heads}
+
+
+def collect_z(model: OpenModel, prompts: Sequence[Sequence[int]], position: int = -1) -> Tensor:
+    """z of every head at one position of each prompt: [prompt layer head d_head], float32 on the CPU.
+
+    Heads that do not exist are NaN, and narrower ones than the widest are padded with zeros.
+
+    Args:
+        model: to run.
+        prompts: token lists, of any lengths.
+        position: which; negative ones count from the end.
+
+    Raises:
+        HeadatlasError: for a prompt that does not have the position, or that `record` refuses.
+    """
+    anatomy = model.anatomy
+    found = torch.full((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head), float("nan"))
+    by_length: dict[int, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        if not -len(prompt) <= position < len(prompt):
+            raise HeadatlasError(f"prompt {number} of {len(prompt)} tokens has no position {position}; choose another")
+        by_length.setdefault(len(prompt), []).append(number)
+    for length, numbers in sorted(by_length.items()):
+        for batch in (numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH)):
+            seen = record(model, [list(prompts[number]) for number in batch], ["z"], [position % length])
+            for layer in anatomy.attention:
+                z = seen["z", layer][:, 0].float().cpu()  # [prompt head d_head]
+                found[batch, layer, : z.shape[1]] = pad(z, (0, anatomy.d_head - z.shape[2]))
+    return found
+
+
+def probe_heads(
+    z: Tensor,
+    labels: Sequence[int] | Tensor,
+    groups: Sequence[Hashable],
+    l2: float = 1.0,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Probes:
+    """Fit a linear probe on every head, two-fold, no group on both sides.
+
+    Labels are shuffled within the design: within groups that have both labels, and among groups of one size that have
+    one, so that a shuffled task has the same structure as the real one, and as many of each label.
+
+    Args:
+        z: [prompt layer head d_head], NaN throughout for heads that do not exist.
+        labels: [prompt], 0 or 1.
+        groups: [prompt], what must not be on both sides of a split, such as the question.
+        l2: half of it times the squared weights is added to the summed loss; features are standardised.
+        draws: shuffles for the control and for `p`, which cannot be below 1 / (1 + draws).
+        seed: of the split and the shuffles.
+
+    Raises:
+        HeadatlasError: where labels or groups do not fit, or a fold lacks one of the labels.
+    """
+    y, group = _design(z, labels, groups)
+    if l2 <= 0 or draws < 1:
+        raise ValueError(f"l2 is {l2} and draws {draws}; both must be positive")
+    generator = torch.Generator().manual_seed(seed)
+    fold = _split(y, group, generator)
+    tasks = torch.stack([y, *(_shuffled(y, group, generator) for _ in range(draws))])
+    there = ~_absent(z)
+    flat = z[:, there].movedim(1, 0).double()  # [existing prompt d_head]
+    # One task at a time: the normal equations of all heads are what memory must hold.
+    right = torch.stack([_held_out(flat, task, fold, l2) for task in tasks])  # [task existing prompt]
+    accuracy = _placed(right.mean(-1), there)
+    low, high = (_placed(each, there) for each in _interval(right[0], group, generator))
+    each, shuffled = (_placed(part.T, there) for part in (right[0], right[1:].mean(0)))
+    return Probes(accuracy[0], low, high, accuracy[1:], fold, each, shuffled)
+
+
+def _absent(z: Tensor) -> Tensor:
+    """The heads that do not exist, whose z [prompt layer head d_head] is NaN throughout: [layer head]."""
+    return z.isnan().all(3).all(0)
+
+
+def _placed(values: Tensor, there: Tensor) -> Tensor:
+    """Values [... existing] of the heads that exist as [... layer head], NaN elsewhere."""
+    whole = torch.full((*values.shape[:-1], *there.shape), float("nan"), dtype=values.dtype)
+    whole[..., there] = values
+    return whole
+
+
+def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> Directions:
+    """Mean z of label 1 minus that of label 0, per head.
+
+    Args:
+        z: [prompt layer head d_head].
+        labels: [prompt], 0 or 1.
+
+    Raises:
+        HeadatlasError: where labels do not fit, or only one occurs.
+    """
+    y, _ = _design(z, labels, range(len(z)))
+    return _directions(z, z[y == 1].float().mean(0) - z[y == 0].float().mean(0))
+
+
+def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0) -> Directions:
+    """The weights of a probe fitted on all prompts, per head, in the coordinates of z; arguments as `probe_heads`."""
+    y, _ = _design(z, labels, range(len(z)))
+    there = ~_absent(z)
+    flat = z[:, there].movedim(1, 0).double()
+    mean, scale = _standard(flat)
+    weights = _fit((flat - mean) / scale, y, l2)[:, :-1] / scale[:, 0]
+    vectors = torch.full(z.shape[1:], float("nan"))
+    vectors[there] = weights.float()
+    return _directions(z, vectors)
+
+
+def _directions(z: Tensor, vectors: Tensor) -> Directions:
+    unit = torch.nn.functional.normalize(vectors, dim=-1)
+    return Directions(unit, torch.einsum("nlhd,lhd->nlh", z.float(), unit).std(0))
+
+
+def _design(z: Tensor, labels: Sequence[int] | Tensor, groups: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
+    """Labels [prompt] as float64, and groups [prompt] as numbers from 0."""
+    if z.ndim != 4:
+        raise ValueError(f"z must be [prompt layer head d_head], got {list(z.shape)}")
+    there = ~_absent(z)
+    if not (there.any() and torch.isfinite(z[:, there]).all()):
+        raise HeadatlasError("z has NaN or infinite numbers; run the model in float32")
+    y = torch.as_tensor(labels).double().cpu()
+    if not len(z) == len(y) == len(groups):
+        raise HeadatlasError(f"{len(z)} prompts have {len(y)} labels and {len(groups)} groups; give one of each")
+    if set(y.tolist()) != {0.0, 1.0}:
+        raise HeadatlasError(f"labels must be 0 and 1, and both must occur; got {sorted(set(y.tolist()))[:5]}")
+    numbers: dict[Hashable, int] = {}
+    return y, torch.tensor([numbers.setdefault(group, len(numbers)) for group in groups])
+
+
+def _split(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the groups each, those with more ones and with fewer alike: the fold of each prompt."""
+    count = int(group.max()) + 1
+    ones = torch.zeros(count, dtype=torch.float64).index_add_(0, group, y) / group.bincount()
+    order = torch.randperm(count, generator=generator)
+    order = order[ones[order].argsort(stable=True)]  # neighbours are alike, and go to different sides
+    fold_of = torch.empty(count, dtype=torch.long)
+    fold_of[order] = torch.arange(count) % 2
+    fold = fold_of[group]
+    if any(len(set(y[fold == side].tolist())) < 2 for side in (0, 1)):
+        raise HeadatlasError(
+            f"{count} groups are too few: half of them does not have both labels; give more groups of each label"
+        )
+    return fold
+
+
+def _shuffled(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
+    """Labels dealt anew, as many of each: within groups that have both, and among those that have one, of one size.
+
+    Groups whose size no other has are dealt with as if they were of one size.
+    """
+    sizes = group.bincount()
+    ones = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, group, y)
+    one_label = (ones == 0) | (ones == sizes)
+    shuffled = y.clone()
+    for each in (~one_label).nonzero()[:, 0]:
+        members = (group == each).nonzero()[:, 0]
+        shuffled[members] = y[members[torch.randperm(len(members), generator=generator)]]
+    alike = torch.where(sizes[one_label].bincount(minlength=int(sizes.max()) + 1)[sizes] > 1, sizes, 0)
+    label = (ones > 0).double()
+    for size in set(alike[one_label].tolist()):
+        dealt = (one_label & (alike == size)).nonzero()[:, 0]
+        label[dealt] = label[dealt[torch.randperm(len(dealt), generator=generator)]]
+    return torch.where(one_label[group], label[group], shuffled)
+
+
+def _held_out(flat: Tensor, y: Tensor, fold: Tensor, l2: float) -> Tensor:
+    """Whether each prompt is classified right by the probe of the other fold: [head prompt], float64."""
+    right = torch.empty(flat.shape[:2], dtype=torch.float64)
+    for side in (0, 1):
+        train, test = flat[:, fold != side], flat[:, fold == side]
+        mean, scale = _standard(train)
+        weights = _fit((train - mean) / scale, y[fold != side], l2)
+        logits = torch.einsum("hnd,hd->hn", (test - mean) / scale, weights[:, :-1]) + weights[:, -1:]
+        right[:, fold == side] = ((logits > 0) == (y[fold == side] > 0)).double()
+    return right
+
+
+def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, [head 1 feature]; 1 for one that does not vary."""
+    scale = x.std(1, keepdim=True, correction=0)
+    return x.mean(1, keepdim=True), torch.where(scale > 1e-12, scale, torch.ones_like(scale))
+
+
+def _fit(x: Tensor, y: Tensor, l2: float) -> Tensor:
+    """Weights and, last, the intercept (which is not penalised) of each head: x [head prompt d], y [prompt].
+
+    Newton's method with steps halved until the loss falls; it is convex, so where the gradient ends it is solved.
+    """
+    x = torch.cat([x, torch.ones_like(x[..., :1])], -1)
+    penalty = torch.full((x.shape[-1],), l2, dtype=x.dtype)
+    penalty[-1] = 0.0
+    weights = torch.zeros(len(x), x.shape[-1], dtype=x.dtype)
+    for _ in range(_STEPS):
+        chance = torch.einsum("hnd,hd->hn", x, weights).sigmoid()
+        gradient = torch.einsum("hnd,hn->hd", x, chance - y) + penalty * weights
+        if gradient.abs().max() < 1e-8 * len(y):
+            break
+        curved = x * (chance * (1 - chance)).clamp_min(1e-12)[..., None]
+        step = torch.linalg.solve(x.mT @ curved + torch.diag(penalty), gradient)
+        before = _loss(x, y, weights, penalty)
+        size = torch.ones(len(x), 1, dtype=x.dtype)
+        for _ in range(20):
+            worse = _loss(x, y, weights - size * step, penalty) > before
+            if not worse.any():
+                break
+            size = torch.where(worse[:, None], size / 2, size)
+        weights = weights - size * step
+    return weights
+
+
+def _loss(x: Tensor, y: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
+    logits = torch.einsum("hnd,hd->hn", x, weights)
+    each = torch.nn.functional.softplus(logits) - y * logits
+    return each.sum(-1) + 0.5 * (penalty * weights.square()).sum(-1)
+
+
+def _interval(right: Tensor, group: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """95% percentile interval of the mean of [head prompt], groups drawn with replacement: [head] each."""
+    count = int(group.max()) + 1
+    per_group = torch.zeros(len(right), count, dtype=torch.float64).index_add_(1, group, right)
+    drawn = torch.randint(count, (_RESAMPLES, count), generator=generator)
+    times = torch.zeros(_RESAMPLES, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn.double()))
+    means = (per_group @ times.T) / (times @ group.bincount().double())  # [head resample]
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=means.dtype), dim=1)
+    return low, high

@@ -1,0 +1,188 @@
+"""Edge attribution: how much each head acts on each later head, and on the logits, estimated by gradients.
+
+What a head writes reaches a later one along the residual stream directly; what MLPs or other heads make of it on the
+way counts as theirs. The estimate is first order: (what the writer adds in the corrupted run - in the clean one) .
+d behaviour / d (what the reader reads) (Syed et al. 2023). It ranks edges; measure what it finds (`pruning`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.interventions import on_stream
+from headatlas.lab.activations.recording import record
+from headatlas.lab.anatomy import gates
+from headatlas.lab.graphs.flow import EMBEDDING, LOGITS, Graph
+from headatlas.lab.hooks.attention_interface import Call, Rewrite, rewritten
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.measuring import batches, logits_at, readout_tensors, stack_tokens
+from headatlas.lab.running.metrics import Behaviour
+from headatlas.lab.weights.norm_folding import Folding, fold
+from headatlas.notation import Head
+from headatlas.stimuli.prompts import Prompt
+
+KINDS = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class Writers:
+    """What every writer adds to the stream in a run of one batch.
+
+    Attributes:
+        embedding: [batch position d_model], what enters the first block.
+        heads: per layer with attention [head batch position d_model].
+    """
+
+    embedding: Tensor
+    heads: Mapping[int, Tensor]
+
+
+def writers(folding: Folding, tokens: Tensor) -> Writers:
+    """Run prompts [batch position] and take the stream apart."""
+    seen = record(folding.model, tokens, ["resid", "z", "attn_out"])
+    layers = folding.model.anatomy.attention
+    heads = {layer: folding.added(layer, seen["z", layer], seen["attn_out", layer]) for layer in layers}
+    return Writers(seen["resid", 0].float(), heads)
+
+
+def require_pairs(prompts: Sequence[Prompt]) -> None:
+    """Raise where there is nothing to compare."""
+    if not prompts:
+        raise ValueError("no prompts; give at least one")
+    if not all(prompt.readouts for prompt in prompts):
+        raise HeadatlasError("a prompt has no readout, so there is no behaviour to read; give each at least one")
+    if all(prompt.tokens == prompt.control for prompt in prompts):
+        raise HeadatlasError("prompts and controls are equal, so no edge carries anything; give corrupted controls")
+
+
+def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Behaviour, most: int = 50) -> Graph:
+    """The edges between heads whose corruption would change a behaviour most, by first-order estimate.
+
+    Args:
+        model: to run.
+        prompts: with readouts; their controls are the corrupted prompts.
+        behaviour: one with a gradient, such as `logit_difference`.
+        most: how many edges to keep, by absolute weight; edges without any weight are left out.
+
+    Returns:
+        Edges have a `weight`, the estimated change of the behaviour per prompt where the edge carries what it would
+        in the corrupted run, and those into heads its parts by what of the head reads: `q`, `k`, `v`.
+
+    Raises:
+        HeadatlasError: for prompts without readouts, or a behaviour without a gradient.
+    """
+    require_pairs(prompts)
+    gates.refuse(model.anatomy.attention.values(), "edge attribution")
+    folding, weights = fold(model), _Weights(model)
+    for _, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        clean, corrupted = (
+            writers(folding, stack_tokens([getattr(prompt, name) for prompt in batch]))
+            for name in ("tokens", "control")
+        )
+        changes = Writers(
+            corrupted.embedding - clean.embedding,
+            {layer: written - clean.heads[layer] for layer, written in corrupted.heads.items()},
+        )
+        weights.add(changes, _Reads(model, batch, behaviour))
+    return weights.graph(most, len(prompts))
+
+
+class _Reads:
+    """One forward pass of a batch with its graph kept, and gradients at what every reader reads."""
+
+    def __init__(self, model: OpenModel, batch: Sequence[Prompt], behaviour: Behaviour) -> None:
+        anatomy = model.anatomy
+        self.streams: dict[int, Tensor] = {}  # what enters each layer, and leaves the last: [batch position d_model]
+        self.inputs: dict[int, tuple[Tensor, ...]] = {}  # q, k, v: [batch head position d_head], one of each per head
+        positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(batch))
+        rewrites: dict[nn.Module, Rewrite] = {m: self._rewrite(layer) for layer, m in anatomy.attention.items()}
+        with ExitStack() as stack:
+            for layer in range(anatomy.layers + 1):
+                stack.callback(on_stream(anatomy, layer, self._keep(layer)).remove)
+            stack.enter_context(rewritten(rewrites))
+            stack.enter_context(torch.enable_grad())
+            tokens = stack_tokens([prompt.tokens for prompt in batch]).to(model.device)
+            logits = logits_at(model, tokens, positions)
+            chosen = logits[torch.arange(len(tokens), device=logits.device)[:, None], where.to(logits.device)]
+            value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
+        if not value.requires_grad:
+            raise HeadatlasError(
+                "this behaviour has no gradient (it counts, or compares); use logit_difference or log_probability"
+            )
+        found = [each for layer in anatomy.attention for each in self.inputs[layer]]
+        *gradients, self.at_end = torch.autograd.grad(value, [*found, self.streams[anatomy.layers]], retain_graph=True)
+        self._gradients = {
+            layer: tuple(gradients[3 * place : 3 * place + 3]) for place, layer in enumerate(anatomy.attention)
+        }
+        if not all(torch.isfinite(each).all() for each in gradients):
+            raise HeadatlasError(f"{model.name} gave NaN gradients; try float32")
+
+    def _keep(self, layer: int) -> Callable[[Tensor], Tensor | None]:
+        def change(stream: Tensor) -> Tensor | None:
+            if layer == 0:
+                stream = stream.detach().requires_grad_()
+            self.streams[layer] = stream
+            return stream if layer == 0 else None
+
+        return change
+
+    def _rewrite(self, layer: int) -> Rewrite:
+        def rewrite(call: Call) -> Call:
+            groups = call.query.shape[1] // call.key.shape[1]
+            key, value = (each.repeat_interleave(groups, 1) for each in (call.key, call.value))
+            self.inputs[layer] = (call.query, key, value)
+            return replace(call, key=key, value=value)
+
+        return rewrite
+
+    def of_head(self, layer: int, head: int) -> Tensor:
+        """The gradient at what a head reads, through its queries, keys and values: [kind batch position d_model]."""
+        gradients: list[Tensor] = []
+        for read, gradient in zip(self.inputs[layer], self._gradients[layer], strict=True):
+            alone = torch.zeros_like(gradient)
+            alone[:, head] = gradient[:, head]
+            gradients += torch.autograd.grad(read, self.streams[layer], alone, retain_graph=True)
+        return torch.stack(gradients).float()
+
+
+@dataclass
+class _Weights:
+    """Sums over prompts: by writer and reader, one number each, or one for each of q, k and v."""
+
+    model: OpenModel
+    sums: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def add(self, changes: Writers, reads: _Reads) -> None:
+        anatomy = self.model.anatomy
+        self._read(LOGITS, anatomy.layers, changes, reads.at_end.float()[None])
+        for layer, head in anatomy.all_heads:
+            self._read(str(Head(layer, head)), layer, changes, reads.of_head(layer, head))
+
+    def _read(self, reader: str, layer: int, changes: Writers, gradients: Tensor) -> None:
+        """Add what a reader of a layer takes from all writers before it: gradients [kind batch position d_model]."""
+        self._sum(EMBEDDING, reader, torch.einsum("bqm,kbqm->k", changes.embedding.to(gradients), gradients))
+        for earlier, change in changes.heads.items():
+            if earlier >= layer:
+                break
+            found = torch.einsum("hbqm,kbqm->hk", change.to(gradients), gradients)
+            for head, each in enumerate(found):
+                self._sum(str(Head(earlier, head)), reader, each)
+
+    def _sum(self, writer: str, reader: str, found: Tensor) -> None:
+        found = found.double().cpu()
+        self.sums[writer, reader] = self.sums.get((writer, reader), torch.zeros_like(found)) + found
+
+    def graph(self, most: int, prompts: int) -> Graph:
+        """The strongest edges."""
+        ranked = sorted(self.sums.items(), key=lambda item: -abs(item[1].sum().item()))
+        graph = Graph()
+        for (writer, reader), parts in ranked[:most]:
+            weight = parts.sum().item() / prompts
+            if weight:
+                kinds = dict(zip(KINDS, (parts / prompts).tolist(), strict=True)) if len(parts) > 1 else {}
+                graph.add_edge(writer, reader, weight=weight, **kinds)
+        return graph

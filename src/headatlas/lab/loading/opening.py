@@ -1,0 +1,284 @@
+"""Opens a model: the specimen, a local folder, a hub id or one already loaded; refuses what it could not measure."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import transformers
+
+from headatlas import specimens
+from headatlas.errors import HeadatlasError
+from headatlas.evidence import homes
+from headatlas.lab.anatomy import families
+from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine, no_route
+from headatlas.lab.hooks.attention_interface import SEAMS
+from headatlas.lab.loading import (
+    adapters,
+    configuration,
+    devices,
+    folders,
+    loading,
+    multimodal,
+    provenance,
+    refusals,
+    tokenizer_fit,
+)
+from headatlas.lab.loading.provenance import Opened
+from headatlas.quiet import quiet
+from headatlas.stimuli.prompts import Vocabulary
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model ready to be measured, and a record of exactly what was opened.
+
+    Close it, or open it in a `with` statement, to get a model that was already loaded back as it was.
+
+    Attributes:
+        name: how it was asked for.
+        revision: the hub's commit, or None for a local folder.
+        sha256: of the weight files in order of their names, with those of the adapter where one was merged, or of the
+            weights of a model that was already loaded.
+        implementation: the attention implementation that plain transformers would use.
+        opened: what was opened, file by file.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str
+    implementation: str
+    model: Any  # a transformers model: it has get_input_embeddings and returns logits
+    tokenizer: Any
+    anatomy: Anatomy
+    opened: Opened
+    _restore: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+
+    def close(self) -> None:
+        """Give the model its own attention implementation and its training mode back; a second time does nothing."""
+        self._restore.close()
+
+    def __enter__(self) -> "OpenModel":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def id(self) -> str:
+        """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
+        name = homes.folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
+        return re.sub(r"[^\w.-]+", "-", name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings lie, and prompts must go."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
+        return dtype
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens a prompt may have, where the configuration of the language model says."""
+        config = multimodal.text_config(self.model.config)
+        return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+
+    @property
+    def architecture(self) -> str:
+        """The class of the model: 'LlamaForCausalLM', 'language model of Gemma3ForConditionalGeneration'."""
+        name = type(self.model).__name__
+        return f"language model of {name}" if multimodal.is_wrapper(self.model) else name
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer as stimuli see it."""
+        return Vocabulary(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+
+
+def open_model(
+    name: str | Path | torch.nn.Module,
+    revision: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: str | None = None,
+    *,
+    tokenizer: Any = None,
+    called: str | None = None,
+    device_map: Any = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    adapter: str | Path | None = None,
+    ignore_unused: bool = False,
+) -> OpenModel:
+    """Open the specimen, a local folder, a hub id, or a transformers model that is already loaded.
+
+    Weights are safetensors and no code of a repository runs, unless asked for in words. Of a multimodal model (Gemma 3,
+    Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
+
+    Args:
+        name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', or a model.
+        revision: commit, tag or branch, for a hub id.
+        dtype: of the weights, float32 if not given; measurements are made in float32.
+        device: where to put the model, the CPU if not given.
+        tokenizer: of a model that is already loaded.
+        called: what to call a model that is already loaded; if not given, what it was loaded from.
+        device_map: how to spread the model over devices, as transformers takes it; instead of `device`.
+        allow_pickle: read pytorch_model*.bin where there are no safetensors.
+        trust_remote_code: run the code that comes with the model.
+        adapter: a folder or hub id of a peft adapter, to be merged into the weights; "none" to leave out one that lies
+            beside the weights. Without it, a folder with both is refused.
+        ignore_unused: open it although its files hold weights that it does not use.
+
+    Raises:
+        HeadatlasError: where it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
+        ValueError: for options that do not go together.
+    """
+    if isinstance(name, torch.nn.Module):
+        asked = (revision, dtype, device, device_map, adapter)
+        if any(each is not None for each in asked) or allow_pickle or trust_remote_code or ignore_unused:
+            raise ValueError("a loaded model stays as it is: give it a tokenizer and what it is called, nothing else")
+        return _adopt(name, tokenizer, called or getattr(name, "name_or_path", "") or type(name).__name__)
+    if not isinstance(name, (str, PathLike)):
+        raise HeadatlasError(refusals.no_model(name))
+    if tokenizer is not None or called is not None:
+        raise ValueError("tokenizer and called are for a model that is already loaded")
+    if device is not None and device_map is not None:
+        raise ValueError("give device or device_map, not both")
+    name, device = folders.expanded(str(name)), devices.device(device)
+    kind = loading.dtype_of(dtype)
+    wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
+    folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
+    if adapter is None:
+        adapters.beside(name, folder)
+    config = configuration.read_config(name, folder, trust_remote_code)
+    tokenizer = configuration.read_tokenizer(name, folder, trust_remote_code)
+    loaded = loading.load_model(
+        name,
+        folder,
+        config,
+        dtype=kind,
+        device_map=device_map,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        ignore_unused=ignore_unused,
+    )
+    model = loaded.model if device_map is not None else refusals.moved(name, loaded.model, device)
+    _require_finite(name, model)
+    if wanted is not None:
+        model = adapters.merge(wanted, name, model)
+    if multimodal.is_wrapper(model):
+        loaded.left_out |= multimodal.reduce_to_text(name, model)
+    each, whole = provenance.of_files(loaded.files)
+    files = provenance.of_files(loading.other_files(folder))[0] | each
+    if wanted is not None:
+        more, whole = adapters.recorded(wanted, whole)
+        files |= more
+    opened = Opened(
+        source="hub" if commit else "specimen" if name in specimens.names() else "folder",
+        files=files,
+        weights=whole,
+        pickle=loaded.files[0].suffix == ".bin",
+        remote_code=trust_remote_code,
+        adapter=None if wanted is None else wanted.said,
+        left_out=loaded.left_out,
+    )
+    return _prepare(name, model, tokenizer, opened, commit)
+
+
+def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
+    """Open a model that is already loaded."""
+    refusals.require_plain(name, model)
+    if tokenizer is None:
+        raise HeadatlasError(f"{name} came without its tokenizer; give open_model(model, tokenizer=...)")
+    _require_finite(name, model)
+    return _prepare(name, model, tokenizer, Opened("loaded", {}, provenance.of_weights(model)), None)
+
+
+def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
+    """Route the model through the seam and examine it; where that fails it is left as it came."""
+    with ExitStack() as restore:
+        restore.callback(_set_training, {module: module.training for module in model.modules()})
+        model.eval()
+        implementation = _install_seam(name, model, restore)
+        with refusals.runs(name):
+            anatomy = examine(name, model)
+        tokenizer_fit.require(name, tokenizer, model)
+        opened = replace(opened, trace=provenance.trace_of(model))
+        return OpenModel(
+            name, commit, opened.weights, implementation, model, tokenizer, anatomy, opened, restore.pop_all()
+        )
+
+
+def _set_training(modes: dict[torch.nn.Module, bool]) -> None:
+    for module, mode in modes.items():
+        module.training = mode
+
+
+def _require_finite(name: str, model: torch.nn.Module) -> None:
+    for parameter, weight in model.named_parameters():
+        if weight.is_meta:
+            raise HeadatlasError(
+                f"{parameter} of {name} is not in memory (offloaded, or never loaded); load the whole model"
+            )
+        # Fused attention can swallow a NaN without a trace, so looking at the logits is not enough.
+        if not torch.isfinite(weight).all():
+            raise UnsafeModelError("finite", f"{name} has NaN or infinite numbers in {parameter}; it is broken")
+
+
+def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
+    """Route attention through the seam, to be undone by `restore`; returns the implementation it had."""
+    config = multimodal.decoder(model).config
+    implementation: str = config._attn_implementation
+    if (route := families.route_of(model)) is not None:
+        if problem := families.lead(model, route, restore):
+            raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
+        return implementation
+    plain = {ours: theirs for theirs, ours in SEAMS.items()}.get(implementation)
+    if plain is not None:
+        return plain  # opened already
+    if implementation not in SEAMS:
+        raise UnsafeModelError(
+            "registry", f"{name} runs {implementation} attention; load it with attn_implementation='sdpa' or 'eager'"
+        )
+    parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
+    restore.callback(_give_back, [(part.config, part.config._attn_implementation) for part in parts])
+    _route(model, SEAMS[implementation])
+    if config._attn_implementation != SEAMS[implementation]:
+        raise UnsafeModelError("registry", no_route(name, model))
+    return implementation
+
+
+def _give_back(implementations: list[tuple[Any, str]]) -> None:
+    for config, implementation in implementations:
+        config._attn_implementation = implementation
+
+
+def _route(model: Any, implementation: str) -> None:
+    with quiet():
+        model.set_attn_implementation(implementation)
+
+
+@contextmanager
+def unrouted(model: OpenModel) -> Iterator[None]:
+    """While active, attention runs as plain transformers would run it."""
+    if (route := families.route_of(model.model)) is not None:
+        with families.unled(model.model, route):
+            yield
+        return
+    _route(model.model, model.implementation)
+    try:
+        yield
+    finally:
+        _route(model.model, SEAMS[model.implementation])

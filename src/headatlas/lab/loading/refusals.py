@@ -1,0 +1,99 @@
+"""What is said of models that cannot be measured as they were given, and what to give instead."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import transformers
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.anatomy.anatomy import UnsafeModelError
+from headatlas.lab.loading import multimodal
+from headatlas.lab.loading.file_headers import first_line
+
+
+def no_model(given: object) -> str:
+    """What is said of what is neither a name nor a module."""
+    kind = type(given).__name__
+    inner = getattr(given, "model", None)
+    if isinstance(inner, transformers.PreTrainedModel):
+        return f"a {kind} is no model; give what is in it: open_model(it.model, tokenizer=it.tokenizer)"
+    return f"a {kind} is no model; give a folder, a hub id, or a model of transformers with its tokenizer"
+
+
+def require_plain(name: str, model: Any) -> None:
+    """See that a loaded model is a causal language model of transformers, with nothing around or inside it.
+
+    Raises:
+        HeadatlasError: where it is not, with what to give instead.
+    """
+    if advice := _wrapped(model):
+        raise HeadatlasError(f"{name} is {advice}")
+    if not isinstance(model, transformers.PreTrainedModel) or model.get_output_embeddings() is None:
+        raise HeadatlasError(
+            f"{name} is a {type(model).__name__}, not a causal language model of transformers; load it with "
+            "AutoModelForCausalLM"
+        )
+    if multimodal.encodes_and_decodes(model.config):
+        raise HeadatlasError(f"{name} is an encoder-decoder; headatlas measures decoders that predict the next token")
+    if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
+        raise HeadatlasError(
+            f"{name} is quantised: its matrices are not numbers that headatlas could read; load it at full precision, "
+            "or call model.dequantize() first"
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise HeadatlasError(
+            f"{name} has an adapter beside its weights; open the model and give adapter=FOLDER, or merge it: "
+            "peft.PeftModel.from_pretrained(model, FOLDER).merge_and_unload()"
+        )
+
+
+def _wrapped(model: Any) -> str | None:
+    """What stands around a model, where something does, and how to get at the model."""
+    if hasattr(model, "_orig_mod"):
+        return (
+            "compiled by torch.compile, which takes attention apart; open what was compiled: "
+            "open_model(model._orig_mod, tokenizer=...)"
+        )
+    if getattr(model, "_compiled_call_impl", None) is not None:
+        return "compiled in place by model.compile(), which takes attention apart; open it before you compile it"
+    if hasattr(model, "peft_config") and hasattr(model, "merge_and_unload"):
+        return "a model with an adapter around it; merge it: open_model(model.merge_and_unload(), tokenizer=...)"
+    if isinstance(getattr(model, "module", None), transformers.PreTrainedModel):
+        return f"a {type(model).__name__} around a model; open what is in it: open_model(model.module, tokenizer=...)"
+    return None
+
+
+def moved(name: str, model: Any, device: str) -> Any:
+    """The model on a device.
+
+    Raises:
+        HeadatlasError: where there is no such device, or no room on it.
+    """
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        room = "memory" in str(error)
+        raise HeadatlasError(
+            f"{name} cannot be put on {device} ({first_line(error)}); "
+            + ("give a lower dtype, or another device" if room else "give a device that is here, such as cpu or cuda:0")
+        ) from None
+
+
+@contextmanager
+def runs(name: str) -> Iterator[None]:
+    """Say in one line where a model does not run at all.
+
+    Raises:
+        UnsafeModelError: where it raises an error of any kind.
+    """
+    try:
+        yield
+    except HeadatlasError:
+        raise
+    except Exception as error:
+        raise UnsafeModelError(
+            "runs",
+            f"{name} does not run on a few tokens ({type(error).__name__}: {first_line(error)}); its configuration "
+            "does not fit its weights, or transformers lacks something it needs",
+        ) from None

@@ -1,0 +1,48 @@
+"""Finds the heads that copy something straight to the output, for scripts about those that feed or replace them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.paths.prompt_effects import path_effects
+from headatlas.lab.running.measuring import behave
+from headatlas.lab.running.metrics import Behaviour
+from headatlas.lab.weights.ov_qk import States, copying_scores
+from headatlas.notation import Head
+from headatlas.stimuli.prompts import Prompt
+
+
+def movers(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    words: Sequence[int],
+    least: float = 0.1,
+    states: States = "mlp0",
+) -> list[Head]:
+    """Heads that carry a share of a behaviour directly to the logits, and copy what they attend to.
+
+    The score is the product of two tests of Wang et al. 2023: the share of the mean behaviour that is lost when the
+    head's direct path to the logits is patched from the prompts' controls, and the share of words that its OV circuit
+    copies.
+
+    Args:
+        model: to search.
+        prompts: with readouts and controls.
+        behaviour: what to read from the logits.
+        words: tokens that such heads should copy.
+        least: the score that a head must reach.
+        states: what the OV circuit reads, as in `copying_scores`.
+
+    Returns:
+        The heads, best first; none where no head reaches it.
+
+    Raises:
+        HeadatlasError: as in `path_effects` and `copying_scores`.
+    """
+    whole = abs(behave(model, prompts, behaviour).mean())
+    shares = -path_effects(model, prompts, behaviour).mean(0) / whole  # [layer head]
+    scores = shares * copying_scores(model, words, states=states).copying.numpy()
+    found = [Head(int(layer), int(head)) for layer, head in np.argwhere(scores >= least)]
+    return sorted(found, key=lambda head: -scores[head])

@@ -1,0 +1,107 @@
+"""Path patching over prompts of any lengths: what each head's path changes in a behaviour, prompt by prompt."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.sites import Positions
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.paths.path_patching import Metric, Receiver, path_patch, path_runs
+from headatlas.lab.paths.path_sweeps import path_sweep
+from headatlas.lab.running.measuring import Array, Progress, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.metrics import Behaviour
+from headatlas.notation import Head
+from headatlas.stimuli.prompts import Prompt
+
+
+def path_effects(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    receivers: Iterable[Receiver] | Literal["logits"] = "logits",
+    source: Sequence[tuple[int, ...]] | None = None,
+    sender_positions: Positions | Literal["last"] = None,
+    mlps: Literal["recomputed", "frozen"] = "recomputed",
+    progress: Progress | None = None,
+) -> Array:
+    """How much a behaviour changes where each head, alone, gives along its paths what it gave on another prompt.
+
+    Args:
+        model: to run.
+        prompts: with readouts; they are the clean ones.
+        behaviour: what to read from the logits.
+        receivers: where the paths end: inputs of heads, patched together, or "logits" for the direct effect.
+        source: the corrupted prompts, one of the length of each; the prompts' controls by default.
+        sender_positions: where the heads are patched: the same in every prompt, or "last"; everywhere by default.
+        mlps: whether MLPs pass on what reaches them, or write what they wrote in the clean run.
+        progress: called with the number of prompts done since.
+
+    Returns:
+        [prompt layer head], patched minus clean.
+
+    Raises:
+        HeadatlasError: where sources and prompts do not align, or as in `path_sweep`.
+    """
+    others = [prompt.control for prompt in prompts] if source is None else list(source)
+    if [len(each) for each in others] != [len(prompt.tokens) for prompt in prompts]:
+        raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
+    ends = receivers if receivers == "logits" else tuple(receivers)
+    effects = model.anatomy.empty(len(prompts))
+    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        kept, metric = _reading(batch, behaviour)
+        tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])
+        runs = path_runs(model, tokens, sources, kept.tolist(), mlps)
+        sending = [tokens.shape[1] - 1] if isinstance(sender_positions, str) else sender_positions
+        effect = path_sweep(runs, ends, metric, sending).effect  # [layer head batch]
+        effects[index] = effect.permute(2, 0, 1).double().cpu().numpy()
+        if progress:
+            progress(len(batch))
+    return effects
+
+
+def set_path_effects(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    behaviour: Behaviour,
+    senders: Sequence[Sequence[Head]],
+    receivers: Sequence[Receiver],
+    progress: Progress | None = None,
+) -> Array:
+    """How much a behaviour changes where sets of heads give along their paths what they gave on the controls.
+
+    Args:
+        model: to run.
+        prompts: with readouts; their controls are the corrupted prompts.
+        behaviour: what to read from the logits.
+        senders: sets of heads, each patched together.
+        receivers: inputs of heads, patched together.
+        progress: called with 1 after each set on each batch of prompts.
+
+    Returns:
+        [set prompt], patched minus clean.
+    """
+    effects = np.empty((len(senders), len(prompts)))
+    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        kept, metric = _reading(batch, behaviour)
+        tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "control"))
+        runs = path_runs(model, tokens, sources, kept.tolist())
+        for number, heads in enumerate(senders):
+            effects[number, index] = path_patch(runs, heads, receivers, metric).double().cpu().numpy()
+            if progress:
+                progress(1)
+    return effects
+
+
+def _reading(batch: Sequence[Prompt], behaviour: Behaviour) -> tuple[Tensor, Metric]:
+    """The positions whose logits a batch needs, [kept], and the behaviour as a function of them."""
+    kept, *readouts = readout_tensors(batch)
+
+    def metric(logits: Tensor) -> Tensor:
+        place, right, wrong = (each.to(logits.device) for each in readouts)
+        chosen = logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
+        return behaviour(chosen, right, wrong)
+
+    return kept, metric

@@ -1,0 +1,39 @@
+"""The unembedding cut to a few tokens: most logits are never read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from torch import Tensor
+from torch.nn.functional import linear
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.anatomy.qkv_layout import columns
+from headatlas.lab.hooks.module_hooks import acting
+from headatlas.lab.loading.opening import OpenModel
+
+
+@contextmanager
+def only_logits_of(model: OpenModel, vocabulary: Tensor | None) -> Iterator[None]:
+    """While active, the model gives the logits of these tokens alone, [... token]; of all where None.
+
+    Raises:
+        HeadatlasError: for tokens the model does not have, or where its unembedding could not be confirmed.
+    """
+    if vocabulary is None:
+        yield
+        return
+    ending = model.anatomy.ending
+    if ending is None:
+        raise HeadatlasError(f"{model.name}: its unembedding could not be confirmed; read the logits of all tokens")
+    weight = columns(ending.unembedding).T  # [vocabulary d_model]
+    outside = vocabulary[(vocabulary < 0) | (vocabulary >= len(weight))]
+    if len(outside):
+        raise HeadatlasError(
+            f"token {int(outside[0])} lies outside the vocabulary of {model.name} (0 to {len(weight) - 1})"
+        )
+    chosen = vocabulary.to(weight.device)
+    bias: Tensor | None = getattr(ending.unembedding, "bias", None)
+    few = partial(linear, weight=weight[chosen], bias=None if bias is None else bias[chosen])
+    with acting(ending.unembedding, few):
+        yield

@@ -1,0 +1,77 @@
+"""How likely a composition score is by chance: between two heads as they are, turned against each other at random.
+
+Let A be what the sender writes with and B what the receiver reads with, and let w and v be the squares of their
+singular values as shares of their sum, 0 for the rest of the d dimensions of the stream. With the stream between them
+turned by a random rotation O, the squared score is the sum of w_i v_j O_ij^2. Its mean is 1/d, whatever the heads. From
+the moments of O its variance is 2 W_2 V_2 / ((d - 1)(d + 2)), and its third central moment near 8 W_3 V_3 / d^3, where
+W_n is the sum of (w - 1/d)^n. The gamma distribution of these three moments (Pearson's type III) gives p.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.weights.composition import Composition, receivers_of, triangle
+from headatlas.lab.weights.norm_folding import Folding, fold, recognise
+
+Array = NDArray[np.float64]
+
+
+@torch.no_grad()
+def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Array]:
+    """How large each composition score is by chance, and how likely it is to be as large.
+
+    Where norms before heads subtract the mean, directions are those of a stream without one.
+
+    Args:
+        model: whose weights.
+        found: its composition scores.
+
+    Returns:
+        The root of the mean squared score by chance, [layer] of the receivers, and the one-sided p, [layer head layer
+        head] as the scores; NaN where they are.
+    """
+    folding, anatomy = fold(model), model.anatomy
+    writing = {layer: spectrum(folding.ov(layer)) for layer in anatomy.attention}
+    p, expected = np.full(found.scores.shape, np.nan), np.full(anatomy.layers, np.nan)
+    for later in anatomy.attention:
+        width, reading = _width(folding, later), spectrum(receivers_of(folding, found.kind, later))
+        expected[later] = width**-0.5
+        for earlier in (each for each in anatomy.attention if each < later):
+            index = np.s_[earlier, : anatomy.heads_in(earlier), later, : anatomy.heads_in(later)]
+            squares = found.scores[index].detach().numpy() ** 2
+            p[index] = chance_of(squares, writing[earlier], reading, width)
+    return expected, p
+
+
+def _width(folding: Folding, layer: int) -> int:
+    """The dimensions of the stream that a layer's heads can read."""
+    norm, d_model = folding.before[layer], folding.model.anatomy.d_model
+    return d_model - 1 if norm is not None and recognise(norm, d_model).centred else d_model
+
+
+def spectrum(heads: Factored) -> Array:
+    """The squares of each matrix' singular values as shares of their sum: [head d_head]."""
+    core = triangle(heads.left.double()) @ triangle(heads.right.mT.double()).mT
+    squares = torch.linalg.svdvals(core).square().cpu()
+    return np.asarray(squares / squares.sum(-1, keepdim=True))
+
+
+def chance_of(squares: Array, writing: Array, reading: Array, width: int) -> Array:
+    """One-sided p of squared scores [sender receiver], from the spectra of senders and of receivers."""
+
+    def moment(order: int) -> Array:
+        return np.outer(*(_central(each, order, width) for each in (writing, reading)))  # [sender receiver]
+
+    spread = np.sqrt(np.clip(2 * moment(2) / ((width - 1) * (width + 2)), 1e-24, None))
+    skew = 8 * moment(3) / width**3 / spread**3
+    return np.asarray(stats.pearson3.sf((squares - 1 / width) / spread, skew))
+
+
+def _central(shares: Array, order: int, width: int) -> Array:
+    """The sum of the shares' deviations from 1/width to a power, over all dimensions of the stream: [head]."""
+    rest = (width - shares.shape[-1]) * (-1 / width) ** order
+    return np.asarray(((shares - 1 / width) ** order).sum(-1) + rest)

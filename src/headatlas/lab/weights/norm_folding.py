@@ -1,0 +1,173 @@
+"""The norms between the stream and the heads, and weights with their linear parts folded in.
+
+A norm divides by a number and then acts as a matrix: it may subtract the mean, and it multiplies by its gains. Weights
+are compared with that matrix folded in, and without biases; what it divides by is left out, as it is the same for all
+heads. Norms are found by what they read and write, and recognised by what they do to a few vectors.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.blocks import writers
+from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.anatomy.trial_pass import gap, precision, tokens_for
+from headatlas.lab.loading.opening import OpenModel
+
+_LARGE = 100.0  # of probing vectors, so that the epsilon of a norm does not count
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a norm is as a matrix on row vectors: subtract the mean where `centred`, multiply by `gain` [d_model]."""
+
+    gain: Tensor
+    centred: bool
+
+    def apply(self, states: Tensor) -> Tensor:
+        """[... d_model] -> [... d_model]"""
+        states = states - states.mean(-1, keepdim=True) if self.centred else states
+        return states * self.gain.to(states)
+
+    def into(self, weight: Tensor) -> Tensor:
+        """The norm, then a weight: [... d_model d_head] -> the same."""
+        scaled = weight * self.gain.to(weight)[:, None]
+        return scaled - scaled.mean(-2, keepdim=True) if self.centred else scaled
+
+
+@dataclass(frozen=True)
+class Folding:
+    """The norms around each layer's heads.
+
+    Attributes:
+        model: whose.
+        before: by layer with attention, the norm between the stream and it; None where it reads the stream itself.
+        after: the norm between such a layer's attn_out and the stream; None in most models.
+    """
+
+    model: OpenModel
+    before: Mapping[int, nn.Module | None]
+    after: Mapping[int, nn.Module | None]
+
+    def reads(self, layer: int, states: Tensor) -> Tensor:
+        """What attention reads of states of the stream, less the norm's bias: [... d_model], float32."""
+        norm = self.before[layer]
+        return states.float() if norm is None else less_bias(norm, states)
+
+    def written(self, layer: int, outputs: Tensor) -> Tensor:
+        """What reaches the stream of head outputs [... d_model], up to a factor."""
+        norm = self.after[layer]
+        return outputs if norm is None else recognise(norm, outputs.shape[-1]).apply(outputs)
+
+    def added(self, layer: int, z: Tensor, attn_out: Tensor) -> Tensor:
+        """What each head added to the stream in a run, the norm after attention as it was there.
+
+        Args:
+            layer: whose heads.
+            z: [batch position head d_head].
+            attn_out: [batch position d_model], what the layer's output projection wrote.
+
+        Returns:
+            [head batch position d_model], float32.
+        """
+        outputs = torch.einsum("bqhd,hdm->hbqm", z.float(), self.model.anatomy.w_o(layer).float())
+        norm = self.after[layer]
+        if norm is None:
+            return outputs
+        return outputs * self.scale(layer, attn_out)
+
+    def scale(self, layer: int, attn_out: Tensor) -> Tensor:
+        """What the norm after attention multiplied attn_out [... d_model] by in a run: [... d_model], float32."""
+        norm = self.after[layer]
+        if norm is None:
+            return torch.ones_like(attn_out, dtype=torch.float32)
+        gain = recognise(norm, attn_out.shape[-1])
+        if gain.centred:
+            raise HeadatlasError(
+                f"layer {layer} of {self.model.name} subtracts the mean of what its heads write; not supported yet"
+            )
+        whole, found = gain.apply(attn_out.float()), less_bias(norm, attn_out)
+        divided = (found * whole).sum(-1, keepdim=True) / whole.square().sum(-1, keepdim=True).clamp_min(1e-30)
+        return gain.gain.to(divided) * divided
+
+    def qk(self, layer: int) -> Factored:
+        """W_Q W_K^T of each head, [head d_model d_model], with the norm before them on both sides.
+
+        Scaling, position encoding, and norms on queries and keys are left out.
+        """
+        plain, norm = self.model.anatomy.qk(layer), self.before[layer]
+        if norm is None:
+            return Factored(plain.left.float(), plain.right.float())
+        gain = recognise(norm, self.model.anatomy.d_model)
+        return Factored(gain.into(plain.left.float()), gain.into(plain.right.float().mT).mT)
+
+    def ov(self, layer: int) -> Factored:
+        """W_V W_O of each head, [head d_model d_model], with the norms before and after them.
+
+        Where the norm before subtracts the mean, as all readers do then, the mean of what is written is left out too.
+        """
+        plain, norm = self.model.anatomy.ov(layer), self.before[layer]
+        left, right = plain.left.float(), self.written(layer, plain.right.float())
+        if norm is not None:
+            gain = recognise(norm, self.model.anatomy.d_model)
+            left = gain.into(left)
+            right = right - right.mean(-1, keepdim=True) if gain.centred else right
+        return Factored(left, right)
+
+
+@torch.no_grad()
+def less_bias(norm: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+    """A norm of states [... d_model], less its bias (what it makes of zeros), in float32."""
+    dtype = _dtype(norm)
+    return norm(states.to(dtype)).float() - norm(torch.zeros_like(states[..., :1, :], dtype=dtype)).float()
+
+
+def _dtype(norm: Callable[[Tensor], Tensor]) -> torch.dtype:
+    return next((each.dtype for each in getattr(norm, "parameters", lambda: iter(()))()), torch.float32)
+
+
+def recognise(norm: nn.Module, d_model: int) -> Gain:
+    """A norm as a matrix, read off what it does to a constant vector and to one of alternating signs.
+
+    Raises:
+        HeadatlasError: where a third vector shows that it is no such matrix.
+    """
+    device = next((each.device for each in norm.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.ones(d_model)
+    signs[1::2] = -1.0
+    tried = torch.stack([torch.ones(d_model), signs, torch.randn(d_model, generator=generator)]).to(device) * _LARGE
+    constant, alternating, third = less_bias(norm, tried)
+    centred = bool(constant.abs().max() < 1e-3 * alternating.abs().max())
+    found = Gain(alternating / _unit(tried[1], centred), centred)
+    if not gap(found.apply(_unit(tried[2], centred)), third) <= 10 * precision(_dtype(norm)):
+        raise HeadatlasError(
+            f"{type(norm).__name__} does more than subtract the mean and multiply, so it cannot be folded into "
+            "weights; measure z and attention instead"
+        )
+    return found
+
+
+def _unit(states: Tensor, centred: bool) -> Tensor:
+    states = states - states.mean() if centred else states
+    return states / states.square().mean().sqrt()
+
+
+def fold(model: OpenModel) -> Folding:
+    """Find the norms around the heads with one small pass, and confirm that blocks only add to the stream.
+
+    Raises:
+        HeadatlasError: where a block does something else.
+    """
+    found = writers(model, tokens_for(model.model))
+    for layer, each in found.items():
+        if not each.reads_stream:
+            raise HeadatlasError(
+                f"attention {layer} of {model.name} does not read the stream or a norm of it, so its heads' weights "
+                "cannot be compared with others'; measure z instead"
+            )
+    before = {layer: each.before for layer, each in found.items()}
+    return Folding(model, before, {layer: each.norm for layer, each in found.items()})

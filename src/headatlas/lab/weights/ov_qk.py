@@ -1,0 +1,255 @@
+"""Scores read off the weights of heads: no prompt is run to get them, and no [d_model d_model] matrix per head made.
+
+Norms are applied to single tokens exactly, less their biases, and to what heads write as the matrices they are
+(`folding`). What stands between the heads otherwise, such as MLPs, is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.few_logits import only_logits_of
+from headatlas.lab.running.measuring import first_mlp
+from headatlas.lab.weights.norm_folding import fold, recognise
+from headatlas.lab.weights.token_embedding import embedded
+from headatlas.notation import Head
+
+States = Literal["embedding", "mlp0"]
+_ROWS = 4096  # of the vocabulary at once
+_TOKENS = 128  # whose logits are held at once
+
+
+@dataclass(frozen=True)
+class Copying:
+    """How often a head that attends to a token raises, or lowers, that token most of all.
+
+    Attributes:
+        copying: [layer head], share of tokens whose own logit is among the k largest that the head writes.
+        suppression: [layer head], share whose own logit is among the k smallest.
+        chance: k / vocabulary.
+    """
+
+    copying: Tensor
+    suppression: Tensor
+    chance: float
+
+
+@torch.no_grad()
+def copying_scores(
+    model: OpenModel, tokens: Sequence[int] | None = None, k: int = 5, states: States = "embedding"
+) -> Copying:
+    """The copying score of every head, through W_E W_V W_O W_U with the norms between, and its opposite.
+
+    A token that ties with others counts as behind them.
+
+    Args:
+        model: whose weights.
+        tokens: which; by default 500 drawn from the vocabulary, or all where there are no more.
+        k: how many places count.
+        states: what the head reads: the token's 'embedding', or what the first MLP makes of it ('mlp0', which stands
+            for the token in models whose embeddings are tied; Wang et al. 2023).
+
+    Raises:
+        HeadatlasError: where weights, norms or unembedding could not be confirmed.
+    """
+    chosen, anatomy = drawn_tokens(model, tokens, 500), model.anatomy
+    vocabulary = len(_embedding(model))
+    if not 0 < k < vocabulary:
+        raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary of {vocabulary} tokens")
+    circuits = _Circuits(model, _states(model, chosen, states))
+    counts = torch.full((2, anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
+    for layer, head in anatomy.all_heads:
+        counts[:, layer, head] = 0.0
+        for rows in torch.split(torch.arange(len(chosen)), _TOKENS):
+            logits = circuits.logits(layer, head, rows)  # [token vocabulary]
+            own = logits.gather(1, torch.tensor(chosen, device=logits.device)[rows.to(logits.device), None])
+            counts[0, layer, head] += ((logits >= own).sum(1) <= k).sum().item()
+            counts[1, layer, head] += ((logits <= own).sum(1) <= k).sum().item()
+    copying, suppression = counts / len(chosen)
+    return Copying(copying, suppression, k / vocabulary)
+
+
+@torch.no_grad()
+def ov_logits(model: OpenModel, tokens: Sequence[int], among: Sequence[int], states: States = "embedding") -> Tensor:
+    """What each head's full OV circuit W_E W_V W_O W_U, with the norms between, makes of a token.
+
+    The logits of what the head writes when it attends to the token alone, through the final norm and without biases;
+    their size is the final norm's, so only their order says anything.
+
+    Args:
+        model: whose weights.
+        tokens: what heads attend to.
+        among: the tokens whose logits are read.
+        states: as in `copying_scores`.
+
+    Returns:
+        [layer head token among], float32.
+
+    Raises:
+        HeadatlasError: where weights, norms or unembedding could not be confirmed, or a token is not in the vocabulary.
+    """
+    chosen, read = drawn_tokens(model, tokens, 0), drawn_tokens(model, among, 0)
+    circuits, rows = _Circuits(model, _states(model, chosen, states), read), torch.arange(len(chosen))
+    found: dict[int, list[Tensor]] = {layer: [] for layer in model.anatomy.attention}
+    for layer, head in model.anatomy.all_heads:
+        found[layer].append(circuits.logits(layer, head, rows))
+    return model.anatomy.stack({layer: torch.stack(each) for layer, each in found.items()}, 0)
+
+
+class _Circuits:
+    """The OV circuits of all heads, from states [token d_model] to logits of all tokens, or of some."""
+
+    def __init__(self, model: OpenModel, states: Tensor, among: Sequence[int] | None = None) -> None:
+        self._model, self._folding, self._states = model, fold(model), states
+        self._among = None if among is None else torch.tensor(among)
+        self._zero = self._unembed(torch.zeros(1, model.anatomy.d_model, device=states.device))  # the norm's bias
+
+    def logits(self, layer: int, head: int, rows: Tensor) -> Tensor:
+        """Of some of the states: [row token], float32."""
+        ov, states = self._model.anatomy.ov(layer, head), self._folding.reads(layer, self._states[rows])
+        return self._unembed(self._folding.written(layer, ov.apply(states))) - self._zero
+
+    def _unembed(self, written: Tensor) -> Tensor:
+        with only_logits_of(self._model, self._among):
+            return self._model.anatomy.logits(written).float()
+
+
+def positivity(matrix: Factored) -> Tensor:
+    """Sum of the eigenvalues over the sum of their moduli, -1 to 1: [...] (Elhage et al. 2021). NaN where all are 0."""
+    values = matrix.eigenvalues()
+    return values.real.sum(-1) / values.abs().sum(-1)
+
+
+@torch.no_grad()
+def ov_positivity(model: OpenModel) -> Tensor:
+    """Eigenvalue positivity of each head's full OV circuit W_E W_V W_O W_U, [vocabulary vocabulary]: [layer head].
+
+    Near 1 where the head raises the tokens it attends to (copying), near -1 where it lowers them.
+
+    Raises:
+        HeadatlasError: where weights, norms or unembedding could not be confirmed.
+    """
+    folding, anatomy, ending = fold(model), model.anatomy, model.anatomy.ending
+    if ending is None or len(ending.chain) > 1:
+        raise HeadatlasError(
+            f"what {model.name} does after its last layer is not one norm and an unembedding; "
+            "give positivity a Factored matrix of your own"
+        )
+    last = None if ending.norm is None else recognise(ending.norm, anatomy.d_model)
+    between = _gram(ending.unembedding.weight, _embedding(model))  # type: ignore[arg-type]
+    scores = {}
+    for layer in anatomy.attention:
+        ov = folding.ov(layer)
+        right = ov.right if last is None else last.apply(ov.right)
+        scores[layer] = positivity(Factored(between.to(ov.left) @ ov.left, right)).cpu()
+    return anatomy.stack(scores, 0)
+
+
+@torch.no_grad()
+def qk_positivity(model: OpenModel) -> Tensor:
+    """Eigenvalue positivity of each head's full QK circuit W_E W_Q W_K^T W_E^T, without positions: [layer head].
+
+    Near 1 where tokens attend to themselves.
+
+    Raises:
+        HeadatlasError: where weights or norms could not be confirmed.
+    """
+    folding, embedding = fold(model), _embedding(model)
+    between = _gram(embedding, embedding)
+    scores = {}
+    for layer in model.anatomy.attention:
+        qk = folding.qk(layer)
+        scores[layer] = positivity(Factored(between.to(qk.left) @ qk.left, qk.right)).cpu()
+    return model.anatomy.stack(scores, 0)
+
+
+def _gram(one: Tensor, other: Tensor) -> Tensor:
+    """one^T other of two [vocabulary d_model]: [d_model d_model], the only such matrix, shared by all heads."""
+    parts = zip(torch.split(one, _ROWS), torch.split(other.to(one.device), _ROWS), strict=True)
+    total = torch.zeros(one.shape[1], other.shape[1], dtype=torch.float64, device=one.device)
+    for left, right in parts:
+        total += left.float().T @ right.float()
+    return total
+
+
+@torch.no_grad()
+def prefix_matching_scores(
+    model: OpenModel,
+    previous: Head,
+    tokens: Sequence[int] | None = None,
+    k: int = 1,
+    states: States = "embedding",
+) -> Tensor:
+    """Share of tokens that, as queries, find themselves in what a previous-token head wrote: [layer head].
+
+    The query is the token's state; the keys are what the head `previous` writes of each token (K-composition, Elhage et
+    al. 2021), with the norm before the key folded in. Counted is how often the token's own key is among the k best;
+    a tie counts against it. Positions are left out. Chance is k / number of tokens.
+
+    Args:
+        model: whose weights.
+        previous: the head that writes the keys.
+        tokens: which; by default 500 drawn from the vocabulary, or all where there are no more.
+        k: how many places count.
+        states: as in `copying_scores`.
+
+    Returns:
+        NaN for layers that do not come after the head `previous`.
+
+    Raises:
+        HeadatlasError: where weights or norms could not be confirmed.
+    """
+    chosen, folding, anatomy = drawn_tokens(model, tokens, 500), fold(model), model.anatomy
+    anatomy.require([previous])
+    if not 0 < k < len(chosen):
+        raise ValueError(f"k is {k}; it must lie between 1 and the number of tokens, {len(chosen)}")
+    read = _states(model, chosen, states)
+    before = anatomy.ov(*previous).apply(folding.reads(previous.layer, read))
+    written = folding.written(previous.layer, before)  # [token d_model]
+    found = torch.full((anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
+    for layer in (each for each in anatomy.attention if each > previous.layer):
+        qk, norm = anatomy.qk(layer), folding.before[layer]
+        keys = written if norm is None else recognise(norm, anatomy.d_model).apply(written)
+        queries = folding.reads(layer, read)
+        for head in range(anatomy.heads_in(layer)):
+            scores = (queries @ qk.left[head].float()) @ (keys @ qk.right[head].float().mT).mT  # [query token]
+            own = scores.diagonal()[:, None]
+            found[layer, head] = ((scores >= own).sum(1) <= k).double().mean().item()
+    return found
+
+
+def drawn_tokens(model: OpenModel, tokens: Sequence[int] | None, count: int) -> list[int]:
+    """The tokens asked for, or `count` ordinary ones, always the same; a HeadatlasError where there are no such."""
+    size = len(_embedding(model))
+    if tokens is None:
+        ordinary = model.vocabulary.ordinary
+        order = torch.randperm(len(ordinary), generator=torch.Generator().manual_seed(0))
+        return [ordinary[place] for place in sorted(order[:count].tolist())]
+    if not tokens or min(tokens) < 0 or max(tokens) >= size:
+        raise HeadatlasError(f"give at least one token, all between 0 and {size - 1}, the vocabulary of {model.name}")
+    return list(tokens)
+
+
+def _embedding(model: OpenModel) -> Tensor:
+    weight: Tensor = model.anatomy.embedding.weight  # type: ignore[assignment]
+    if weight.shape[1] != model.anatomy.d_model:
+        raise HeadatlasError(
+            f"the embeddings of {model.name} have {weight.shape[1]} numbers and its stream {model.anatomy.d_model}; "
+            "scores of weights are not defined for it"
+        )
+    return weight
+
+
+def _states(model: OpenModel, tokens: Sequence[int], states: States) -> Tensor:
+    """What stands for each token in the stream: [token d_model], float32."""
+    if states not in ("embedding", "mlp0"):
+        raise ValueError(f"{states!r} are no states; choose 'embedding' or 'mlp0'")
+    if states == "mlp0":
+        return first_mlp(model, tokens)[:, 0].float()
+    return embedded(model, tokens).float()

@@ -1,0 +1,14 @@
+"""The templates of the package's own HTML files."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+
+def template(name: str) -> Template:
+    """A template of headatlas/pages/templates; every value in it is escaped, and a value it lacks is an error."""
+    return Environment(
+        loader=PackageLoader("headatlas.pages", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
