@@ -2,8 +2,8 @@
 
 Claim      With a scaling vector learned for every head on the training set of a task, the heads that it changes most
            are those to tune; offsets at these few heads raise accuracy (yin2024lofit; guo2024steering).
-Stimuli    Claims about countries and things in three wordings, to be judged true or false. Each is used with its twin,
-           the claim of the other truth, so that to favour one judgement gains nothing.
+Stimuli    Claims about countries and things in three wordings, to be judged true or false. Each is used with its
+           corrupted prompt, the claim of the other truth, so that to favour one judgement gains nothing.
 Score      Scaling vectors of all heads are learned on an eighth of the pairs (the unit) as in the paper: Adam, an L1
            penalty of 0.0005, five passes. What a head's vector alone then adds to the log-probability of the right
            answer on the other pairs, to first order, as a share of what all add. The paper ranks by the vectors' norm.
@@ -18,10 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Reference, Scores, accuracy_among_rivals, logit_difference
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.ablation import Reference
 from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, facts
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, UntestableError, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 
 FAMILIES = {"plain": 0, "turned": 1, "third": 2}
@@ -35,12 +37,12 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return aligned(words, lambda: facts.true_or_false("train", rng, rng.choice(REAL), FAMILIES[family], stated=False))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of each head in what scaling adds where it was not learned: [learning layer head]."""
     prompts, rng = drawn.prompts, random.Random(drawn.split)
     if (parts := min(PARTS, len(prompts) // 2)) < 2:  # of two prompts at least, to exchange half of each
-        raise TooFewWordsError("too few prompts to learn from some and to measure on others")
-    slopes = sum(scaling_slopes(model, each) for each in (prompts, twins(prompts)))  # [pair layer head d_head]
+        raise UntestableError("too few prompts to learn from some and to measure on others")
+    slopes = sum(scaling_slopes(model, each) for each in (prompts, corrupted(prompts)))  # [pair layer head d_head]
     learned: list[list[np.ndarray]] = [[], []]  # from the right judgements, and from half of them
     for part in range(parts):
         mine = prompts[part::parts]
@@ -48,21 +50,21 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
         guessed = [exchanged(each) if number in wrong else each for number, each in enumerate(mine)]
         others = np.delete(slopes, range(part, len(prompts), parts), axis=0).mean(0)
         for found, taught in zip(learned, (mine, guessed), strict=True):
-            scaling = learn_vectors(model, [*taught, *twins(taught)], "scaling", l1=PENALTY)
+            scaling = learn_vectors(model, [*taught, *corrupted(taught)], "scaling", l1=PENALTY)
             found.append((others * scaling.numpy()).sum(-1))
-    score, control = map(np.array, learned)
-    return Scores(score / abs(score.mean(0)).sum(), control / abs(score.mean(0)).sum(), per="token")
+    score, null = map(np.array, learned)
+    return Scores(score / abs(score.mean(0)).sum(), null / abs(score.mean(0)).sum(), per="token")
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
     """An offset for every head, all learned together."""
-    learned = learn_vectors(model, [*drawn.prompts, *twins(drawn.prompts)], "offset")
+    learned = learn_vectors(model, [*drawn.prompts, *corrupted(drawn.prompts)], "offset")
     return Reference.of_heads(model.anatomy, learned, added=True)
 
 
-def twins(prompts: list[Prompt]) -> list[Prompt]:
+def corrupted(prompts: list[Prompt]) -> list[Prompt]:
     """The claims of the other truth, with the other judgement."""
-    return [exchanged(replace(prompt, tokens=prompt.control, control=prompt.tokens)) for prompt in prompts]
+    return [exchanged(replace(prompt, tokens=prompt.corrupted, corrupted=prompt.tokens)) for prompt in prompts]
 
 
 def exchanged(prompt: Prompt) -> Prompt:

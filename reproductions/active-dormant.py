@@ -17,8 +17,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, attention_scores, log_probability
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, attention_scores, log_probability
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, lookup, stories
 from headatlas.stimuli.cases import Case, aligned
 
@@ -39,16 +40,16 @@ def pairs(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story and, as its control, a list of the same length; pairs lead to the first token."""
+    """A story and, as its corrupted prompt, a list of the same length; pairs lead to the first token."""
     listed = pairs(words, family, rng).tokens
     story = stories.opening(words, len(listed), rng).tokens
-    return Prompt(tokens=story, control=listed, pairs=tuple((query, 0) for query in range(1, len(story))))
+    return Prompt(tokens=story, corrupted=listed, pairs=tuple((query, 0) for query in range(1, len(story))))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Rest on the one kind of text times work on the other, both ways: [prompt layer head]."""
     rest = attention_scores(model, drawn.prompts)
-    return Scores(rest.score * (1 - rest.control), rest.control * (1 - rest.score))
+    return Scores(rest.score * (1 - rest.null), rest.null * (1 - rest.score))
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:

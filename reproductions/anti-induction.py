@@ -9,13 +9,15 @@ Score      The head's direct effect on the logit of the right next token, counti
            copy of thirty tokens.
 Control    The same, between the same places, where the last copy is fresh random tokens: nothing is due.
 Behaviour  How often the right next token is the likeliest.
-Cause      The heads found are replaced by their mean over the controls: the right next token should become likelier.
+Cause      The heads found are replaced by their mean over the corrupted prompts: the right next token should become
+           likelier.
 """
 
 import random
 
-from headatlas.lab import OpenModel, Scores, accuracy, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, accuracy, logit_difference
+from headatlas.lab.attribution import direct_effects
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary
 
 FAMILIES = {"thirty, twice": (30, 2), "twenty, three times": (20, 3), "twelve, five times": (12, 5)}
@@ -33,14 +35,14 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     end = len(words.bos) + length * (copies - 1) + cut - 1
     return Prompt(
         tokens=words.bos + span * (copies - 1) + span[:cut],
-        control=words.bos + span * (copies - 1) + fresh,
+        corrupted=words.bos + span * (copies - 1) + fresh,
         pairs=tuple((end, end - length * back + 1) for back in range(1, copies)),
         readouts=(Readout(end, answer=span[cut], rivals=others),),
     )
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """How much each head lowers the right next token by what it takes from the places after earlier copies."""
     places = [[key for _, key in prompt.pairs] for prompt in drawn.prompts]
-    raised, otherwise = (direct_effects(model, drawn.prompts, places, control=fresh) for fresh in (False, True))
+    raised, otherwise = (direct_effects(model, drawn.prompts, places, corrupted=fresh) for fresh in (False, True))
     return Scores(-raised, -otherwise)

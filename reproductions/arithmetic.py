@@ -2,22 +2,25 @@
 
 Claim      At the end of "12 + 7 =" the head attends to one number, and its output there matters for the result, which
            MLPs compute from what such heads bring (nikankin2025arithmetic; stolfo2023mechanistic).
-Stimuli    Sums of two numbers up to 20, in words and with signs; numbers and results are single tokens. In the twin one
-           of the two numbers, drawn at random, is another. The papers take a random other prompt, and four operators;
-           as one number stays, it is known which one a head must bring, and what result it would give.
-Score      Activation patching at the last token, from the twin: what share of the twin's whole effect on the logit
-           difference of the two results it has, times the attention from the last token to the number that is changed.
-           A head that brings one of the two numbers has no effect where the other is changed, in half of the prompts.
+Stimuli    Sums of two numbers up to 20, in words and with signs; numbers and results are single tokens. In the
+           corrupted prompt one of the two numbers, drawn at random, is another. The papers take a random other prompt,
+           and four operators; as one number stays, it is known which one a head must bring, and what result it would
+           give.
+Score      Activation patching at the last token, from the corrupted prompt: what share of the corrupted prompt's whole
+           effect on the logit difference of the two results it has, times the attention from the last token to the
+           number that is changed. A head that brings one of the two numbers has no effect where the other is changed,
+           in half of the prompts.
 Control    The same effect, times the attention to the number that stays.
 Behaviour  How often the right result is the likeliest next token.
-Cause      The heads found give, at the last token, what they gave in the twin: the right result should lose its lead.
+Cause      The heads found give, at the last token, what they gave in the corrupted prompt: the right result should lose
+           its lead.
 """
 
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, accuracy, attention_scores, behave, logit_difference, sweep
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, accuracy, attention_scores, logit_difference, metric_per_prompt, sweep
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_same_places
 
@@ -26,7 +29,9 @@ BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A sum, cut before its result; from the end to the number that the twin changes, and to the one that stays."""
+    """A sum, cut before its result; from the end to the number that the corrupted prompt changes, and to the one that
+    stays.
+    """
     return first_usable(lambda: addition(words, FAMILIES[family], rng))
 
 
@@ -34,21 +39,21 @@ def addition(words: Vocabulary, form: int, rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     changed = rng.randrange(2)
     case = steps.addition("train", rng, form, changed)
-    read, twin = in_same_places(words, case.segments, case.twin)
+    read, corrupted = in_same_places(words, case.segments, case.corrupted)
     result, other = (
-        sum(int(part.text) for part in each if part.role == "addend") for each in (case.segments, case.twin)
+        sum(int(part.text) for part in each if part.role == "addend") for each in (case.segments, case.corrupted)
     )
     (space, right), (_, wrong) = words.number(result), words.number(other)  # some tokenizers write the space apart
     tokens = read.ids + space
     spans = [span for span, role in zip(read.spans, read.roles, strict=True) if role == "addend"]
     pairs, others = (tuple((len(tokens) - 1, key) for key in range(*spans[each])) for each in (changed, 1 - changed))
-    return Prompt(tokens, twin.ids + space, pairs, others, (Readout(len(tokens) - 1, right, (wrong,)),))
+    return Prompt(tokens, corrupted.ids + space, pairs, others, (Readout(len(tokens) - 1, right, (wrong,)),))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the effect that each head has, times its attention to either number: [prompt layer head]."""
     prompts = drawn.prompts
-    whole = abs(behave(model, prompts, EFFECT, contrast=True).mean())
+    whole = abs(metric_per_prompt(model, prompts, EFFECT, minus_corrupted=True).mean())
     share = -sweep(model, prompts, EFFECT, "resample", "last").effect.transpose(2, 0, 1) / whole
-    looks = attention_scores(model, [replace(prompt, control=prompt.tokens) for prompt in prompts])
-    return Scores(share * looks.score, share * looks.control)
+    looks = attention_scores(model, [replace(prompt, corrupted=prompt.tokens) for prompt in prompts])
+    return Scores(share * looks.score, share * looks.null)

@@ -21,9 +21,10 @@ import random
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Scores, accuracy, ov_logits
+from headatlas.lab import OpenModel, Scores, accuracy
 from headatlas.lab.fits.toys import Toy
-from headatlas.protocol.script import Drawn
+from headatlas.lab.weights import ov_logits
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, triggers
 
 FAMILIES = {"two triggers": 2, "three triggers": 3, "five triggers": 5}
@@ -37,7 +38,7 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return triggers.prompt(words, FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Whether each head recalls each token, and one other: [token layer head]."""
     rng = random.Random(drawn.split)
     words = model.vocabulary

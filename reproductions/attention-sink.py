@@ -16,8 +16,9 @@ Cause      The first token is hidden from the heads found, so that their weight 
 import random
 from collections.abc import Iterator
 
-from headatlas.lab import OpenModel, Patch, hiding, log_probability
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, log_probability
+from headatlas.lab.ablation import Patch, without_keys
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, stories
 
 FAMILIES = {name: name for name in ("story", "shuffled story", "random tokens")}
@@ -29,23 +30,23 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A text; pairs lead to its first token from the third on, so that there is another token to look at."""
     story = stories.opening(words, LENGTH, rng)
     random_tokens = words.bos + words.draw(rng, LENGTH - len(words.bos))
-    texts = {"story": story.tokens, "shuffled story": story.control, "random tokens": random_tokens}
+    texts = {"story": story.tokens, "shuffled story": story.corrupted, "random tokens": random_tokens}
     return Prompt(
         tokens=texts[family],
-        control=texts[family],
+        corrupted=texts[family],
         pairs=tuple((query, 0) for query in range(2, LENGTH)),
-        control_pairs=tuple((query, rng.randrange(1, query)) for query in range(2, LENGTH)),
+        null_pairs=tuple((query, rng.randrange(1, query)) for query in range(2, LENGTH)),
     )
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story and its next tokens; in the control it is shuffled."""
+    """A story and its next tokens; in the corrupted prompt it is shuffled."""
     return stories.opening(words, LENGTH, rng)
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Patch:
+def edit(model: OpenModel, drawn: PromptSample) -> Patch:
     """What heads write when they cannot see the first token."""
-    return hiding(model, first)
+    return without_keys(model, first)
 
 
 def first(prompt: Prompt) -> Iterator[tuple[int, int]]:

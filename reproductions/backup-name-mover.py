@@ -2,17 +2,17 @@
 
 Claim      With the name movers knocked out, other heads that did little before write the indirect object into the
            logits, so that the model loses little of its lead (wang2023interpretability).
-Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the twin three
-           unrelated names stand in the same places.
-Score      With the name movers giving their mean over the ends of twins, as in the paper: what each head writes
-           directly into the logit difference of the names, less what it wrote before (or less nothing, where it wrote
-           against it: a negative head that suppresses less is no backup), as a share of the intact mean. The direct
-           effect is attributed, not path-patched, which costs two passes. The final norm is not frozen, as in the
-           paper: a head gains a little where the norm has less to divide by (rushing2024explorations).
+Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the corrupted prompt
+           three unrelated names stand in the same places.
+Score      With the name movers giving their mean over the ends of corrupted prompts, as in the paper: what each head
+           writes directly into the logit difference of the names, less what it wrote before (or less nothing, where it
+           wrote against it: a negative head that suppresses less is no backup), as a share of the intact mean. The
+           direct effect is attributed, not path-patched, which costs two passes. The final norm is not frozen, as in
+           the paper: a head gains a little where the norm has less to divide by (rushing2024explorations).
 Control    The same gain where as many other heads of the same layers are knocked out, averaged over five such sets.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
-Cause      With the name movers out throughout, the heads found give their mean over the ends of twins too: the right
-           name should lose its lead. The intact model would show little, by the claim itself.
+Cause      With the name movers out throughout, the heads found give their mean over the ends of corrupted prompts too:
+           the right name should lose its lead. The intact model would show little, by the claim itself.
 """
 
 import random
@@ -20,19 +20,22 @@ import random
 import numpy as np
 
 from headatlas.evidence.statistics import matched_sets
-from headatlas.lab import OpenModel, Reference, Scores, behave, direct_effects, logit_difference, mean_z, movers
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.paths import find_copying_movers
 from headatlas.notation import Head
-from headatlas.protocol.script import Drawn
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 BEHAVIOUR, POSITIONS = logit_difference, "last"
-OWN, SETS = 8, 5  # sentences per family to find name movers; random sets for the control
+OWN, SETS = 8, 5  # sentences per family to find name movers; random sets for the null
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An indirect-object sentence with its twin."""
+    """An indirect-object sentence with its corrupted prompt."""
     return indirect_object.prompt(words, *FAMILIES[family], rng)
 
 
@@ -41,23 +44,23 @@ def silenced(model: OpenModel) -> list[Head]:
     seeds = [(family, random.Random(f"{family}/{number}")) for family in FAMILIES for number in range(OWN)]
     own = [stimulus(model.vocabulary, *seed) for seed in seeds]
     names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
-    return movers(model, own, BEHAVIOUR, names)
+    return find_copying_movers(model, own, BEHAVIOUR, names)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """What each head gains in direct effect without the name movers, and without others: [prompt layer head]."""
     prompts, out = drawn.prompts, silenced(model)
-    whole = abs(behave(model, prompts, BEHAVIOUR).mean())
+    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     before = direct_effects(model, prompts)
 
     others = matched_sets(out, model.anatomy.all_heads, seed=0, count=SETS).sets if out else []
     if not others:
         return Scores(0 * before, 0 * before)
     after = (direct_effects(model, prompts, ablated=heads) for heads in (out, *others))
-    score, *controls = ((each - before.clip(min=0)) / whole for each in after)
-    return Scores(score, np.mean(controls, 0))
+    score, *null = ((each - before.clip(min=0)) / whole for each in after)
+    return Scores(score, np.mean(null, 0))
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
-    """The authors' knock-out: what each head gives on average at the end of a twin."""
-    return mean_z(model, [prompt.control for prompt in drawn.prompts], position=-1)
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+    """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
+    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)

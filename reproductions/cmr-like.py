@@ -11,8 +11,8 @@ Score      One minus the CMR distance: how well the best curve of the model over
 Control    The same, at the same distances, where the second copy is fresh random tokens.
 Behaviour  The log-probability of the second copy's tokens minus the same after fresh ones. The paper's score of
            in-context learning, loss at token 500 less that at token 50, needs longer texts than small models read.
-Cause      The heads found are replaced by their mean over the controls: the gain from the first copy should shrink. The
-           paper sets their values to zero.
+Cause      The heads found are replaced by their mean over the corrupted prompts: the gain from the first copy should
+           shrink. The paper sets their values to zero.
 """
 
 import random
@@ -20,8 +20,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from headatlas.lab import OpenModel, PairWeight, Scores, log_probability, recall_fit, score_heads
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, log_probability, score_heads
+from headatlas.lab.attention import PairWeight, cmr_fit
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary
 
 FAMILIES = {"thirty": 30, "forty": 40, "fifty": 50}
@@ -44,27 +45,27 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def written(words: Vocabulary, length: int, rng: random.Random) -> Prompt:
-    """A span, written twice, and in the control a fresh one after it; read throughout the second copy."""
+    """A span, written twice, and in the corrupted prompt a fresh one after it; read throughout the second copy."""
     span, fresh, start = words.draw(rng, length), words.draw(rng, length), len(words.bos)
     second = range(start + length, start + 2 * length - 1)
     return Prompt(
         tokens=words.bos + span + span,
-        control=words.bos + span + fresh,
+        corrupted=words.bos + span + fresh,
         readouts=tuple(Readout(query, span[query - start - length + 1]) for query in second),
     )
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The fit of the recall curves to each head's scores about the first copy."""
-    score, control = (
+    score, null = (
         np.stack([fit(model, prompt.pairs, getattr(prompt, side)) for prompt in drawn.prompts])
-        for side in ("tokens", "control")
+        for side in ("tokens", "corrupted")
     )
-    return Scores(score, control)
+    return Scores(score, null)
 
 
 def fit(model: OpenModel, pairs: tuple[tuple[int, int], ...], tokens: tuple[int, ...]) -> np.ndarray:
     """[layer head]. The logarithm of a weight is its score but for what is the same at all lags."""
     weights = score_heads(model, [tokens], {"pairs": PairWeight(pairs)})["pairs"][0]  # [layer head pair]
     scores = np.log(np.maximum(weights.double().numpy(), 1e-30))
-    return recall_fit(scores.reshape(*scores.shape[:2], -1, len(LAGS)).mean(-2))
+    return cmr_fit(scores.reshape(*scores.shape[:2], -1, len(LAGS)).mean(-2))

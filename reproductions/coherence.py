@@ -19,9 +19,11 @@ Cause      The heads found are replaced by their mean over texts in both languag
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, languages, second_language
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import ProbeLabel, Prompt, UntestableError, Vocabulary, languages, probe_labels, second_language
 from headatlas.stimuli.cases import Case, aligned
 
 FAMILIES = {"after a sentence": 1, "after two": 2, "after three": 3}
@@ -38,16 +40,20 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
         return languages.after(rng, foreign, sentences)
 
     prompt = aligned(words, draw)
-    return replace(prompt, control=prompt.tokens, label=int(foreign))
+    return replace(prompt, corrupted=prompt.tokens, probe=ProbeLabel(int(foreign)))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """What each head writes for the language of the text, as a share of the whole: [prompt layer head]."""
     prompts, rng = drawn.prompts, random.Random(0)
-    lead = abs(behave(model, prompts, EFFECT)).mean()
-    if len({prompt.label for prompt in prompts}) < 2:
-        raise TooFewWordsError("too few prompts: all are in one language")
-    others = [rng.choice([other for other in prompts if other.label != prompt.label]) for prompt in prompts]
+    lead = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
+    languages_of = probe_labels(prompts)
+    if len(set(languages_of)) < 2:
+        raise UntestableError("too few prompts: all are in one language")
+    others = [
+        rng.choice([other for other, its in zip(prompts, languages_of, strict=True) if its != mine])
+        for mine in languages_of
+    ]
     read = [
         replace(other, readouts=(replace(prompt.readouts[-1], position=len(other.tokens) - 1),))
         for prompt, other in zip(prompts, others, strict=True)

@@ -3,15 +3,16 @@
 Claim      At the token before the second mention of a word, the head's output already carries what comes after the
            word's first token (feucht2025dual).
 Stimuli    Words and names of two to five tokens after a piece of a story, a newline, and the same piece up to the
-           word's first token. In the twin another piece stands before the newline, so that the word was not there.
+           word's first token. In the corrupted prompt another piece stands before the newline, so that the word was not
+           there.
 Score      Concept copying: the head's output at the token before the second mention, from the prompt, is put into the
-           twin; how much the probability of the word's second token rises, one token later.
+           corrupted prompt; how much the probability of the word's second token rises, one token later.
 Control    The same from a prompt in which another word of as many tokens stands in its place: what carries only that
            a word is due, or that the text repeats, raises the second token as much from there.
-Behaviour  The probability of the second token in the prompt, minus that in the twin.
-Cause      At the token before the second mention, the heads found are replaced by their mean over the twins, and that
-           difference should shrink. One token later, token induction heads can still copy: in a text repeated to the
-           letter they can stand in, and in the paper it is translation that needs these heads.
+Behaviour  The probability of the second token in the prompt, minus that in the corrupted prompt.
+Cause      At the token before the second mention, the heads found are replaced by their mean over the corrupted
+           prompts, and that difference should shrink. One token later, token induction heads can still copy: in a text
+           repeated to the letter they can stand in, and in the paper it is translation that needs these heads.
 """
 
 import random
@@ -19,8 +20,8 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, probability, sweep
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, spelling, stories
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, spelling, stories
 
 FAMILIES = {
     "long words": [word for kind in spelling.LONG.values() for word in kind],
@@ -40,9 +41,9 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     tokens = words.bos + lead + word + again
     return Prompt(
         tokens=tokens,
-        control=words.bos + another[:LENGTH] + again,
+        corrupted=words.bos + another[:LENGTH] + again,
         readouts=(Readout(len(tokens) - 1, word[1]),),
-        placebo=words.bos + lead + other + again,
+        alternatives={"other word": words.bos + lead + other + again},
     )
 
 
@@ -54,20 +55,22 @@ def of_one_length(words: Vocabulary, family: str, rng: random.Random) -> list[tu
             by_length.setdefault(len(ids), {}).setdefault(ids[1], ids)
     usable = [list(each.values()) for each in by_length.values() if len(each) > 1]
     if sum(map(len, usable)) < 6:
-        raise TooFewWordsError(f"fewer than six of the {family} have two to five tokens")
+        raise UntestableError(f"fewer than six of the {family} have two to five tokens")
     return rng.choices(usable, [len(each) for each in usable])[0]
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
-    """How much each head's output raises the second token when put into the twin, and that of another word's prompt."""
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+    """How much each head's output raises the second token when put into the corrupted prompt, and that of another
+    word's prompt.
+    """
     prompts = drawn.prompts
     shape = (2, len(prompts), model.anatomy.layers, model.anatomy.heads)
     risen = np.empty(shape)
     for length in {len(prompt.tokens) for prompt in prompts}:
         index = [number for number, prompt in enumerate(prompts) if len(prompt.tokens) == length]
-        twins = [Prompt(prompts[i].control, prompts[i].tokens, readouts=prompts[i].readouts) for i in index]
-        for side, source in enumerate(("tokens", "placebo")):
-            texts = [getattr(prompts[i], source) for i in index]
-            patched = sweep(model, twins, probability, "resample", [length - 2], source=texts)
+        corrupted = [Prompt(prompts[i].corrupted, prompts[i].tokens, readouts=prompts[i].readouts) for i in index]
+        texts = [prompts[i].tokens for i in index], [prompts[i].alternatives["other word"] for i in index]
+        for side, source in enumerate(texts):
+            patched = sweep(model, corrupted, probability, "resample", [length - 2], source=source)
             risen[side, index] = patched.effect.transpose(2, 0, 1)  # [prompt layer head]
     return Scores(risen[0], risen[1])

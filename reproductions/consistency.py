@@ -18,18 +18,12 @@ Cause      While the model answers, five standard deviations along the mean diff
 import random
 from dataclasses import replace
 
-from headatlas.lab import (
-    OpenModel,
-    Reference,
-    Scores,
-    accuracy_among_rivals,
-    collect_z,
-    logit_difference,
-    mean_difference,
-    probe_heads,
-)
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, paraphrases
+from headatlas.lab import OpenModel, Scores, logit_difference, probe_heads
+from headatlas.lab.ablation import Reference
+from headatlas.lab.fits import collect_z, mean_difference
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import ProbeLabel, Prompt, Vocabulary, paraphrases, probe_labels
 from headatlas.stimuli.cases import aligned
 
 FAMILIES = {"first wording, then second": (0, 1), "second, then third": (1, 2), "third, then first": (2, 0)}
@@ -40,7 +34,7 @@ STRENGTH = 5.0
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Three questions, labelled with whether the last means the same as one before."""
     same = rng.random() < 0.5
-    return replace(asked(words, family, rng, same), label=int(same))
+    return replace(asked(words, family, rng, same), probe=ProbeLabel(int(same)))
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -49,24 +43,19 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def asked(words: Vocabulary, family: str, rng: random.Random, same: bool) -> Prompt:
-    """Two questions with their answers and a third; the control is the prompt itself."""
+    """Two questions with their answers and a third; the corrupted prompt is the prompt itself."""
     return aligned(words, lambda: paraphrases.asked_again(rng, *FAMILIES[family], same))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Whether it was told of each prompt, when it was held out, that the question came before: [prompt layer head]."""
     z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])
-    found = probe_heads(z, labels(drawn.prompts), range(len(drawn.prompts)))
+    found = probe_heads(z, probe_labels(drawn.prompts), range(len(drawn.prompts)))
     return Scores(found.right.numpy(), found.right_shuffled.numpy())
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
     """Some standard deviations towards questions that came before, for every head."""
-    found = mean_difference(collect_z(model, [prompt.tokens for prompt in drawn.prompts]), labels(drawn.prompts))
+    found = mean_difference(collect_z(model, [prompt.tokens for prompt in drawn.prompts]), probe_labels(drawn.prompts))
     steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
     return Reference.of_heads(model.anatomy, steps, added=True)
-
-
-def labels(prompts: list[Prompt]) -> list[int]:
-    """Of each prompt, 1 where the last question means the same as one before."""
-    return [int(prompt.label or 0) for prompt in prompts]

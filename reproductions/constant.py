@@ -4,15 +4,15 @@ Claim      At the end of a multiple-choice question the head spreads its attenti
            whichever is right (lieberum2023does; zheng2024attention). That it makes the letters likely, against all
            other words, is what the description suggests; no account tells of an ablation.
 Stimuli    Four options behind letters, in random order: the right one was just told, is the color of a thing just
-           seen, or answers a question about the world. In the twin the options stand in another order.
+           seen, or answers a question about the world. In the corrupted prompt the options stand in another order.
 Score      From the last token, the attention to the four letters together, times the entropy of its division among
            them over log 4, prompt by prompt. So a head that follows the right letter scores nothing, and one that
            looks at two letters only one half at most.
-Control    The same of the four words behind the letters, in the twin: what a head scores that looks at options, or at
-           everything, evenly.
+Control    The same of the four words behind the letters, in the corrupted prompt: what a head scores that looks at
+           options, or at everything, evenly.
 Behaviour  The log-odds that the next token is one of the four letters.
-Cause      At the last token the heads found are replaced by their mean over the twins: the letters should become less
-           likely together.
+Cause      At the last token the heads found are replaced by their mean over the corrupted prompts: the letters should
+           become less likely together.
 """
 
 import random
@@ -21,9 +21,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.lab import OpenModel, Scores, log_odds_of_candidates, pair_weights
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, choices
+from headatlas.lab import OpenModel, Scores
+from headatlas.lab.attention import pair_weights
+from headatlas.lab.running import log_odds_of_candidates
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Vocabulary, multiple_choice_questions
 from headatlas.stimuli.cases import first_usable, in_place
 
 FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "real"}
@@ -31,22 +33,24 @@ BEHAVIOUR, POSITIONS = log_odds_of_candidates, "last"
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A question with four options; a head should look from its end at the letters, in the twin at the words."""
+    """A question with four options; a head should look from its end at the letters, in the corrupted prompt at the
+    words.
+    """
 
     def draw() -> Prompt:
-        drawn, places = in_place(words, choices.multiple_choice("train", rng, FAMILIES[family]))
+        drawn, places = in_place(words, multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
         letters, options = (
             tuple((len(drawn.tokens) - 1, key) for key in places.at(role)) for role in ("letter", "option")
         )
-        return replace(drawn, pairs=letters, control_pairs=options)
+        return replace(drawn, pairs=letters, null_pairs=options)
 
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Attention to the letters, as far as it is even: [prompt layer head]."""
-    score, control = (even(np.stack(pair_weights(model, drawn.prompts, twin))) for twin in (False, True))
-    return Scores(score, control)
+    score, null = (even(np.stack(pair_weights(model, drawn.prompts, corrupted))) for corrupted in (False, True))
+    return Scores(score, null)
 
 
 def even(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ Score      The direct effect at the last position: the stated answer's logit min
 Control    The same two answers, where another subject has another false answer: neither was said or asked for.
 Behaviour  How often the stated answer is the likeliest of its kind, and the learned one likelier than the others are on
            average: without knowledge there is no conflict.
-Cause      The heads found are replaced by their mean over the controls: the stated answer should lose against the
-           learned one. The paper prunes, and counts answers.
+Cause      The heads found are replaced by their mean over the corrupted prompts: the stated answer should lose against
+           the learned one. The paper prunes, and counts answers.
 """
 
 import random
@@ -19,8 +19,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import Case, aligned
 
@@ -52,11 +54,11 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return aligned(words, draw)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """What each head writes of the stated answer against the learned one: [prompt layer head], in nats."""
     prompts = [
         replace(prompt, readouts=(replace(read, rivals=read.rivals[:1]),))
         for prompt in drawn.prompts
         for read in prompt.readouts
     ]
-    return Scores(direct_effects(model, prompts), direct_effects(model, prompts, control=True))
+    return Scores(direct_effects(model, prompts), direct_effects(model, prompts, corrupted=True))

@@ -3,7 +3,7 @@
 Claim      Where the components before it predict a token that stands in the context, the head attends to that token
            and lowers its logit; by its weights it lowers most tokens that it may attend to (mcdougall2024copy).
 Stimuli    Text in which a token of the context is due: sentences with two people, a story and random tokens that begin
-           a second time. The twin has other names, or a first time of something else.
+           a second time. The corrupted prompt has other names, or a first time of something else.
 Score      By how many nats the head's direct effect, through its attention to the token that is due, lowers the logit
            of that token, less that of twenty unrelated ones (the authors' released score, which takes the logit by
            itself and names only), times a score of weights: for which share of tokens the token is among the ten that
@@ -12,24 +12,18 @@ Score      By how many nats the head's direct effect, through its attention to t
 Control    The same for another token of the context that is not due: a head that writes against all that it attends to
            suppresses no prediction.
 Behaviour  How often the token that is due is the likeliest next one.
-Cause      At the end the heads found give their mean over the ends of twins: the token should gain on the unrelated.
+Cause      At the end the heads found give their mean over the ends of corrupted prompts: the token should gain on the
+           unrelated.
 """
 
 import random
 from dataclasses import replace
 
-from headatlas.lab import (
-    OpenModel,
-    Reference,
-    Scores,
-    accuracy,
-    copying_scores,
-    direct_effects,
-    logit_difference,
-    mean_z,
-)
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, due, indirect_object, stories
+from headatlas.lab import OpenModel, Scores, accuracy, copying_scores, logit_difference
+from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.attribution import direct_effects
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Vocabulary, indirect_object, repeated_text, stories
 
 FAMILIES = {"two people": "names", "a story": "words", "random tokens": "tokens"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
@@ -37,35 +31,37 @@ LENGTH, UNRELATED, OF_WEIGHTS, LOWEST = 25, 20, 200, 10
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A text before a token that stood in it; the pairs lead to it, the control's to a token that is not due."""
+    """A text before a token that stood in it; pairs lead to it, null pairs to a token that does not follow."""
     if FAMILIES[family] == "names":
         made = indirect_object.prompt(words, rng.choice(indirect_object.ORDERS), 0, rng)
         [readout] = made.readouts
-        return due.read_before(words, made.tokens, made.control, readout.answer, readout.rivals[0], UNRELATED, rng)
+        return repeated_text.read_before(
+            words, made.tokens, made.corrupted, readout.answer, readout.rivals[0], UNRELATED, rng
+        )
     if FAMILIES[family] == "words":
         first, fresh = (words.continuation(f" {stories.story(8, rng)}")[:LENGTH] for _ in range(2))
     else:
         first, fresh = (words.draw(rng, LENGTH) for _ in range(2))
-    return due.begun_again(words, first, fresh, UNRELATED, rng)
+    return repeated_text.begun_again(words, first, fresh, UNRELATED, rng)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """What each head takes from a token's logit through its attention to it: [prompt layer head], in nats."""
     tokens = model.vocabulary.draw(random.Random(0), OF_WEIGHTS)
     lowers = copying_scores(model, tokens, LOWEST, "mlp0").suppression.numpy()  # [layer head]
 
     said, not_said = drawn.prompts, [turned(prompt) for prompt in drawn.prompts]
     keys = ([[key for _, key in prompt.pairs] for prompt in prompts] for prompts in (said, not_said))
-    score, control = (-direct_effects(model, *each) * lowers for each in zip((said, not_said), keys, strict=True))
-    return Scores(score, control)
+    score, null = (-direct_effects(model, *each) * lowers for each in zip((said, not_said), keys, strict=True))
+    return Scores(score, null)
 
 
 def turned(prompt: Prompt) -> Prompt:
     """The same prompt, read for the token that is not due."""
-    readout, token = prompt.readouts[0], prompt.tokens[prompt.control_pairs[0][1]]
-    return replace(prompt, pairs=prompt.control_pairs, readouts=(replace(readout, answer=token),))
+    readout, token = prompt.readouts[0], prompt.tokens[prompt.null_pairs[0][1]]
+    return replace(prompt, pairs=prompt.null_pairs, readouts=(replace(readout, answer=token),))
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
-    """What each head gives on average at the end of a twin, where nothing can be repeated."""
-    return mean_z(model, [prompt.control for prompt in drawn.prompts], position=-1)
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+    """What each head gives on average at the end of a corrupted prompt, where nothing can be repeated."""
+    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)

@@ -20,9 +20,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.lab import OpenModel, Patch, Scores, hiding, log_probability, pattern_scores
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, grammar
+from headatlas.lab import OpenModel, Scores, log_probability, pattern_scores
+from headatlas.lab.ablation import Patch, without_keys
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, grammar
 from headatlas.stimuli.cases import tokenize
 
 FAMILIES = {"full stops": ".", "semicolons": ";", "commas": ","}
@@ -39,21 +40,21 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
         if len(marks) >= 2 and marks[-1] < LENGTH - READ:
             break
     else:
-        raise TooFewWordsError(f"two sentences take more than {LENGTH - READ} tokens of this tokenizer")
+        raise UntestableError(f"two sentences take more than {LENGTH - READ} tokens of this tokenizer")
     queries = range(LENGTH - READ, LENGTH)
     others = [token for place, token in enumerate(tokens) if place >= len(words.bos) and place not in marks]
     return Prompt(
         tokens=tokens,
-        control=tuple(rng.choice(others) if place in marks else token for place, token in enumerate(tokens)),
+        corrupted=tuple(rng.choice(others) if place in marks else token for place, token in enumerate(tokens)),
         pairs=tuple((query, key) for query in queries for key in marks),
         readouts=tuple(Readout(query, read.ids[query + 1]) for query in queries),
     )
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """How much more attention the delimiters, or the words in their place, get than any token: [prompt layer head]."""
-    score, control = (pattern_scores(model, drawn.prompts, favour, control) for control in (False, True))
-    return Scores(score, control)
+    score, null = (pattern_scores(model, drawn.prompts, favour, corrupted) for corrupted in (False, True))
+    return Scores(score, null)
 
 
 def favour(prompt: Prompt, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,9 +65,9 @@ def favour(prompt: Prompt, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
     return ratio
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Patch:
+def edit(model: OpenModel, drawn: PromptSample) -> Patch:
     """What heads write when they cannot see the delimiters."""
-    return hiding(model, marks)
+    return without_keys(model, marks)
 
 
 def marks(prompt: Prompt) -> Iterator[tuple[int, int]]:

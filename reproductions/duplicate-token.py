@@ -8,7 +8,7 @@ Score      The mean attention from each token of the second copy to the same tok
 Control    The same attention, between the same positions, where the second half is fresh random tokens.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
 Cause      The heads found read the same sentence with three unrelated names instead, so that nothing is repeated:
-           the right name should lose its lead. The twin sentence is the authors' corrupted distribution.
+           the right name should lose its lead. The corrupted prompt sentence is the authors' corrupted distribution.
 """
 
 import random
@@ -28,11 +28,11 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     second = range(start + LENGTH, start + 2 * LENGTH)
     return Prompt(
         tokens=words.bos + span + span,
-        control=words.bos + span + fresh,
+        corrupted=words.bos + span + fresh,
         pairs=tuple((query, query - LENGTH) for query in second),
     )
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An indirect-object sentence whose names are single tokens, so that the twin aligns with it."""
+    """An indirect-object sentence whose names are single tokens, so that the corrupted prompt aligns with it."""
     return indirect_object.prompt(words, *FAMILIES[family], rng)

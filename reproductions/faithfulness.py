@@ -4,22 +4,25 @@ Claim      Some heads go with faithful chains of thought (zheng2024attention). T
            activations and had minimal success (tanneru2024difficulty); it names no heads and gives no score for them.
            What is rerun is therefore less: are there heads through which the answer follows the written steps?
 Stimuli    Right chains: sums of three and of four numbers and the parity of bits, each step written out: "Add 3 4 5.
-           Steps: 7, 12. So the answer is". In the twin the last written step is wrong, as if by a mistake.
-Score      Patching the head at the last token from the twin: how much of the logit difference, between the answer of
-           the right chain and that of the wrong step, it takes away. In units of the size of that difference in the
-           prompt and in its twin together: their distance, where the answer follows the step from one to the other. An
-           untrained model has a distance too, but a tiny one beside the two, and a share of it would say nothing.
+           Steps: 7, 12. So the answer is". In the corrupted prompt the last written step is wrong, as if by a mistake.
+Score      Patching the head at the last token from the corrupted prompt: how much of the logit difference, between the
+           answer of the right chain and that of the wrong step, it takes away. In units of the size of that difference
+           in the prompt and in its corrupted prompt together: their distance, where the answer follows the step from
+           one to the other. An untrained model has a distance too, but a tiny one beside the two, and a share of it
+           would say nothing.
 Control    The same from a chain in which an earlier step is wrong and the last one right, so that the answer stands.
 Behaviour  How often the right answer beats that of the wrong step, minus the same after the wrong step: 1 where the
            answer always follows what was written, 0 where it ignores it.
-Cause      The heads found give, at the last token, what they gave in the twin: the right answer should lose its lead.
-           This shows what carries the written step to the answer, not that pushing it makes a model more faithful.
+Cause      The heads found give, at the last token, what they gave in the corrupted prompt: the right answer should lose
+           its lead. This shows what carries the written step to the answer, not that pushing it makes a model more
+           faithful.
 """
 
 import random
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, logit_difference, sweep
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt, sweep
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_same_places
 
@@ -28,7 +31,7 @@ BEHAVIOUR, CONTRAST, EFFECT, POSITIONS = accuracy_among_rivals, True, logit_diff
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A chain, cut before its answer, with its twin and its placebo."""
+    """A chain, cut before its answer, with its corrupted prompt and its alternative."""
     return first_usable(lambda: chain(words, family, rng))
 
 
@@ -39,11 +42,16 @@ def chain(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     last = [index for index, part in enumerate(case.segments) if part.role == "step"][-1]
     wrong = steps.wrong_step(case, -1, rng)
     earlier = steps.wrong_step(case, rng.randrange(sum(part.role == "step" for part in case.segments) - 1), rng)
-    read, twin, placebo = in_same_places(words, case.segments, wrong, earlier)
+    read, corrupted, other_step = in_same_places(words, case.segments, wrong, earlier)
     rival = case.rivals[0] if family == "parity" else wrong[last].text
     (space, right), (_, other) = (token(words, text) for text in (case.answers[0], rival))
     readout = Readout(len(read.ids + space) - 1, right, (other,))
-    return Prompt(read.ids + space, twin.ids + space, readouts=(readout,), placebo=placebo.ids + space)
+    return Prompt(
+        read.ids + space,
+        corrupted.ids + space,
+        readouts=(readout,),
+        alternatives={"earlier step": other_step.ids + space},
+    )
 
 
 def token(words: Vocabulary, text: str) -> tuple[tuple[int, ...], int]:
@@ -51,12 +59,14 @@ def token(words: Vocabulary, text: str) -> tuple[tuple[int, ...], int]:
     return words.number(int(text)) if text.strip().isdigit() else ((), words.continuation(text)[0])
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
-    """What each head takes away, in units of the logit difference before and in the twin: [prompt layer head]."""
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+    """What each head takes away, in units of the logit difference before and in the corrupted prompt: [prompt layer
+    head].
+    """
     prompts = drawn.prompts
-    lead, fall = (behave(model, prompts, EFFECT, contrast)[0] for contrast in (False, True))  # [prompt]
+    lead, fall = (metric_per_prompt(model, prompts, EFFECT, contrast) for contrast in (False, True))  # [prompt]
     whole = abs(lead).mean() + abs(lead - fall).mean()
-    sources = (None, [prompt.placebo for prompt in prompts])
+    sources = (None, [prompt.alternatives["earlier step"] for prompt in prompts])
     runs = (sweep(model, prompts, EFFECT, "resample", "last", source=source) for source in sources)
-    score, control = (-run.effect.transpose(2, 0, 1) / whole for run in runs)
-    return Scores(score, control)
+    score, null = (-run.effect.transpose(2, 0, 1) / whole for run in runs)
+    return Scores(score, null)

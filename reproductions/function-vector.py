@@ -4,7 +4,8 @@ Claim      The mean output of the head at the end of prompts with examples, put 
            shuffled, brings back the right answer: the vector of a task is carried by a few heads (todd2024function).
            Few-shot accuracy rests on them (yin2025which).
 Stimuli    Seven pairs of a word and its image under one task, then a word: "hot -> cold, … up ->"; antonyms, plurals,
-           past tenses. In the control the images are shuffled. The paper gives ten pairs, and 100 prompts for a mean.
+           past tenses. In the corrupted prompt the images are shuffled. The paper gives ten pairs, and 100 prompts for
+           a mean.
 Score      The average indirect effect: z at the last token of a shuffled prompt becomes the head's mean there over
            prompts of the task with true examples and other answers; how much the probability of the right answer rises.
 Control    The same with the mean of another task.
@@ -21,18 +22,24 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from headatlas.lab import OpenModel, Reference, Scores, accuracy, collect_z, probability, sweep
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, mappings
+from headatlas.lab import OpenModel, Scores, accuracy, probability, sweep
+from headatlas.lab.ablation import Reference
+from headatlas.lab.fits import collect_z
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, UntestableError, Vocabulary, mappings
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {"antonym": "past", "plural": "antonym", "past": "plural"}  # each task, and the one that is its control
+FAMILIES = {
+    "antonym": "past",
+    "plural": "antonym",
+    "past": "plural",
+}  # each task, and the one it is compared with
 BEHAVIOUR, CONTRAST, EFFECT, POSITIONS = accuracy, True, probability, "last"
 SHOTS = 7
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """True examples, and in the control shuffled ones; read where the image of the last word is due."""
+    """True examples, and in the corrupted prompt shuffled ones; read where the image of the last word is due."""
     made = aligned(words, lambda: mappings.few_shot("train", rng, family, SHOTS, form=0))
     return replace(made, readouts=made.readouts[-1:])
 
@@ -48,10 +55,10 @@ def halves(families: Sequence[str], answers: Sequence[int]) -> dict[int, int]:
     return half
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The rise of the answer's probability in each shuffled prompt: [prompt layer head]."""
     z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])  # [prompt layer head d_head]
-    shuffled = [replace(prompt, tokens=prompt.control) for prompt in drawn.prompts]
+    shuffled = [replace(prompt, tokens=prompt.corrupted) for prompt in drawn.prompts]
     answers = [prompt.readouts[0].answer for prompt in shuffled]
     half = halves(drawn.families, answers)  # no mean knows the answer
 
@@ -60,7 +67,7 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
         return [place for place, (family, answer) in places if family == task and half[answer] == side]
 
     if lacking := [task for task in FAMILIES for side in (0, 1) if not members(task, side)]:
-        raise TooFewWordsError(f"too few prompts: those of {lacking[0]} do not differ in their answers")
+        raise UntestableError(f"too few prompts: those of {lacking[0]} do not differ in their answers")
     found = np.empty((2, len(shuffled), model.anatomy.layers, model.anatomy.heads))
     for task, other in FAMILIES.items():
         for side in (0, 1):

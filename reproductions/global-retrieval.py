@@ -17,8 +17,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Patch, accuracy, hiding, log_probability
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, accuracy, log_probability
+from headatlas.lab.ablation import Patch, without_keys
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, lookup, repeats
 from headatlas.stimuli.cases import aligned
 
@@ -39,9 +40,9 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return aligned(words, lambda: lookup.needle("held-out", rng, FAMILIES[family][1], WORDS))
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Patch:
+def edit(model: OpenModel, drawn: PromptSample) -> Patch:
     """What heads write when they see the first token and a recent window only."""
-    return hiding(model, beyond)
+    return without_keys(model, beyond)
 
 
 def beyond(prompt: Prompt) -> Iterator[tuple[int, int]]:

@@ -2,15 +2,18 @@
 
 Claim      In "The war lasted from the year 1732 to the year 17" the head attends from the end to 32, and what it brings
            there makes MLPs, or itself, favour larger numbers (hanna2023how).
-Stimuli    Spans of years of the centuries 11 to 17, in three wordings. The twin begins in the year 02, where that of
-           the authors begins in 01, so that it is a year like others: models with few words may never have seen 01.
+Stimuli    Spans of years of the centuries 11 to 17, in three wordings. The corrupted prompt begins in the year 02,
+           where that of the authors begins in 01, so that it is a year like others: models with few words may never
+           have seen 01.
 Score      Both halves of the definition: the attention from the last token to the start year, times how much the
            probability difference falls when the head's path to the logits, through MLPs and no other head, is patched
-           from the twin. The authors patch the paths to late MLPs and to the logits one by one.
+           from the corrupted prompt. The authors patch the paths to late MLPs and to the logits one by one.
 Control    The same with the path patched from a sentence about another event, in which no year is another.
 Behaviour  The probability difference: that of all two-digit numbers above the start year, minus that of all others; and
-           from it taken the same in the twin, since a model that says high numbers after any year has the first too.
-Cause      At the last token the heads found give what they give in the twin: the probability difference should fall.
+           from it taken the same in the corrupted prompt, since a model that says high numbers after any year has the
+           first too.
+Cause      At the last token the heads found give what they give in the corrupted prompt: the probability difference
+           should fall.
 """
 
 import random
@@ -18,9 +21,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Scores, pair_weights, path_effects, probability_difference
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, steps
+from headatlas.lab import OpenModel, Scores
+from headatlas.lab.attention import pair_weights
+from headatlas.lab.paths import path_effects
+from headatlas.lab.running import probability_difference
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_place, tokenize
 
 FAMILIES = {"lasted from ... to": 0, "began in ... ended in": 1, "from ... until": 2}
@@ -32,12 +38,14 @@ def endings(words: Vocabulary) -> list[int | None]:
     """The tokens of 00 to 99, as the second halves of years; nothing for 00 and 01 where they are more than one."""
     found = [words.continuation(f"{number:02d}") for number in range(100)]
     if any(len(each) != 1 for each in found[2:]):
-        raise TooFewWordsError("the numbers 02 to 99 are not single tokens of this tokenizer")
+        raise UntestableError("the numbers 02 to 99 are not single tokens of this tokenizer")
     return [each[0] if len(each) == 1 else None for each in found]
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A span of years, with its twin and a placebo; years are two tokens, as the tokenizer itself would split them."""
+    """A span of years, with its corrupted prompt and a alternative; years are two tokens, as the tokenizer itself would
+    split them.
+    """
     numbers = endings(words)
 
     def draw() -> Prompt:
@@ -46,20 +54,22 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
         event, year = (next(part.text for part in case.segments if part.role == role) for role in ("event", "year"))
         other = f" {rng.choice([each for each in steps.EVENTS if each != event.strip()])}"
         parts = [replace(part, text=other) if part.role == "event" else part for part in case.segments]
-        placebo = tokenize(words, parts).ids
-        if words.bos + words.encode(case.text) != drawn.tokens or len(placebo) != len(drawn.tokens) or year == "02":
-            raise TooFewWordsError("a year is not split into two halves, or two events differ in length")
+        renamed = tokenize(words, parts).ids
+        if words.bos + words.encode(case.text) != drawn.tokens or len(renamed) != len(drawn.tokens) or year == "02":
+            raise UntestableError("a year is not split into two halves, or two events differ in length")
         last, later = len(drawn.tokens) - 1, int(year) + 1
         sides = ([token for token in side if token is not None] for side in (numbers[later:], numbers[:later]))
         readouts = tuple(Readout(last, first, tuple(others)) for first, *others in sides)
-        return replace(drawn, pairs=((last, places.at("year")[0]),), readouts=readouts, placebo=placebo)
+        return replace(
+            drawn, pairs=((last, places.at("year")[0]),), readouts=readouts, alternatives={"other event": renamed}
+        )
 
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Attention to the start year times the loss of probability difference: [prompt layer head]."""
-    prompts, sources = drawn.prompts, (None, [prompt.placebo for prompt in drawn.prompts])
+    prompts, sources = drawn.prompts, (None, [prompt.alternatives["other event"] for prompt in drawn.prompts])
     looks = np.stack(pair_weights(model, prompts))[..., 0]
-    score, control = (-looks * path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)
-    return Scores(score, control)
+    score, null = (-looks * path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)
+    return Scores(score, null)

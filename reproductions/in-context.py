@@ -10,17 +10,19 @@ Score      What the head writes directly into the logit of the right label, minu
 Control    The same prompt with the two labels swapped, for the same label: a head that copies the more frequent, the
            last or always the same label has no lead over it; one that goes by likeness turns against it.
 Behaviour  How often the right label has the larger logit.
-Cause      The heads found are replaced by their mean over the twins, and the lead of the right label should shrink.
-           The source sets their parameters to zero, which is off-distribution.
+Cause      The heads found are replaced by their mean over the corrupted prompts, and the lead of the right label should
+           shrink. The source sets their parameters to zero, which is off-distribution.
 """
 
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, mappings
-from headatlas.stimuli.cases import looking
+from headatlas.stimuli.cases import with_pairs
 
 FAMILIES = {"arrows": 0, "colons": 1, "questions": 2}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
@@ -31,13 +33,13 @@ LABELS = ("foo", "bar")
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Six labelled words and a seventh, to be labelled; heads should look from its end at the labels."""
     labels, form = words.singles(LABELS, at_least=2), FAMILIES[family]
-    drawn = looking(words, lambda: mappings.few_shot_labels("train", rng, SHOTS, form, labels), "label")
+    drawn = with_pairs(words, lambda: mappings.few_shot_labels("train", rng, SHOTS, form, labels), "label")
     return replace(drawn, readouts=drawn.readouts[-1:])
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the mean lead that each head brings from the labels, and from the swapped ones."""
-    whole = abs(behave(model, drawn.prompts, logit_difference).mean())
+    whole = abs(metric_per_prompt(model, drawn.prompts, logit_difference).mean())
     labels = [[key for _, key in prompt.pairs] for prompt in drawn.prompts]
-    score, control = (direct_effects(model, drawn.prompts, labels, control=swapped) for swapped in (False, True))
-    return Scores(score / whole, control / whole)
+    score, null = (direct_effects(model, drawn.prompts, labels, corrupted=swapped) for swapped in (False, True))
+    return Scores(score / whole, null / whole)

@@ -9,7 +9,7 @@ Score      Prefix matching: from each token of a later copy, the attention to th
            occurrences, summed over them.
 Control    The same attention, between the same positions, where every copy is fresh random tokens.
 Behaviour  How often the most likely next token is the right one, in the later copies.
-Cause      The heads found are replaced by their mean over the controls: without them the copying should stop.
+Cause      The heads found are replaced by their mean over the corrupted prompts: without them the copying should stop.
 """
 
 import random

@@ -3,34 +3,26 @@
 Claim      At the end of "When Mary and John went to the store, John gave a drink to" the head attends to the second
            mention of the subject and writes into the queries of the name movers, so that they look at the other name
            (wang2023interpretability).
-Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the twin three
-           unrelated names stand in the same places.
-Score      Path patching from the head at the end, from the twin, into the queries of the name movers, with all other
-           heads held: by what share of its mean the logit difference of the names falls. It is multiplied by the
-           head's attention from the end to the second mention, which the authors report beside it: a head that brings
-           the mover another signal is none. Name movers are found by both of the authors' tests, on sentences of their
-           own, which are the same in every run; where there are none, nothing can feed them.
+Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the corrupted prompt
+           three unrelated names stand in the same places.
+Score      Path patching from the head at the end, from the corrupted prompt, into the queries of the name movers, with
+           all other heads held: by what share of its mean the logit difference of the names falls. It is multiplied by
+           the head's attention from the end to the second mention, which the authors report beside it: a head that
+           brings the mover another signal is none. Name movers are found by both of the authors' tests, on sentences of
+           their own, which are the same in every run; where there are none, nothing can feed them.
 Control    The same from a sentence with the same names and another place and gift: nothing is repeated any less.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
-Cause      At the end the heads found give their mean over the ends of twins: the right name should lose its lead.
+Cause      At the end the heads found give their mean over the ends of corrupted prompts: the right name should lose its
+           lead.
 """
 
 import random
 
-from headatlas.lab import (
-    OpenModel,
-    Receiver,
-    Reference,
-    Scores,
-    attention_scores,
-    behave,
-    logit_difference,
-    mean_z,
-    movers,
-    path_effects,
-)
+from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference, metric_per_prompt
+from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.paths import Receiver, find_copying_movers, path_effects
 from headatlas.notation import Head
-from headatlas.protocol.script import Drawn
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
@@ -40,7 +32,7 @@ OWN = 8  # sentences per family to find name movers
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An indirect-object sentence with its twin and its placebo; the pair leads to the second mention."""
+    """An indirect-object sentence; the pair leads from its end to the second mention of the subject."""
     return indirect_object.prompt(words, *FAMILIES[family], rng)
 
 
@@ -49,22 +41,22 @@ def name_movers(model: OpenModel) -> list[Head]:
     seeds = [(family, random.Random(f"{family}/{number}")) for family in FAMILIES for number in range(OWN)]
     own = [stimulus(model.vocabulary, *seed) for seed in seeds]
     names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
-    return movers(model, own, BEHAVIOUR, names)
+    return find_copying_movers(model, own, BEHAVIOUR, names)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the lead that goes through the movers' queries, times the attention to the second mention."""
     prompts, receivers = drawn.prompts, [Receiver(head, "q") for head in name_movers(model)]
     looks = attention_scores(model, prompts).score  # [prompt layer head]
     if not receivers:
         return Scores(0 * looks, 0 * looks)
-    whole = abs(behave(model, prompts, BEHAVIOUR).mean())
-    sources = (None, [prompt.placebo for prompt in prompts])
+    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
+    sources = (None, [prompt.alternatives["same names"] for prompt in prompts])
     effects = (-path_effects(model, prompts, BEHAVIOUR, receivers, source, "last") for source in sources)
-    score, control = (effect / whole * looks for effect in effects)
-    return Scores(score, control)
+    score, null = (effect / whole * looks for effect in effects)
+    return Scores(score, null)
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
-    """The authors' knock-out: what each head gives on average at the end of a twin."""
-    return mean_z(model, [prompt.control for prompt in drawn.prompts], position=-1)
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+    """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
+    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)

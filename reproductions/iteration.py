@@ -31,13 +31,13 @@ TOY = Toy(lambda rng: steps.parity("train", rng, rng.randint(2, 10)).segments, s
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A row of bits and the parity so far after each; read where each step after the first is due."""
     case = steps.parity("train", rng, rng.choice(FAMILIES[family]))
-    read, twin = tokenize(words, case.segments), tokenize(words, case.twin)
+    read, corrupted = tokenize(words, case.segments), tokenize(words, case.corrupted)
     bits, due = read.at("bit"), [place - 1 for place in read.at("step")]
     turns = list(zip(due, bits, strict=True))[1:]  # the first step repeats the first bit
     return Prompt(
         tokens=read.ids,
-        control=twin.ids,
+        corrupted=corrupted.ids,
         pairs=tuple(turns),
-        control_pairs=tuple((query, rng.choice([bit for bit in bits if bit != turn])) for query, turn in turns),
+        null_pairs=tuple((query, rng.choice([bit for bit in bits if bit != turn])) for query, turn in turns),
         readouts=tuple(Readout(query, read.ids[query + 1]) for query, _ in turns),
     )

@@ -4,25 +4,29 @@ Claim      In "The Mary John Ben (MJ" the head attends to the word whose turn it
            that word's capital letter (garciacarrasco2024how; garciacarrasco2024detecting).
 Stimuli    Acronyms of three words of one token each, as in the second of the two studies, read where the first, the
            second or the third letter is due. The words are names with three different initials, and the letters are a
-           token each, as both studies ask. In the twin the word whose turn it is has changed places with another.
+           token each, as both studies ask. In the corrupted prompt the word whose turn it is has changed places with
+           another.
 Score      What the head, through its attention to the word whose turn it is, writes directly into the logit of that
            word's letter, less the mean of the 25 other capitals, as a share of the model's mean difference. This joins
            the two things that the studies look at, attention and output, on the states that the words really have;
            their test of weights takes tokens of single letters.
-Control    In the twin, what it writes from the same word, out of turn, into the same letter's logit: a head that reads
-           initials off any word is no mover.
+Control    In the corrupted prompt, what it writes from the same word, out of turn, into the same letter's logit: a head
+           that reads initials off any word is no mover.
 Behaviour  How often the right letter has the largest logit of the 26 capitals. Any of the three is right in a third.
-Cause      At the end the heads found give what they gave on the twin: the right letter should lose its lead.
+Cause      At the end the heads found give what they gave on the corrupted prompt: the right letter should lose its
+           lead.
 """
 
 import random
 from dataclasses import replace
 from string import ascii_uppercase
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, TooFewWordsError, Vocabulary, mappings
-from headatlas.stimuli.cases import Case, looking, segments
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, UntestableError, Vocabulary, mappings
+from headatlas.stimuli.cases import Case, segments, with_pairs
 
 FAMILIES = {"first letter": 0, "second letter": 1, "third letter": 2}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
@@ -34,9 +38,9 @@ def acronym(words: Vocabulary, turn: int, rng: random.Random) -> Case:
     three = [part.text for part in drawn.segments if part.role == "word"]
     letters = [word[1] for word in three]
     if len(set(letters)) < 3 or any(words.single(word.strip()) is None for word in three):
-        raise TooFewWordsError("two initials are the same, or a word is several tokens")
+        raise UntestableError("two initials are the same, or a word is several tokens")
     if len(words.continuation(f" ({''.join(letters)}")) != len(words.continuation(" (")) + 3:
-        raise TooFewWordsError("the tokenizer joins the letters of the acronym")
+        raise UntestableError("the tokenizer joins the letters of the acronym")
     swapped = list(three)
     other = rng.choice([place for place in range(3) if place != turn])
     swapped[turn], swapped[other] = three[other], three[turn]
@@ -50,17 +54,19 @@ def acronym(words: Vocabulary, turn: int, rng: random.Random) -> Case:
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An acronym up to a letter; the pair leads to the word in turn, in the control to where the twin has it."""
-    drawn = looking(words, lambda: acronym(words, FAMILIES[family], rng), "turn", tries=1000)
+    """An acronym up to a letter; the pair leads to the word in turn, in the corrupted prompt to where the corrupted
+    prompt has it.
+    """
+    drawn = with_pairs(words, lambda: acronym(words, FAMILIES[family], rng), "turn", tries=1000)
     [(end, key)] = drawn.pairs
-    return replace(drawn, control_pairs=((end, drawn.control.index(drawn.tokens[key])),))
+    return replace(drawn, null_pairs=((end, drawn.corrupted.index(drawn.tokens[key])),))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The direct effect of each head through one word, in turn and out of turn: [prompt layer head]."""
     prompts = drawn.prompts
-    whole = abs(behave(model, prompts, EFFECT)).mean()
-    pairs = [prompt.pairs + prompt.control_pairs for prompt in prompts]
+    whole = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
+    pairs = [prompt.pairs + prompt.null_pairs for prompt in prompts]
     due, moved = ([[each[part][1]] for each in pairs] for part in (0, 1))
     score = direct_effects(model, prompts, due) / whole
-    return Scores(score, direct_effects(model, prompts, moved, control=True) / whole)
+    return Scores(score, direct_effects(model, prompts, moved, corrupted=True) / whole)

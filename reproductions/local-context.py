@@ -16,8 +16,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Patch, hiding, log_probability
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, log_probability
+from headatlas.lab.ablation import Patch, without_keys
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, stories
 
 FAMILIES = {"twenty tokens": 20, "forty tokens": 40, "sixty tokens": 60}
@@ -31,20 +32,20 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     queries = [readout.position for readout in story.readouts]
     return replace(
         story,
-        control=story.tokens,
+        corrupted=story.tokens,
         pairs=tuple((query, key) for query in queries for key in range(query - WINDOW, query)),
-        control_pairs=tuple((query, key) for query in queries for key in rng.sample(range(1, query - WINDOW), WINDOW)),
+        null_pairs=tuple((query, key) for query in queries for key in rng.sample(range(1, query - WINDOW), WINDOW)),
     )
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story and its next tokens; in the control it is shuffled."""
+    """A story and its next tokens; in the corrupted prompt it is shuffled."""
     return stories.opening(words, FAMILIES[family], rng)
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Patch:
+def edit(model: OpenModel, drawn: PromptSample) -> Patch:
     """What heads write when they cannot see the window."""
-    return hiding(model, near)
+    return without_keys(model, near)
 
 
 def near(prompt: Prompt) -> Iterator[tuple[int, int]]:

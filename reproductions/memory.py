@@ -10,8 +10,8 @@ Control    The same two answers, where another subject has another false answer:
 Behaviour  How often the learned answer is the likeliest of its kind once the stated one is left out: the model knows
            the fact. Which of the two wins is not asked; in GPT-2 small it is nearly always the stated one
            (ortu2024competition).
-Cause      The heads found are replaced by their mean over the controls: the learned answer should lose against the
-           stated one. The paper prunes, and counts answers.
+Cause      The heads found are replaced by their mean over the corrupted prompts: the learned answer should lose against
+           the stated one. The paper prunes, and counts answers.
 """
 
 import random
@@ -19,8 +19,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 
@@ -46,11 +48,11 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return aligned(words, lambda: facts.false_claim("train", rng, rng.choice(RELATIONS), FAMILIES[family]))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """What each head writes of the learned answer against the stated one: [prompt layer head], in nats."""
     prompts = [
         replace(prompt, readouts=(replace(read, rivals=read.rivals[:1]),))
         for prompt in drawn.prompts
         for read in prompt.readouts
     ]
-    return Scores(direct_effects(model, prompts), direct_effects(model, prompts, control=True))
+    return Scores(direct_effects(model, prompts), direct_effects(model, prompts, corrupted=True))

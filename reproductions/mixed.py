@@ -2,24 +2,26 @@
 
 Claim      At the end of "The capital of France is" the head makes two separate updates for Paris: one from the
            subject's tokens and one from the relation's words (chughtai2024summing).
-Stimuli    Capitals, languages and continents of countries, asked for by these words in three ways. In the twin another
-           country, which shares no attribute, is asked for another attribute.
+Stimuli    Capitals, languages and continents of countries, asked for by these words in three ways. In the corrupted
+           prompt another country, which shares no attribute, is asked for another attribute.
 Score      Direct logit attribution by source token: the smaller of what the head writes from the subject's tokens and
            what it writes from the relation's word into the logit of the answer, against all other answers of the three
            kinds; as a share of the mean size of the lead of the answer over them. A head of one source has a smaller
            part of about zero.
-Control    The same answer and the same attribution in the twin, from its subject and its relation.
+Control    The same answer and the same attribution in the corrupted prompt, from its subject and its relation.
 Behaviour  How often the right answer is likelier than all other capitals, languages and continents.
-Cause      The paper's types rest on attribution. Here the last position of the heads found is patched from the twin:
-           the lead of the right answer should fall.
+Cause      The paper's types rest on attribution. Here the last position of the heads found is patched from the
+           corrupted prompt: the lead of the right answer should fall.
 """
 
 import random
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, attributes
 
 FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}
@@ -27,18 +29,18 @@ BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An attribute of a country; the control is about another attribute of another country."""
-    return attributes.crossed(words, rng, FAMILIES[family], control="both")
+    """An attribute of a country; the corrupted prompt is about another attribute of another country."""
+    return attributes.crossed(words, rng, FAMILIES[family], corrupted="both")
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The smaller of the parts from subject and relation, as a share of the answer's lead: [prompt layer head]."""
     prompts = drawn.prompts
-    lead = abs(behave(model, prompts, EFFECT)).mean()
+    lead = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
 
     subject, relation = attributes.places(prompts)
-    score, control = (
-        np.minimum(*(direct_effects(model, prompts, keys, twin) for keys in (subject, relation)))
-        for twin in (False, True)
+    score, null = (
+        np.minimum(*(direct_effects(model, prompts, keys, corrupted) for keys in (subject, relation)))
+        for corrupted in (False, True)
     )
-    return Scores(score / lead, control / lead)
+    return Scores(score / lead, null / lead)

@@ -4,46 +4,43 @@ Claim      In "The official language of France is" a head attends from the last 
            an attribute of it, to the last token; without the head other answers of the right kind gain
            (yao2024knowledge; lv2024interpreting).
 Stimuli    Facts of the real world, stated up to the object in five ways, so that the subject stands at many distances.
-           In the twin the same way tells of another subject.
+           In the corrupted prompt the same way tells of another subject.
 Score      By what share of its mean size the lead of the right answer, over all others of its kind, falls where the
-           head alone gives at the last token what it gave on the twin; times its attention from there to the subject.
-           Neither asks whether the subject or its attribute is moved, on which the studies differ. They take heads from
-           circuits of single facts, found by zero ablation of edges; many facts and a patched head stand in for that.
-Control    The same fall, times the attention, on the twin, to the place where the subject stands in another wording: a
-           head that looks so many tokens back gains nothing.
+           head alone gives at the last token what it gave on the corrupted prompt; times its attention from there to
+           the subject. Neither asks whether the subject or its attribute is moved, on which the studies differ. They
+           take heads from circuits of single facts, found by zero ablation of edges; many facts and a patched head
+           stand in for that.
+Control    The same fall, times the attention, on the corrupted prompt, to the place where the subject stands in another
+           wording: a head that looks so many tokens back gains nothing.
 Behaviour  How often the right answer has a larger logit than all others of its kind.
-Cause      At the last token the heads found give their mean over the ends of twins: the right answer should lose.
+Cause      At the last token the heads found give their mean over the ends of corrupted prompts: the right answer should
+           lose.
 """
 
 import random
 from dataclasses import replace
 
-from headatlas.lab import (
-    OpenModel,
-    Reference,
-    Scores,
-    accuracy_among_rivals,
-    attention_scores,
-    logit_difference,
-    mean_z,
-    sweep,
-)
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference, sweep
+from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
-from headatlas.stimuli.cases import looking
+from headatlas.stimuli.cases import with_pairs
 
 FAMILIES = {"capitals": "capital", "languages": "language", "kinds": "kind"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A fact up to its object; the pairs lead to the subject, in the control to as far back as another wording has it.
+    """A fact up to its object; the pairs lead to the subject, in the corrupted prompt to as far back as another wording
+    has it.
 
-    Both wordings are drawn alike, so that over many prompts each distance is the subject's as often as the control's.
+    Both wordings are drawn alike, so that over many prompts each distance is the subject's as often as the corrupted
+    prompt's.
     """
 
     def state() -> Prompt:
-        return looking(words, lambda: facts.statement("train", rng, facts.BY_NAME[FAMILIES[family]]), "subject")
+        return with_pairs(words, lambda: facts.statement("train", rng, facts.BY_NAME[FAMILIES[family]]), "subject")
 
     def back(prompt: Prompt) -> int:
         return len(prompt.tokens) - 1 - prompt.pairs[-1][1]
@@ -54,17 +51,17 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
         read, other = state(), state()
         room = min(len(read.tokens), len(other.tokens)) - 1 - len(words.bos)
     end = len(read.tokens) - 1
-    return replace(read, control_pairs=((end, end - back(other)),))
+    return replace(read, null_pairs=((end, end - back(other)),))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the lead that hangs on what the head alone brings, times its attention: [prompt layer head]."""
     swept = sweep(model, drawn.prompts, EFFECT, "resample", "last")
     falls = -swept.effect.transpose(2, 0, 1) / abs(swept.clean).mean()
     looks = attention_scores(model, drawn.prompts)
-    return Scores(falls * looks.score, falls * looks.control)
+    return Scores(falls * looks.score, falls * looks.null)
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
-    """What each head gives on average at the end of a twin, about whatever subject."""
-    return mean_z(model, [prompt.control for prompt in drawn.prompts], position=-1)
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+    """What each head gives on average at the end of a corrupted prompt, about whatever subject."""
+    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)

@@ -9,13 +9,14 @@ Score      The attention from the end to the two places after that n-gram. For h
            been published; this is that of the definition.
 Control    The same, to the same places, where the text ends with another of the three n-grams.
 Behaviour  How often the token that followed the n-gram has a larger logit than those that followed the others.
-Cause      The heads found read the control: the right token should lose its lead.
+Cause      The heads found read the corrupted prompt: the right token should lose its lead.
 """
 
 import random
 from itertools import islice
 
-from headatlas.lab import accuracy_among_rivals, logit_difference
+from headatlas.lab import logit_difference
+from headatlas.lab.running import accuracy_among_rivals
 from headatlas.stimuli import Prompt, Readout, Vocabulary
 
 FAMILIES = {"2-grams": 2, "3-grams": 3, "4-grams": 4}
@@ -35,11 +36,11 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
         after.append((len(text) - 1, way))
     asked, other = rng.sample(range(WAYS), 2)
     text.append(next(drawn))
-    tokens, control = ((*text, firsts[way], *shared) for way in (asked, other))
+    tokens, corrupted = ((*text, firsts[way], *shared) for way in (asked, other))
     end = len(tokens) - 1
     return Prompt(
         tokens=tokens,
-        control=control,
+        corrupted=corrupted,
         pairs=tuple((end, place) for place, way in after if way == asked),
         readouts=(Readout(end, nexts[asked], tuple(token for token in nexts if token != nexts[asked])),),
     )

@@ -2,21 +2,23 @@
 
 Claim      In "When Mary and John went to the store, John gave a drink to", the head attends from the end to the name
            that other heads have not ruled out, and writes it into the logits (wang2023interpretability).
-Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the twin three
-           unrelated names stand in the same places.
+Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the corrupted prompt
+           three unrelated names stand in the same places.
 Score      The product of the paper's two tests. The direct effect: path patching from the head to the logits, from the
-           twin, with all other heads held; by what share of its mean the logit difference of the names falls. And the
+           corrupted prompt, with all other heads held; by what share of its mean the logit difference of the names
+           falls. And the
            copying score: for which share of names the name is among the five likeliest that the head's OV circuit
            writes, where it reads the state after the first MLP.
 Control    The same from a sentence with the same names and another place and gift: nothing about names changes.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
-Cause      The heads found are replaced by their mean over the twins: the right name should lose its lead.
+Cause      The heads found are replaced by their mean over the corrupted prompts: the right name should lose its lead.
 """
 
 import random
 
-from headatlas.lab import OpenModel, Scores, behave, copying_scores, logit_difference, path_effects
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference, metric_per_prompt
+from headatlas.lab.paths import path_effects
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
@@ -25,16 +27,18 @@ BEHAVIOUR = logit_difference
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An indirect-object sentence, with its twin and its placebo; all names are single tokens, so that they align."""
+    """An indirect-object sentence, with its corrupted prompt and its alternative; all names are single tokens, so that
+    they align.
+    """
     return indirect_object.prompt(words, *FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the mean logit difference that each head's direct path carries, times its copying score."""
-    prompts, sources = drawn.prompts, (None, [prompt.placebo for prompt in drawn.prompts])
-    whole = abs(behave(model, prompts, BEHAVIOUR).mean())
+    prompts, sources = drawn.prompts, (None, [prompt.alternatives["same names"] for prompt in drawn.prompts])
+    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
     copying = copying_scores(model, names, states="mlp0").copying.numpy()  # [layer head]
     effects = (-path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)  # [prompt layer head]
-    score, control = (effect / whole * copying for effect in effects)
-    return Scores(score, control)
+    score, null = (effect / whole * copying for effect in effects)
+    return Scores(score, null)

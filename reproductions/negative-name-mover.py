@@ -3,30 +3,24 @@
 Claim      In "When Mary and John went to the store, John gave a drink to" the head attends from the end to the indirect
            object and lowers its logit; its output-value circuit writes against names in general
            (wang2023interpretability; mcdougall2024copy).
-Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the twin three
-           unrelated names stand in the same places.
+Stimuli    Sentences with two people, one of them named again, in both orders and after a story. In the corrupted prompt
+           three unrelated names stand in the same places.
 Score      The product of the paper's two tests. The direct effect: path patching from the head to the logits, from the
-           twin, with all other heads held; by what share of its mean the logit difference of the names rises. And the
+           corrupted prompt, with all other heads held; by what share of its mean the logit difference of the names
+           rises. And the
            negative copying score: for which share of names the name is among the five least likely that the head's OV
            circuit writes, where it reads the state after the first MLP.
 Control    The same from a sentence with the same names and another place and gift: nothing about names changes.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
-Cause      At the end the heads found give their mean over the ends of twins: the right name should gain.
+Cause      At the end the heads found give their mean over the ends of corrupted prompts: the right name should gain.
 """
 
 import random
 
-from headatlas.lab import (
-    OpenModel,
-    Reference,
-    Scores,
-    behave,
-    copying_scores,
-    logit_difference,
-    mean_z,
-    path_effects,
-)
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference, metric_per_prompt
+from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.paths import path_effects
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
@@ -35,22 +29,22 @@ BEHAVIOUR, POSITIONS = logit_difference, "last"
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An indirect-object sentence, with its twin and its placebo."""
+    """An indirect-object sentence, with its corrupted prompt and its alternative."""
     return indirect_object.prompt(words, *FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the lead that each head's direct path takes away, times its negative copying score."""
     prompts = drawn.prompts
-    whole = abs(behave(model, prompts, BEHAVIOUR).mean())
+    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
     against = copying_scores(model, names, states="mlp0").suppression.numpy()  # [layer head]
-    sources = (None, [prompt.placebo for prompt in prompts])
+    sources = (None, [prompt.alternatives["same names"] for prompt in prompts])
     effects = (path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)  # [prompt layer head]
-    score, control = (effect / whole * against for effect in effects)
-    return Scores(score, control)
+    score, null = (effect / whole * against for effect in effects)
+    return Scores(score, null)
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
-    """The authors' knock-out: what each head gives on average at the end of a twin."""
-    return mean_z(model, [prompt.control for prompt in drawn.prompts], position=-1)
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+    """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
+    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)

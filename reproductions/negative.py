@@ -10,8 +10,8 @@ Score      The negative attention score: at each position behind the instruction
            later one cancels. Each weight counts as at least one thousandth, since the log ratio has no bound.
 Control    The same where two words from everyday life stand in the places of Yes and No.
 Behaviour  The logit of No minus that of Yes, over questions of both kinds: is there a bias towards No at all?
-Cause      The heads found are replaced by their mean over the controls: the lean towards No should shrink. The authors
-           fine-tune the heads instead.
+Cause      The heads found are replaced by their mean over the corrupted prompts: the lean towards No should shrink. The
+           authors fine-tune the heads instead.
 """
 
 import random
@@ -20,8 +20,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.lab import OpenModel, Scores, logit_difference, pair_weights
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.attention import pair_weights
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, facts
 from headatlas.stimuli.cases import Tokens, first_usable, in_place
 from headatlas.stimuli.lexicon import THINGS
@@ -37,7 +38,9 @@ FLOOR = 1e-3
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A question with Yes and No in one order, in the placebo in the other, in the control with other words."""
+    """A question with Yes and No in one order, in the alternative in the other, in the corrupted prompt with other
+    words.
+    """
     yes, no = words.singles(("Yes", "No"), at_least=2)
 
     def draw() -> Prompt:
@@ -55,16 +58,18 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
         spots = [options[order.index(word)] for word in (yes, no)]
         pairs = tuple((query, spot) for query in range(max(options) + 1, last + 1) for spot in spots)
         readout = Readout(last, words.continuation(f" {no}")[0], words.continuation(f" {yes}"))
-        return Prompt(drawn.tokens, other.tokens, pairs, readouts=(readout,), placebo=turned.tokens)
+        return Prompt(drawn.tokens, other.tokens, pairs, readouts=(readout,), alternatives={"exchanged": turned.tokens})
 
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The negative attention score in the prompt and with the two words exchanged, and of the other words."""
-    turned = [replace(prompt, tokens=prompt.placebo) for prompt in drawn.prompts]  # No stands where Yes stood
+    turned = [
+        replace(prompt, tokens=prompt.alternatives["exchanged"]) for prompt in drawn.prompts
+    ]  # No stands where Yes stood
     own, other = (negative_attention(pair_weights(model, prompts)) for prompts in (drawn.prompts, turned))
-    return Scores((own - other) / 2, negative_attention(pair_weights(model, drawn.prompts, control=True)))
+    return Scores((own - other) / 2, negative_attention(pair_weights(model, drawn.prompts, corrupted=True)))
 
 
 def negative_attention(weights: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.lab import OpenModel, Scores, log_probability, pattern_scores
-from headatlas.protocol.script import Drawn
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, stories
 
 FAMILIES = {"twenty tokens": 20, "forty tokens": 40, "sixty tokens": 60}
@@ -36,13 +36,13 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story cut after so many tokens; in the control those before the last one are shuffled."""
+    """A story cut after so many tokens; in the corrupted prompt those before the last one are shuffled."""
     *before, last, answer = words.encode(stories.story(13, rng))[: FAMILIES[family] + 1]
-    tokens, control = ((*words.bos, *each, last) for each in (before, rng.sample(before, len(before))))
-    return Prompt(tokens, control, readouts=(Readout(len(tokens) - 1, answer),))
+    tokens, corrupted = ((*words.bos, *each, last) for each in (before, rng.sample(before, len(before))))
+    return Prompt(tokens, corrupted, readouts=(Readout(len(tokens) - 1, answer),))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of tokens at the head's commonest offset, as they are and shuffled: [prompt layer head] each."""
     rng = np.random.default_rng(0)
 
@@ -55,5 +55,5 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
 
     found = pattern_scores(model, drawn.prompts, shares)  # [prompt 2 layer head offset]
     commonest = found[:, 0].mean(0).argmax(-1)[None, None, ..., None]
-    score, control = np.take_along_axis(found, commonest, -1)[..., 0].swapaxes(0, 1)
-    return Scores(score, control)
+    score, null = np.take_along_axis(found, commonest, -1)[..., 0].swapaxes(0, 1)
+    return Scores(score, null)

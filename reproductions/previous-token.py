@@ -28,20 +28,20 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     queries = range(len(words.bos) + 2, len(tokens))
     return Prompt(
         tokens=tokens,
-        control=tokens,
+        corrupted=tokens,
         pairs=tuple((query, query - 1) for query in queries),
-        control_pairs=tuple((query, rng.randrange(len(words.bos), query - 1)) for query in queries),
+        null_pairs=tuple((query, rng.randrange(len(words.bos), query - 1)) for query in queries),
     )
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story cut after so many tokens; in the control only the token before the last one is another."""
+    """A story cut after so many tokens; in the corrupted prompt only the token before the last one is another."""
     last = FAMILIES[family] - 1
     story = words.encode(stories.story(12, rng))[: last + 2]
     other = rng.choice([token for token in story if token != story[last - 1]])
     start = len(words.bos)
     return Prompt(
         tokens=words.bos + story[: last + 1],
-        control=words.bos + story[: last - 1] + (other, story[last]),
+        corrupted=words.bos + story[: last - 1] + (other, story[last]),
         readouts=(Readout(start + last, answer=story[last + 1]),),
     )

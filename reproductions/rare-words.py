@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.lab import OpenModel, Scores, logit_difference, pattern_scores
-from headatlas.protocol.script import Drawn
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, lookup
 from headatlas.stimuli.cases import Case, aligned, tokenize
 from headatlas.stimuli.lexicon import NAMES, THINGS
@@ -34,27 +34,27 @@ def case(words: Vocabulary, family: str, rng: random.Random) -> Case:
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """The text without its question; in the control the rare word is a common one."""
+    """The text without its question; in the corrupted prompt the rare word is a common one."""
     text = tokenize(words, case(words, family, rng).segments[:-1])
     (rare,) = text.at("rare")
     common = [words.continuation(f" {noun}")[0] for noun in words.singles(THINGS, at_least=20)]
     other = rng.choice([token for token in common if token not in text.ids])
     return Prompt(
         tokens=text.ids,
-        control=(*text.ids[:rare], other, *text.ids[rare + 1 :]),
+        corrupted=(*text.ids[:rare], other, *text.ids[rare + 1 :]),
         pairs=tuple((query, rare) for query in range(rare + 1, len(text.ids))),
     )
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """The text and its question; the twin has another rare word."""
+    """The text and its question; the corrupted prompt has another rare word."""
     return aligned(words, lambda: case(words, family, rng))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of later tokens that look most at the rare word, or the common one: [prompt layer head]."""
-    score, control = (pattern_scores(model, drawn.prompts, share, control) for control in (False, True))
-    return Scores(score, control)
+    score, null = (pattern_scores(model, drawn.prompts, share, corrupted) for corrupted in (False, True))
+    return Scores(score, null)
 
 
 def share(prompt: Prompt, pattern: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,8 +2,9 @@
 
 Claim      At the end of "The capital of France is" the head takes its part of the answer from the relation's word
            almost alone, and raises many members of the category, true of the subject or not (chughtai2024summing).
-Stimuli    Capitals, languages and continents of countries, asked for by these words in three ways. Each with two twins:
-           a country that shares no attribute asked for the same, and the same country asked for another attribute.
+Stimuli    Capitals, languages and continents of countries, asked for by these words in three ways. Each with two
+           corrupted prompts: a country that shares no attribute asked for the same, and the same country asked for
+           another attribute.
 Score      Direct logit attribution by source token: what the head writes from the relation's word, where the other
            country is asked about, into the logit of a member of the category that is false of it, against answers of
            other kinds; as a share of the mean size of the lead of the right answer over all other answers. Heads count
@@ -18,8 +19,10 @@ Cause      The paper's types rest on attribution. Here the last position of the 
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, attributes
 
 FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}
@@ -28,20 +31,20 @@ RATIO = 10  # of the two parts, from which on a head is of one type
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An attribute of a country; the control is about another attribute, the placebo about another country."""
-    return attributes.crossed(words, rng, FAMILIES[family], control="relation", placebo="subject")
+    """An attribute of a country; corrupted, another attribute of it; "subject", that of another country."""
+    return attributes.crossed(words, rng, FAMILIES[family], corrupted="relation", alternative="subject")
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The part from the relation in a false member of the category, of heads that are pure: [prompt layer head]."""
     prompts = drawn.prompts
     subject, relation = attributes.places(prompts)
     from_subject, from_relation = (direct_effects(model, prompts, keys).mean(0) for keys in (subject, relation))
     pure = from_relation >= RATIO * abs(from_subject)  # [layer head]
-    lead = abs(behave(model, prompts, EFFECT)).mean()
+    lead = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
 
     narrow = [attributes.among_others(prompt) for prompt in prompts]
-    elsewhere = [replace(prompt, tokens=prompt.placebo) for prompt in narrow]
+    elsewhere = [replace(prompt, tokens=prompt.alternatives["subject"]) for prompt in narrow]
     score = direct_effects(model, elsewhere, relation)
-    control = direct_effects(model, narrow, relation, control=True)
-    return Scores(score / lead * pure, control / lead * pure)
+    null = direct_effects(model, narrow, relation, corrupted=True)
+    return Scores(score / lead * pure, null / lead * pure)

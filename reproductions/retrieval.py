@@ -20,10 +20,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.lab import OpenModel, Scores, accuracy, behave, log_probability, pattern_scores
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, accuracy, log_probability, metric_per_prompt, pattern_scores
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, lookup
-from headatlas.stimuli.cases import Case, looking
+from headatlas.stimuli.cases import Case, with_pairs
 
 FAMILIES = {"two sentences": 2, "three sentences": 3, "five sentences": 5}
 BEHAVIOUR, EFFECT = accuracy, log_probability
@@ -31,34 +31,36 @@ WORDS = 3
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """Pairs lead from where each word is due to where it was told; in the twin other words are told and recited."""
+    """Pairs lead from where each word is due to where it was told; in the corrupted prompt other words are told and
+    recited.
+    """
 
     def case() -> Case:
         drawn = lookup.needle("held-out", rng, FAMILIES[family], WORDS)
         words.singles([part.text.strip() for part in drawn.segments if part.role == "needle"], at_least=WORDS)
         return drawn
 
-    drawn = looking(words, case, "needle")
+    drawn = with_pairs(words, case, "needle")
     due, told = [readout.position for readout in drawn.readouts], [key for _, key in drawn.pairs]
     return replace(
         drawn,
         pairs=tuple(zip(due, told, strict=True)),
-        control_pairs=tuple(
+        null_pairs=tuple(
             (query, rng.choice([key for key in told if key != turn])) for query, turn in zip(due, told, strict=True)
         ),
     )
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of words that each head copies, and the same for other words: [prompt layer head]."""
     steps = [replace(prompt, readouts=(each,)) for prompt in drawn.prompts for each in prompt.readouts]
-    said = behave(model, steps, accuracy)[0].reshape(-1, WORDS)  # [prompt word]
+    said = metric_per_prompt(model, steps, accuracy).reshape(-1, WORDS)  # [prompt word]
     looks = pattern_scores(model, drawn.prompts, hits)  # [prompt 2 layer head word]
-    score, control = (looks * said[:, None, None, None]).mean(-1).swapaxes(0, 1)
-    return Scores(score, control)
+    score, null = (looks * said[:, None, None, None]).mean(-1).swapaxes(0, 1)
+    return Scores(score, null)
 
 
 def hits(prompt: Prompt, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
     """Whether each word in turn, and another one, is what each head looks at most: [2 layer head word]."""
     largest = pattern[..., [query for query, _ in prompt.pairs], :].argmax(-1)
-    return np.stack([largest == [key for _, key in pairs] for pairs in (prompt.pairs, prompt.control_pairs)])
+    return np.stack([largest == [key for _, key in pairs] for pairs in (prompt.pairs, prompt.null_pairs)])

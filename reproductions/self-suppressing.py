@@ -18,8 +18,8 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, kinds
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Vocabulary, categories
 
 FAMILIES = {"in a row": "", "with commas": ",", "joined by and": " and"}
 BEHAVIOUR = logit_difference
@@ -27,17 +27,17 @@ BEHAVIOUR = logit_difference
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Four words of each of four kinds, one of them twice, in any order."""
-    return kinds.mixed(words, FAMILIES[family], rng)
+    return categories.mixed(words, FAMILIES[family], rng)
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Five words of one kind, and another that could follow."""
-    return kinds.of_one(words, FAMILIES[family], rng)
+    return categories.of_one(words, FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Attention within the kind, less that to the word itself or to other kinds: [prompt layer head]."""
-    kind = {token: number for number, each in enumerate(kinds.tokens(model.vocabulary)) for token in each}
+    kind = {token: number for number, each in enumerate(categories.tokens(model.vocabulary)) for token in each}
 
     def dealt(prompt: Prompt, number: int) -> dict[int, int]:
         mine = sorted({token for token in prompt.tokens if token in kind})
@@ -45,9 +45,9 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
 
     def excess(given: list[dict[int, int]]) -> np.ndarray:
         rows = list(zip(drawn.prompts, given, strict=True))
-        like = attention_scores(model, [kinds.paired(*row, "like") for row in rows]).score
-        itself = attention_scores(model, [kinds.paired(*row, "itself") for row in rows]).score
-        unlike = attention_scores(model, [kinds.paired(*row, "unlike") for row in rows]).score
+        like = attention_scores(model, [categories.paired(*row, "like") for row in rows]).score
+        itself = attention_scores(model, [categories.paired(*row, "itself") for row in rows]).score
+        unlike = attention_scores(model, [categories.paired(*row, "unlike") for row in rows]).score
         return like - np.maximum(itself, unlike)
 
     anew = [dealt(prompt, number) for number, prompt in enumerate(drawn.prompts)]

@@ -3,7 +3,7 @@
 Claim      When such a head attends to the head token of a triplet (wheel, part-of, bike), its OV circuit raises the
            tail token (ren2024identifying).
 Stimuli    Texts of three facts of one relation, each in a wording of its own: part-of, used-for and hyponym-of, which
-           are among the paper's relations. For the behaviour, one fact; its twin is about another thing.
+           are among the paper's relations. For the behaviour, one fact; its corrupted prompt is about another thing.
 Score      The relation index: over the later positions at which the head token gets the largest attention, by more than
            the factor 2.2, the tail's share of the positive, centred part of what the OV circuit makes of the head
            token's embedding, among the heads and tails of the text; a text without such a position counts as 0. Three
@@ -12,7 +12,7 @@ Score      The relation index: over the later positions at which the head token 
            one token back (maxgolu2026from).
 Control    The same with the tail of another fact of the text: nothing is left of what the head raises for any tail.
 Behaviour  How often the tail that is due has the largest logit of all tails of the relation.
-Cause      The heads found read the twin: the tail should lose its lead. The paper makes no intervention.
+Cause      The heads found read the corrupted prompt: the tail should lose its lead. The paper makes no intervention.
 """
 
 import random
@@ -21,8 +21,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, logit_difference, ov_logits, record
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, record
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.lab.weights import ov_logits
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import aligned, prompt, tokenize
 
@@ -46,7 +48,7 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return aligned(words, lambda: facts.statement("train", rng, facts.BY_NAME[FAMILIES[family]]))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The relation index of each head on each text, and that with the tail of another fact."""
     return Scores(*np.stack([index(model, text) for text in drawn.prompts], 1))
 

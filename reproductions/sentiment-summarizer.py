@@ -3,21 +3,22 @@
 Claim      At a word without a mood of its own, such as the second "movie", the head attends to the opinion words before
            it, or to the words right after them, and writes the mood there for later heads (tigges2024language).
 Stimuli    Reviews after the authors' template: "I thought this movie was great, I loved it. Conclusion: This movie is",
-           in three wordings. In the twin the opinion words are of the other mood.
-Score      The product of the paper's two tests. Patching the head from the twin at the neutral word alone, which is the
-           one before the last: what share of the twin's whole effect on the logit difference it has. And the attention
-           from the neutral word to the opinion words and the words right after them. No direction is fitted: what is
-           written there is taken by its effect on the answer.
+           in three wordings. In the corrupted prompt the opinion words are of the other mood.
+Score      The product of the paper's two tests. Patching the head from the corrupted prompt at the neutral word alone,
+           which is the one before the last: what share of the corrupted prompt's whole effect on the logit difference
+           it has. And the attention from the neutral word to the opinion words and the words right after them. No
+           direction is fitted: what is written there is taken by its effect on the answer.
 Control    The same patched from a review in other words of the same mood.
 Behaviour  The logit of the right one of "great" and "terrible" minus that of the other.
-Cause      The heads found give, at the neutral word alone, what they gave in the twin: the lead should shrink.
+Cause      The heads found give, at the neutral word alone, what they gave in the corrupted prompt: the lead should
+           shrink.
 """
 
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, attention_scores, behave, logit_difference, sweep
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference, metric_per_prompt, sweep
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
 
@@ -26,7 +27,7 @@ BEHAVIOUR, POSITIONS = logit_difference, [-2]
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A review, with its twin and its placebo; read where its conclusion is due."""
+    """A review, with its corrupted prompt and its alternative; read where its conclusion is due."""
     return first_usable(lambda: review(words, FAMILIES[family], rng))
 
 
@@ -34,21 +35,21 @@ def review(words: Vocabulary, template: int, rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     case = opinions.review("train", rng, template)
     made, places = in_place(words, case)
-    _, placebo = in_same_places(words, case.segments, opinions.reworded(case, rng))
+    _, reworded = in_same_places(words, case.segments, opinions.reworded(case, rng))
     spans = [span for span, role in zip(places.spans, places.roles, strict=True) if role in ("adjective", "verb")]
     keys = sorted({key for start, end in spans for key in range(start, end + 1)})  # and the word right after each
     neutral = len(made.tokens) - 2
-    return replace(made, pairs=tuple((neutral, key) for key in keys), placebo=placebo.ids)
+    return replace(made, pairs=tuple((neutral, key) for key in keys), alternatives={"same mood": reworded.ids})
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the effect that each head has at the neutral word, times its attention to the opinions."""
     prompts = drawn.prompts
-    whole = abs(behave(model, prompts, BEHAVIOUR, contrast=True).mean())
+    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR, minus_corrupted=True).mean())
     looks = attention_scores(model, prompts).score  # [prompt layer head]
     runs = (
         sweep(model, prompts, BEHAVIOUR, "resample", POSITIONS, source=source)
-        for source in (None, [prompt.placebo for prompt in prompts])
+        for source in (None, [prompt.alternatives["same mood"] for prompt in prompts])
     )
-    score, control = (-run.effect.transpose(2, 0, 1) / whole * looks for run in runs)
-    return Scores(score, control)
+    score, null = (-run.effect.transpose(2, 0, 1) / whole * looks for run in runs)
+    return Scores(score, null)

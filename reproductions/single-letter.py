@@ -11,8 +11,8 @@ Score      From the last token, the attention to the head's favourite letter min
 Control    The same at the same place with the letters exchanged, so that another letter stands there: what a head
            scores that goes by place, or by the right option.
 Behaviour  How often the right letter has the largest logit of the four.
-Cause      At the last token the heads found are replaced by their mean over the twins: among the wrong letters, the
-           largest logit should exceed their mean by less.
+Cause      At the last token the heads found are replaced by their mean over the corrupted prompts: among the wrong
+           letters, the largest logit should exceed their mean by less.
 """
 
 import random
@@ -20,9 +20,11 @@ import random
 import numpy as np
 from torch import Tensor
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, pair_weights
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, choices
+from headatlas.lab import OpenModel, Scores
+from headatlas.lab.attention import pair_weights
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Vocabulary, multiple_choice_questions
 from headatlas.stimuli.cases import aligned, first_usable, in_place, tokenize
 
 FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "real"}
@@ -39,31 +41,35 @@ BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, lean, "last"
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question with four options."""
-    return aligned(words, lambda: choices.multiple_choice("train", rng, FAMILIES[family]))
+    return aligned(words, lambda: multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """The same with letters in random order, in the control in one where each stands elsewhere; pairs from A to D."""
+    """The same with letters in random order, in the corrupted prompt in one where each stands elsewhere; pairs from A
+    to D.
+    """
 
     def draw() -> Prompt:
-        case = choices.multiple_choice("train", rng, FAMILIES[family])
+        case = multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family])
         spots = in_place(words, case)[1].at("letter")
-        order, other = ([*choices.LETTERS] for _ in range(2))
+        order, other = ([*multiple_choice_questions.LETTERS] for _ in range(2))
         rng.shuffle(order)
         while any(map(str.__eq__, order, other)):
             rng.shuffle(other)
-        read, control = (tokenize(words, choices.relabelled(case.segments, each)).ids for each in (order, other))
-        pairs = tuple((len(read) - 1, spots[order.index(letter)]) for letter in choices.LETTERS)
-        return Prompt(read, control, pairs)
+        read, corrupted = (
+            tokenize(words, multiple_choice_questions.relabelled(case.segments, each)).ids for each in (order, other)
+        )
+        pairs = tuple((len(read) - 1, spots[order.index(letter)]) for letter in multiple_choice_questions.LETTERS)
+        return Prompt(read, corrupted, pairs)
 
-    words.singles(choices.LETTERS, at_least=4)
+    words.singles(multiple_choice_questions.LETTERS, at_least=4)
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The lead of each head's favourite letter over the others: [prompt layer head]."""
-    own, exchanged = (np.stack(pair_weights(model, drawn.prompts, twin)) for twin in (False, True))
+    own, exchanged = (np.stack(pair_weights(model, drawn.prompts, corrupted)) for corrupted in (False, True))
     favourite = (own.sum(0) - own).argmax(-1)[..., None]  # of [prompt layer head letter], without the prompt itself
     chosen = [(each.sum(-1), np.take_along_axis(each, favourite, -1)[..., 0]) for each in (own, exchanged)]
-    score, control = (best - (total - best) / 3 for total, best in chosen)
-    return Scores(score, control)
+    score, null = (best - (total - best) / 3 for total, best in chosen)
+    return Scores(score, null)

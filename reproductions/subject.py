@@ -2,8 +2,9 @@
 
 Claim      At the end of "The capital of France is" the head takes its part of the answer from the subject's tokens
            almost alone, and raises many attributes of the subject whatever the relation (chughtai2024summing).
-Stimuli    Capitals, languages and continents of countries, asked for by these words in three ways. Each with two twins:
-           the same country asked for another attribute, and a country that shares none asked for the same.
+Stimuli    Capitals, languages and continents of countries, asked for by these words in three ways. Each with two
+           corrupted prompts: the same country asked for another attribute, and a country that shares none asked for the
+           same.
 Score      Direct logit attribution by source token: what the head writes from the subject's tokens into the logit of an
            attribute that is not asked for, against others of its kind; as a share of the mean size of the lead of the
            asked answer over all other answers. Heads count only where their effect on the asked answer comes from the
@@ -18,8 +19,10 @@ Cause      The paper's types rest on attribution. Here the last position of the 
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, behave, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, attributes
 
 FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}
@@ -28,20 +31,20 @@ RATIO = 10  # of the two parts, from which on a head is of one type
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """An attribute of a country; the control is about another country, the placebo about another attribute."""
-    return attributes.crossed(words, rng, FAMILIES[family], control="subject", placebo="relation")
+    """An attribute of a country; corrupted, that of another country; "relation", another attribute of it."""
+    return attributes.crossed(words, rng, FAMILIES[family], corrupted="subject", alternative="relation")
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The part from the subject in an attribute not asked for, of heads that are pure: [prompt layer head]."""
     prompts = drawn.prompts
     subject, relation = attributes.places(prompts)
     from_subject, from_relation = (direct_effects(model, prompts, keys).mean(0) for keys in (subject, relation))
     pure = from_subject >= RATIO * abs(from_relation)  # [layer head]
-    lead = abs(behave(model, prompts, EFFECT)).mean()
+    lead = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
 
     narrow = [attributes.among_kind(prompt) for prompt in prompts]
-    unasked = [replace(prompt, tokens=prompt.placebo) for prompt in narrow]
+    unasked = [replace(prompt, tokens=prompt.alternatives["relation"]) for prompt in narrow]
     score = direct_effects(model, unasked, subject)
-    control = direct_effects(model, narrow, subject, control=True)
-    return Scores(score / lead * pure, control / lead * pure)
+    null = direct_effects(model, narrow, subject, corrupted=True)
+    return Scores(score / lead * pure, null / lead * pure)

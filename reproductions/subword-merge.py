@@ -3,21 +3,25 @@
 Claim      Where a word is cut into several tokens, the head brings the earlier ones to the later ones
            (ferrando2024information; correia2019adaptively).
 Stimuli    Long words of three or more pieces in sentences that ask for their kind: "The rhinoceros is a kind of". In
-           the twin as many whole words stand in their places, and name a thing of another kind: "The big old knife".
+           the corrupted prompt as many whole words stand in their places, and name a thing of another kind: "The big
+           old knife".
 Score      Flow: the share that what the head takes from the earlier pieces has in the state of the last piece after
            attention, by the nearness of information-flow routes: how much closer to the sum a part lies than nothing.
 Control    The same, at the same distances, where they lead across whole words, as for a previous-token head.
 Behaviour  How often the word's kind has a larger logit than the other kinds.
-Cause      The heads found are replaced by their mean over the twins: the kind should lose its lead, as words that are
-           not put together cannot be read. A published test zeroes a head on misspelt words (dostal2025tracing).
+Cause      The heads found are replaced by their mean over the corrupted prompts: the kind should lose its lead, as
+           words that are not put together cannot be read. A published test zeroes a head on misspelt words
+           (dostal2025tracing).
 """
 
 import random
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, flow_scores, logit_difference
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, facts, spelling
-from headatlas.stimuli.cases import in_split
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.graphs import flow_scores
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, facts, spelling
+from headatlas.stimuli.cases import in_partition
 from headatlas.stimuli.lexicon import COLORS, QUALITIES
 
 FAMILIES = {"is a kind of": 0, "counts as": 1, "is a sort of": 3}
@@ -39,7 +43,7 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     answer, *rivals = (words.continuation(f" {each}")[0] for each in sorted(spelling.LONG, key=lambda k: k != kind))
     return Prompt(
         tokens=tokens,
-        control=start + whole + rest,
+        corrupted=start + whole + rest,
         pairs=tuple((last, place) for place in range(len(start), last)),
         readouts=(Readout(len(tokens) - 1, answer, tuple(rivals)),),
     )
@@ -51,14 +55,14 @@ def long_words(words: Vocabulary, frame: str) -> list[tuple[str, tuple[int, ...]
         (kind, words.continuation(f" {word}"))
         for kind, each in spelling.LONG.items()
         for word in each
-        if in_split("train", frame, word)
+        if in_partition("train", frame, word)
     ]
     usable = [(kind, pieces) for kind, pieces in cut if PIECES <= len(pieces) <= 8]
     if len(usable) < 12:
-        raise TooFewWordsError(f"only {len(usable)} of the long words have three or more pieces under this tokenizer")
+        raise UntestableError(f"only {len(usable)} of the long words have three or more pieces under this tokenizer")
     return usable
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The flow from the earlier pieces to the last, and that across whole words."""
     return flow_scores(model, drawn.prompts)

@@ -15,9 +15,11 @@ import random
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, ov_logits
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, ordinals
+from headatlas.lab import OpenModel, Scores
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.lab.weights import ov_logits
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, ordinals
 
 FAMILIES = {  # how members are written, and how many are shown
     "separated": (ordinals.separated, 4),
@@ -32,26 +34,26 @@ def classes(words: Vocabulary) -> dict[str, tuple[str, ...]]:
     stretches = {name: ordinals.longest_stretch(members, words.single) for name, members in ordinals.CLASSES.items()}
     kept = {name: members for name, members in stretches.items() if len(members) >= 6}
     if not kept:
-        raise TooFewWordsError("no ordered class has six neighbours that are single tokens of this tokenizer")
+        raise UntestableError("no ordered class has six neighbours that are single tokens of this tokenizer")
     return kept
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A run of neighbours, cut before the next; in the control those shown stand in another order."""
+    """A run of neighbours, cut before the next; in the corrupted prompt those shown stand in another order."""
     name, members = rng.choice(list(classes(words).items()))
     write, count = FAMILIES[family]
     *shown, answer = ordinals.run(members, count + 1, rng)
     order = ordinals.shuffled(shown, rng)
-    text, control = write(name, [shown, order], rng)
+    text, corrupted = write(name, [shown, order], rng)
     tokens = words.bos + words.encode(text)
     right, *rivals = (words.continuation(f" {m}")[0] for m in (answer, *(m for m in members if m != answer)))
     readout = Readout(len(tokens) - 1, right, tuple(rivals))
-    return Prompt(tokens=tokens, control=words.bos + words.encode(control), readouts=(readout,))
+    return Prompt(tokens=tokens, corrupted=words.bos + words.encode(corrupted), readouts=(readout,))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Succession of every head on every other ordinal token: [token layer head], 1 where the successor wins."""
-    hits, controls = [], []
+    hits, null = [], []
     for members in classes(model.vocabulary).values():
         ids = [model.vocabulary.continuation(f" {member}")[0] for member in members]
         logits = ov_logits(model, ids, among=ids, states="mlp0")  # [layer head token member]
@@ -60,5 +62,5 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
         for token in range(drawn.split == "test", len(ids) - 1, 2):
             hits.append(best[..., token] == token + 1)
             place = order.index(token)
-            controls.append(best[..., token] == (order[place + 1] if place + 1 < len(order) else order[0]))
-    return Scores(np.array(hits, dtype=float), np.array(controls, dtype=float), per="token")
+            null.append(best[..., token] == (order[place + 1] if place + 1 < len(order) else order[0]))
+    return Scores(np.array(hits, dtype=float), np.array(null, dtype=float), per="token")

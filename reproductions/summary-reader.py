@@ -3,15 +3,16 @@
 Claim      From the last token the head takes the mood from a neutral word where other heads stored it, the second
            "movie", rather than from the opinion words, and raises words of that mood (tigges2024language).
 Stimuli    Reviews after the authors' template: "I thought this movie was great, I loved it. Conclusion: This movie is",
-           in three wordings. In the twin the opinion words are of the other mood, and the neutral word is the same, so
-           that what differs there was stored there. It stands right before the last token, as in the paper, but in the
-           third wording ("it must be") one word earlier: there a previous-token head does not meet it.
+           in three wordings. In the corrupted prompt the opinion words are of the other mood, and the neutral word is
+           the same, so that what differs there was stored there. It stands right before the last token, as in the
+           paper, but in the third wording ("it must be") one word earlier: there a previous-token head does not meet
+           it.
 Score      What the head takes from the neutral word and writes directly into the logit difference of the moods, in the
-           review minus in the twin, as a share of the whole change. The authors patch the head to the logits, and then
-           the neutral word into its values.
+           review minus in the corrupted prompt, as a share of the whole change. The authors patch the head to the
+           logits, and then the neutral word into its values.
 Control    The same, taken from the opinion words: a direct reader does not count.
 Behaviour  The logit of the right one of "great" and "terrible" minus that of the other.
-Cause      The heads found give, at the last token, what they gave in the twin: the lead should shrink.
+Cause      The heads found give, at the last token, what they gave in the corrupted prompt: the lead should shrink.
 """
 
 import random
@@ -21,8 +22,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.lab import OpenModel, Scores, behave, direct_effects, logit_difference
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place
 
@@ -31,23 +33,23 @@ BEHAVIOUR, POSITIONS = logit_difference, "last"
 
 
 def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A review; from its end to the neutral word, and in the control to the opinion words."""
+    """A review; from its end to the neutral word, and in the corrupted prompt to the opinion words."""
     template, back = FAMILIES[family]
     made, places = first_usable(lambda: in_place(words, opinions.review("train", rng, template)))
     end = len(made.tokens) - 1
     opinion = sorted(places.covers("adjective") + places.covers("verb"))
-    return replace(made, pairs=((end, end - back),), control_pairs=tuple((end, key) for key in opinion))
+    return replace(made, pairs=((end, end - back),), null_pairs=tuple((end, key) for key in opinion))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """The share of the change between moods that each head takes from the neutral word, and from the opinions."""
     prompts = drawn.prompts
-    whole = float(abs(behave(model, prompts, BEHAVIOUR, contrast=True).mean()))
+    whole = float(abs(metric_per_prompt(model, prompts, BEHAVIOUR, minus_corrupted=True).mean()))
 
     def taken(keys: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        here, there = (direct_effects(model, prompts, keys, control) for control in (False, True))
+        here, there = (direct_effects(model, prompts, keys, corrupted) for corrupted in (False, True))
         return (here - there) / whole
 
     neutral = [[key for _, key in prompt.pairs] for prompt in prompts]
-    opinion = [[key for _, key in prompt.control_pairs] for prompt in prompts]
+    opinion = [[key for _, key in prompt.null_pairs] for prompt in prompts]
     return Scores(taken(neutral), taken(opinion))

@@ -20,8 +20,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Scores, accuracy_among_rivals, logit_difference, record
-from headatlas.protocol.script import Drawn
+from headatlas.lab import OpenModel, Scores, logit_difference, record
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, grammar, stories
 from headatlas.stimuli.cases import aligned
 
@@ -48,8 +49,10 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return replace(drawn, readouts=tuple(replace(each, rivals=each.rivals[:1]) for each in drawn.readouts))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
-    """Of each prompt and head, the hits in the relation that the other half of the prompts chose, and the control."""
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+    """Of each prompt and head, the hits in the relation that the other half of the prompts chose, and the corrupted
+    prompt.
+    """
     texts = [prompt for prompt in drawn.prompts if isinstance(prompt, grammar.Dependencies)]
     far = {name: Counter(query - key for text in texts for query, key in text.of(name)) for name in RELATIONS}
     hits = np.empty((len(texts), len(RELATIONS), model.anatomy.layers, model.anatomy.heads))
@@ -62,10 +65,10 @@ def detect(model: OpenModel, drawn: Drawn) -> Scores:
             usual = far[name].most_common(1)[0][0]
             hits[number, relation] = np.mean([largest[..., query] == key for query, key in text.of(name)], 0)
             fixed[number, relation] = np.mean([query - key == usual for query, key in text.of(name)])
-    score, control = np.empty((2, len(texts), *hits.shape[2:]))
+    score, null = np.empty((2, len(texts), *hits.shape[2:]))
     for half in (0, 1):
         mine, other = slice(half, None, 2), slice(1 - half, None, 2)
         best = (hits[other] - fixed[other]).mean(0).argmax(0)[None, None]  # [1 1 layer head]
         score[mine] = np.take_along_axis(hits[mine], best, 1)[:, 0]
-        control[mine] = np.take_along_axis(np.broadcast_to(fixed[mine], hits[mine].shape), best, 1)[:, 0] + MARGIN
-    return Scores(score, control)
+        null[mine] = np.take_along_axis(np.broadcast_to(fixed[mine], hits[mine].shape), best, 1)[:, 0] + MARGIN
+    return Scores(score, null)

@@ -13,18 +13,12 @@ Cause      Inference-time intervention: while the model answers, five standard d
 
 import random
 
-from headatlas.lab import (
-    OpenModel,
-    Reference,
-    Scores,
-    accuracy_among_rivals,
-    collect_z,
-    logit_difference,
-    mean_difference,
-    probe_heads,
-)
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Vocabulary, facts
+from headatlas.lab import OpenModel, Scores, logit_difference, probe_heads
+from headatlas.lab.ablation import Reference
+from headatlas.lab.fits import collect_z, mean_difference
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import ProbeLabel, Prompt, Vocabulary, facts, probe_groups, probe_labels
 from headatlas.stimuli.cases import aligned, tokenize
 
 FAMILIES = {"plain": 0, "turned": 1, "third": 2}
@@ -39,7 +33,7 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     last = next(place for place, part in reversed(list(enumerate(case.segments))) if part.role in ("object", "subject"))
     read = tokenize(words, case.segments[: last + 1]).ids
     subject = next(part.text for part in case.segments if part.role == "subject")
-    return Prompt(read, read, label=int(case.answers[0] == " true"), group=subject)
+    return Prompt(read, read, probe=ProbeLabel(int(case.answers[0] == " true"), subject))
 
 
 def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -47,22 +41,17 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return aligned(words, lambda: facts.question("train", rng, rng.choice(REAL), FAMILIES[family]))
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """Whether each claim was classified right when its subject was held out: [prompt layer head]."""
     prompts = drawn.prompts
     z = collect_z(model, [prompt.tokens for prompt in prompts])
-    found = probe_heads(z, labels(prompts), [prompt.group for prompt in prompts])
+    found = probe_heads(z, probe_labels(prompts), probe_groups(prompts))
     return Scores(found.right.numpy(), found.right_shuffled.numpy())
 
 
-def edit(model: OpenModel, drawn: Drawn) -> Reference:
+def edit(model: OpenModel, drawn: PromptSample) -> Reference:
     """Some standard deviations from false to true, for every head."""
     z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])
-    found = mean_difference(z, labels(drawn.prompts))
+    found = mean_difference(z, probe_labels(drawn.prompts))
     steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
     return Reference.of_heads(model.anatomy, steps, added=True)
-
-
-def labels(prompts: list[Prompt]) -> list[int]:
-    """Of each claim, 1 where it is true."""
-    return [int(prompt.label or 0) for prompt in prompts]

@@ -4,26 +4,27 @@ Claim      A head that completes acronyms, "The Chief Executive Officer (CE", lo
            letter given where a word makes the model fail (garciacarrasco2024detecting).
 Stimuli    Acronyms of names of people, countries and cities. For detection and cause another third name is searched
            for, by trial where the authors follow gradients: the one with which the model is furthest from the right
-           letter, if it gives that letter with yet another name, which stands in the control.
+           letter, if it gives that letter with yet another name, which stands in the corrupted prompt.
 Score      The direct contribution of each head to the letter given minus the right letter where the model fails.
 Control    The same where it gives the right letter: the comparison on the same letters that the released material
            does not hold. As there, inputs are selected for the error, so some head must contribute to it.
 Behaviour  How often the right letter has the largest logit of all 26, with names that were not searched for.
-Cause      At the end the heads found give what they give in the control: the right letter should gain.
+Cause      At the end the heads found give what they give in the corrupted prompt: the right letter should gain.
 """
 
 import random
 from dataclasses import replace
 
-from headatlas import lab
-from headatlas.lab import OpenModel, Scores
-from headatlas.protocol.script import Drawn
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError, Vocabulary, facts, mappings
+from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.running import accuracy_among_rivals, predicted_candidate
+from headatlas.protocol.script import PromptSample
+from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, facts, mappings
 from headatlas.stimuli.cases import first_usable, in_place
 from headatlas.stimuli.lexicon import NAMES
 
 FAMILIES = {"people": NAMES, "countries": tuple(facts.COUNTRIES), "cities": facts.BY_NAME["capital"].objects}
-BEHAVIOUR, EFFECT, POSITIONS = lab.accuracy_among_rivals, lab.logit_difference, "last"
+BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 TRIED = 40  # third names
 
 
@@ -41,14 +42,14 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
         case = mappings.acronym("train", rng, names)
         drawn, _ = in_place(words, case)
         if words.bos + words.encode(case.text) != drawn.tokens:
-            raise TooFewWordsError("the first two letters of an acronym are one token")
+            raise UntestableError("the first two letters of an acronym are one token")
         return read_for(words, drawn.tokens, case.answers[0])
 
     return first_usable(draw)
 
 
-def search(model: OpenModel, drawn: Drawn) -> Drawn:
-    """Each prompt with a third name on which the model fails, and as its control one on which it does not."""
+def search(model: OpenModel, drawn: PromptSample) -> PromptSample:
+    """Each prompt with a third name on which the model fails, and as its corrupted prompt one on which it does not."""
     return replace(drawn, prompts=[failing(model, *each) for each in zip(drawn.prompts, drawn.families, strict=True)])
 
 
@@ -58,18 +59,18 @@ def failing(model: OpenModel, prompt: Prompt, family: str) -> Prompt:
     third = random.Random(repr(prompt.tokens)).sample(names, min(TRIED, len(names)))
     before, after = prompt.tokens[: len(words.bos) + 3], prompt.tokens[len(words.bos) + 4 :]
     made = [read_for(words, before + words.continuation(f" {name}") + after, name[0]) for name in third]
-    given = lab.behave(model, made, lab.candidate_given)[0]
+    given = metric_per_prompt(model, made, predicted_candidate)
     tried = [(each.tokens, each.readouts[0].answer, int(letter)) for each, letter in zip(made, given, strict=True)]
     gets = {right: tokens for tokens, right, letter in tried if letter == right}
     wrong = [(tokens, right, letter) for tokens, right, letter in tried if letter != right and right in gets]
     end = len(prompt.tokens) - 1
     fails = [Prompt(tokens, gets[right], readouts=(Readout(end, right, (bad,)),)) for tokens, right, bad in wrong]
     if not fails:
-        raise TooFewWordsError(f"with none of {len(made)} names does the model miss a letter that it gets with another")
-    return fails[int(lab.behave(model, fails, EFFECT)[0].argmin())]
+        raise UntestableError(f"with none of {len(made)} names does the model miss a letter that it gets with another")
+    return fails[int(metric_per_prompt(model, fails, EFFECT).argmin())]
 
 
-def detect(model: OpenModel, drawn: Drawn) -> Scores:
+def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     """How much each head writes for the letter given and against the right one: [prompt layer head]."""
-    score, control = (-lab.direct_effects(model, drawn.prompts, control=twin) for twin in (False, True))
-    return Scores(score, control)
+    score, null = (-direct_effects(model, drawn.prompts, corrupted=corrupted) for corrupted in (False, True))
+    return Scores(score, null)

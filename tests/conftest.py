@@ -19,7 +19,7 @@ from headatlas.catalog.schema import HeadType, Rule
 from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, attention_scores, open_model
 from headatlas.notation import Head
-from headatlas.protocol.script import Drawn, Script
+from headatlas.protocol.script import PromptSample, Script
 
 # Models this small are many times slower on several threads than on one.
 torch.set_num_threads(1)
@@ -169,10 +169,10 @@ def light(entry: HeadType, prompts: int) -> HeadType:
     return entry.model_copy(update={"reproduction": entry.reproduction.model_copy(update={"rule": rule})})
 
 
-def selected(script: Script, rule: Rule, model: OpenModel, drawn: Drawn) -> list[Head]:
+def selected(script: Script, rule: Rule, model: OpenModel, drawn: PromptSample) -> list[Head]:
     """The heads that a script's detection selects on some prompts, by the rule."""
     scores = script.detect(model, drawn) if script.detect else attention_scores(model, drawn.prompts)
-    q = statistics.q_values(statistics.above_control(scores.score, scores.control))
+    q = statistics.q_values(statistics.above_control(scores.score, scores.null))
     return statistics.select(scores.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
 
 

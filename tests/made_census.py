@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import headatlas
+from headatlas.census.cache import HeldOutScores, Plan, TypePart, TypeScores
 from headatlas.census.labelling import census_of
-from headatlas.census.parts import Held, Plan, Scores, TypePart
 from headatlas.census.schema import Census, Settings, Tested, Work
 from headatlas.evidence import records
 from headatlas.notation import Head
@@ -99,14 +99,16 @@ def part(
         head = Head.parse(text)
         find[head], p[head] = score, value
     grid, zero, low, high = map(records.grid, (find, find * 0, find - 0.1, find + 0.1))
-    held = Held(n=24, score=grid, low=low, high=high, control=zero)
+    held = HeldOutScores(n=24, score=grid, low=low, high=high, control=zero)
     made = {
         "entry": records.Entry(id=id, rule_version=entry.rule.version, script_sha256="0", stimuli_sha256="0"),
         "model": model,
         "settings": settings([id]),
         "environment": environment(),
         "status": "measured",
-        "scores": None if scores is None else Scores(n=24, find=grid, find_control=zero, p=records.grid(p), held=held),
+        "scores": None
+        if scores is None
+        else TypeScores(n=24, find=grid, find_control=zero, p=records.grid(p), held=held),
         "behaviour": behaviour(able),
         "tested": tested,
         "work": Work(passes=1, tokens=10, seconds=1),

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from conftest import FAMILIES, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, open_model
-from headatlas.lab.anatomy.low_rank import Factored
-from headatlas.lab.anatomy.qkv_layout import find_layout
+from headatlas.lab.anatomy.low_rank import LowRank
+from headatlas.lab.anatomy.qkv_layout import find_qkv_layout
 from headatlas.lab.anatomy.trial_pass import Step
-from headatlas.lab.hooks.attention_interface import Call, tapped
+from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]
@@ -29,16 +29,18 @@ def opened(tiny: Tiny) -> Callable[[str], OpenModel]:
     return lambda family: kept.setdefault(family, open_model(tiny(family)))
 
 
-def calls(model: OpenModel) -> list[tuple[Call, Tensor, Tensor]]:
+def calls(model: OpenModel) -> list[tuple[AttentionCall, Tensor, Tensor]]:
     """Per layer: what reached the seam, z, and what the attention module read, of TOKENS."""
-    seen: list[tuple[Call, Tensor]] = []
+    seen: list[tuple[AttentionCall, Tensor]] = []
     read: list[Tensor] = []
 
     def look(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         read.append(args[0] if args else options["hidden_states"])
 
     hooks = [module.register_forward_pre_hook(look, with_kwargs=True) for module in model.anatomy.attention.values()]
-    with tapped({module: lambda call, z: seen.append((call, z)) for module in model.anatomy.attention.values()}):
+    with attention_hooks(
+        {module: lambda call, z: seen.append((call, z)) for module in model.anatomy.attention.values()}
+    ):
         forward(model, TOKENS, {})
     for hook in hooks:
         hook.remove()
@@ -131,7 +133,7 @@ class TestEveryFamily:
         with torch.no_grad():
             assert torch.allclose(model.anatomy.logits(states), logits, atol=1e-5)
             assert torch.allclose(model.anatomy.logits(states[:, -1]), logits[:, -1], atol=1e-5)
-        assert model.anatomy.ending is not None and model.anatomy.ending.norm is not None
+        assert model.anatomy.unembed is not None and model.anatomy.unembed.norm is not None
         assert model.anatomy.embedding is model.model.get_input_embeddings()
 
 
@@ -211,8 +213,8 @@ class TestAgainstTheFamiliesOwnCode:
         for kind, config in configurations.items():
             model = open_model(transformers.AutoModelForCausalLM.from_config(config), tokenizer=words)
             assert model.anatomy.layout(1).kind == kind
-            assert model.anatomy.ending is not None
-        assert model.anatomy.ending.scale == pytest.approx(0.25)
+            assert model.anatomy.unembed is not None
+        assert model.anatomy.unembed.scale == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -222,7 +224,7 @@ def test_layouts_are_confirmed_in_lower_precision(family: str, dtype: torch.dtyp
     for layer in range(2):
         assert torch.equal(low.w_q(layer), full.w_q(layer).to(dtype))
         assert torch.equal(low.w_v(layer), full.w_v(layer).to(dtype))
-    assert low.ending is not None
+    assert low.unembed is not None
 
 
 class TestLayoutsByShape:
@@ -238,8 +240,8 @@ class TestLayoutsByShape:
         counts = {"q": 4 // groups, "k": 2 // groups, "v": 2 // groups}
         parts = wrote.reshape(2, 5, groups, 8 // groups, SIZE).split([counts[part] for part in order], dim=3)
         q, k, v = (parts[order.index(part)].flatten(2, 3).transpose(1, 2) for part in "qkv")
-        call = Call(fused, encode(q), encode(k), v, None, 1.0, None, None)
-        return find_layout([Step(fused, self.states, wrote)], call), {"q": q, "k": k, "v": v}
+        call = AttentionCall(fused, encode(q), encode(k), v, None, 1.0, None, None)
+        return find_qkv_layout([Step(fused, self.states, wrote)], call), {"q": q, "k": k, "v": v}
 
     @staticmethod
     def rotary(tensor: Tensor) -> Tensor:
@@ -316,7 +318,7 @@ class TestFactored:
     right = torch.randn(3, SIZE, D, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
     def test_equals_the_whole_matrix(self) -> None:
-        whole, factored = self.left @ self.right, Factored(self.left, self.right)
+        whole, factored = self.left @ self.right, LowRank(self.left, self.right)
         assert torch.allclose(factored.trace(), whole.diagonal(dim1=-2, dim2=-1).sum(-1))
         assert torch.allclose(factored.frobenius(), torch.linalg.matrix_norm(whole))
         states = torch.randn(3, 5, D, dtype=torch.float64)
@@ -326,29 +328,29 @@ class TestFactored:
     def test_eigenvalues_are_those_of_the_whole_that_are_not_zero(self) -> None:
         whole = torch.linalg.eigvals(self.left[0] @ self.right[0])
         whole = whole[whole.abs().argsort(descending=True)]
-        ours = Factored(self.left[0], self.right[0]).eigenvalues()
+        ours = LowRank(self.left[0], self.right[0]).eigenvalues()
         ours = ours[ours.abs().argsort(descending=True)]
         assert (whole[SIZE:].abs() < 1e-9).all()
         assert torch.allclose(ours.abs(), whole[:SIZE].abs()) and torch.allclose(ours.sum(), whole.sum())
 
     @pytest.mark.parametrize("rank", [4, 12])
     def test_products_keep_the_smaller_rank(self, rank: int) -> None:
-        one = Factored(self.left, self.right)
-        two = Factored(torch.randn(3, D, rank, dtype=torch.float64), torch.randn(3, rank, D, dtype=torch.float64))
+        one = LowRank(self.left, self.right)
+        two = LowRank(torch.randn(3, D, rank, dtype=torch.float64), torch.randn(3, rank, D, dtype=torch.float64))
         product = one @ two
         assert torch.allclose(product.left @ product.right, self.left @ self.right @ two.left @ two.right)
         assert product.left.shape[-1] == min(rank, SIZE)
 
     def test_low_precision_is_computed_in_float64(self) -> None:
-        low = Factored(self.left.bfloat16(), self.right.bfloat16())
+        low = LowRank(self.left.bfloat16(), self.right.bfloat16())
         exact = low.left.double() @ low.right.double()
         assert torch.allclose(low.frobenius(), torch.linalg.matrix_norm(exact), rtol=1e-12)
 
     def test_factors_that_do_not_chain(self) -> None:
         with pytest.raises(ValueError, match="do not chain"):
-            Factored(self.left, self.left)
+            LowRank(self.left, self.left)
         with pytest.raises(ValueError, match="do not meet"):
-            Factored(self.left, self.right) @ Factored(self.left[:, :5], self.right)
+            LowRank(self.left, self.right) @ LowRank(self.left[:, :5], self.right)
 
 
 def test_a_hand_written_model_has_the_matrices_that_were_written(tmp_path: Path) -> None:

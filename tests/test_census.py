@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from headatlas import locations
-from headatlas.census import comparing, exchange, labelling, page, parts, reading
-from headatlas.census.parts import Plan
+from headatlas.census import cache, comparing, exchange, labelling, page, reading
+from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.cli.commands import HEAD_FORMATS
 from headatlas.cli.program import main
@@ -278,9 +278,9 @@ class TestComparison:
 
 class TestShards:
     def shard(self, folder: Path, model: Any, *ids: str) -> Path:
-        parts.write_plan(Plan(model=model, settings=settings(["induction", "mover"])), folder)
+        cache.write_plan(Plan(model=model, settings=settings(["induction", "mover"])), folder)
         for id in ids:
-            parts.write(part(id, model, {}), folder)
+            cache.write(part(id, model, {}), folder)
         return folder
 
     def test_shards_of_two_models_do_not_merge(self, tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ import pytest
 import headatlas
 import test_planted
 from headatlas import locations
-from headatlas.census import budget, labelling, measuring, parts, planning, reading, taking
-from headatlas.census.parts import Plan
+from headatlas.census import budget, cache, labelling, measuring, planning, reading, running
+from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.evidence import records
 from headatlas.lab import OpenModel, attention_scores
-from headatlas.lab.attention.shared import Asked, shared_attention
-from headatlas.lab.running.passes import counted
+from headatlas.lab.attention.pairs import PairQuestion, attention_between
+from headatlas.lab.running.passes import count_passes
 from headatlas.notation import Head
 from headatlas.protocol.script import load_script
 from headatlas.stimuli import Prompt
@@ -36,12 +36,12 @@ FEW = ("duplicate-token", "iteration", "mover", "successor")  # two that share r
 
 
 def plan_of(model: OpenModel, types: Any = None, prompts: int | None = None, cause: bool = False) -> Plan:
-    settings = budget.settle(CATALOG, budget.parameters(model), "quick", prompts, types, cause)
-    return taking.plan_of(CATALOG, model, settings)
+    settings = budget.resolve_settings(CATALOG, budget.parameters(model), "quick", prompts, types, cause)
+    return running.plan_of(CATALOG, model, settings)
 
 
 def taken(model: OpenModel, plan: Plan, folder: Path | None = None) -> Census:
-    return labelling.census_of(CATALOG, plan, taking.take(CATALOG, model, plan, folder))
+    return labelling.census_of(CATALOG, plan, running.measure_types(CATALOG, model, plan, folder))
 
 
 def timeless(found: Census) -> dict[str, Any]:
@@ -77,22 +77,22 @@ def test_shared_attention_is_attention_and_reads_equal_tokens_once(specimen: Ope
         )
         prompts.append(Prompt(tokens, control, pairs, pairs[:1]))
     own = attention_scores(specimen, [prompts[0]])
-    twice = [Asked(each.tokens, each.pairs) for each in prompts] + [
-        Asked(each.tokens, each.pairs[:3]) for each in prompts
+    twice = [PairQuestion(each.tokens, each.pairs) for each in prompts] + [
+        PairQuestion(each.tokens, each.pairs[:3]) for each in prompts
     ]
-    with counted(specimen) as count:
-        found = shared_attention(specimen, twice)
+    with count_passes(specimen) as count:
+        found = attention_between(specimen, twice)
     assert count.tokens == sum(len(each.tokens) for each in prompts)
     assert np.allclose(found[0], own.score[0], atol=1e-6)
     for number, prompt in enumerate(prompts):
         for place, pairs in ((number, prompt.pairs), (number + 4, prompt.pairs[:3])):
-            alone = attention_scores(specimen, [Prompt(prompt.tokens, prompt.control, pairs)])
+            alone = attention_scores(specimen, [Prompt(prompt.tokens, prompt.corrupted, pairs)])
             assert np.allclose(found[place], alone.score[0], atol=1e-6)
 
 
 def test_types_that_share_runs_score_as_they_do_alone(specimen: OpenModel) -> None:
     types = ["duplicate-token", "iteration", "local-context"]
-    found = {part.entry.id: part for part in taking.take(CATALOG, specimen, plan_of(specimen, types))}
+    found = {part.entry.id: part for part in running.measure_types(CATALOG, specimen, plan_of(specimen, types))}
     for id in types:
         rule = CATALOG.heads[id].rule
         assert rule
@@ -100,7 +100,7 @@ def test_types_that_share_runs_score_as_they_do_alone(specimen: OpenModel) -> No
         drawn = load_script(id).draw("stimulus", specimen.vocabulary, "find", n, 0)
         own = attention_scores(specimen, drawn.prompts)
         assert np.allclose(found[id].scores.find, own.score.mean(0), atol=1e-6)  # type: ignore[union-attr]
-        assert np.allclose(found[id].scores.find_control, own.control.mean(0), atol=1e-6)  # type: ignore[union-attr]
+        assert np.allclose(found[id].scores.find_control, own.null.mean(0), atol=1e-6)  # type: ignore[union-attr]
 
 
 # --- the specimen ---------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_a_probe_is_never_trained_on_a_handful(id: str, untrained: list[OpenMode
     assert rule
     for model in untrained:
         plan = plan_of(model, [id], prompts=4)
-        (part,) = taking.take(CATALOG, model, plan)
+        (part,) = running.measure_types(CATALOG, model, plan)
         assert part.scores and part.scores.n == 3 * rule.find
         assert not labelling.census_of(CATALOG, plan, [part]).summary.labelled
 
@@ -213,14 +213,14 @@ def test_what_is_fitted_is_said_in_the_catalog() -> None:
 
 def test_a_share_of_a_behaviour_is_no_score_without_it(untrained: list[OpenModel]) -> None:  # noqa: F811
     model = untrained[0]
-    (part,) = taking.take(CATALOG, model, plan_of(model, ["faithfulness"], prompts=2))
+    (part,) = running.measure_types(CATALOG, model, plan_of(model, ["faithfulness"], prompts=2))
     assert part.status == "untestable" and part.behaviour and not part.behaviour.passed and part.scores is None
 
 
 @pytest.fixture(scope="module")
 def whole(specimen: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Census]:
     plan, folder = plan_of(specimen, FEW, prompts=4, cause=True), tmp_path_factory.mktemp("whole")
-    parts.write_plan(plan, folder)
+    cache.write_plan(plan, folder)
     taken(specimen, plan, folder)
     return plan, folder, labelling.collect(CATALOG, [folder])[0]
 
@@ -231,10 +231,10 @@ def test_three_shards_merged_are_one_run(
     plan, _, one = whole
     every = []
     for number in (1, 2, 3):
-        ids = [id for unit in taking.units(plan.settings, (number, 3)) for id in unit]
+        ids = [id for unit in running.units(plan.settings, (number, 3)) for id in unit]
         every += ids
-        parts.write_plan(plan, tmp_path / str(number))
-        list(taking.take(CATALOG, specimen, plan, tmp_path / str(number), ids))
+        cache.write_plan(plan, tmp_path / str(number))
+        list(running.measure_types(CATALOG, specimen, plan, tmp_path / str(number), ids))
     assert sorted(every) == sorted(FEW)
     folders = [str(tmp_path / str(number)) for number in (3, 1, 2)]
     assert main(["merge", *folders, "--out", str(tmp_path / "joined"), "--json"]) == 0
@@ -316,7 +316,7 @@ def test_the_plan_is_within_a_factor_of_two(specimen: OpenModel) -> None:
     types = [id for id in CATALOG.find(reproduction=True) if len(id) % 3 == 0]
     plan = plan_of(specimen, types)
     costs = planning.costs_of(CATALOG, specimen, plan.settings, plan.settings.types)
-    found = list(taking.take(CATALOG, specimen, plan))
+    found = list(running.measure_types(CATALOG, specimen, plan))
     assert costs.learned and costs.types + len(costs.left_out) == len(found)
     for planned, name in ((costs.detection.passes, "passes"), (costs.detection.tokens, "tokens")):
         real = sum(getattr(part.work, name) for part in found)
@@ -334,6 +334,6 @@ def test_a_model_that_learned_nothing_is_told_from_one_that_did(
 
 def test_a_costly_score_is_left_out_where_the_behaviour_is_absent(untrained: list[OpenModel]) -> None:  # noqa: F811
     model = untrained[0]
-    (part,) = taking.take(CATALOG, model, plan_of(model, ["accuracy"], prompts=2))
+    (part,) = running.measure_types(CATALOG, model, plan_of(model, ["accuracy"], prompts=2))
     assert part.status == "left out" and part.behaviour and not part.behaviour.passed
     assert "--budget full" in str(part.reason)

@@ -10,18 +10,18 @@ import transformers
 from conftest import FAMILIES, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import open_model
-from headatlas.lab.anatomy.low_rank import Factored
-from headatlas.lab.weights.composition import composition, composition_scores, random_composition
-from headatlas.lab.weights.norm_folding import fold, recognise
+from headatlas.lab.anatomy.low_rank import LowRank
+from headatlas.lab.weights.head_composition import composition, composition_scores, random_composition
+from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
 from headatlas.lab.weights.ov_qk import (
     copying_scores,
+    k_composition_matching,
     ov_logits,
     ov_positivity,
     positivity,
-    prefix_matching_scores,
     qk_positivity,
 )
-from headatlas.lab.weights.previous_token import previous_position_scores
+from headatlas.lab.weights.previous_token import previous_token_scores
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]
@@ -37,7 +37,7 @@ def noise(*shape: int) -> torch.Tensor:
 def test_folded_norms_give_what_attention_reads(family: str, tiny: Tiny) -> None:
     """x through the folded W_Q, divided as the norm divides, is what the weights make of the norm's output."""
     model = open_model(str(tiny(family)))
-    folding, anatomy = fold(model), model.anatomy
+    folding, anatomy = fold_norms(model), model.anatomy
     with torch.no_grad():
         for layer, norm in folding.before.items():
             if norm is not None:
@@ -53,11 +53,11 @@ def test_folded_norms_give_what_attention_reads(family: str, tiny: Tiny) -> None
 class TestPositivity:
     def test_identity_minus_identity_and_noise(self) -> None:
         one = torch.eye(8)[:, :4]
-        assert positivity(Factored(one, one.T)).item() == pytest.approx(1.0)
-        assert positivity(Factored(one, -one.T)).item() == pytest.approx(-1.0)
-        random = positivity(Factored(noise(200, 32, 8), noise(200, 8, 32)))
+        assert positivity(LowRank(one, one.T)).item() == pytest.approx(1.0)
+        assert positivity(LowRank(one, -one.T)).item() == pytest.approx(-1.0)
+        random = positivity(LowRank(noise(200, 32, 8), noise(200, 8, 32)))
         assert abs(random.mean().item()) < 0.06 and random.abs().max() < 1
-        assert positivity(Factored(torch.zeros(4, 2), torch.zeros(2, 4))).isnan()
+        assert positivity(LowRank(torch.zeros(4, 2), torch.zeros(2, 4))).isnan()
 
     def test_full_circuits_equal_the_matrices_multiplied_out(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("gpt2")))
@@ -78,7 +78,7 @@ class TestPositivity:
 
 class TestComposition:
     def test_equals_the_matrices_multiplied_out(self) -> None:
-        senders, receivers = Factored(noise(3, 16, 4), noise(3, 4, 16)), Factored(noise(2, 16, 4), noise(2, 4, 16))
+        senders, receivers = LowRank(noise(3, 16, 4), noise(3, 4, 16)), LowRank(noise(2, 16, 4), noise(2, 4, 16))
         found = composition_scores(senders, receivers)
         for s in range(3):
             for r in range(2):
@@ -87,8 +87,8 @@ class TestComposition:
 
     def test_is_one_for_aligned_and_zero_for_orthogonal_heads(self) -> None:
         one, other = torch.eye(8)[None, :, :1], torch.eye(8)[None, :, 1:2]
-        assert composition_scores(Factored(one, one.mT), Factored(one, one.mT)).item() == pytest.approx(1.0)
-        assert composition_scores(Factored(one, one.mT), Factored(other, other.mT)).item() == 0.0
+        assert composition_scores(LowRank(one, one.mT), LowRank(one, one.mT)).item() == pytest.approx(1.0)
+        assert composition_scores(LowRank(one, one.mT), LowRank(other, other.mT)).item() == 0.0
 
     def test_queries_keys_and_values_are_read_by_their_own_matrices(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("llama")))
@@ -107,7 +107,7 @@ class TestComposition:
     @pytest.mark.parametrize("d_model, d_head", [(32, 8), (64, 8), (96, 24)])
     def test_random_heads_lie_at_the_baseline(self, d_model: int, d_head: int) -> None:
         baseline, spread = random_composition(d_model, d_head, draws=24)
-        heads = [Factored(noise(20, d_model, d_head), noise(20, d_head, d_model)) for _ in range(2)]
+        heads = [LowRank(noise(20, d_model, d_head), noise(20, d_head, d_model)) for _ in range(2)]
         scores = composition_scores(*heads)
         assert abs(scores.mean().item() - baseline) < 0.4 * spread
         assert 0.6 < scores.std().item() / spread < 1.6
@@ -148,7 +148,7 @@ class TestPlanted:
 
     def test_previous_position_finds_the_previous_token_head_alone(self, planted_circuit: Circuit) -> None:
         folder, previous, _ = planted_circuit
-        found = previous_position_scores(open_model(str(folder)), tokens=range(2, 10), length=12)
+        found = previous_token_scores(open_model(str(folder)), tokens=range(2, 10), length=12)
         assert found.share[previous] == 1.0 and found.weight[previous] > 0.95
         assert (found.weight.nan_to_num() > 2 * found.chance).sum() == 1  # a rotary head of noise can have the share
         assert found.chance == pytest.approx(sum(1 / (position + 1) for position in range(1, 12)) / 11)
@@ -156,12 +156,12 @@ class TestPlanted:
     def test_prefix_matching_finds_the_induction_head_alone(self, planted_circuit: Circuit) -> None:
         folder, previous, induction = planted_circuit
         model = open_model(str(folder))
-        found = prefix_matching_scores(model, previous, tokens=range(2, 34))
+        found = k_composition_matching(model, previous, tokens=range(2, 34))
         assert found[induction] == 1.0
         assert (found.nan_to_num() > 0.3).sum() == 1
         assert found[: previous.layer + 1].isnan().all()
         idle = Head(0, 0)
-        assert prefix_matching_scores(model, idle, tokens=range(2, 34)).nan_to_num().max() < 0.3
+        assert k_composition_matching(model, idle, tokens=range(2, 34)).nan_to_num().max() < 0.3
 
 
 def test_copying_equals_the_weights_multiplied_out(tiny: Tiny) -> None:
@@ -210,7 +210,7 @@ def test_scores_of_the_first_mlp_are_others_than_of_the_embedding(tiny: Tiny) ->
 def test_previous_positions_equal_scores_written_by_hand(tiny: Tiny) -> None:
     """Queries and keys of plain GPT-2 at each position, averaged over tokens."""
     model, tokens = open_model(str(tiny("gpt2"))), [3, 8, 200]
-    found = previous_position_scores(model, tokens, length=10)
+    found = previous_token_scores(model, tokens, length=10)
     gpt2 = transformers.GPT2LMHeadModel.from_pretrained(tiny("gpt2")).transformer
     with torch.no_grad():
         states = gpt2.wte.weight[tokens][:, None] + gpt2.wpe.weight[:10]
@@ -228,7 +228,7 @@ def test_a_model_without_positions_has_no_previous_position(tiny: Tiny) -> None:
     with torch.no_grad():
         model.model.transformer.wpe.weight.zero_()
     with pytest.raises(HeadatlasError, match="no positions"):
-        previous_position_scores(model, tokens=[3, 4], length=8)
+        previous_token_scores(model, tokens=[3, 4], length=8)
 
 
 def test_mistakes_are_one_clear_line(tiny: Tiny) -> None:
@@ -236,8 +236,8 @@ def test_mistakes_are_one_clear_line(tiny: Tiny) -> None:
     with pytest.raises(HeadatlasError, match="between 0 and 4095"):
         copying_scores(model, [5000])
     with pytest.raises(ValueError, match="not in a model"):
-        prefix_matching_scores(model, Head(2, 0))
+        k_composition_matching(model, Head(2, 0))
     with pytest.raises(ValueError, match="choose Q, K or V"):
         composition(model, "X")  # type: ignore[arg-type]
     with pytest.raises(HeadatlasError, match="cannot be folded"):
-        recognise(torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Tanh()), 32)
+        recognise_norm(torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Tanh()), 32)

@@ -9,23 +9,13 @@ import torch
 from scipy import stats
 
 from conftest import FAMILIES, roughen, save_tiny
-from headatlas.lab import (
-    Receiver,
-    attention_paths,
-    attention_scores,
-    composition,
-    composition_chance,
-    intervene,
-    logit_difference,
-    open_model,
-    path_effects,
-    record,
-    set_path_effects,
-)
+from headatlas.lab import attention_scores, composition, intervene, logit_difference, open_model, record
 from headatlas.lab.activations.edits import patch
-from headatlas.lab.anatomy.low_rank import Factored
-from headatlas.lab.weights.composition import composition_scores
+from headatlas.lab.anatomy.low_rank import LowRank
+from headatlas.lab.paths import Receiver, attention_paths, path_effects, set_path_effects
+from headatlas.lab.weights import composition_chance
 from headatlas.lab.weights.composition_null import chance_of, spectrum
+from headatlas.lab.weights.head_composition import composition_scores
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -33,10 +23,10 @@ Tiny = Callable[[str], Path]
 DRAWN = torch.Generator().manual_seed(3)
 
 
-def matrix(width: int, singular: list[float]) -> Factored:
+def matrix(width: int, singular: list[float]) -> LowRank:
     """A matrix with these singular values, in random directions."""
     left, right = (torch.linalg.qr(torch.randn(width, len(singular), generator=DRAWN)).Q for _ in range(2))
-    return Factored(left * torch.tensor(singular), right.mT)
+    return LowRank(left * torch.tensor(singular), right.mT)
 
 
 class TestChance:
@@ -46,8 +36,8 @@ class TestChance:
     def test_p_is_uniform_between_heads_turned_at_random(self, writes: list[float], reads: list[float]) -> None:
         width, receiver = 24, matrix(24, reads)
         senders = [matrix(width, writes) for _ in range(4000)]
-        many = Factored(torch.stack([each.left for each in senders]), torch.stack([each.right for each in senders]))
-        one = Factored(receiver.left[None], receiver.right[None])
+        many = LowRank(torch.stack([each.left for each in senders]), torch.stack([each.right for each in senders]))
+        one = LowRank(receiver.left[None], receiver.right[None])
         squares = composition_scores(many, one).numpy() ** 2
         assert squares.mean() == pytest.approx(1 / width, rel=0.05)
         p = chance_of(squares, spectrum(many), spectrum(one), width)
@@ -112,7 +102,7 @@ def test_the_path_is_that_of_path_patching(tiny: Tiny, into: str) -> None:
     roughen(model.model)
     made, receiver, senders = prompts(), Head(1, 2), [Head(0, 1), Head(0, 3)]
     clean, corrupted = (
-        record(model, torch.tensor([getattr(each, side) for each in made]), ["z"]) for side in ("tokens", "control")
+        record(model, torch.tensor([getattr(each, side) for each in made]), ["z"]) for side in ("tokens", "corrupted")
     )
     tokens = torch.tensor([each.tokens for each in made])
     everyone = [Head(layer, head) for layer in range(2) for head in range(4)]

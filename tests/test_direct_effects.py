@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from conftest import roughen
-from headatlas.lab import OpenModel, direct_effects, followed_effects, head_lens, open_model, pair_weights, record
+from headatlas.lab import OpenModel, open_model, record
+from headatlas.lab.attention import pair_weights
+from headatlas.lab.attribution import direct_effects, direct_effects_with_patched_input, head_logit_lens
 from headatlas.stimuli import Prompt, Readout
 
 Tiny = Callable[[str], Path]
@@ -34,12 +36,12 @@ def prompts(changed: int) -> list[Prompt]:
 
 def test_heads_of_the_first_layer_see_another_stream_only_where_the_last_token_is_another(model: OpenModel) -> None:
     before = prompts(changed=-3)
-    own, followed = direct_effects(model, before), followed_effects(model, before)
+    own, followed = direct_effects(model, before), direct_effects_with_patched_input(model, before)
     assert np.allclose(followed[:, 0], own[:, 0], atol=1e-6)
     assert not np.allclose(followed[:, 1], own[:, 1], atol=1e-6)
 
     last = prompts(changed=-1)
-    own, followed = direct_effects(model, last), followed_effects(model, last)
+    own, followed = direct_effects(model, last), direct_effects_with_patched_input(model, last)
     other = direct_effects(model, last, control=True)
     assert not np.allclose(followed[:, 0], own[:, 0], atol=1e-6)
     for prompt in range(3) if model.anatomy.family != "gemma2" else ():  # which also norms what all heads write
@@ -49,15 +51,15 @@ def test_heads_of_the_first_layer_see_another_stream_only_where_the_last_token_i
 
 def test_heads_do_as_usual_where_the_stream_is_their_own(model: OpenModel) -> None:
     same = [Prompt(each.tokens, each.tokens, readouts=each.readouts) for each in prompts(-1)]
-    assert np.allclose(followed_effects(model, same), direct_effects(model, same), atol=1e-5)
+    assert np.allclose(direct_effects_with_patched_input(model, same), direct_effects(model, same), atol=1e-5)
 
 
 def test_the_lens_of_a_head_is_its_output_through_norm_and_unembedding(model: OpenModel) -> None:
     made = prompts(changed=-2)
     for control in (False, True):
-        found = head_lens(model, made, control)
+        found = head_logit_lens(model, made, control)
         for number, prompt in enumerate(made):
-            seen = record(model, [prompt.control if control else prompt.tokens], ["result"], [len(prompt.tokens) - 1])
+            seen = record(model, [prompt.corrupted if control else prompt.tokens], ["result"], [len(prompt.tokens) - 1])
             for layer in range(model.anatomy.layers):
                 with torch.no_grad():
                     likely = model.anatomy.logits(seen["result", layer][0, 0]).softmax(-1)  # [head vocabulary]
@@ -68,14 +70,14 @@ def test_the_lens_of_a_head_is_its_output_through_norm_and_unembedding(model: Op
 def test_weights_are_read_pair_by_pair_in_prompt_or_control(tiny: Tiny) -> None:
     model = open_model(str(tiny("llama")))
     made = [
-        Prompt(each.tokens, each.control, pairs=((8, 3), (8, 0), (5, 5))[: 2 + number % 2], control_pairs=((7, 2),))
+        Prompt(each.tokens, each.corrupted, pairs=((8, 3), (8, 0), (5, 5))[: 2 + number % 2], null_pairs=((7, 2),))
         for number, each in enumerate(prompts(-9))
     ]
-    found, control = pair_weights(model, made), pair_weights(model, made, control=True)
+    found, control = pair_weights(model, made), pair_weights(model, made, corrupted=True)
     for number, prompt in enumerate(made):
         pattern, other = (
             [record(model, [tokens], ["pattern"])["pattern", layer][0] for layer in range(2)]
-            for tokens in (prompt.tokens, prompt.control)
+            for tokens in (prompt.tokens, prompt.corrupted)
         )
         for layer in range(2):  # [head query key]
             expected = torch.stack([pattern[layer][:, query, key] for query, key in prompt.pairs], -1)

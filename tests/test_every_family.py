@@ -20,26 +20,20 @@ import family_zoo
 from family_zoo import Member
 from headatlas import Head, HeadatlasError, specimens
 from headatlas.lab import (
-    ArgmaxKey,
-    Distance,
-    Entropy,
-    KeyMass,
     OpenModel,
-    PairWeight,
-    Receiver,
-    SinkMass,
     ablate_sets,
-    behave,
     logit_lens,
+    metric_per_prompt,
     open_model,
     path_patch,
-    path_runs,
     path_sweep,
     record,
     score_heads,
     sweep,
 )
-from headatlas.lab.attention.shared import Asked, shared_attention
+from headatlas.lab.attention import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass
+from headatlas.lab.attention.pairs import PairQuestion, attention_between
+from headatlas.lab.paths import Receiver, path_runs
 from headatlas.stimuli import Prompt, Readout
 from plain import Change, Layer, Plain, Run, after, replacing
 
@@ -167,7 +161,7 @@ def by_layer(pair: Pair, of: Callable[[Tensor], Tensor], axis: int) -> Tensor:
 def check_attention_between_pairs(pair: Pair) -> None:
     """What a census reads: the weight between pairs, summed over keys and averaged over queries."""
     pairs = ((LAST, 3), (LAST, LAST - 1), (MIDDLE, MIDDLE), (9, 0))
-    found = shared_attention(pair.lab, [Asked(prompt.tokens, pairs) for prompt in PROMPTS])
+    found = attention_between(pair.lab, [PairQuestion(prompt.tokens, pairs) for prompt in PROMPTS])
 
     def of(pattern: Tensor) -> Tensor:
         return sum(pattern[:, :, query, key] for query, key in pairs) / 3  # three queries
@@ -196,12 +190,9 @@ def check_scores(pair: Pair) -> None:
         agree("weight on the key with most", pattern.gather(-1, at[..., None])[..., 0], pattern.amax(-1))
 
 
-def check_behave(pair: Pair) -> None:
-    """Ablating sets of heads by running everything."""
-    sets = pair.sets()
-    for kind, some in (("mean", sets[:2]), ("resample", sets[2:])):
-        found = behave(pair.lab, PROMPTS, behaviour, head_sets=some, ablation=kind)
-        agree(f"behave, {kind}", found, torch.stack([ablated(pair, heads, kind, PLACES["all"]) for heads in some]))
+def check_metric(pair: Pair) -> None:
+    """The metric of a behaviour, with nothing ablated."""
+    agree("metric", metric_per_prompt(pair.lab, PROMPTS, behaviour), ablated(pair, [], "mean", PLACES["all"]))
 
 
 def check_sets(pair: Pair) -> None:
@@ -323,7 +314,7 @@ def received(pair: Pair, sender: Head, ends: Sequence[Receiver], at: list[int]) 
 
 
 CHECKS = (
-    check_places, check_logits, check_patterns, check_attention_between_pairs, check_scores, check_behave, check_sets,
+    check_places, check_logits, check_patterns, check_attention_between_pairs, check_scores, check_metric, check_sets,
     check_sweep, check_streams, check_lens, check_paths, check_receivers,
 )  # fmt: skip
 LIGHT = (check_places, check_logits, check_patterns, check_sweep)

@@ -9,10 +9,10 @@ import transformers
 import headatlas
 from conftest import FAMILIES, light, louden, selected
 from headatlas import locations, specimens
-from headatlas.lab import OpenModel, behave, open_model
+from headatlas.lab import OpenModel, metric_per_prompt, open_model
 from headatlas.protocol import run
 from headatlas.protocol.assess import behaviour_of
-from headatlas.protocol.script import Drawn, Script, load_script
+from headatlas.protocol.script import PromptSample, Script, load_script
 
 CATALOG = headatlas.load()
 SCRIPTS = CATALOG.find(reproduction=True)
@@ -39,7 +39,7 @@ def untrained() -> list[OpenModel]:
     return made
 
 
-def drawn(script: Script, model: OpenModel, seed: int) -> tuple[Drawn, Drawn]:
+def drawn(script: Script, model: OpenModel, seed: int) -> tuple[PromptSample, PromptSample]:
     """Task and stimuli, which are the same for all models of one tokenizer."""
     task = script.draw("task", model.vocabulary, "test", PROMPTS, seed)
     return task, script.draw("stimulus", model.vocabulary, "find", PROMPTS, seed)
@@ -67,7 +67,7 @@ def test_untrained_models_rarely_pass(untrained: list[OpenModel]) -> None:
         task, _ = drawn(script, untrained[0], seed=0)
         for model in untrained:
             runs += 1
-            values = behave(model, task.prompts, script.behaviour, script.contrast)[0]
+            values = metric_per_prompt(model, task.prompts, script.behaviour, script.contrast)
             if not behaviour_of(entry.rule, values).passed:  # type: ignore[arg-type]
                 continue
             label = run.run(CATALOG, entry, model).verdict.label

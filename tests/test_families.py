@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from conftest import FAMILIES, GATED, GQA, ROUTED, roughen
 from headatlas import HeadatlasError, specimens
 from headatlas.lab import OpenModel, attention_scores, forward, open_model
-from headatlas.lab.ablation.masked_keys import hiding
+from headatlas.lab.ablation.masked_keys import without_keys
 from headatlas.lab.ablation.sweeps import ablate_sets, sweep
 from headatlas.lab.activations.edits import knockout, zero
 from headatlas.lab.activations.interventions import intervene
@@ -20,7 +20,7 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.anatomy import families as routes
 from headatlas.lab.graphs.acdc import prune_edges
 from headatlas.lab.graphs.edge_scores import edge_attribution
-from headatlas.lab.hooks.attention_interface import reader_of, tapped
+from headatlas.lab.hooks.attention_interface import attention_hooks, projection_reader
 from headatlas.lab.loading.opening import unrouted
 from headatlas.lab.running.metrics import logit_difference
 from headatlas.lab.safety.examination import doctor
@@ -175,7 +175,7 @@ class TestAgainstPlainHooks:
             with unrouted(ours):
                 assert torch.equal(logits_of(model), before)
             head = Head(min(reads), 1)
-            with pytest.raises(RuntimeError, match="mine"), tapped({ours.anatomy.attention[head.layer]: fail}):
+            with pytest.raises(RuntimeError, match="mine"), attention_hooks({ours.anatomy.attention[head.layer]: fail}):
                 logits_of(model)
             assert torch.equal(logits_of(model), before)
             with intervene(ours, [zero("z", [head])]):
@@ -216,7 +216,7 @@ class TestLedThroughTheSeam:
             expected = shows(TOKENS, use_cache=False, output_attentions=True).attentions
         with opened(model) as ours:
             seen = record(ours, TOKENS, ["pattern", "v", "z"])
-            with tapped({module: lambda call, z: None for module in ours.anatomy.attention.values()}):
+            with attention_hooks({module: lambda call, z: None for module in ours.anatomy.attention.values()}):
                 assert torch.allclose(logits_of(model), plain, atol=2e-6)
         for layer, pattern in enumerate(expected):
             if (family, implementation) == ("falcon_alibi", "sdpa"):  # eager attention adds the bias twice
@@ -232,7 +232,7 @@ class TestLedThroughTheSeam:
         whole = logits_of(model)
         with opened(model) as ours:
             nothing = {module: lambda call, z: None for module in ours.anatomy.attention.values()}
-            with tapped(nothing), torch.no_grad():
+            with attention_hooks(nothing), torch.no_grad():
                 first = model(TOKENS[:, :25], use_cache=True)
                 second = model(TOKENS[:, 25:], past_key_values=first.past_key_values, use_cache=True)
         assert torch.allclose(torch.cat([first.logits, second.logits], 1), whole, atol=1e-5)
@@ -326,7 +326,7 @@ class TestWhatStandsBeforeTheProjection:
         model = self.model(kind)
         before = logits_of(model)
         with opened(model) as ours:
-            assert [reader_of(module).between for module in ours.anatomy.attention.values()] == [kind] * 2  # type: ignore[union-attr]
+            assert [projection_reader(module).between for module in ours.anatomy.attention.values()] == [kind] * 2  # type: ignore[union-attr]
             assert ours.anatomy.projections[0] is model.model.layers[0].self_attn.o_proj[1]
             with intervene(ours, [zero("z", [Head(0, 2)])]):
                 edited = logits_of(model)
@@ -356,7 +356,7 @@ class TestWhatStandsBeforeTheProjection:
 
     def test_hidden_keys_behind_a_norm_are_refused(self) -> None:
         with opened(made("bitnet")) as model, pytest.raises(HeadatlasError, match="stands a norm"):
-            sweep(model, PROMPTS, logit_difference, hiding(model, lambda prompt: [(39, 3)]))
+            sweep(model, PROMPTS, logit_difference, without_keys(model, lambda prompt: [(39, 3)]))
 
 
 SIZED = {"vocab_size": 4096, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -415,4 +415,4 @@ def test_a_planted_head_that_looks_at_copies_is_found(family: str) -> None:
     others = found.score[0].copy()
     others[planted] = 0.0
     assert found.score[0][planted] > 0.4 and others.max() < 0.15
-    assert found.control[0][planted] < 0.05
+    assert found.null[0][planted] < 0.05

@@ -12,10 +12,10 @@ import transformers
 import headatlas
 from conftest import louden
 from headatlas import specimens
-from headatlas.lab import OpenModel, Scores, attention_scores, behave, open_model
+from headatlas.lab import OpenModel, Scores, attention_scores, metric_per_prompt, open_model
 from headatlas.protocol import assess, run
-from headatlas.protocol.script import Drawn, Script, load_script
-from headatlas.stimuli import Prompt, Readout, TooFewWordsError
+from headatlas.protocol.script import PromptSample, Script, load_script
+from headatlas.stimuli import ProbeLabel, Prompt, Readout, UntestableError
 
 CATALOG = headatlas.load()
 RULES = {id: entry.rule for id, entry in CATALOG.heads.items() if entry.rule}
@@ -41,20 +41,20 @@ def said(id: str, model: OpenModel, count: int, seed: int) -> str | None:
     script, rule = load_script(id), RULES[id]
     try:
         find, test, task = run.draw(script, rule, model, seed, count)
-        plain = behave(model, task.prompts, script.behaviour, script.contrast)[0]
+        plain = metric_per_prompt(model, task.prompts, script.behaviour, script.contrast)
         assess.behaviour_of(rule, plain)
         found = {split: scored(script, model, each) for split, each in (("find", find), ("test", test))}
         for each in found.values():
-            assert np.isfinite(each.score).all() and np.isfinite(each.control).all()
+            assert np.isfinite(each.score).all() and np.isfinite(each.null).all()
         assess.detection_of(rule, found)  # type: ignore[arg-type]
         moved = run.effects(script, rule, model, find, task, ["L0H1", "L1H2"], seed, random_sets=2, alone=1)
         assert moved and np.isfinite(moved.selected).all() and np.isfinite(moved.random).all()
-    except TooFewWordsError as error:
+    except UntestableError as error:
         return str(error)
     return None
 
 
-def scored(script: Script, model: OpenModel, drawn: Drawn) -> Scores:
+def scored(script: Script, model: OpenModel, drawn: PromptSample) -> Scores:
     return script.detect(model, drawn) if script.detect else attention_scores(model, drawn.prompts)
 
 
@@ -70,9 +70,9 @@ def test_no_script_fails_on_few_prompts(tiny: OpenModel, counts: Sequence[int]) 
     assert against.keys() - few <= {"vulnerable"}, against  # which looks for prompts on which the model fails
 
 
-def answering(answers: Sequence[int], families: Sequence[str]) -> Drawn:
+def answering(answers: Sequence[int], families: Sequence[str]) -> PromptSample:
     prompts = [Prompt((1, 2, answer), (2, 1, answer), readouts=(Readout(2, answer),)) for answer in answers]
-    return Drawn(prompts, list(families), "find")
+    return PromptSample(prompts, list(families), "find")
 
 
 TASKS = ("antonym", "plural", "past")
@@ -93,18 +93,18 @@ def test_a_task_with_one_answer_is_said_to_have_too_few_prompts(tiny: OpenModel)
     drawn = answering([5, 6, 7, 7, 8, 9], [task for task in TASKS for _ in range(2)])
     detect = load_script("function-vector").detect
     assert detect
-    with pytest.raises(TooFewWordsError, match="too few prompts: those of plural do not differ"):
+    with pytest.raises(UntestableError, match="too few prompts: those of plural do not differ"):
         detect(tiny, drawn)
     found = detect(tiny, answering([5, 6, 7, 4, 8, 9], [task for task in TASKS for _ in range(2)]))
-    assert np.isfinite(found.score).all() and np.isfinite(found.control).all()
+    assert np.isfinite(found.score).all() and np.isfinite(found.null).all()
 
 
 def test_texts_that_are_all_in_one_language_are_said_to_be_too_few(tiny: OpenModel) -> None:
     script = load_script("coherence")
     drawn = script.draw("stimulus", tiny.vocabulary, "find", 2, 0)
-    alike = Drawn([replace(each, label=1) for each in drawn.prompts], drawn.families, "find")
+    alike = PromptSample([replace(each, probe=ProbeLabel(1)) for each in drawn.prompts], drawn.families, "find")
     assert script.detect
-    with pytest.raises(TooFewWordsError, match="too few prompts: all are in one language"):
+    with pytest.raises(UntestableError, match="too few prompts: all are in one language"):
         script.detect(tiny, alike)
 
 
@@ -116,4 +116,4 @@ def test_scaling_is_learned_on_parts_of_two_pairs_at_least(tiny: OpenModel, coun
     assert script.detect
     found = script.detect(tiny, drawn)
     assert len(found.score) == parts and found.score.any((1, 2)).all()
-    assert all((found.score[part] != found.control[part]).any() for part in range(parts))
+    assert all((found.score[part] != found.null[part]).any() for part in range(parts))

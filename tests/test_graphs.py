@@ -16,9 +16,9 @@ from headatlas.lab.activations.edits import Edit, patch
 from headatlas.lab.activations.interventions import intervene, on_stream
 from headatlas.lab.activations.recording import record
 from headatlas.lab.graphs.acdc import prune_edges
-from headatlas.lab.graphs.edge_scores import edge_attribution, writers
-from headatlas.lab.graphs.flow import flow_scores, information_flow, nearness
-from headatlas.lab.weights.norm_folding import fold
+from headatlas.lab.graphs.edge_scores import edge_attribution, stream_contributions
+from headatlas.lab.graphs.flow import flow_scores, information_flow, proximity
+from headatlas.lab.weights.norm_folding import fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -37,9 +37,9 @@ REPEATED = [
 class TestEveryFamily:
     def test_what_heads_add_and_what_mlps_add_is_the_stream(self, family: str, tiny: Tiny) -> None:
         model = open_model(str(tiny(family)))
-        folding = fold(model)
+        folding = fold_norms(model)
         seen = record(model, TOKENS, ["resid", "attn_out"])
-        heads = writers(folding, TOKENS).heads
+        heads = stream_contributions(folding, TOKENS).heads
         for layer in range(2):
             out, bias = seen["attn_out", layer], model.anatomy.b_o(layer)
             norm = folding.after[layer]
@@ -62,15 +62,15 @@ def test_removed_edges_equal_patches_made_one_by_one(family: str, tiny: Tiny) ->
     early, late = Head(0, 1), Head(1, 2)
     graph = prune_edges(model, PAIRS, 1e9, heads=[early, late])
     assert graph.number_of_edges() == 0 and graph.graph["tried"] == 6
-    folding = fold(model)
-    clean, corrupted = (writers(folding, _stack(name)) for name in ("tokens", "control"))
+    folding = fold_norms(model)
+    clean, corrupted = (stream_contributions(folding, _stack(name)) for name in ("tokens", "corrupted"))
     change = corrupted.embedding - clean.embedding
     edits = _reading(model, early, change)
     with intervene(model, edits):
-        current = writers(folding, TOKENS).heads[0][1]
+        current = stream_contributions(folding, TOKENS).heads[0][1]
         edits = edits + _reading(model, late, change + corrupted.heads[0][1] - current)
     with intervene(model, edits):
-        found = writers(folding, TOKENS)
+        found = stream_contributions(folding, TOKENS)
         end = record(model, TOKENS, ["resid"])["resid", 2]
     end = end + change + corrupted.heads[0][1] - found.heads[0][1] + corrupted.heads[1][2] - found.heads[1][2]
     p, q = (each[:, -1].double().log_softmax(-1) for each in (forward(model, TOKENS, {}), model.anatomy.logits(end)))
@@ -94,7 +94,7 @@ def _stack(name: str) -> torch.Tensor:
 def test_nearness_of_drawn_parts() -> None:
     whole = torch.tensor([3.0, 1.0])
     parts = torch.tensor([[3.0, 0.0], [0.0, 1.0], [-5.0, 0.0]])
-    assert nearness(parts, whole).tolist() == pytest.approx([3.0, 1.0, 1e-5])
+    assert proximity(parts, whole).tolist() == pytest.approx([3.0, 1.0, 1e-5])
 
 
 def test_nearness_of_heads_equals_sums_written_by_hand(tiny: Tiny) -> None:
@@ -135,15 +135,15 @@ def test_flow_scores_are_the_nearness_of_single_edges(tiny: Tiny) -> None:
             weight = block.attn.c_proj.weight.unflatten(0, (4, 8))
             parts = torch.einsum("hk,khd,hdm->hkm", out.attentions[1][0, :, query], v, weight)[:, : query + 1]
             whole = x[query] + parts.sum((0, 1)) + block.attn.c_proj.bias
-            near = nearness(parts, whole.expand_as(parts))
-            return (near[head, key] / (near.sum() + nearness(x[query], whole))).item()
+            near = proximity(parts, whole.expand_as(parts))
+            return (near[head, key] / (near.sum() + proximity(x[query], whole))).item()
 
     for head in range(4):
         here, there = (share(TOKENS[0], head, 8, key) for key in (2, 5))
         expected = (here + there + share(TOKENS[0], head, 6, 6)) / 2
         assert found.score[0, 1, head] == pytest.approx(expected, rel=1e-3)
-        assert found.control[0, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
-        assert found.control[1, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
+        assert found.null[0, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
+        assert found.null[1, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
 
 
 def test_flow_goes_through_the_planted_heads(planted_circuit: Circuit) -> None:
@@ -187,7 +187,9 @@ class TestAttributionIsTheDerivative:
         model = open_model(str(tiny("gpt2")))
         graph = edge_attribution(model, PAIRS, log_probability, most=1000)
         plain = transformers.GPT2LMHeadModel.from_pretrained(tiny("gpt2"), attn_implementation="eager").double().eval()
-        clean, corrupted = (writers(fold(model), _stack(name)).heads[0] for name in ("tokens", "control"))
+        clean, corrupted = (
+            stream_contributions(fold_norms(model), _stack(name)).heads[0] for name in ("tokens", "corrupted")
+        )
         step = 1e-4 * (corrupted - clean)[3].double()
         block = plain.transformer.h[1]
 

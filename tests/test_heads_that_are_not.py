@@ -9,31 +9,29 @@ import torch
 from headatlas import HeadatlasError
 from headatlas.lab import (
     OpenModel,
-    Reference,
     ablate_sets,
-    attention_paths,
     attention_scores,
-    behave,
-    direct_effects,
     intervene,
     log_probability,
-    naive_sweep,
+    metric_per_prompt,
     path_patch,
-    path_runs,
     path_sweep,
-    prefix_matching_scores,
-    prune_edges,
     record,
     sweep,
 )
+from headatlas.lab.ablation import Reference, naive_sweep
+from headatlas.lab.ablation.sources import ablate
 from headatlas.lab.activations import edits
-from headatlas.lab.activations.interventions import ablate
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.graphs import prune_edges
+from headatlas.lab.paths import attention_paths, path_runs
 from headatlas.lab.paths.path_patching import Receiver
+from headatlas.lab.weights import k_composition_matching
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
 PROMPTS = [Prompt((0, 300, 301, 302), (0, 400, 401, 402), ((3, 1),), readouts=(Readout(3, 5, (6,)),))]
-TOKENS, OTHERS = (torch.tensor([getattr(PROMPTS[0], side)]) for side in ("tokens", "control"))
+TOKENS, OTHERS = (torch.tensor([getattr(PROMPTS[0], side)]) for side in ("tokens", "corrupted"))
 
 
 def last(logits: torch.Tensor) -> torch.Tensor:
@@ -46,11 +44,10 @@ def runs(model: OpenModel) -> Any:
 
 def edited(model: OpenModel, head: Head, site: Any) -> None:
     with intervene(model, [edits.zero(site, [head])]):
-        behave(model, PROMPTS, log_probability)
+        metric_per_prompt(model, PROMPTS, log_probability)
 
 
 TAKERS: dict[str, Callable[[OpenModel, Head], object]] = {
-    "behave": lambda model, head: behave(model, PROMPTS, log_probability, head_sets=[[head]]),
     "sweep": lambda model, head: sweep(model, PROMPTS, log_probability, heads=[head]),
     "naive_sweep": lambda model, head: naive_sweep(model, PROMPTS, log_probability, heads=[head]),
     "ablate_sets": lambda model, head: ablate_sets(model, PROMPTS, log_probability, [[Head(0, 0)], [head]]),
@@ -65,7 +62,7 @@ TAKERS: dict[str, Callable[[OpenModel, Head], object]] = {
     "attention receiver": lambda model, head: attention_paths(model, PROMPTS, [[Head(0, 0)]], [head], "q"),
     "attention sender": lambda model, head: attention_paths(model, PROMPTS, [[head]], [Head(5, 0)], "q"),
     "knocked out": lambda model, head: direct_effects(model, PROMPTS, ablated=[head]),
-    "previous": lambda model, head: prefix_matching_scores(model, head, [300, 301, 302]),
+    "previous": lambda model, head: k_composition_matching(model, head, [300, 301, 302]),
     "pruned": lambda model, head: prune_edges(model, PROMPTS, 0.1, [head]),
     "shared key": lambda model, head: model.anatomy.require([head]),
 }
@@ -94,6 +91,9 @@ def test_tokens_that_do_not_exist(specimen: OpenModel) -> None:
     with pytest.raises(ValueError, match="-1 is no token"):
         Prompt((0, 1, 2), (0, 1, 2), readouts=(Readout(2, 5, (-1,)),))
     beyond = Prompt((0, 1, 2), (0, 1, 2), ((2, 1),), readouts=(Readout(2, 99_999),))
-    for measure in (lambda: behave(specimen, [beyond], log_probability), lambda: attention_scores(specimen, [beyond])):
+    for measure in (
+        lambda: metric_per_prompt(specimen, [beyond], log_probability),
+        lambda: attention_scores(specimen, [beyond]),
+    ):
         with pytest.raises(HeadatlasError, match="token 99999 lies outside the vocabulary of specimen"):
             measure()

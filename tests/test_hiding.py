@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from conftest import FAMILIES, loud
-from headatlas.lab import KeyMass, ablate_sets, behave, hiding, intervene, log_probability, pattern_scores, score_heads
+from headatlas.lab import ablate_sets, intervene, log_probability, metric_per_prompt, pattern_scores, score_heads
+from headatlas.lab.ablation import without_keys
 from headatlas.lab.activations import edits
+from headatlas.lab.attention import KeyMass
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -34,11 +36,11 @@ def far(prompt: Prompt) -> Iterable[tuple[int, int]]:
 def test_hiding_from_heads_of_one_layer_is_knocking_out(family: str, tiny: Tiny) -> None:
     model = loud(tiny(family))
     sets = [[Head(0, 1)], [Head(1, 0)], [Head(1, 0), Head(1, 1)]]
-    values = ablate_sets(model, PROMPTS, log_probability, [(), *sets], hiding(model, far))
+    values = ablate_sets(model, PROMPTS, log_probability, [(), *sets], without_keys(model, far))
     for number, prompt in enumerate(PROMPTS):
         for heads, found in zip(sets, values[1:], strict=True):
             with intervene(model, [edits.knockout(heads, list(far(prompt)))]):
-                expected = behave(model, [prompt], log_probability)[0, 0]
+                expected = metric_per_prompt(model, [prompt], log_probability)[0]
             assert found[number] == pytest.approx(expected, abs=1e-4)
     assert np.abs(values[1:] - values[0]).max() > 1e-3
 
@@ -49,7 +51,7 @@ def test_patterns_are_those_of_each_prompt_in_order(family: str, tiny: Tiny) -> 
     for control in (False, True):
         found = pattern_scores(model, PROMPTS, lambda prompt, pattern: pattern[..., -1, 1:3].sum(-1), control)
         for number, prompt in enumerate(PROMPTS):
-            tokens = prompt.control if control else prompt.tokens
+            tokens = prompt.corrupted if control else prompt.tokens
             mass = score_heads(model, [tokens], {"mass": KeyMass([1, 2])}, [len(tokens) - 1])["mass"]
             assert found[number] == pytest.approx(mass[0, ..., 0].numpy(), abs=1e-5)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headatlas import locations
-from headatlas.census import comparing, exchange, measuring, page, reading, taking
+from headatlas.census import comparing, exchange, measuring, page, reading, running
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
@@ -18,7 +18,7 @@ from headatlas.evidence import files, holding, records
 from headatlas.lab import OpenModel, Scores
 from headatlas.notation import Head
 from headatlas.protocol import assess, judge
-from headatlas.protocol.script import Drawn, load_script
+from headatlas.protocol.script import PromptSample, load_script
 from made_census import CATALOG, cause, census, model_record, part
 from test_census_models import plan_of
 from test_evidence import NOTHING, behaviour, record
@@ -288,7 +288,7 @@ def test_no_census_that_ships_names_a_head_that_does_not_hold() -> None:
 def test_the_cause_is_that_of_heads_that_hold(specimen: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     script = load_script("mover")
 
-    def detect(model: OpenModel, drawn: Drawn) -> Scores:
+    def detect(model: OpenModel, drawn: PromptSample) -> Scores:
         shape = (len(drawn.prompts), model.anatomy.layers, model.anatomy.heads)
         score = np.random.default_rng(0).normal(0, 1e-4, shape)
         score[:, 3, 5] += 1.0
@@ -297,5 +297,5 @@ def test_the_cause_is_that_of_heads_that_hold(specimen: OpenModel, monkeypatch: 
 
     monkeypatch.setattr(script.module, "detect", detect)
     monkeypatch.setattr(measuring, "load_script", lambda id: script)
-    (made,) = taking.take(CATALOG, specimen, plan_of(specimen, ["mover"], prompts=4, cause=True))
+    (made,) = running.measure_types(CATALOG, specimen, plan_of(specimen, ["mover"], prompts=4, cause=True))
     assert made.tested and made.tested.heads == ["L3H5"] == [each.head for each in made.tested.figures.alone]

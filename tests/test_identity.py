@@ -24,8 +24,8 @@ from headatlas.evidence import records
 from headatlas.evidence.identity import PARTS, Identity
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.loading.identifying import identity
-from headatlas.progress import silent
-from headatlas.protocol import batch, results, run
+from headatlas.progress import no_progress
+from headatlas.protocol import batch, freshness, results, run
 from headatlas.protocol.model_options import ModelOptions
 
 CATALOG = headatlas.load()
@@ -253,7 +253,7 @@ class Measured:
 
         def instead(catalog: object, entry: HeadType, model: OpenModel, *_: object) -> records.Record:
             self.ran += 1
-            now = headatlas.evidence.freshness.entry_of(entry.id, entry.rule.version, self._script())  # type: ignore[union-attr]
+            now = freshness.entry_of(entry.id, entry.rule.version, self._script())  # type: ignore[union-attr]
             stability = records.Stability(families={}, seeds={"0": "partly"})
             about = run.model_record(model, None)
             return shipped.model_copy(
@@ -287,7 +287,7 @@ class Measured:
             except HeadatlasError as error:
                 refused = "run it again" in str(error)
         job = batch.Job(str(folder), options, (0,), self.out / "records")
-        (outcome,) = batch.run_all(CATALOG, [ENTRY], job, False, 1, silent)
+        (outcome,) = batch.run_all(CATALOG, [ENTRY], job, False, 1, no_progress)
         assert outcome.error is None and outcome.path and records.read(outcome.path).model.identity == about.identity
         words = ["census", str(folder), "--types", ENTRY.id, "--prompts", "2", "--no-cause", "--jobs", "1"]
         assert main([*words, "--dtype", options.dtype, "--out", str(self.out / "census")]) == 0
@@ -439,15 +439,15 @@ class TestAtHand:
     @pytest.fixture
     def retaken(self, monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
         """The options of the censuses that are taken anew; they are not taken."""
-        from headatlas.census import ordering
+        from headatlas.census import parallel
 
         orders: list[ModelOptions] = []
 
-        def instead(catalog: object, order: ordering.Order, *_: object) -> None:
+        def instead(catalog: object, order: parallel.CensusRequest, *_: object) -> None:
             orders.append(order.options)
             raise HeadatlasError("taken anew")
 
-        monkeypatch.setattr(ordering, "take_all", instead)
+        monkeypatch.setattr(parallel, "take_all", instead)
         return orders
 
     def test_the_same_files_are_not_opened(

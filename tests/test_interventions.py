@@ -31,7 +31,7 @@ from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import SITES, Recording
 from headatlas.lab.anatomy.families import route_of
-from headatlas.lab.hooks.attention_interface import reader_of
+from headatlas.lab.hooks.attention_interface import projection_reader
 from headatlas.lab.paths.path_patching import Receiver, path_patch, path_runs
 from headatlas.notation import Head
 
@@ -135,7 +135,7 @@ class ByHand:
         way = "eager" if led else "by_hand"
         self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation=way).eval()
         roughen(self.model)
-        self.gated = any(reader_of(module) is not None for module in ours.anatomy.attention.values())
+        self.gated = any(projection_reader(module) is not None for module in ours.anatomy.attention.values())
         self.edits: dict[tuple[str, int], Change] = {}
         self.seen: dict[tuple[str, int], Tensor] = {}
         paths = {module: path for path, module in ours.model.named_modules()}

@@ -13,22 +13,20 @@ import headatlas
 from conftest import roughen
 from headatlas.lab import (
     OpenModel,
-    Receiver,
     ablate_sets,
-    direct_effects,
     direct_logit_attribution,
     intervene,
     logit_difference,
-    mean_z,
-    movers,
     open_model,
-    path_effects,
     record,
 )
+from headatlas.lab.ablation import mean_z
 from headatlas.lab.activations import edits
+from headatlas.lab.attribution import direct_effects
+from headatlas.lab.paths import Receiver, find_copying_movers, path_effects
 from headatlas.notation import Head
 from headatlas.protocol import run
-from headatlas.protocol.script import Drawn, Script
+from headatlas.protocol.script import PromptSample, Script
 from headatlas.stimuli import Prompt, Readout, repeats
 
 Tiny = Callable[[str], Path]
@@ -54,12 +52,12 @@ def rough(request: pytest.FixtureRequest, tiny: Tiny) -> OpenModel:
 
 def end_of_controls(model: OpenModel) -> list[torch.Tensor]:
     """Mean z over the last positions of the controls, one run after the other: per layer [head d_head]."""
-    seen = [record(model, [prompt.control], ["z"]) for prompt in PROMPTS]
+    seen = [record(model, [prompt.corrupted], ["z"]) for prompt in PROMPTS]
     return [torch.stack([each["z", layer][0, -1] for each in seen]).mean(0) for layer in range(2)]
 
 
 def test_the_mean_at_a_position_is_over_that_position_alone(rough: OpenModel) -> None:
-    found = mean_z(rough, [prompt.control for prompt in PROMPTS], position=-1)
+    found = mean_z(rough, [prompt.corrupted for prompt in PROMPTS], position=-1)
     for layer, expected in enumerate(end_of_controls(rough)):
         torch.testing.assert_close(found.z[layer][0, 0], expected, atol=1e-5, rtol=1e-4)
 
@@ -98,20 +96,20 @@ def test_the_mover_of_a_planted_circuit_is_the_head_that_copies(planted_circuit:
     model = open_model(str(folder))
     prompts = [with_rival(repeats.written(model.vocabulary, 20, 2, random.Random(seed))) for seed in range(8)]
     words = list(range(1, 65))
-    assert movers(model, prompts, logit_difference, words, states="embedding") == [induction]
-    assert movers(model, prompts, logit_difference, words, least=1.5, states="embedding") == []
+    assert find_copying_movers(model, prompts, logit_difference, words, states="embedding") == [induction]
+    assert find_copying_movers(model, prompts, logit_difference, words, least=1.5, states="embedding") == []
 
 
 def with_rival(prompt: Prompt) -> Prompt:
     """Read at the last place, against the token that stands there."""
     last = prompt.readouts[-1]
-    return Prompt(prompt.tokens, prompt.control, readouts=(Readout(last.position, last.answer, (prompt.tokens[1],)),))
+    return Prompt(prompt.tokens, prompt.corrupted, readouts=(Readout(last.position, last.answer, (prompt.tokens[1],)),))
 
 
 def test_silenced_heads_are_out_of_all_runs_of_a_causal_test_and_of_its_random_sets(specimen: OpenModel) -> None:
     catalog, rng = headatlas.load(), random.Random(0)
     prompts = [drawn(9, rng.randrange(1000)) for _ in range(6)]
-    task, out, found = Drawn(prompts, ["one"] * 6, "test"), [Head(1, 0), Head(2, 3)], Head(3, 2)
+    task, out, found = PromptSample(prompts, ["one"] * 6, "test"), [Head(1, 0), Head(2, 3)], Head(3, 2)
     module = SimpleNamespace(FAMILIES={}, BEHAVIOUR=logit_difference, silenced=lambda model: out)
     script = Script("made-up", Path(), "", module)  # type: ignore[arg-type]
     rule = catalog.heads["induction"].rule

@@ -21,19 +21,21 @@ def differ(one: tuple[int, ...], two: tuple[int, ...]) -> list[int]:
 def test_twins_of_an_attribute_exchange_the_subject_or_the_relation(way: int, specimen: OpenModel) -> None:
     for seed in range(20):
         made = attributes.crossed(specimen.vocabulary, random.Random(seed), way, "subject", "relation")
-        ((_, subject),), ((_, relation),) = made.pairs, made.control_pairs
-        assert differ(made.tokens, made.control) == [subject] and differ(made.tokens, made.placebo) == [relation]
-        words, other = words_of(specimen, made.tokens), words_of(specimen, made.control)
+        ((_, subject),), ((_, relation),) = made.pairs, made.null_pairs
+        assert differ(made.tokens, made.corrupted) == [subject] and differ(
+            made.tokens, made.alternatives["relation"]
+        ) == [relation]
+        words, other = words_of(specimen, made.tokens), words_of(specimen, made.corrupted)
         assert facts.BY_NAME[words[relation]].pairs[words[subject]] == words_of(specimen, (made.readouts[0].answer,))[0]
         assert not set(facts.COUNTRIES[words[subject]]) & set(facts.COUNTRIES[other[subject]])
         both = attributes.crossed(specimen.vocabulary, random.Random(seed), way, "both")
-        assert both.tokens == made.tokens and differ(both.tokens, both.control) == sorted((subject, relation))
+        assert both.tokens == made.tokens and differ(both.tokens, both.corrupted) == sorted((subject, relation))
 
 
 def test_the_rivals_of_an_attribute_are_of_its_kind_first(specimen: OpenModel) -> None:
     made = attributes.crossed(specimen.vocabulary, random.Random(1), 0, "subject")
     words = words_of(specimen, made.tokens)
-    kind = set(facts.BY_NAME[words[made.control_pairs[0][1]]].objects)
+    kind = set(facts.BY_NAME[words[made.null_pairs[0][1]]].objects)
 
     def rivals(each: Prompt) -> set[str]:
         return set(words_of(specimen, each.readouts[0].rivals))
@@ -41,7 +43,7 @@ def test_the_rivals_of_an_attribute_are_of_its_kind_first(specimen: OpenModel) -
     right = words_of(specimen, (made.readouts[0].answer,))[0]
     assert rivals(attributes.among_kind(made)) == kind - {right}
     assert rivals(attributes.among_others(made)) == rivals(made) - kind and len(rivals(made)) > len(kind)
-    assert attributes.places([made]) == ([[made.pairs[0][1]]], [[made.control_pairs[0][1]]])
+    assert attributes.places([made]) == ([[made.pairs[0][1]]], [[made.null_pairs[0][1]]])
 
 
 @pytest.mark.parametrize("flag", [-1, 0, 3])
@@ -54,12 +56,12 @@ def test_a_false_claim_names_what_is_claimed_first_and_its_twin_neither_answer(f
         assert claimed == made.rivals[0] and subject == again
         assert made.answers == (f" {relation.pairs[subject]}",) and made.answers[0] not in made.rivals
         assert len({*made.answers, *made.rivals}) == len(relation.objects) == 1 + len(made.rivals)
-        stranger = next(part.text.strip() for part in made.twin if part.role == "subject")
-        shown = "".join(part.text for part in made.twin)
-        (elsewhere,) = (part.text for part in made.twin if part.role == "claimed")
+        stranger = next(part.text.strip() for part in made.corrupted if part.role == "subject")
+        shown = "".join(part.text for part in made.corrupted)
+        (elsewhere,) = (part.text for part in made.corrupted if part.role == "claimed")
         right = f" {relation.pairs[stranger]}"
         assert elsewhere != right and not {elsewhere, right} & {*made.answers, claimed}
-        assert [part.text for part in made.twin if not part.role] == [p.text for p in made.segments if not p.role]
+        assert [part.text for part in made.corrupted if not part.role] == [p.text for p in made.segments if not p.role]
         assert made.text.startswith(facts.FLAGGED[flag][0]) if flag >= 0 else not shown.startswith(" ")
 
 

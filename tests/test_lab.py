@@ -13,19 +13,17 @@ import transformers
 from conftest import FAMILIES, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import (
-    Reference,
-    ablate,
+    ablate_sets,
     accuracy,
-    accuracy_among_rivals,
     attention_scores,
-    behave,
     forward,
     log_probability,
     logit_difference,
-    mean_z,
     open_model,
 )
-from headatlas.lab.hooks.attention_interface import tapped
+from headatlas.lab.ablation import Reference, ablate, mean_z
+from headatlas.lab.hooks.attention_interface import attention_hooks
+from headatlas.lab.running import accuracy_among_rivals
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -130,7 +128,7 @@ class TestAblation:
     def test_mean_is_the_mean_over_controls_without_the_first_position(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("gpt2")))
         seen: list[torch.Tensor] = []
-        with tapped({model.anatomy.attention[1]: lambda call, z: seen.append(z.clone())}), torch.no_grad():
+        with attention_hooks({model.anatomy.attention[1]: lambda call, z: seen.append(z.clone())}), torch.no_grad():
             model.model(TOKENS)
         reference = mean_z(model, [tuple(row.tolist()) for row in TOKENS])
         assert torch.allclose(reference.z[1][0, 0], seen[0][:, 1:].mean((0, 1)), atol=1e-7)
@@ -141,8 +139,8 @@ class TestAblation:
         same = [prompt(row, readouts=read) for row in TOKENS]
         other = [prompt(row, row.flip(0), readouts=read) for row in TOKENS]
         heads = [[], [Head(0, 1), Head(1, 3)]]
-        kept = behave(model, same, log_probability, head_sets=heads, ablation="resample")
-        moved = behave(model, other, log_probability, head_sets=heads, ablation="resample")
+        kept = ablate_sets(model, same, log_probability, heads, "resample")
+        moved = ablate_sets(model, other, log_probability, heads, "resample")
         assert np.allclose(kept[0], kept[1], atol=1e-7)
         assert np.allclose(kept[0], moved[0], atol=1e-7)
         assert np.abs(moved[0] - moved[1]).min() > 1e-6
@@ -150,9 +148,7 @@ class TestAblation:
     def test_ablating_a_set_is_not_the_sum_of_its_heads_done_twice(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("gpt2")))
         prompts = [prompt(row, readouts=(Readout(23, answer=5),)) for row in TOKENS]
-        once, twice = behave(
-            model, prompts, log_probability, head_sets=[[Head(1, 0)], [Head(1, 0), Head(1, 0)]], ablation="zero"
-        )
+        once, twice = ablate_sets(model, prompts, log_probability, [[Head(1, 0)], [Head(1, 0), Head(1, 0)]], "zero")
         assert np.array_equal(once, twice)
 
     @pytest.mark.parametrize("heads", [[], [Head(2, 0)], [Head(0, 4)]])
@@ -178,7 +174,7 @@ class TestHygiene:
         one, two = open_model(str(tiny("llama"))), open_model(str(save_tiny("llama", tmp_path, seed=1)))
         seen: list[str] = []
         watch = {one.anatomy.attention[0]: lambda call, z: seen.append("one")}
-        with tapped(watch):  # type: ignore[arg-type]
+        with attention_hooks(watch):  # type: ignore[arg-type]
             forward(two, TOKENS, {})
         assert seen == []
         assert not torch.equal(forward(one, TOKENS, {}), forward(two, TOKENS, {}))

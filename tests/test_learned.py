@@ -10,19 +10,11 @@ import pytest
 import torch
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab import (
-    OpenModel,
-    Reference,
-    ablate_sets,
-    accuracy,
-    behave,
-    learn_vectors,
-    log_probability,
-    open_model,
-    scaling_slopes,
-)
+from headatlas.lab import OpenModel, ablate_sets, accuracy, log_probability, metric_per_prompt, open_model
+from headatlas.lab.ablation import Reference
 from headatlas.lab.activations.edits import scale
 from headatlas.lab.activations.interventions import intervene
+from headatlas.lab.fits import learn_vectors, scaling_slopes
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -38,7 +30,7 @@ def model(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> OpenMo
 def prompts() -> list[Prompt]:
     rng = random.Random(0)
     drawn = [tuple(rng.sample(range(1, 250), length)) for length in LENGTHS]
-    return [Prompt(tokens=each, control=each, readouts=(Readout(len(each) - 1, 77),)) for each in drawn]
+    return [Prompt(tokens=each, corrupted=each, readouts=(Readout(len(each) - 1, 77),)) for each in drawn]
 
 
 def test_slopes_are_what_scaling_a_head_does_at_first(model: OpenModel, prompts: list[Prompt]) -> None:
@@ -46,9 +38,9 @@ def test_slopes_are_what_scaling_a_head_does_at_first(model: OpenModel, prompts:
     step = 0.1  # less drowns in rounding
     for head in (Head(0, 1), Head(1, 2)):
         with intervene(model, [scale("z", [head], 1 + step)]):
-            more = behave(model, prompts, log_probability)[0]
+            more = metric_per_prompt(model, prompts, log_probability)
         with intervene(model, [scale("z", [head], 1 - step)]):
-            less = behave(model, prompts, log_probability)[0]
+            less = metric_per_prompt(model, prompts, log_probability)
         expected = (more - less) / (2 * step)
         assert np.abs(expected).max() > 1e-4
         assert np.allclose(slopes[:, head.layer, head.head].sum(-1), expected, rtol=0.02, atol=5e-5)

@@ -17,8 +17,18 @@ from conftest import light, selected
 from headatlas.lab import OpenModel, attention_scores, forward
 from headatlas.notation import Head
 from headatlas.protocol import run
-from headatlas.protocol.script import Drawn, load_script
-from headatlas.stimuli import Prompt, choices, facts, indirect_object, lexicon, lookup, ordinals, steps, stories
+from headatlas.protocol.script import PromptSample, load_script
+from headatlas.stimuli import (
+    Prompt,
+    facts,
+    indirect_object,
+    lexicon,
+    lookup,
+    multiple_choice_questions,
+    ordinals,
+    steps,
+    stories,
+)
 from planted import (
     HEADS,
     HELD,
@@ -229,8 +239,10 @@ def answering(architecture: Architecture, seed: int) -> Planted:
 def choosing(architecture: Architecture, seed: int) -> Planted:
     """A head that looks at the letters of the options, at all alike, and says them."""
     (head,) = spots(seed, 1)
-    words = [*choices.LETTERS, *known(), *STORY, *NAMES]
-    made = Planter(architecture, words, marks={"start": [START], "letter": choices.LETTERS}, seed=seed)
+    words = [*multiple_choice_questions.LETTERS, *known(), *STORY, *NAMES]
+    made = Planter(
+        architecture, words, marks={"start": [START], "letter": multiple_choice_questions.LETTERS}, seed=seed
+    )
     made.plant(head, [Marked("letter", 60), Marked("start", 30)], [Copy(WORD, OUT, 6.0)])
     return made, {"constant": [head]}
 
@@ -302,7 +314,9 @@ def test_planted_heads_look_as_they_were_told_to(architecture: Architecture, see
 # --- what is found ------------------------------------------------------------------------------------------------
 
 
-def found(id: str, model: OpenModel, change: Callable[[Drawn], Drawn] = lambda drawn: drawn) -> list[Head]:
+def found(
+    id: str, model: OpenModel, change: Callable[[PromptSample], PromptSample] = lambda drawn: drawn
+) -> list[Head]:
     """The heads that a reproduction's detection selects, by the entry's own rule but on fewer prompts."""
     rule, script = CATALOG.heads[id].rule, load_script(id)
     assert rule is not None
@@ -330,11 +344,11 @@ def test_finds_nothing_in_the_circuits_of_others(id: str, circuit: Circuit, arch
     assert found(id, made.open()) == []
 
 
-def swapped(drawn: Drawn) -> Drawn:
+def swapped(drawn: PromptSample) -> PromptSample:
     """The same with each prompt's control in its place."""
 
     def swap(prompt: Prompt) -> Prompt:
-        return replace(prompt, tokens=prompt.control, pairs=prompt.control_pairs or prompt.pairs)
+        return replace(prompt, tokens=prompt.corrupted, pairs=prompt.null_pairs or prompt.pairs)
 
     return replace(drawn, prompts=[swap(prompt) for prompt in drawn.prompts])
 

@@ -10,19 +10,20 @@ from torch import Tensor, nn
 
 from conftest import FAMILIES, roughen
 from headatlas import HeadatlasError
-from headatlas.lab import OpenModel, accuracy, accuracy_among_rivals, log_probability, logit_difference, open_model
-from headatlas.lab.activations.blocks import writers
+from headatlas.lab import OpenModel, accuracy, log_probability, logit_difference, open_model
+from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.activations.edits import add, patch, scale, zero
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import record
-from headatlas.lab.attribution.frozen_norms import freeze
+from headatlas.lab.attribution.frozen_norms import freeze_norm
 from headatlas.lab.attribution.logit_attribution import direct_logit_attribution, logit_lens
+from headatlas.lab.running import accuracy_among_rivals
 from headatlas.lab.running.metrics import (
     all_finite,
-    candidate_given,
     kl_to_clean,
     log_odds_of_candidates,
     loss_per_position,
+    predicted_candidate,
     probability,
     probability_difference,
 )
@@ -93,12 +94,12 @@ class TestEveryFamily:
         """By hand: take the head's result out of the last stream, hold the scales, and read the logits again."""
         found = direct_logit_attribution(model, TOKENS, ANSWERS, RIVALS)
         seen = record(model, TOKENS, ["resid", "result", "attn_out"], [19])
-        ending = model.anatomy.ending
+        ending = model.anatomy.unembed
         assert ending is not None
-        norm = model.anatomy.ending.norm
+        norm = model.anatomy.unembed.norm
         for layer, head in ((0, 1), (1, 3)):
             lost = seen["result", layer][:, 0, head]
-            after = writers(model, TOKENS)[layer].norm
+            after = find_blocks(model, TOKENS)[layer].norm
             if after is not None:
                 whole = seen["attn_out", layer][:, 0]
                 lost = held(after, whole, whole) - held(after, whole, whole - lost)
@@ -157,7 +158,7 @@ class TestAttribution:
         with intervene(model, [patch("z", [Head(0, 1), Head(1, 3)], source, [19])]):
             fresh = direct_logit_attribution(model, TOKENS, ANSWERS, RIVALS)
             assert torch.equal(fresh.heads, direct_logit_attribution(model, TOKENS, ANSWERS, RIVALS).heads)
-            assert writers(model, TOKENS)[0].norm is model.anatomy.blocks[0].post_attention_layernorm
+            assert find_blocks(model, TOKENS)[0].norm is model.anatomy.blocks[0].post_attention_layernorm
 
     def test_an_edited_stream_does_not_add_up(self, model: OpenModel) -> None:
         with (
@@ -212,7 +213,7 @@ class TestAttribution:
                 return x**3 * self.weight
 
         with pytest.raises(HeadatlasError, match="neither a layer norm"):
-            freeze(Cubic(), torch.randn(2, 32, generator=torch.Generator().manual_seed(0)))
+            freeze_norm(Cubic(), torch.randn(2, 32, generator=torch.Generator().manual_seed(0)))
 
     @pytest.mark.parametrize("size", [32, 33])
     @pytest.mark.parametrize("kind", [nn.LayerNorm, nn.RMSNorm])
@@ -220,7 +221,7 @@ class TestAttribution:
         norm = kind(size)
         roughen(norm)
         states = torch.randn(2, size, generator=torch.Generator().manual_seed(0)) + 1
-        frozen = freeze(norm, states)
+        frozen = freeze_norm(norm, states)
         assert frozen.centred == (kind is nn.LayerNorm)
         along = torch.randn(2, size, generator=torch.Generator().manual_seed(1))
         through, constant = frozen.before(along)
@@ -238,9 +239,9 @@ class TestPureReadouts:
         assert torch.allclose(probability(self.logits, self.answers, self.rivals), shares[:, 0, 1])
 
     def test_candidate_given(self) -> None:
-        assert candidate_given(self.logits, self.answers, self.rivals).tolist() == [1, 0]
+        assert predicted_candidate(self.logits, self.answers, self.rivals).tolist() == [1, 0]
         first_only = torch.tensor([[3], [3]])  # the largest logit of all is no candidate
-        assert candidate_given(self.logits, first_only, torch.tensor([[[2, -1]], [[2, -1]]])).tolist() == [2, 3]
+        assert predicted_candidate(self.logits, first_only, torch.tensor([[[2, -1]], [[2, -1]]])).tolist() == [2, 3]
 
     def test_log_odds_of_candidates(self) -> None:
         inside = torch.tensor([[1.0, 20.086, 2.7183], [7.3891, 1.0, 0.0]]).sum(-1)
@@ -279,7 +280,7 @@ class TestPureReadouts:
         for behaviour in (
             accuracy,
             accuracy_among_rivals,
-            candidate_given,
+            predicted_candidate,
             log_odds_of_candidates,
             log_probability,
             logit_difference,

@@ -14,7 +14,7 @@ from headatlas.evidence import records
 from headatlas.lab import OpenModel, Scores, open_model
 from headatlas.notation import Head
 from headatlas.protocol import assess, run, script
-from headatlas.stimuli import Prompt, TooFewWordsError
+from headatlas.stimuli import Prompt, UntestableError
 
 CATALOG = headatlas.load()
 Tiny = Callable[[str], Path]
@@ -56,12 +56,12 @@ def test_a_search_changes_what_finds_and_tests_heads_and_leaves_the_behaviour(
             prompt, readouts=tuple(replace(r, answer=r.rivals[0], rivals=(r.answer,)) for r in prompt.readouts)
         )
 
-    def search(model: OpenModel, drawn: script.Drawn) -> script.Drawn:
+    def search(model: OpenModel, drawn: script.PromptSample) -> script.PromptSample:
         seen.append(drawn.split)
         return replace(drawn, prompts=[exchanged(p) if p.readouts else p for p in drawn.prompts])
 
-    def nothing(model: OpenModel, drawn: script.Drawn) -> script.Drawn:
-        raise TooFewWordsError("the model makes no mistake")
+    def nothing(model: OpenModel, drawn: script.PromptSample) -> script.PromptSample:
+        raise UntestableError("the model makes no mistake")
 
     seen: list[str] = []
     entry, loaded = CATALOG.heads["duplicate-token"], script.load_script("duplicate-token")

@@ -19,7 +19,7 @@ def looking(targets: dict[int, int], length: int, weight: float = 1.0) -> np.nda
 
 def prompt(length: int, pairs: list[tuple[int, int]], others: list[tuple[int, int]] | None = None) -> Prompt:
     tokens = tuple(range(length))
-    return Prompt(tokens, tokens, pairs=tuple(pairs), control_pairs=tuple(others or ()))
+    return Prompt(tokens, tokens, pairs=tuple(pairs), null_pairs=tuple(others or ()))
 
 
 def test_a_rare_word_is_looked_at_from_all_later_tokens_whatever_rests_on_the_first_or_the_token_itself() -> None:

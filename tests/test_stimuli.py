@@ -13,13 +13,13 @@ from headatlas.protocol.script import load_script
 from headatlas.stimuli import (
     Prompt,
     Readout,
-    TooFewWordsError,
+    UntestableError,
     Vocabulary,
-    choices,
     facts,
     grammar,
     indirect_object,
     lookup,
+    multiple_choice_questions,
     ordinals,
     stories,
     world,
@@ -46,7 +46,7 @@ class TestPrompts:
     @pytest.mark.parametrize(
         "parts",
         [
-            {"control": (1, 2)},
+            {"corrupted": (1, 2)},
             {"pairs": ((1, 2),)},
             {"pairs": ((3, 0),)},
             {"control_pairs": ((1, -1),)},
@@ -55,7 +55,7 @@ class TestPrompts:
     )
     def test_refuses_what_does_not_align_or_is_not_causal(self, parts: dict) -> None:
         with pytest.raises(ValueError, match=r"align|causal|outside"):
-            Prompt(**({"tokens": (1, 2, 3), "control": (1, 2, 3)} | parts))
+            Prompt(**({"tokens": (1, 2, 3), "corrupted": (1, 2, 3)} | parts))
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -75,7 +75,7 @@ class TestEveryScript:
 
     def test_prompts_start_with_bos_and_fit_the_specimen(self, id: str, words: Vocabulary) -> None:
         for prompt in drawn(id, words):
-            assert prompt.tokens[:1] == words.bos == prompt.control[:1]
+            assert prompt.tokens[:1] == words.bos == prompt.corrupted[:1]
             assert len(prompt.tokens) <= 128
 
     def test_the_docstring_cites_only_sources_of_the_bibliography(self, id: str, words: Vocabulary) -> None:
@@ -109,14 +109,14 @@ def test_duplicate_pairs_lead_to_the_same_token_and_in_the_control_to_another(wo
     for prompt in script.draw("stimulus", words, "find", 8, 0).prompts:
         for query, key in prompt.pairs:
             assert prompt.tokens[key] == prompt.tokens[query]
-            same, total = same + (prompt.control[key] == prompt.control[query]), total + 1
+            same, total = same + (prompt.corrupted[key] == prompt.corrupted[query]), total + 1
     assert same / total < 0.01
 
 
 def test_previous_token_task_changes_one_token_only(words: Vocabulary) -> None:
     script = load_script("previous-token")
     for prompt in script.draw("task", words, "test", 8, 0).prompts:
-        changed = [i for i, pair in enumerate(zip(prompt.tokens, prompt.control, strict=True)) if pair[0] != pair[1]]
+        changed = [i for i, pair in enumerate(zip(prompt.tokens, prompt.corrupted, strict=True)) if pair[0] != pair[1]]
         assert changed == [len(prompt.tokens) - 2]
         assert prompt.readouts[0].position == len(prompt.tokens) - 1
 
@@ -143,9 +143,10 @@ def test_indirect_object_prompts_are_read_at_the_end_and_paired_with_the_repeate
         assert end == readout.position == len(drawn.tokens) - 1
         assert (drawn.tokens[second],) == readout.rivals
         assert drawn.tokens.count(readout.answer) == 1 and drawn.tokens.count(drawn.tokens[second]) == 2
-        assert drawn.control.count(drawn.control[second]) == 1
-        assert readout.answer not in drawn.control and readout.rivals[0] not in drawn.control
-        assert drawn.placebo != drawn.tokens and drawn.placebo[second] == drawn.tokens[second]
+        assert drawn.corrupted.count(drawn.corrupted[second]) == 1
+        assert readout.answer not in drawn.corrupted and readout.rivals[0] not in drawn.corrupted
+        assert drawn.alternatives["same names"] != drawn.tokens
+        assert drawn.alternatives["same names"][second] == drawn.tokens[second]
 
 
 def test_indirect_object_sentences_know_where_their_names_are(words: Vocabulary) -> None:
@@ -154,13 +155,16 @@ def test_indirect_object_sentences_know_where_their_names_are(words: Vocabulary)
         sentence = indirect_object.sentence(order, rng)
         read = tokenize(words, sentence.segments)
         assert read.ids[1:] == words.encode(sentence.text)
-        twin, placebo = (tokenize(words, parts).ids for parts in (sentence.twin, sentence.placebo(rng)))
+        corrupted, reworded = (
+            tokenize(words, parts).ids for parts in (sentence.corrupted_segments, sentence.reworded(rng))
+        )
         for role, name in (("io", sentence.answer), ("s1", sentence.subject), ("s2", sentence.subject)):
             (place,) = read.at(role)
             assert words.tokenizer.decode([read.ids[place]]) == name
-            assert twin[place] != read.ids[place] == placebo[place]
+            assert corrupted[place] != read.ids[place] == reworded[place]
         assert read.at("s2") > max(read.at("io"), read.at("s1"))
-        assert len(twin) == len(placebo) == len(read.ids) and 1 <= sum(map(int.__ne__, placebo, read.ids)) <= 2
+        assert len(corrupted) == len(reworded) == len(read.ids)
+        assert 1 <= sum(map(int.__ne__, reworded, read.ids)) <= 2
 
 
 def test_successor_prompts_count_up_and_their_control_does_not(words: Vocabulary) -> None:
@@ -173,7 +177,8 @@ def test_successor_prompts_count_up_and_their_control_does_not(words: Vocabulary
             if {readout.answer, *readout.rivals} <= set(ids)
         )
         seen, shuffled = (
-            [members.index(token) for token in tokens if token in members] for tokens in (prompt.tokens, prompt.control)
+            [members.index(token) for token in tokens if token in members]
+            for tokens in (prompt.tokens, prompt.corrupted)
         )
         answer = members.index(readout.answer)
         assert seen == list(range(answer - len(seen), answer)) and len(seen) >= 3
@@ -187,9 +192,9 @@ class TestChoices:
     def test_in_the_twin_the_right_letter_is_the_one_before(self, kind: str, count: int) -> None:
         seen = set()
         for seed in range(40):
-            case = choices.multiple_choice("train", random.Random(seed), kind, count)
-            own, twin = ([p.text for p in parts if p.role == "option"] for parts in (case.segments, case.twin))
-            place = choices.LETTERS.index(case.answers[0].strip())
+            case = multiple_choice_questions.multiple_choice("train", random.Random(seed), kind, count)
+            own, twin = ([p.text for p in parts if p.role == "option"] for parts in (case.segments, case.corrupted))
+            place = multiple_choice_questions.LETTERS.index(case.answers[0].strip())
             assert len(own) == count == len(case.rivals) + 1 and sorted(own) == sorted(twin)
             assert twin[place - 1] == own[place]
             if kind != "real":
@@ -198,8 +203,8 @@ class TestChoices:
         assert seen == set(range(count))
 
     def test_other_letters_on_the_same_options(self) -> None:
-        case = choices.multiple_choice("train", random.Random(0), "told")
-        made = choices.relabelled(case.segments, "BDAC")
+        case = multiple_choice_questions.multiple_choice("train", random.Random(0), "told")
+        made = multiple_choice_questions.relabelled(case.segments, "BDAC")
         assert [part.text for part in made if part.role == "letter"] == [" B", " D", " A", " C"]
         rest = [[p for p in parts if p.role != "letter"] for parts in (made, case.segments)]
         assert rest[0] == rest[1]
@@ -218,7 +223,7 @@ class TestChoices:
         one, two = " dog", " rhinoceros"
         assert len(words.continuation(two)) > 1
         case = Case(segments(one, two), (" A",), (), segments(two, one))
-        with pytest.raises(TooFewWordsError, match="differ in length"):
+        with pytest.raises(UntestableError, match="differ in length"):
             in_place(words, case)
         made, places = in_place(words, Case(segments((one, "x"), two), (" A",), (), segments(" cat", two)))
         assert places.at("x") == [len(words.bos)] and places.ids == made.tokens
@@ -274,9 +279,9 @@ class Letters:
 
 def test_a_tokenizer_that_splits_every_word_is_named_as_the_reason() -> None:
     words = Vocabulary(Letters(), 128)
-    with pytest.raises(TooFewWordsError, match="single token"):
+    with pytest.raises(UntestableError, match="single token"):
         words.singles(NAMES, at_least=20)
-    with pytest.raises(TooFewWordsError, match="128 ordinary tokens"):
+    with pytest.raises(UntestableError, match="128 ordinary tokens"):
         words.draw(random.Random(0), 200)
 
 
@@ -293,12 +298,12 @@ def test_a_number_is_one_token_and_what_stands_before_it(words: Vocabulary) -> N
     space, token = Vocabulary(Apart(), 300).number(12)
     assert (*space, token) == (200, ord("1") + 2)
     for split in (Vocabulary(Letters(), 128), Vocabulary(Apart(), 300)):
-        with pytest.raises(TooFewWordsError, match="123 is not a single token"):
+        with pytest.raises(UntestableError, match="123 is not a single token"):
             split.number(123)
 
 
 def test_a_tokenizer_of_another_model_is_named_as_the_reason(words: Vocabulary) -> None:
-    with pytest.raises(TooFewWordsError, match="do not belong together"):
+    with pytest.raises(UntestableError, match="do not belong together"):
         Vocabulary(words.tokenizer, 50).encode("Monday")
 
 
@@ -326,7 +331,7 @@ def test_the_opening_of_a_story_asks_for_the_tokens_that_follow(words: Vocabular
             (38, prompt.tokens[39]),
             (39, told[40 - len(words.bos)]),
         ]
-        assert prompt.control != prompt.tokens and sorted(prompt.control) == sorted(prompt.tokens)
+        assert prompt.corrupted != prompt.tokens and sorted(prompt.corrupted) == sorted(prompt.tokens)
 
 
 def test_rare_words_stand_where_they_are_told_to_and_come_from_the_words_given() -> None:

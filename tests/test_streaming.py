@@ -14,8 +14,8 @@ from conftest import FAMILIES, GATED, held_bytes
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.attention import fused, layer_scores
-from headatlas.lab.attention.accumulator import Totals
-from headatlas.lab.attention.layer_scores import Reading, read
+from headatlas.lab.attention.accumulator import ScoreAccumulator
+from headatlas.lab.attention.layer_scores import LayerScore, read_scores
 from headatlas.lab.attention.streaming import (
     ArgmaxKey,
     Distance,
@@ -26,7 +26,7 @@ from headatlas.lab.attention.streaming import (
     SinkMass,
     score_heads,
 )
-from headatlas.lab.hooks.attention_interface import Call, tapped
+from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.running import token_positions
 
 Tiny = Callable[[str], Path]
@@ -60,19 +60,19 @@ BY_QUERY = [name for name in SCORES if not name.startswith("pairs") and "of each
 
 def random_call(
     heads: int = 4, kv_heads: int = 2, length: int = 40, d_head: int = 16, scale: float = 1.0, **parts: Any
-) -> Call:
+) -> AttentionCall:
     """A layer's attention with no model around it; a larger scale makes sharper rows."""
     generator = torch.Generator().manual_seed(7)
     query, key, value = (
         scale * torch.randn(2, each, length, d_head, generator=generator) for each in (heads, *[kv_heads] * 2)
     )
-    return Call(**{  # type: ignore[arg-type]
+    return AttentionCall(**{  # type: ignore[arg-type]
         "module": torch.nn.Identity(), "query": query, "key": key, "value": value, "mask": None,
         "scaling": d_head**-0.5, "softcap": None, "sinks": None,
     } | parts)  # fmt: skip
 
 
-def softmax_pattern(call: Call) -> torch.Tensor:
+def softmax_pattern(call: AttentionCall) -> torch.Tensor:
     """[batch head query key] as a textbook computes it, in float64."""
     groups = call.query.shape[1] // call.key.shape[1]
     key = call.key.double().repeat_interleave(groups, 1)
@@ -80,8 +80,8 @@ def softmax_pattern(call: Call) -> torch.Tensor:
     return scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -math.inf).softmax(-1)
 
 
-def streamed(call: Call, score: Score, queries: torch.Tensor, w_o: torch.Tensor | None = None) -> torch.Tensor:
-    return read(call, [score.reading(call.query.shape[2], queries)], w_o)[0]
+def streamed(call: AttentionCall, score: Score, queries: torch.Tensor, w_o: torch.Tensor | None = None) -> torch.Tensor:
+    return read_scores(call, [score.reading(call.query.shape[2], queries)], w_o)[0]
 
 
 class TestDrawnPatterns:
@@ -170,7 +170,7 @@ def recorded_norms(model: OpenModel) -> dict[str, list[torch.Tensor]]:
     """Of each layer [batch head key]: how long values are, and what each head would write of them."""
     values: list[torch.Tensor] = []
     taps = {module: lambda call, z: values.append(call.value.clone()) for module in model.anatomy.attention.values()}
-    with tapped(taps):
+    with attention_hooks(taps):
         forward(model, TOKENS, {})
     heads = [each.repeat_interleave(model.anatomy.heads // each.shape[1], 1) for each in values]
     written = [torch.einsum("bhkd,hdm->bhkm", v, model.anatomy.w_o(layer)) for layer, v in enumerate(heads)]
@@ -262,7 +262,7 @@ class TestOneLayer:
 
     def test_edited_patterns_are_what_is_scored(self) -> None:
         class Uniform:
-            def rows(self, call: Call, heads: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+            def rows(self, call: AttentionCall, heads: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
                 return torch.full((2, len(positions), len(heads), 40), 1 / 40)
 
         call = random_call(pattern=Uniform())
@@ -275,9 +275,9 @@ class TestOneLayer:
     def test_readings_of_different_queries_come_back_in_order(self, readings: list[tuple[Any, int]]) -> None:
         call = random_call()
         rows = [torch.arange(40).expand(2, -1), torch.arange(8, 30).expand(2, -1), torch.tensor([[3, 39], [1, 0]])]
-        asked = [Reading(kind, rows[which]) for kind, which in readings]
-        for reading_, found in zip(asked, read(call, asked), strict=True):
-            torch.testing.assert_close(found, read(call, [reading_])[0], atol=1e-6, rtol=1e-6)
+        asked = [LayerScore(kind, rows[which]) for kind, which in readings]
+        for reading_, found in zip(asked, read_scores(call, asked), strict=True):
+            torch.testing.assert_close(found, read_scores(call, [reading_])[0], atol=1e-6, rtol=1e-6)
             assert found.shape[2] == reading_.queries.shape[1]
 
 
@@ -306,7 +306,7 @@ class TestMemory:
             call = random_call(length=length, d_head=8)
             queries = torch.arange(length if way != "few rows" else 64).expand(2, -1)
             with Largest() as seen, torch.no_grad():
-                read(call, [score.reading(length, queries) for score in scores.values()])
+                read_scores(call, [score.reading(length, queries) for score in scores.values()])
             largest.append(seen.bytes)
         assert largest[1] <= max(
             4.1 * largest[0], 4 * layer_scores.BLOCK
@@ -322,7 +322,7 @@ class TestMemory:
         assert where == [key for _, key in pairs]
 
     def test_memory_stays_flat_over_twenty_batches(self, tiny: Tiny) -> None:
-        model, totals, held = open_model(str(tiny("llama"))), Totals(), []
+        model, totals, held = open_model(str(tiny("llama"))), ScoreAccumulator(), []
         for batch in range(20):
             tokens = torch.randint(1, 299, (2, 64), generator=torch.Generator().manual_seed(batch))
             totals.add(score_heads(model, tokens, {"sink": SinkMass(), "distance": Distance()}))
@@ -362,10 +362,10 @@ class TestScoreHeads:
     def test_nan_after_the_first_position_is_not_a_result(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("llama")))
 
-        def spoil(call: Call, z: torch.Tensor) -> torch.Tensor:
+        def spoil(call: AttentionCall, z: torch.Tensor) -> torch.Tensor:
             return torch.cat([z[:, :5], z[:, 5:] * float("nan")], 1)
 
-        with pytest.raises(HeadatlasError, match="NaN"), tapped({model.anatomy.attention[0]: spoil}):
+        with pytest.raises(HeadatlasError, match="NaN"), attention_hooks({model.anatomy.attention[0]: spoil}):
             score_heads(model, TOKENS, {"sink": SinkMass()})
 
     @pytest.mark.parametrize(
@@ -403,8 +403,8 @@ class TestScoreHeads:
 class TestTotals:
     batches = tuple(torch.rand(size, 2, 3, 5, generator=torch.Generator().manual_seed(size)) for size in (4, 1, 6))
 
-    def total(self, *batches: torch.Tensor) -> Totals:
-        totals = Totals()
+    def total(self, *batches: torch.Tensor) -> ScoreAccumulator:
+        totals = ScoreAccumulator()
         for batch in batches:
             totals.add({"mass": batch, "pair": batch[..., 0]})
         return totals
@@ -419,7 +419,7 @@ class TestTotals:
 
     def test_shards_merge_to_the_whole(self) -> None:
         whole, parts = self.total(*self.batches), [self.total(each) for each in self.batches]
-        merged = Totals().merge(parts[0]).merge(parts[1].merge(parts[2]))
+        merged = ScoreAccumulator().merge(parts[0]).merge(parts[1].merge(parts[2]))
         for name in ("mass", "pair"):
             torch.testing.assert_close(merged.mean(name), whole.mean(name))
             torch.testing.assert_close(merged.variance(name), whole.variance(name))

@@ -12,19 +12,17 @@ from conftest import FAMILIES, held_bytes, loud, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import (
     OpenModel,
-    Reference,
     accuracy,
-    behave,
     forward,
     intervene,
     log_probability,
     logit_difference,
-    mean_z,
+    metric_per_prompt,
     open_model,
 )
-from headatlas.lab.ablation import sweep_engine
-from headatlas.lab.ablation.batched_copies import Edit
-from headatlas.lab.ablation.clean_run import Trace, trace
+from headatlas.lab.ablation import Reference, mean_z, sweep_engine
+from headatlas.lab.ablation.batched_copies import CopyEdit
+from headatlas.lab.ablation.clean_run import CleanRun, run_clean
 from headatlas.lab.ablation.partial_rerun import rerun
 from headatlas.lab.ablation.screening import attribution_patching, screen
 from headatlas.lab.ablation.sweeps import ablate_sets, naive_sweep, sweep
@@ -32,6 +30,7 @@ from headatlas.lab.activations import edits
 from headatlas.lab.hooks import attention_interface
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
+from oracles import ablated_metric
 
 Tiny = Callable[[str], Path]
 LENGTH = 24  # beyond the windows of 16
@@ -99,12 +98,12 @@ class TestEveryFamily:
         for head, position in ((Head(0, 1), 5), (Head(0, 2), LAST), (Head(1, 3), 20)):
 
             def scaled(by: float, head: Head = head, position: int = position) -> float:
-                def tap(call: attention_interface.Call, z: torch.Tensor) -> torch.Tensor:
+                def tap(call: attention_interface.AttentionCall, z: torch.Tensor) -> torch.Tensor:
                     z = z.clone()
                     z[:, position, head.head] *= by
                     return z
 
-                with attention_interface.tapped({model.anatomy.attention[head.layer]: tap}), torch.no_grad():
+                with attention_interface.attention_hooks({model.anatomy.attention[head.layer]: tap}), torch.no_grad():
                     logits = model.model(torch.tensor([prompts[0].tokens])).logits
                 return sum(logits[0, each.position, each.answer].item() for each in READ) / len(READ)
 
@@ -122,11 +121,11 @@ def test_sets_of_heads_are_what_behave_says_of_them(family: str, tiny: Tiny) -> 
     sets = [[], [Head(1, 2)], [Head(0, 0), Head(0, 3)], [Head(1, 1), Head(0, 1)], [], [Head(0, 1), Head(0, 1)]]
     for kind in ("zero", "mean", "resample"):
         found = ablate_sets(model, PROMPTS, logit_difference, sets, kind)
-        expected = behave(model, PROMPTS, logit_difference, head_sets=sets, ablation=kind)
+        expected = ablated_metric(model, PROMPTS, logit_difference, sets, kind)
         assert np.abs(found - expected).max() < 1e-5
         assert (found[0] == found[4]).all() and len(np.unique(found.mean(1).round(7))) >= 5
     contrast = ablate_sets(model, PROMPTS, logit_difference, sets, contrast=True)
-    assert np.abs(contrast - behave(model, PROMPTS, logit_difference, True, sets)).max() < 1e-5
+    assert np.abs(contrast - ablated_metric(model, PROMPTS, logit_difference, sets, minus_corrupted=True)).max() < 1e-5
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "phi", "gpt_oss"])
@@ -144,7 +143,7 @@ def test_what_is_added_to_a_set_of_heads_is_what_an_edit_adds(family: str, posit
             positions=None if positions == "all" else [LAST],
         )  # fmt: skip
         with intervene(model, [added]):
-            expected = behave(model, PROMPTS, logit_difference)[0]
+            expected = metric_per_prompt(model, PROMPTS, logit_difference)
         assert np.abs(values - expected).max() < 1e-5 < np.abs(values - found[2]).max()
 
 
@@ -163,7 +162,9 @@ class TestSweep:
         for kind in ("zero", "mean", "resample"):
             for contrast in (False, True):
                 found = sweep(model, PROMPTS, logit_difference, kind, heads=heads, contrast=contrast)
-                expected = behave(model, PROMPTS, logit_difference, contrast, [[], *[[head] for head in heads]], kind)
+                expected = ablated_metric(
+                    model, PROMPTS, logit_difference, [[], *[[head] for head in heads]], kind, contrast
+                )
                 assert np.abs(found.clean - expected[0]).max() < 1e-5
                 assert np.abs(np.stack([found.ablated[head] for head in heads]) - expected[1:]).max() < 1e-5
 
@@ -193,7 +194,7 @@ class TestSweep:
 
     def test_patching_from_a_chosen_run(self, tiny: Tiny) -> None:
         model = loud(tiny("llama"))
-        controls = [prompt.control for prompt in PROMPTS]
+        controls = [prompt.corrupted for prompt in PROMPTS]
         own = sweep(model, PROMPTS, logit_difference, "resample")
         same = sweep(model, PROMPTS, logit_difference, "resample", source=controls)
         self_patched = sweep(model, PROMPTS, logit_difference, "resample", source=[p.tokens for p in PROMPTS])
@@ -202,7 +203,7 @@ class TestSweep:
 
     def test_a_reference_of_ones_own(self, tiny: Tiny) -> None:
         model = loud(tiny("gpt2"))
-        mean = mean_z(model, [prompt.control for prompt in PROMPTS])
+        mean = mean_z(model, [prompt.corrupted for prompt in PROMPTS])
         found = sweep(model, PROMPTS, logit_difference, mean)
         assert np.array_equal(found.ablated, sweep(model, PROMPTS, logit_difference, "mean").ablated)
 
@@ -210,10 +211,10 @@ class TestSweep:
         model = loud(tiny("llama"))
         seen: list[torch.Tensor] = []
         with (
-            attention_interface.tapped({model.anatomy.attention[0]: lambda call, z: seen.append(z.clone())}),
+            attention_interface.attention_hooks({model.anatomy.attention[0]: lambda call, z: seen.append(z.clone())}),
             torch.no_grad(),
         ):
-            model.model(torch.tensor([prompt.control for prompt in PROMPTS]))
+            model.model(torch.tensor([prompt.corrupted for prompt in PROMPTS]))
         by_hand = Reference(tuple(seen[0].mean(0, keepdim=True) for _ in range(2)))
         prompts = [*PROMPTS, *drawn(2, 9, (Readout(8, 5, (7,)),))]
         found = sweep(model, prompts, logit_difference, "position mean").ablated[0][:, :3]
@@ -257,13 +258,13 @@ class TestSweep:
             sweep(model, PROMPTS, logit_difference, "mean", positions)  # what the model allows is known now
         calls: list[tuple[int, int]] = []  # copy and head
         for name in ("put", "write"):
-            plain = getattr(Edit, name)
+            plain = getattr(CopyEdit, name)
 
-            def counted(self: Edit, *given: Any, plain: Any = plain) -> None:
+            def counted(self: CopyEdit, *given: Any, plain: Any = plain) -> None:
                 calls.extend(self.pairs)
                 plain(self, *given)
 
-            monkeypatch.setattr(Edit, name, counted)
+            monkeypatch.setattr(CopyEdit, name, counted)
         for positions in ("all", "last"):
             calls.clear()
             sweep(model, PROMPTS, logit_difference, "mean", positions)
@@ -319,12 +320,15 @@ class TestHygiene:
         def explode(*_: torch.Tensor) -> torch.Tensor:
             raise KeyError("inside")
 
-        def explode_in_layer_1(call: attention_interface.Call, z: torch.Tensor) -> None:
+        def explode_in_layer_1(call: attention_interface.AttentionCall, z: torch.Tensor) -> None:
             raise KeyError("inside")
 
         sweep(model, PROMPTS, logit_difference, "zero", positions)  # so that the next one gets to its reruns
-        clean = trace(model, tokens, torch.tensor([LAST]), LAST if positions == "last" else 0)
-        with pytest.raises(KeyError), attention_interface.tapped({model.anatomy.attention[1]: explode_in_layer_1}):
+        clean = run_clean(model, tokens, torch.tensor([LAST]), LAST if positions == "last" else 0)
+        with (
+            pytest.raises(KeyError),
+            attention_interface.attention_hooks({model.anatomy.attention[1]: explode_in_layer_1}),
+        ):
             rerun(model, clean, 0, 2, {})
         for each in (sweep, attribution_patching):
             with pytest.raises(KeyError):
@@ -364,14 +368,14 @@ class TestHygiene:
         model = loud(tiny("gemma3"))
         tokens = torch.tensor([prompt.tokens for prompt in PROMPTS])
         for start in (0, 18, LAST):
-            clean = trace(model, tokens, torch.tensor([3, 20, LAST]), start)
+            clean = run_clean(model, tokens, torch.tensor([3, 20, LAST]), start)
             for layer in (0, 1):
                 assert (rerun(model, clean, layer, 3, {}) - clean.logits).abs().max() < 1e-5
 
     @pytest.mark.parametrize("family", ["llama", "phi"])
     def test_a_rerun_computes_no_more_than_it_must(self, family: str, tiny: Tiny) -> None:
         model = loud(tiny(family))
-        clean = trace(model, torch.tensor([prompt.tokens for prompt in PROMPTS]), torch.tensor([20, LAST]))
+        clean = run_clean(model, torch.tensor([prompt.tokens for prompt in PROMPTS]), torch.tensor([20, LAST]))
         modules = {
             "norm": [block.input_layernorm for block in model.anatomy.blocks],
             "projection": model.anatomy.projections.values(),
@@ -391,16 +395,16 @@ class TestHygiene:
 
     def test_an_edit_before_the_first_layer_that_runs_is_refused(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("llama")))
-        clean = trace(model, torch.tensor([PROMPTS[0].tokens]), torch.tensor([LAST]))
+        clean = run_clean(model, torch.tensor([PROMPTS[0].tokens]), torch.tensor([LAST]))
         with pytest.raises(ValueError, match="would not be seen"):
-            rerun(model, clean, 1, 1, {0: Edit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
+            rerun(model, clean, 1, 1, {0: CopyEdit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
 
     def test_memory_that_is_short_is_asked_for_in_halves(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))
         expected = sweep(model, PROMPTS, logit_difference).ablated
 
         def short(at_most: int, error: type[RuntimeError], message: str) -> Callable[..., torch.Tensor]:
-            def limited(model: OpenModel, clean: Trace, layer: int, copies: int, edits: Any) -> torch.Tensor:
+            def limited(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Any) -> torch.Tensor:
                 if copies * len(clean.tokens) > at_most:
                     raise error(message)
                 return rerun(model, clean, layer, copies, edits)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from conftest import load_tool
-from headatlas.lab import open_model, path_patch, path_runs
+from headatlas.lab import open_model, path_patch
+from headatlas.lab.paths import path_runs
 from headatlas.notation import Head
 
 cross_check = load_tool("cross_check")  # the two others import it by this name
@@ -69,7 +70,9 @@ def test_paths_of_all_heads_are_those_of_each(folder: Path, frozen: bool) -> Non
     found = contenders.our_paths(folder, frozen)(prompts, 0)
     model = open_model(str(folder))
     mlps: Literal["recomputed", "frozen"] = "frozen" if frozen else "recomputed"
-    runs = path_runs(model, cross_check.tokens_of(prompts), torch.tensor([each.control for each in prompts]), mlps=mlps)
+    runs = path_runs(
+        model, cross_check.tokens_of(prompts), torch.tensor([each.corrupted for each in prompts]), mlps=mlps
+    )
     for head in (Head(0, 3), Head(1, 1)):
         alone = path_patch(runs, [head], "logits", lambda logits: cross_check.difference_at_last(logits, prompts))
         assert found[str(head)] == pytest.approx(float(alone.mean()), abs=1e-5)

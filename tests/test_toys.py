@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import headatlas
-from headatlas.lab import OpenModel, accuracy, behave
+from headatlas.lab import OpenModel, accuracy, metric_per_prompt
 from headatlas.lab.fits import toys
 from headatlas.lab.fits.toys import Toy
 from headatlas.protocol import batch
@@ -46,7 +46,7 @@ def test_learns_what_is_marked_as_known() -> None:
     for word in WORDS:
         tokens = model.vocabulary.bos + model.vocabulary.encode(f"Say{word}:")
         prompts.append(Prompt(tokens, tokens, readouts=(Readout(len(tokens) - 1, model.vocabulary.encode(word)[0]),)))
-    assert behave(model, prompts, accuracy).mean() == 1.0
+    assert metric_per_prompt(model, prompts, accuracy).mean() == 1.0
     assert model.name == "toy"
 
 

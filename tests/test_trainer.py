@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from conftest import load_tool
 from headatlas import HeadatlasError, specimens
 from headatlas.cli.program import main
-from headatlas.lab import accuracy, accuracy_among_rivals, open_model
+from headatlas.lab import accuracy, open_model
+from headatlas.lab.running import accuracy_among_rivals
 from headatlas.notation import Head
 from headatlas.pages.figures.training import HEADS, SKILLS, training_picture
 

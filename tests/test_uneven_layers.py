@@ -16,31 +16,31 @@ from conftest import louden, save_config
 from headatlas import HeadatlasError
 from headatlas.lab import (
     OpenModel,
-    Reference,
     ablate_sets,
     attention_scores,
-    behave,
-    collect_z,
     direct_logit_attribution,
     doctor,
     log_probability,
     logit_lens,
-    mean_difference,
+    metric_per_prompt,
     open_model,
     path_patch,
-    path_runs,
     path_sweep,
     probe_heads,
     record,
     score_heads,
     sweep,
 )
+from headatlas.lab.ablation import Reference
 from headatlas.lab.activations.edits import zero
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.attention.streaming import ArgmaxKey, SinkMass
+from headatlas.lab.fits import collect_z, mean_difference
+from headatlas.lab.paths import path_runs
 from headatlas.lab.paths.path_patching import Receiver
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
+from oracles import ablated_metric
 
 SIZE: dict[str, Any] = {
     "vocab_size": 4096, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -168,7 +168,7 @@ class TestNumbers:
         found = score_heads(model, tokens_of(batch), {"sink": SinkMass(), "most": ArgmaxKey()})
         for each in (
             scores.score,
-            scores.control,
+            scores.null,
             scores.sink,
             sweep(model, batch, log_probability).effect.transpose(2, 0, 1),
         ):
@@ -237,7 +237,7 @@ class TestAgainstPlainTransformers:
         found = ablate_sets(model, batch, log_probability, sets, "zero")
         for each, values in zip(sets, found, strict=True):
             assert np.abs(values - silenced(model, plain, each, batch, slice(None))).max() < EXACT
-        assert np.abs(behave(model, batch, log_probability, head_sets=sets, ablation="zero") - found).max() < EXACT
+        assert np.abs(ablated_metric(model, batch, log_probability, sets, "zero") - found).max() < EXACT
 
     @torch.no_grad()
     @pytest.mark.parametrize("name", ["jamba", "lfm2", "gemma4", "mimo"])
@@ -257,7 +257,7 @@ class TestAgainstPlainTransformers:
     @torch.no_grad()
     def test_paths(self, name: str, model: OpenModel) -> None:
         batch = prompts()
-        runs = path_runs(model, tokens_of(batch), torch.tensor([prompt.control for prompt in batch]))
+        runs = path_runs(model, tokens_of(batch), torch.tensor([prompt.corrupted for prompt in batch]))
 
         def metric(logits: torch.Tensor) -> torch.Tensor:
             return logits[:, -1].log_softmax(-1)[:, 5]
@@ -285,10 +285,12 @@ class TestAnalyses:
         steered = Reference.of_heads(model.anatomy, vectors, added=True)
         assert set(steered.z) == set(ATTENTION[name])
         moved = ablate_sets(model, batch, log_probability, [list(model.anatomy.all_heads)], steered)
-        assert np.isfinite(moved).all() and np.abs(moved - behave(model, batch, log_probability)).max() > 1e-3
+        assert (
+            np.isfinite(moved).all() and np.abs(moved - metric_per_prompt(model, batch, log_probability)).max() > 1e-3
+        )
 
     def test_edits_of_every_layer_with_attention(self, name: str, model: OpenModel, plain: Any) -> None:
         batch, heads = prompts(), [Head(layer, 1) for layer in ATTENTION[name]]
         with intervene(model, [zero("z", heads)]):
-            found = behave(model, batch, log_probability)[0]
+            found = metric_per_prompt(model, batch, log_probability)
         assert np.abs(found - silenced(model, plain, heads, batch, slice(None))).max() < EXACT

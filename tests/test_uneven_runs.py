@@ -11,8 +11,8 @@ import transformers
 
 import headatlas
 from headatlas import specimens
-from headatlas.census import labelling, planning, taking
-from headatlas.census.budget import settle
+from headatlas.census import labelling, planning, running
+from headatlas.census.budget import resolve_settings
 from headatlas.cli.terminal import record_view
 from headatlas.collaboration import patching
 from headatlas.collaboration.measuring import STANDARD, Weights
@@ -75,7 +75,7 @@ class TestScores:
         script, rule = load_script(id), CATALOG.heads[id].rule
         assert rule
         found = run.detected(script, model, run.draw(script, rule, model, 0, 2)[0])
-        for values in (found.score, found.control):
+        for values in (found.score, found.null):
             assert np.array_equal(np.isnan(values).all(0), ~THERE) and np.isfinite(values[:, THERE]).all()
 
     def test_a_head_without_a_score_is_named(self, model: OpenModel) -> None:
@@ -89,7 +89,7 @@ class TestScores:
         ones = np.ones((3, 4, 4))
         found = of_heads(Scores(ones, ones, ones), model.anatomy, "induction")
         assert found.sink is not None
-        assert all(np.array_equal(np.isnan(each), ~THERE) for each in (found.score[0], found.control[1], found.sink[2]))
+        assert all(np.array_equal(np.isnan(each), ~THERE) for each in (found.score[0], found.null[1], found.sink[2]))
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,9 @@ class TestRun:
 
 
 def test_a_census_and_its_plan(model: OpenModel) -> None:
-    settings = settle(CATALOG, 10**6, prompts=4, types=["previous-token", "rare-words", "truthfulness"])
-    plan = taking.plan_of(CATALOG, model, settings)
-    found = labelling.census_of(CATALOG, plan, taking.take(CATALOG, model, plan))
+    settings = resolve_settings(CATALOG, 10**6, prompts=4, types=["previous-token", "rare-words", "truthfulness"])
+    plan = running.plan_of(CATALOG, model, settings)
+    found = labelling.census_of(CATALOG, plan, running.measure_types(CATALOG, model, plan))
     assert [Head.parse(each.head) for each in found.heads] == EVERY
     assert [each.status for each in found.types] == ["measured"] * 3
     assert all([len(row) for row in each.find or ()] == [0, 4, 0, 2] for each in found.types)

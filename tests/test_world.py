@@ -11,7 +11,7 @@ import transformers
 from conftest import load_tool
 from headatlas.lab import OpenModel
 from headatlas.stimuli import (
-    TooFewWordsError,
+    UntestableError,
     Vocabulary,
     colored_objects,
     facts,
@@ -25,8 +25,8 @@ from headatlas.stimuli import (
 )
 from headatlas.stimuli.cases import (
     Case,
+    Partition,
     Segment,
-    Split,
     aligned,
     document_prompt,
     in_place,
@@ -41,7 +41,7 @@ FAMILIES = list(world.FAMILIES)
 CASES = [name for name in FAMILIES if isinstance(world.FAMILIES[name]("train", random.Random(0)), Case)]
 
 
-def cases(family: str, split: Split, count: int = 60) -> list[Case]:
+def cases(family: str, split: Partition, count: int = 60) -> list[Case]:
     rng = random.Random(f"test/{family}/{split}")
     made = [world.FAMILIES[family](split, rng) for _ in range(count)]
     return [each for each in made if isinstance(each, Case)]
@@ -61,7 +61,7 @@ class TestEveryFamily:
         assert one == same != other
 
     @pytest.mark.parametrize("split", ["train", "held-out"])
-    def test_documents_are_clean_text(self, family: str, split: Split) -> None:
+    def test_documents_are_clean_text(self, family: str, split: Partition) -> None:
         rng = random.Random(family)
         for _ in range(100):
             written = text(world.document(family, split, rng))
@@ -92,9 +92,9 @@ class TestEveryCase:
 
     def test_the_twin_has_the_same_places(self, family: str) -> None:
         for case in cases(family, "train"):
-            if case.twin:
-                assert [segment.role for segment in case.twin] == [segment.role for segment in case.segments]
-                assert case.twin != case.segments or family == "moods"
+            if case.corrupted:
+                assert [segment.role for segment in case.corrupted] == [segment.role for segment in case.segments]
+                assert case.corrupted != case.segments or family == "moods"
 
     def test_every_prompt_aligns_under_the_specimens_tokenizer(self, family: str, specimen: OpenModel) -> None:
         words = specimen.vocabulary
@@ -160,7 +160,7 @@ def test_the_twin_of_a_sum_changes_the_number_it_is_told_to() -> None:
     for number in range(30):
         for changed in (0, 1):
             case = steps.addition("train", random.Random(number), number % 3, changed)
-            mine, other = of("addend", case.segments), of("addend", case.twin)
+            mine, other = of("addend", case.segments), of("addend", case.corrupted)
             assert [one != two for one, two in zip(mine, other, strict=True)] == [not changed, bool(changed)]
             assert case.text.startswith(("The sum of", "Sum:", " ")[number % 3])
 
@@ -182,9 +182,11 @@ def test_the_twin_of_a_question_for_a_color_asks_for_a_thing_that_was_not_asked_
     for number in range(30):
         rng = random.Random(number)
         case = colored_objects.asking_another(colored_objects.colored_objects("train", rng, 3, number % 4), rng)
-        asked, other = of("asked", case.segments), of("asked", case.twin)
+        asked, other = of("asked", case.segments), of("asked", case.corrupted)
         assert other[:-1] == asked[:-1] and other[-1] not in asked
-        assert [part for part in case.twin if part.role != "asked"] == [p for p in case.segments if p.role != "asked"]
+        assert [part for part in case.corrupted if part.role != "asked"] == [
+            p for p in case.segments if p.role != "asked"
+        ]
         things, relisted = of("object", case.segments), colored_objects.relisted(case, rng)
         assert sum(one != two for one, two in zip(case.segments, relisted, strict=True)) == 1
         assert set(asked) <= set(of("object", relisted)) != set(things)
@@ -209,11 +211,11 @@ def test_prompts_that_do_not_lie_alike_are_refused(specimen: OpenModel) -> None:
     long = "unbelievable nonsense"
     short = segments("A", (" dog", "word"), " barks.")
     assert [each.at("word") for each in in_same_places(specimen.vocabulary, short, short)] == [[2], [2]]
-    with pytest.raises(TooFewWordsError, match="differ in length"):
+    with pytest.raises(UntestableError, match="differ in length"):
         in_same_places(specimen.vocabulary, short, segments("A", (f" {long}", "word"), " barks."))
     moved = segments("A dog", (" barks", "word"), ".")
-    with pytest.raises(TooFewWordsError, match="differ in length"):
-        in_place(specimen.vocabulary, Case(short, (" yes",), twin=moved))
+    with pytest.raises(UntestableError, match="differ in length"):
+        in_place(specimen.vocabulary, Case(short, (" yes",), corrupted=moved))
 
 
 def test_a_translation_has_one_word_for_each() -> None:
@@ -249,7 +251,7 @@ def test_few_shot_examples_map_as_the_query_does() -> None:
         images = [segment.text.strip() for segment in case.segments if segment.role == "image"]
         query = next(segment.text.strip() for segment in case.segments if segment.role == "query")
         assert [table[word] for word in shown] == images and case.answers == (f" {table[query]}",)
-        moved = [segment.text.strip() for segment in case.twin if segment.role == "image"]
+        moved = [segment.text.strip() for segment in case.corrupted if segment.role == "image"]
         assert sorted(moved) == sorted(images) and moved != images
 
 
@@ -267,7 +269,7 @@ def test_facts_in_a_row_are_right_and_their_twin_wrong() -> None:
         case = facts.several(random.Random(seed), relation)
         objects = [part.text.strip() for part in case.segments if part.role == "object"] + [case.answers[0].strip()]
         subjects, strangers = (
-            [part.text.strip() for part in parts if part.role == "subject"] for parts in (case.segments, case.twin)
+            [part.text.strip() for part in parts if part.role == "subject"] for parts in (case.segments, case.corrupted)
         )
         assert [relation.pairs[each] for each in subjects] == objects and len(set(objects)) == 3
         assert not {relation.pairs[each] for each in strangers} & set(objects) and len(set(strangers)) == 3
@@ -331,10 +333,10 @@ class TestRealTokenizers:
             rng = random.Random(family)
             for _ in range(20):
                 made = aligned(words, partial(world.FAMILIES[family], "train", rng), tries=20)
-                assert len(made.tokens) == len(made.control)
+                assert len(made.tokens) == len(made.corrupted)
 
     def test_some_families_are_for_the_specimen_alone(self, words: Vocabulary) -> None:
-        with pytest.raises(TooFewWordsError, match="none of 10 prompts can be used"):
+        with pytest.raises(UntestableError, match="none of 10 prompts can be used"):
             aligned(words, lambda: second_language.consistency("train", random.Random(0)), tries=10)
 
 
@@ -344,5 +346,5 @@ def test_steps_in_a_chain_add_up() -> None:
         written = [int(segment.text) for segment in case.segments if segment.role == "step"]
         assert written == [sum(addends[: n + 2]) for n in range(len(addends) - 1)]
         assert int(case.answers[0]) == written[-1] and steps.LARGEST >= 20
-        wrong = [int(segment.text) for segment in case.twin if segment.role == "step"]
+        wrong = [int(segment.text) for segment in case.corrupted if segment.role == "step"]
         assert wrong[:-1] == written[:-1] and f" {wrong[-1]}" == case.rivals[0]

@@ -15,7 +15,9 @@ import transformers
 from torch import Tensor
 
 from cross_check import difference_at_last, open_lens, tokens_of
-from headatlas.lab import PairWeight, SinkMass, logit_difference, open_model, path_runs, path_sweep, score_heads, sweep
+from headatlas.lab import logit_difference, open_model, path_sweep, score_heads, sweep
+from headatlas.lab.attention import PairWeight, SinkMass
+from headatlas.lab.paths import path_runs
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -199,7 +201,7 @@ def plain_pass(folder: Path) -> Run:
 
 def _controls(prompts: Sequence[Prompt]) -> Tensor:
     """[prompt position]"""
-    return torch.tensor([prompt.control for prompt in prompts])
+    return torch.tensor([prompt.corrupted for prompt in prompts])
 
 
 def _plain(folder: Path, implementation: str) -> Any:

@@ -25,23 +25,10 @@ import transformers
 from torch import Tensor
 
 from headatlas import specimens
-from headatlas.lab import (
-    Entropy,
-    OpenModel,
-    PairWeight,
-    Recording,
-    SinkMass,
-    Site,
-    forward,
-    intervene,
-    logit_difference,
-    open_model,
-    record,
-    score_heads,
-    sweep,
-)
-from headatlas.lab.ablation.replacement import SweepAblation, SweepPositions
-from headatlas.lab.activations import edits
+from headatlas.lab import OpenModel, forward, intervene, logit_difference, open_model, record, score_heads, sweep
+from headatlas.lab.ablation.replacement import AblationKind, EditPositions
+from headatlas.lab.activations import Recording, Site, edits
+from headatlas.lab.attention import Entropy, PairWeight, SinkMass
 from headatlas.lab.attention.streaming import Score
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt, Readout
@@ -95,7 +82,7 @@ def open_lens(folder: Path) -> Any:
 
 
 def draw_prompts(vocabulary: int, count: int, length: int) -> list[Prompt]:
-    """Random tokens, other random tokens as controls, and two random tokens to compare at the last position."""
+    """Prompts and corrupted prompts of random tokens, and two random tokens to compare at the last position."""
     rng = random.Random(count * length)
 
     def tokens() -> tuple[int, ...]:
@@ -164,10 +151,10 @@ class Pair:
     def __init__(self, ours: OpenModel, lens: Any, prompts: Sequence[Prompt]) -> None:
         self.ours, self.lens, self.prompts = ours, lens, prompts
         self.tokens = tokens_of(prompts)
-        self.controls = torch.tensor([prompt.control for prompt in prompts])
+        self.corrupted = torch.tensor([prompt.corrupted for prompt in prompts])
         self.layers, self.heads = ours.anatomy.layers, ours.anatomy.heads
         self.logits, self.cache = lens.run_with_cache(self.tokens)
-        _, self.other = lens.run_with_cache(self.controls)
+        _, self.other = lens.run_with_cache(self.corrupted)
 
     def seen(self, site: str) -> Tensor:
         """What TransformerLens has at a site: [layer ...]."""
@@ -201,8 +188,8 @@ class Pair:
 
     def swept(self) -> Iterator[Comparison]:
         """The effect of every head on a logit difference, ablated and patched."""
-        kinds: tuple[tuple[str, SweepAblation], ...] = (("ablation", "zero"), ("activation patching", "resample"))
-        positions: tuple[SweepPositions, ...] = ("all", "last")
+        kinds: tuple[tuple[str, AblationKind], ...] = (("ablation", "zero"), ("activation patching", "resample"))
+        positions: tuple[EditPositions, ...] = ("all", "last")
         for (name, ablation), where in product(kinds, positions):
             found = sweep(self.ours, self.prompts, logit_difference, ablation, where)
             theirs = [
@@ -214,7 +201,7 @@ class Pair:
             name = f"{name} of every head at {'the last position' if where == 'last' else 'all positions'}"
             yield Comparison(name, ours, torch.stack(theirs).reshape(ours.shape))
 
-    def source(self, ablation: SweepAblation, layer: int) -> Tensor | float:
+    def source(self, ablation: AblationKind, layer: int) -> Tensor | float:
         """What z becomes in TransformerLens."""
         source: Tensor | float = 0.0 if ablation == "zero" else self.other[_hook("z", layer)]
         return source
@@ -226,7 +213,7 @@ class Pair:
 
     def patched(self) -> Iterator[Comparison]:
         """The effect of patching one head of each layer earlier than at z."""
-        recording = record(self.ours, self.controls, PATCHED)
+        recording = record(self.ours, self.corrupted, PATCHED)
         chosen = [Head(layer, layer % self.heads) for layer in range(self.layers)]
         for site in PATCHED:
             ours = [self.intervened(site, head, recording) for head in chosen]

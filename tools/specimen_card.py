@@ -31,22 +31,21 @@ import exits
 from headatlas import HeadatlasError, specimens
 from headatlas.evidence import files, records, statistics
 from headatlas.lab import (
-    Behaviour,
     OpenModel,
     ablate_sets,
     accuracy,
-    accuracy_among_rivals,
     attention_scores,
     copying_scores,
     log_probability,
     open_model,
     sweep,
 )
+from headatlas.lab.running import Metric, accuracy_among_rivals
 from headatlas.notation import Head
 from headatlas.protocol.script import load_script
 from headatlas.quiet import quiet
 from headatlas.stimuli import Prompt, Readout, Vocabulary, indirect_object, world
-from headatlas.stimuli.cases import Case, Split, document_prompt, prompt, tokenize
+from headatlas.stimuli.cases import Case, Partition, document_prompt, prompt, tokenize
 from specimen_rows import PERIODS, WEIGHTS, Asked, Rows, Schedule, held_out, spans
 
 AIM: dict[str, float] = {
@@ -124,7 +123,7 @@ def chance(family: str, rows: Rows) -> float:
 # --- the heads that carry a family ------------------------------------------------------------------------------
 
 
-def prompts_of(family: str, words: Vocabulary, split: Split, count: int) -> tuple[list[Prompt], Behaviour]:
+def prompts_of(family: str, words: Vocabulary, split: Partition, count: int) -> tuple[list[Prompt], Metric]:
     """`count` prompts of a family, as its documents come, and what is read of them.
 
     Where several answers are right, one of them must be likelier than everything that is wrong.
@@ -138,7 +137,7 @@ def prompts_of(family: str, words: Vocabulary, split: Split, count: int) -> tupl
     drawn = [world.FAMILIES[family](split, rng) for _ in range(12 * count)]
     if any(isinstance(each, Case) and len(each.answers) > 1 for each in drawn):
         # Controls are not used here, and need not align.
-        cases = [replace(each, twin=()) for each in drawn if isinstance(each, Case)]
+        cases = [replace(each, corrupted=()) for each in drawn if isinstance(each, Case)]
         return [prompt(words, case) for case in cases[:count]], accuracy_among_rivals
     documents = (each.document if isinstance(each, Case) else each for each in drawn)
     known = [parts for parts in documents if any(segment.known for segment in parts)]
@@ -228,7 +227,9 @@ def carriers(
 
 
 def _names(words: Vocabulary, rng: random.Random) -> Prompt:
-    """An indirect-object sentence: from its end to the name that is right; the control looks at both of the other."""
+    """An indirect-object sentence: from its end to the name that is right; the corrupted prompt looks at both of the
+    other.
+    """
     drawn = indirect_object.sentence(rng.choice(indirect_object.ORDERS), rng, world.HELD_OUT_NAMES)
     read = tokenize(words, drawn.segments)
     last = len(read.ids) - 1
@@ -251,7 +252,7 @@ def textbook(model: OpenModel, count: int = 24) -> dict[str, np.ndarray]:
     found = {}
     for name, prompts in drawn.items():
         scores = attention_scores(model, prompts)
-        found[name] = scores.score.mean(0) - (scores.control.mean(0) if name == "name mover" else 0)
+        found[name] = scores.score.mean(0) - (scores.null.mean(0) if name == "name mover" else 0)
         if name == "previous token" and scores.sink is not None:
             found["sink"] = scores.sink.mean(0)
     names = [words.continuation(f" {name}")[0] for name in world.HELD_OUT_NAMES]

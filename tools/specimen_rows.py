@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from headatlas.stimuli import lookup, second_language, spelling, stories, world
-from headatlas.stimuli.cases import Case, Segment, Split
+from headatlas.stimuli.cases import Case, Partition, Segment
 from headatlas.stimuli.facts import RELATIONS
 from headatlas.stimuli.lexicon import COLORS, FEELINGS, GIFTS, NAMES, PLACES, QUALITIES, THINGS
 from headatlas.stimuli.mappings import MAPPINGS
@@ -236,7 +236,7 @@ class Asked:
     right: tuple[tuple[int, frozenset[int]], ...]
 
 
-def held_out(rows: Rows, family: str, count: int, split: Split = "held-out", seed: str = "held-out") -> list[Asked]:
+def held_out(rows: Rows, family: str, count: int, split: Partition = "held-out", seed: str = "held-out") -> list[Asked]:
     """`count` documents of a family; of parts in several tokens the first is asked, with what precedes it given."""
     rng = random.Random(f"{seed}/{family}")
     made: list[Asked] = []

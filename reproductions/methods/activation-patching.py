@@ -6,7 +6,7 @@ of the strongest one into the corrupted run. The two need not agree.
 
 import torch
 
-from headatlas.lab import OpenModel, behave, intervene, logit_difference, record, sweep
+from headatlas.lab import OpenModel, intervene, logit_difference, metric_per_prompt, record, sweep
 from headatlas.lab.activations import edits
 from headatlas.methods import two_names
 from headatlas.stimuli import Prompt
@@ -15,14 +15,14 @@ from headatlas.stimuli import Prompt
 def example(model: OpenModel) -> dict[str, float | str]:
     """16 sentences with two names, one of them said twice."""
     prompts = two_names(model.vocabulary, 16)
-    corrupted = [Prompt(each.control, each.tokens, readouts=each.readouts) for each in prompts]
+    corrupted = [Prompt(each.corrupted, each.tokens, readouts=each.readouts) for each in prompts]
     noised = sweep(model, prompts, logit_difference, "resample")
     effect = noised.effect.mean(2)  # [layer head]
     head = model.anatomy.strongest(effect, largest=False)
-    clean, low = noised.clean.mean(), behave(model, corrupted, logit_difference).mean()
+    clean, low = noised.clean.mean(), metric_per_prompt(model, corrupted, logit_difference).mean()
     seen = record(model, torch.tensor([each.tokens for each in prompts]), ["z"])
     with intervene(model, [edits.patch("z", [head], seen)]):
-        denoised = behave(model, corrupted, logit_difference).mean()
+        denoised = metric_per_prompt(model, corrupted, logit_difference).mean()
     return {
         "strongest head": str(head),
         "clean logit difference of the names (nats)": float(clean),

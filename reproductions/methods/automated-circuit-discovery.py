@@ -3,7 +3,8 @@
 The six heads are those with the largest effects when patched; edges of all others stay as they are.
 """
 
-from headatlas.lab import OpenModel, logit_difference, prune_edges, sweep
+from headatlas.lab import OpenModel, logit_difference, sweep
+from headatlas.lab.graphs import prune_edges
 from headatlas.methods import two_names
 
 

@@ -5,7 +5,7 @@ The parts add up to the difference, which is the check. The one head that writes
 
 import torch
 
-from headatlas.lab import OpenModel, behave, direct_logit_attribution, logit_difference
+from headatlas.lab import OpenModel, direct_logit_attribution, logit_difference, metric_per_prompt
 from headatlas.methods import two_names
 
 
@@ -23,5 +23,5 @@ def example(model: OpenModel) -> dict[str, float | str]:
         "all heads (nats)": heads.nansum().item(),
         "all MLPs (nats)": found.mlps.sum(1).mean().item(),
         "all parts together (nats)": found.total.mean().item(),
-        "logit difference of the model (nats)": float(behave(model, prompts, logit_difference).mean()),
+        "logit difference of the model (nats)": float(metric_per_prompt(model, prompts, logit_difference).mean()),
     }

@@ -6,8 +6,9 @@ deviations, and then taken off. Random directions of the same length in the same
 
 import torch
 
-from headatlas.lab import OpenModel, behave, collect_z, intervene, logit_difference, mean_difference
+from headatlas.lab import OpenModel, intervene, logit_difference, metric_per_prompt
 from headatlas.lab.activations import edits
+from headatlas.lab.fits import collect_z, mean_difference
 from headatlas.methods import two_names
 from headatlas.notation import Head
 
@@ -29,7 +30,7 @@ def example(model: OpenModel) -> dict[str, float | str]:
 
     def pushed(directions: dict[Head, torch.Tensor], factor: float) -> float:
         with intervene(model, [edits.add("z", heads, directions, factor, positions=[last])]):
-            return float((behave(model, prompts, logit_difference)[0] * towards).mean())
+            return float((metric_per_prompt(model, prompts, logit_difference) * towards).mean())
 
     return {
         "intact, logit of the first name over the second (nats)": pushed(steps, 0.0),

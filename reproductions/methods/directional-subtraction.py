@@ -6,8 +6,9 @@ in all heads together. Random directions in the same heads are the control.
 
 import torch
 
-from headatlas.lab import OpenModel, behave, collect_z, intervene, logit_difference, mean_difference
+from headatlas.lab import OpenModel, intervene, logit_difference, metric_per_prompt
 from headatlas.lab.activations import edits
+from headatlas.lab.fits import collect_z, mean_difference
 from headatlas.methods import two_names
 from headatlas.notation import Head
 
@@ -29,10 +30,12 @@ def example(model: OpenModel) -> dict[str, float | str]:
 
     def without(directions: dict[Head, torch.Tensor]) -> float:
         with intervene(model, [edits.project_out("z", heads, directions, mean, positions=[last])]):
-            return float(behave(model, prompts, logit_difference).mean())
+            return float(metric_per_prompt(model, prompts, logit_difference).mean())
 
     return {
-        "intact, logit difference of the names (nats)": float(behave(model, prompts, logit_difference).mean()),
+        "intact, logit difference of the names (nats)": float(
+            metric_per_prompt(model, prompts, logit_difference).mean()
+        ),
         "without the directions (nats)": without(vectors),
         "without random directions instead (nats)": without(random),
     }

@@ -3,7 +3,8 @@
 Edges above the threshold are walked back from the last position. Nearness to a sum is not an effect.
 """
 
-from headatlas.lab import OpenModel, information_flow
+from headatlas.lab import OpenModel
+from headatlas.lab.graphs import information_flow
 from headatlas.methods import two_names
 
 

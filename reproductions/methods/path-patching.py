@@ -6,14 +6,15 @@ Each head in turn gives what it gave where there are three other names; all othe
 import torch
 from torch import Tensor
 
-from headatlas.lab import OpenModel, path_runs, path_sweep
+from headatlas.lab import OpenModel, path_sweep
+from headatlas.lab.paths import path_runs
 from headatlas.methods import two_names
 
 
 def example(model: OpenModel) -> dict[str, float | str]:
     """16 sentences with two names, one of them said twice."""
     prompts = two_names(model.vocabulary, 16)
-    tokens, corrupted = ([getattr(each, side) for each in prompts] for side in ("tokens", "control"))
+    tokens, corrupted = ([getattr(each, side) for each in prompts] for side in ("tokens", "corrupted"))
     answers = torch.tensor([[each.readouts[0].answer, *each.readouts[0].rivals] for each in prompts])
     runs = path_runs(model, torch.tensor(tokens), torch.tensor(corrupted))
 

@@ -4,7 +4,7 @@ The four heads with the largest losses when resampled singly are then resampled 
 the other end of the order. Heads are chosen on the prompts that are measured, so the effect is flattered.
 """
 
-from headatlas.lab import OpenModel, behave, logit_difference, sweep
+from headatlas.lab import OpenModel, ablate_sets, logit_difference, sweep
 from headatlas.methods import two_names
 
 
@@ -13,9 +13,7 @@ def example(model: OpenModel) -> dict[str, float | str]:
     prompts = two_names(model.vocabulary, 16)
     score = -sweep(model, prompts, logit_difference, "resample").effect.mean(2)  # [layer head]
     order = sorted(model.anatomy.all_heads, key=lambda head: -score[head])
-    intact, without, others = behave(
-        model, prompts, logit_difference, head_sets=[(), order[:4], order[-4:]], ablation="resample"
-    )
+    intact, without, others = ablate_sets(model, prompts, logit_difference, [(), order[:4], order[-4:]], "resample")
     return {
         "heads ablated": ", ".join(map(str, order[:4])),
         "intact, logit difference of the names (nats)": float(intact.mean()),

@@ -1,6 +1,6 @@
 """Prefix matching: how much attention goes from a repeated token to the one that followed it the first time.
 
-The control is the same attention, between the same positions, where no token is repeated.
+The corrupted prompt is the same attention, between the same positions, where no token is repeated.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from headatlas.methods import repeated_spans
 def example(model: OpenModel) -> dict[str, float | str]:
     """16 prompts of 25 random tokens written twice."""
     found = attention_scores(model, repeated_spans(model.vocabulary, 16))
-    score, control = found.score.mean(0), found.control.mean(0)  # [layer head]
+    score, null = found.score.mean(0), found.null.mean(0)  # [layer head]
     best = model.anatomy.strongest(score)
     return {
         "highest head": str(best),
         "its attention to the targets (share)": float(score[best]),
-        "the same on the control (share)": float(control[best]),
+        "the same on the corrupted prompt (share)": float(null[best]),
         "mean over all heads (share)": float(np.nanmean(score)),
     }

@@ -5,7 +5,7 @@ are heads that copying rests on too, so that they may cost as much: a loss by it
 were silenced.
 """
 
-from headatlas.lab import OpenModel, attention_scores, behave, log_probability
+from headatlas.lab import OpenModel, ablate_sets, attention_scores, log_probability
 from headatlas.methods import repeated_spans
 
 
@@ -16,7 +16,7 @@ def example(model: OpenModel) -> dict[str, float | str]:
     order = sorted(model.anatomy.all_heads, key=lambda head: -score[head])
     count = int((score > 0.5).sum())
     sets = [(), order[:count], order[len(order) - count :]]
-    intact, without, others = behave(model, prompts, log_probability, head_sets=sets, ablation="zero")
+    intact, without, others = ablate_sets(model, prompts, log_probability, sets, "zero")
     return {
         "induction heads": count,
         "intact, log-probability of the right token (nats)": float(intact.mean()),

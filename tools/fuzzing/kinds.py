@@ -246,11 +246,11 @@ def censuses(bench: Bench, rng: random.Random) -> Outcome:
 
 def _joined(bench: Bench, rng: random.Random, folder: Path) -> Outcome:
     """A shard whose plan, and one of whose parts, is broken."""
-    from headatlas.census import parts
+    from headatlas.census import cache
 
     types = [each for each in bench.census["types"] if each["status"] == "measured"][:2]
     settings = bench.census["settings"] | {"types": [each["id"] for each in types]}
-    plan = {"schema_version": parts.SCHEMA_VERSION, "model": bench.census["model"], "settings": settings}
+    plan = {"schema_version": cache.SCHEMA_VERSION, "model": bench.census["model"], "settings": settings}
     (folder / "parts").mkdir()
     if rng.random() < 0.5:
         plan = mutate.data(plan, rng)
@@ -258,7 +258,7 @@ def _joined(bench: Bench, rng: random.Random, folder: Path) -> Outcome:
     for each in types:
         scores = {"n": 4, "find": each["find"], "find_control": each["find_control"], "p": each["q"], "held": None}
         part = {
-            "schema_version": parts.SCHEMA_VERSION,
+            "schema_version": cache.SCHEMA_VERSION,
             "entry": bench.records["induction"]["entry"] | {"id": each["id"]},
             "model": bench.census["model"],
             "settings": settings | {"types": [each["id"]]},

@@ -7,7 +7,7 @@ from headatlas import specimens
 from headatlas.evidence.records import Record, padded
 from headatlas.lab import OpenModel, open_model, record
 from headatlas.protocol.script import load_script
-from headatlas.stimuli.prompts import Prompt, TooFewWordsError
+from headatlas.stimuli.prompts import Prompt, UntestableError
 
 _LEAST = 0.005  # weights below are not written
 
@@ -45,7 +45,7 @@ def _example(model: OpenModel, run: Record) -> Example | None:
         return None
     try:
         prompt: Prompt = script.draw("stimulus", model.vocabulary, "test", 1, 0).prompts[0]
-    except TooFewWordsError:
+    except UntestableError:
         return None
     score = padded(run.detection.score)  # [layer head]
     head = model.anatomy.strongest(score)

@@ -45,16 +45,16 @@ def take(
         HeadatlasError: where the model cannot be opened, or there are no such types.
     """
     from headatlas import load
-    from headatlas.census import labelling, taking
-    from headatlas.census.budget import parameters, settle
+    from headatlas.census import labelling, running
+    from headatlas.census.budget import parameters, resolve_settings
     from headatlas.lab import OpenModel, open_model
 
     catalog = load()
     opened = model if isinstance(model, OpenModel) else open_model(model)
     try:
-        settings = settle(catalog, parameters(opened), budget, prompts, types, cause, seed)
-        plan = taking.plan_of(catalog, opened, settings)
-        return labelling.census_of(catalog, plan, taking.take(catalog, opened, plan, folder))
+        settings = resolve_settings(catalog, parameters(opened), budget, prompts, types, cause, seed)
+        plan = running.plan_of(catalog, opened, settings)
+        return labelling.census_of(catalog, plan, running.measure_types(catalog, opened, plan, folder))
     finally:
         if opened is not model:
             opened.close()

@@ -10,13 +10,13 @@ from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import homes
 from headatlas.evidence.records import ModelRecord
-from headatlas.progress import Tell
+from headatlas.progress import Notify
 from headatlas.protocol.model_options import ModelOptions
 
 _READ = {".json", ".jinja", ".model", ".txt", ".tiktoken", ".py", ".safetensors"}  # what a model may be read from
 
 
-def fitting(name: str, options: ModelOptions, dtype_asked: bool, places: Sequence[Path], tell: Tell) -> Census | None:
+def fitting(name: str, options: ModelOptions, dtype_asked: bool, places: Sequence[Path], tell: Notify) -> Census | None:
     """The census among some that is of this model, opened as asked; why there is none is told in one line.
 
     A model that ships, or lies in a folder, is compared file by file; only where a file differs is it opened, to see
@@ -91,7 +91,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _by_opening(name: str, options: ModelOptions, found: Sequence[tuple[Path, Census]], tell: Tell) -> Census | None:
+def _by_opening(name: str, options: ModelOptions, found: Sequence[tuple[Path, Census]], tell: Notify) -> Census | None:
     """The census of what is opened now; where there is none, why the first is not it."""
     from headatlas import load
     from headatlas.lab import open_model

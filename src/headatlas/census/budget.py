@@ -50,7 +50,7 @@ def parameters(model: OpenModel) -> int:
     return sum(each.numel() for each in model.model.parameters() if id(each) not in embeddings)
 
 
-def settle(
+def resolve_settings(
     catalog: Catalog,
     size: int,
     budget: Budget = "quick",

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.census import parts
-from headatlas.census.parts import Plan, TypePart
+from headatlas.census import cache
+from headatlas.census.cache import Plan, TypePart
 from headatlas.census.schema import (
     Causal,
     Census,
@@ -73,7 +73,7 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
     Raises:
         HeadatlasError: where they are of different censuses, or something is missing or stale.
     """
-    plans = [parts.read_plan(folder) for folder in folders]
+    plans = [cache.read_plan(folder) for folder in folders]
     first = plans[0]
     for folder, plan in zip(folders, plans, strict=True):
         apart = plan.model.differs(first.model)
@@ -85,7 +85,7 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
     found: dict[str, TypePart] = {}
     for folder in folders:
         for path in sorted((folder / "parts").glob("*.json")):
-            part = parts.read(path)
+            part = cache.read(path)
             if part.entry.id not in first.settings.types:
                 continue
             _require_fit(catalog, path, part, first)
@@ -96,7 +96,7 @@ def collect(catalog: Catalog, folders: Sequence[Path]) -> tuple[Census, Plan]:
 
 
 def _require_fit(catalog: Catalog, path: Path, part: TypePart, plan: Plan) -> None:
-    changes = part.changes(parts.key_of(catalog, part.entry.id, plan.model, plan.settings))
+    changes = part.changes(cache.key_of(catalog, part.entry.id, plan.model, plan.settings))
     if not changes:
         return
     said = {

@@ -12,20 +12,20 @@ import torch
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
 from headatlas.census import budget
-from headatlas.census.parts import Held, Key, Scores, TypePart, key_of
+from headatlas.census.cache import CacheKey, HeldOutScores, TypePart, TypeScores, key_of
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import holding, statistics
 from headatlas.evidence.records import Behaviour, ModelRecord, grid
-from headatlas.lab import OpenModel, behave
+from headatlas.lab import OpenModel, metric_per_prompt
 from headatlas.lab import Scores as Found
-from headatlas.lab.attention.shared import Asked, shared_attention
-from headatlas.lab.running.passes import counted
-from headatlas.progress import Report
+from headatlas.lab.attention.pairs import PairQuestion, attention_between
+from headatlas.lab.running.passes import count_passes
+from headatlas.progress import Progress
 from headatlas.protocol import run
 from headatlas.protocol.assess import Array, behaviour_of, of_heads
-from headatlas.protocol.script import Drawn, Script, Split, load_script
-from headatlas.stimuli.prompts import TooFewWordsError
+from headatlas.protocol.script import PromptSample, Script, Split, load_script
+from headatlas.stimuli.prompts import UntestableError
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"
@@ -36,17 +36,17 @@ NONE_HOLDS = "no candidate holds on new prompts"
 class Job:
     """One type on its way to a part."""
 
-    key: Key
+    key: CacheKey
     script: Script
     rule: Rule
     started: datetime
     work: Work = field(default_factory=lambda: Work(passes=0, tokens=0, seconds=0))
-    find: Drawn | None = None
-    test: Drawn | None = None
-    task: Drawn | None = None
+    find: PromptSample | None = None
+    test: PromptSample | None = None
+    task: PromptSample | None = None
     behaviour: Behaviour | None = None
 
-    def drawn(self) -> tuple[Drawn, Drawn, Drawn]:
+    def drawn(self) -> tuple[PromptSample, PromptSample, PromptSample]:
         """Stimuli that select, stimuli that test, and the task."""
         assert self.find and self.test and self.task
         return self.find, self.test, self.task
@@ -100,7 +100,7 @@ def _guarded(job: Job, model: OpenModel, whole: Callable[[], TypePart]) -> TypeP
     try:
         with working(job, model):
             part = whole()
-    except TooFewWordsError as error:
+    except UntestableError as error:
         part = _without(job, model, "untestable", f"the stimuli cannot be made: {error}")
     except HeadatlasError as error:
         part = _without(job, model, "untestable", str(error))
@@ -118,7 +118,7 @@ def _guarded(job: Job, model: OpenModel, whole: Callable[[], TypePart]) -> TypeP
 def working(job: Job, model: OpenModel) -> Iterator[None]:
     """Add what is done meanwhile to the work of a type."""
     clock = time.perf_counter()
-    with counted(model) as count:
+    with count_passes(model) as count:
         try:
             yield
         finally:
@@ -130,7 +130,7 @@ def working(job: Job, model: OpenModel) -> Iterator[None]:
 # --- types that go by the attention between pairs, together --------------------------------------------------------
 
 
-def measure_pairs(jobs: Sequence[Job], model: OpenModel, report: Report) -> Iterator[TypePart]:
+def measure_pairs(jobs: Sequence[Job], model: OpenModel, report: Progress) -> Iterator[TypePart]:
     """Measure types that go by the attention between the pairs of their prompts; they share the runs of the model."""
     ready: list[Job] = []
     for job in jobs:
@@ -156,7 +156,7 @@ def _begun(job: Job, model: OpenModel) -> TypePart:
     return _without(job, model, "measured", "")
 
 
-def _attend(jobs: Sequence[Job], split: Split, model: OpenModel, report: Report) -> list[Found]:
+def _attend(jobs: Sequence[Job], split: Split, model: OpenModel, report: Progress) -> list[Found]:
     """The scores of each type on its prompts, every sequence of tokens run once; the work is shared out by prompts."""
     drawn = [job.drawn()[0 if split == "find" else 1] for job in jobs]
     asked = questions(drawn)
@@ -169,8 +169,8 @@ def _attend(jobs: Sequence[Job], split: Split, model: OpenModel, report: Report)
         done += count
         report("attention between pairs", done, total)
 
-    with counted(model) as count:
-        values = shared_attention(model, asked, step)
+    with count_passes(model) as count:
+        values = attention_between(model, asked, step)
     seconds, found, start = time.perf_counter() - clock, [], 0
     for job, each in zip(jobs, drawn, strict=True):
         mine = values[start : start + 2 * len(each.prompts)]
@@ -183,15 +183,15 @@ def _attend(jobs: Sequence[Job], split: Split, model: OpenModel, report: Report)
     return found
 
 
-def questions(drawn: Sequence[Drawn]) -> list[Asked]:
+def questions(drawn: Sequence[PromptSample]) -> list[PairQuestion]:
     """What attention is asked for: of each prompt in turn, and of its control."""
     return [
         each
         for one in drawn
         for prompt in one.prompts
         for each in (
-            Asked(prompt.tokens, prompt.pairs),
-            Asked(prompt.control, prompt.control_pairs or prompt.pairs),
+            PairQuestion(prompt.tokens, prompt.pairs),
+            PairQuestion(prompt.corrupted, prompt.null_pairs or prompt.pairs),
         )
     ]
 
@@ -203,7 +203,7 @@ def draw(job: Job, model: OpenModel, as_in_a_run: bool = False) -> None:
     """Draw its prompts: the first of each family, as many as its settings say; or all those of a run.
 
     Raises:
-        TooFewWordsError: where the tokenizer cannot express them, or they do not fit the context.
+        UntestableError: where the tokenizer cannot express them, or they do not fit the context.
     """
     most = None if as_in_a_run else job.key.settings.prompts
     job.find, job.test, job.task = run.draw(job.script, job.rule, model, job.key.settings.seed, most)
@@ -211,7 +211,7 @@ def draw(job: Job, model: OpenModel, as_in_a_run: bool = False) -> None:
 
 def _candidates(rule: Rule, found: Found) -> Array:
     """[layer head]: which heads may be selected, however many others are tested with them."""
-    p = statistics.above_control(found.score, found.control)
+    p = statistics.above_control(found.score, found.null)
     return (found.score.mean(0) >= rule.detection.threshold) & (p <= rule.detection.fdr)  # type: ignore[no-any-return]
 
 
@@ -223,13 +223,13 @@ def _undecided(job: Job, found: Found) -> bool:
     most, rule = job.key.settings.prompts, job.rule
     if most is None or most >= rule.find or not (job.behaviour and job.behaviour.passed):
         return False
-    q = statistics.q_values(statistics.above_control(found.score, found.control))
+    q = statistics.q_values(statistics.above_control(found.score, found.null))
     return bool(((found.score.mean(0) >= rule.detection.threshold) & (q > rule.detection.fdr)).any())
 
 
 def _behaviour(job: Job, model: OpenModel) -> Behaviour:
     task = job.drawn()[2]
-    return behaviour_of(job.rule, behave(model, task.prompts, job.script.behaviour, job.script.contrast)[0])
+    return behaviour_of(job.rule, metric_per_prompt(model, task.prompts, job.script.behaviour, job.script.contrast))
 
 
 def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> TypePart:
@@ -241,11 +241,11 @@ def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> Typ
     return part.model_copy(
         update={
             "reason": None,
-            "scores": Scores(
+            "scores": TypeScores(
                 n=len(found.score),
                 find=grid(found.score.mean(0)),
-                find_control=grid(found.control.mean(0)),
-                p=grid(statistics.above_control(found.score, found.control)),
+                find_control=grid(found.null.mean(0)),
+                p=grid(statistics.above_control(found.score, found.null)),
                 held=_held(held),
             ),
             "behaviour": job.behaviour,
@@ -255,27 +255,27 @@ def _finish(job: Job, model: OpenModel, found: Found, held: Found | None) -> Typ
     )
 
 
-def _held(found: Found | None) -> Held | None:
+def _held(found: Found | None) -> HeldOutScores | None:
     if found is None:
         return None
     low, high = statistics.interval(found.score)
-    return Held(
+    return HeldOutScores(
         n=len(found.score),
         score=grid(found.score.mean(0)),
         low=grid(low),
         high=grid(high),
-        control=grid(found.control.mean(0)),
+        control=grid(found.null.mean(0)),
     )
 
 
 def _cause(job: Job, model: OpenModel, found: Found, held: Found | None) -> tuple[Tested | None, str]:
     """What intervening on the heads does that this type alone would select and that hold, or why it was not tried."""
     settings, rule = job.key.settings, job.rule
-    q = statistics.q_values(statistics.above_control(found.score, found.control))
+    q = statistics.q_values(statistics.above_control(found.score, found.null))
     selected = statistics.select(found.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
     if not selected or held is None:
         return None, NO_CAUSE
-    score, control = (each.mean(0).tolist() for each in (held.score, held.control))
+    score, control = (each.mean(0).tolist() for each in (held.score, held.null))
     selected, _ = holding.parted(selected, score, control, rule.detection.threshold)
     if not selected:
         return None, NONE_HOLDS
@@ -294,7 +294,7 @@ def _cause(job: Job, model: OpenModel, found: Found, held: Found | None) -> tupl
     return Tested(heads=heads, figures=moved.cause(rule, slice(None))), ""
 
 
-def _fewer(drawn: Drawn, count: int | None) -> Drawn:
+def _fewer(drawn: PromptSample, count: int | None) -> PromptSample:
     """The first prompts of each family."""
     if count is None:
         return drawn
@@ -304,7 +304,7 @@ def _fewer(drawn: Drawn, count: int | None) -> Drawn:
         seen[family] = seen.get(family, 0) + 1
         if seen[family] <= count:
             index.append(number)
-    return Drawn([drawn.prompts[each] for each in index], [drawn.families[each] for each in index], drawn.split)
+    return PromptSample([drawn.prompts[each] for each in index], [drawn.families[each] for each in index], drawn.split)
 
 
 def _without(job: Job, model: OpenModel, status: str, reason: str) -> TypePart:

@@ -14,17 +14,17 @@ import torch
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.census import budget, measuring
-from headatlas.census.ordering import Order, default_jobs
+from headatlas.census.parallel import CensusRequest, default_jobs
+from headatlas.census.running import plan_of, units
 from headatlas.census.schema import Settings
-from headatlas.census.taking import plan_of, units
 from headatlas.lab import OpenModel, open_model, probe_heads
-from headatlas.lab.attention.shared import Asked, shared_attention
-from headatlas.lab.attention.shared import batches as shared_batches
+from headatlas.lab.attention.pairs import PairQuestion, attention_between, token_batches
 from headatlas.lab.fits.probes import DRAWS
-from headatlas.lab.running.measuring import batches, forward, stack_tokens
-from headatlas.progress import Report, silent
+from headatlas.lab.running.batches import batches, stack_tokens
+from headatlas.lab.running.forward import forward
+from headatlas.progress import Progress, no_progress
 from headatlas.protocol.script import Script
-from headatlas.stimuli.prompts import Prompt, TooFewWordsError
+from headatlas.stimuli.prompts import Prompt, UntestableError
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _say(what: str, cost: Cost) -> str:
     return f"{what}: {cost.passes:.0f} runs of the model, {cost.tokens:.0f} tokens, {cost.seconds:.0f} s of work"
 
 
-def plan(catalog: Catalog, order: Order, jobs: int | None, report: Report) -> Costs:
+def plan(catalog: Catalog, order: CensusRequest, jobs: int | None, report: Progress) -> Costs:
     """Plan the census that was ordered.
 
     Raises:
@@ -147,7 +147,7 @@ def costs_of(
     ids: Sequence[str],
     processes: int = 1,
     opening: float = 0.0,
-    report: Report = silent,
+    report: Progress = no_progress,
 ) -> Costs:
     """What measuring these types of a model that is open would take."""
     record = plan_of(catalog, model, settings).model
@@ -158,7 +158,7 @@ def costs_of(
         try:
             measuring.draw(job, model)
             jobs.append(job)
-        except TooFewWordsError as error:
+        except UntestableError as error:
             left_out[id] = str(error)
     drawing = Cost(0, 0, time.perf_counter() - clock)
     report("timing the model", 0, 0)
@@ -167,7 +167,7 @@ def costs_of(
     detection, interventions = drawing, Cost(0, 0, 0)
     again = FOUND if learned else 0.0  # the share of types that are measured on held-out prompts too
     asked = measuring.questions([job.drawn()[0] for job in pairs])
-    different = shared_batches(model, asked)
+    different = token_batches(model, asked)
     runs = speed.of(len(different), sum(len(each) * len(next(iter(each))) for each in different))
     detection += _times(runs, 1 + again)
     for job in jobs:
@@ -278,11 +278,11 @@ def calibrate(model: OpenModel, prompts: Sequence[Prompt]) -> tuple[Speed, bool]
 def _timed(model: OpenModel, tokens: torch.Tensor, times: int = 3) -> float:
     """Seconds of the fastest of some runs in which attention is read, after one to warm up."""
     pairs = tuple((query, 0) for query in range(tokens.shape[1]))
-    asked = [Asked(tuple(row), pairs) for row in tokens.tolist()]
+    asked = [PairQuestion(tuple(row), pairs) for row in tokens.tolist()]
     found = []
     for _ in range(times + 1):
         clock = time.perf_counter()
-        shared_attention(model, asked)
+        attention_between(model, asked)
         found.append(time.perf_counter() - clock)
     return min(found[1:])
 

@@ -15,10 +15,11 @@ from headatlas.collaboration.schema import MeasuredEdge, Settings, Via
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
 from headatlas.evidence.records import ModelRecord
-from headatlas.lab import OpenModel, composition, composition_chance
-from headatlas.lab.running.measuring import Array
+from headatlas.lab import OpenModel, composition
+from headatlas.lab.running.batches import Array
+from headatlas.lab.weights import composition_chance
 from headatlas.notation import Head
-from headatlas.progress import Report, silent
+from headatlas.progress import Progress, no_progress
 from headatlas.protocol.run import catalog_id, environment, model_record
 from headatlas.protocol.script import load_script
 
@@ -27,7 +28,7 @@ KINDS: tuple[Via, ...] = ("Q", "K", "V")
 
 
 def collaborate(
-    catalog: Catalog, model: OpenModel, folder: Path, settings: Settings = STANDARD, report: Report = silent
+    catalog: Catalog, model: OpenModel, folder: Path, settings: Settings = STANDARD, report: Progress = no_progress
 ) -> schema.Collaboration:
     """Measure the edges between the heads that were found in a model.
 

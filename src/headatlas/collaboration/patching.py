@@ -9,8 +9,9 @@ import numpy as np
 
 from headatlas.collaboration.schema import Measure, Patched, Settings, Together, Via
 from headatlas.evidence import statistics
-from headatlas.lab import OpenModel, Receiver, attention_paths, behave, path_effects, set_path_effects
-from headatlas.lab.running.measuring import Array
+from headatlas.lab import OpenModel, metric_per_prompt
+from headatlas.lab.paths import Receiver, attention_paths, path_effects, set_path_effects
+from headatlas.lab.running.batches import Array
 from headatlas.notation import Head
 from headatlas.protocol.script import Script
 from headatlas.stimuli.prompts import Prompt
@@ -142,7 +143,7 @@ def _behaviour(
         of="behaviour",
         what=f"{getattr(behaviour, '__name__', 'behaviour').replace('_', ' ')} of the receivers' type",
         prompts_of=paths.script.id,
-        clean=float(behave(paths.model, prompts, behaviour).mean()),
+        clean=float(metric_per_prompt(paths.model, prompts, behaviour).mean()),
         n=len(prompts),
     )
     by_head = {head: alone[:, head.layer, head.head] for head in (*senders, *others)}

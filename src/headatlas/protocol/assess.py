@@ -31,7 +31,7 @@ def of_heads(found: Scores, anatomy: Anatomy, called: str) -> Scores:
     there = np.zeros((anatomy.layers, anatomy.heads), dtype=bool)
     for head in anatomy.all_heads:
         there[head] = True
-    for values in (found.score, found.control):
+    for values in (found.score, found.null):
         known = np.isfinite(values).all(0)
         if lost := np.argwhere(there & ~known).tolist():
             raise HeadatlasError(
@@ -39,9 +39,9 @@ def of_heads(found: Scores, anatomy: Anatomy, called: str) -> Scores:
             )
     if there.all():
         return found
-    score, control = (np.where(there, values, np.nan) for values in (found.score, found.control))
+    score, control = (np.where(there, values, np.nan) for values in (found.score, found.null))
     return replace(
-        found, score=score, control=control, sink=None if found.sink is None else np.where(there, found.sink, np.nan)
+        found, score=score, null=control, sink=None if found.sink is None else np.where(there, found.sink, np.nan)
     )
 
 
@@ -50,7 +50,7 @@ def detection_of(
 ) -> records.Detection:
     """Select on `find`, measure on `test` and see which of those selected hold there, over the given units (or all)."""
     find, test = (found[split].only(units[split]) if units else found[split] for split in ("find", "test"))
-    score, control, held, held_control = find.score, find.control, test.score, test.control
+    score, control, held, held_control = find.score, find.null, test.score, test.null
     q = statistics.q_values(statistics.above_control(score, control))
     threshold = rule.detection.threshold
     chosen = statistics.select(score.mean(0), q, threshold, rule.detection.fdr)

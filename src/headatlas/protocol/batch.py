@@ -19,7 +19,7 @@ from headatlas.evidence.records import ModelRecord
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.fits import toys
 from headatlas.lab.fits.toys import TOY
-from headatlas.progress import Report, Tell, nothing_told
+from headatlas.progress import Notify, Progress, no_notice
 from headatlas.protocol import freshness, run
 from headatlas.protocol.freshness import Present
 from headatlas.protocol.model_options import ModelOptions
@@ -43,8 +43,8 @@ def run_all(
     job: Job,
     again: bool,
     jobs: int,
-    report: Report,
-    tell: Tell = nothing_told,
+    report: Progress,
+    tell: Notify = no_notice,
 ) -> Iterator[Outcome]:
     """Rerun findings on a model, each written as soon as it is there.
 
@@ -101,7 +101,7 @@ def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: Job) -
 
 
 def _one(
-    catalog: Catalog, entry: HeadType, model: OpenModel, job: Job, report: Report, about: ModelRecord | None = None
+    catalog: Catalog, entry: HeadType, model: OpenModel, job: Job, report: Progress, about: ModelRecord | None = None
 ) -> Outcome:
     try:
         record = run.run(catalog, entry, model, job.seeds, _about(entry, report), about)
@@ -112,11 +112,11 @@ def _one(
     return Outcome(entry.id, records.write(record, job.out), record)
 
 
-def _about(entry: HeadType, report: Report) -> Report:
+def _about(entry: HeadType, report: Progress) -> Progress:
     return lambda what, done, total: report(f"{entry.id}: {what}", done, total)
 
 
-def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Report) -> Outcome:
+def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Progress) -> Outcome:
     """On the model that the method trains for itself."""
     script = load_script(entry.id)
     if script.toy is None:
@@ -146,7 +146,7 @@ def _work(id: str) -> Outcome:
     return _one(catalog, catalog.head(id), model, job, lambda what, done, total: None, about)
 
 
-def _shared(entries: Sequence[HeadType], job: Job, jobs: int, report: Report) -> Iterator[Outcome]:
+def _shared(entries: Sequence[HeadType], job: Job, jobs: int, report: Progress) -> Iterator[Outcome]:
     pool = ProcessPoolExecutor(
         min(jobs, len(entries)), multiprocessing.get_context("spawn"), initializer=_start, initargs=(job,)
     )

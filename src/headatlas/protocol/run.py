@@ -19,15 +19,16 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import homes, records, statistics
-from headatlas.lab import Ablation, OpenModel, Patch, Reference, Scores, ablate_sets, attention_scores, behave
+from headatlas.lab import OpenModel, Scores, ablate_sets, attention_scores, metric_per_prompt
+from headatlas.lab.ablation import AblationKind, Patch, Reference
 from headatlas.lab.fits.toys import TOY
 from headatlas.lab.loading.identifying import edited, identity, weights_read
 from headatlas.notation import Head
-from headatlas.progress import Report, silent
+from headatlas.progress import Progress, no_progress
 from headatlas.protocol import freshness, judge
 from headatlas.protocol.assess import Array, Effects, behaviour_of, detection_of, literature_of, of_heads
-from headatlas.protocol.script import Drawn, Script, Split, load_script
-from headatlas.stimuli.prompts import TooFewWordsError, Vocabulary
+from headatlas.protocol.script import PromptSample, Script, Split, load_script
+from headatlas.stimuli.prompts import UntestableError, Vocabulary
 
 
 def run(
@@ -35,7 +36,7 @@ def run(
     entry: HeadType,
     model: OpenModel,
     seeds: Sequence[int] = (0,),
-    report: Report = silent,
+    report: Progress = no_progress,
     about: records.ModelRecord | None = None,
 ) -> records.Record:
     """Rerun one entry on one model.
@@ -89,23 +90,23 @@ class Measured:
 
 
 def _measured(
-    script: Script, rule: Rule, model: OpenModel, findings: Sequence[Finding], seed: int, report: Report
+    script: Script, rule: Rule, model: OpenModel, findings: Sequence[Finding], seed: int, report: Progress
 ) -> Measured:
     torch.manual_seed(seed)
     try:
         return _measure(script, rule, model, findings, seed, report)
-    except TooFewWordsError as error:
+    except UntestableError as error:
         return Measured(judge.untestable(str(error)))
 
 
 def _measure(
-    script: Script, rule: Rule, model: OpenModel, findings: Sequence[Finding], seed: int, report: Report
+    script: Script, rule: Rule, model: OpenModel, findings: Sequence[Finding], seed: int, report: Progress
 ) -> Measured:
     find, test, task = draw(script, rule, model, seed)
-    stimuli: dict[Split, Drawn] = {"find": find, "test": test}
+    stimuli: dict[Split, PromptSample] = {"find": find, "test": test}
     found = {split: _detect(script, model, drawn, report) for split, drawn in stimuli.items()}
     detection = detection_of(rule, found)
-    plain = behave(model, task.prompts, script.behaviour, script.contrast)[0]  # [prompt]
+    plain = metric_per_prompt(model, task.prompts, script.behaviour, script.contrast)  # [prompt]
     behaviour = behaviour_of(rule, plain)
     changed = script.search(model, task) if detection.selected else task
     moved = effects(script, rule, model, stimuli["find"], changed, detection.selected, seed, report)
@@ -124,7 +125,7 @@ def _measure(
 
 def draw(
     script: Script, rule: Rule, model: OpenModel, seed: int, most: int | None = None
-) -> tuple[Drawn, Drawn, Drawn]:
+) -> tuple[PromptSample, PromptSample, PromptSample]:
     """The stimuli that select heads, those that test them, and the task.
 
     Args:
@@ -134,7 +135,7 @@ def draw(
         most: of each family, where fewer are wanted than the rule says.
 
     Raises:
-        TooFewWordsError: where the tokenizer cannot express them, or they do not fit the context.
+        UntestableError: where the tokenizer cannot express them, or they do not fit the context.
     """
     words = model.vocabulary
     finding, testing = (min(count, most or count) for count in (rule.find, rule.test))
@@ -145,18 +146,18 @@ def draw(
     return script.search(model, find), script.search(model, test), task
 
 
-def require_room(model: OpenModel, drawn: Sequence[Drawn]) -> None:
+def require_room(model: OpenModel, drawn: Sequence[PromptSample]) -> None:
     """See that all prompts fit the context.
 
     Raises:
-        TooFewWordsError: where one does not.
+        UntestableError: where one does not.
     """
     longest = max(len(prompt.tokens) for each in drawn for prompt in each.prompts)
     if model.context is not None and longest > model.context:
-        raise TooFewWordsError(f"a prompt has {longest} tokens, and the context of this model only {model.context}")
+        raise UntestableError(f"a prompt has {longest} tokens, and the context of this model only {model.context}")
 
 
-def _detect(script: Script, model: OpenModel, drawn: Drawn, report: Report) -> Scores:
+def _detect(script: Script, model: OpenModel, drawn: PromptSample, report: Progress) -> Scores:
     step = _counter(report, f"scores, {drawn.split}", len(drawn.prompts))
     if script.detect is None:
         return of_heads(attention_scores(model, drawn.prompts, step), model.anatomy, script.id)
@@ -165,7 +166,7 @@ def _detect(script: Script, model: OpenModel, drawn: Drawn, report: Report) -> S
     return found
 
 
-def detected(script: Script, model: OpenModel, drawn: Drawn) -> Scores:
+def detected(script: Script, model: OpenModel, drawn: PromptSample) -> Scores:
     """What a script's own score says of each head, NaN where the model has no such head.
 
     Raises:
@@ -175,7 +176,7 @@ def detected(script: Script, model: OpenModel, drawn: Drawn) -> Scores:
     return of_heads(script.detect(model, drawn), model.anatomy, script.id)
 
 
-def _counter(report: Report, what: str, total: int) -> Callable[[int], None]:
+def _counter(report: Progress, what: str, total: int) -> Callable[[int], None]:
     done = 0
 
     def step(count: int) -> None:
@@ -191,11 +192,11 @@ def effects(
     script: Script,
     rule: Rule,
     model: OpenModel,
-    find: Drawn,
-    task: Drawn,
+    find: PromptSample,
+    task: PromptSample,
     selected: Sequence[str],
     seed: int,
-    report: Report = silent,
+    report: Progress = no_progress,
     random_sets: int = statistics.RANDOM_SETS,
     alone: int | None = None,
 ) -> Effects | None:
@@ -241,7 +242,7 @@ def effects(
     return Effects(change[0], by_head, change[1 + len(single) :], matched)
 
 
-def intervention(script: Script, rule: Rule, model: OpenModel, find: Drawn) -> Ablation | Reference | Patch:
+def intervention(script: Script, rule: Rule, model: OpenModel, find: PromptSample) -> AblationKind | Reference | Patch:
     """What the rule's intervention puts in place of z: an ablation, or what the script's edit learns from `find`.
 
     Raises:
@@ -277,9 +278,9 @@ def _families(
     script: Script,
     rule: Rule,
     found: Mapping[Split, Scores],
-    stimuli: Mapping[Split, Drawn],
+    stimuli: Mapping[Split, PromptSample],
     plain: Array,
-    task: Drawn,
+    task: PromptSample,
     detection: records.Detection,
     effects: Effects | None,
     findings: Sequence[Finding],
@@ -305,11 +306,11 @@ def _families(
 # --- what is recorded about the run ---------------------------------------------------------------------------
 
 
-def _stimuli(script: Script, words: Vocabulary, drawn: Sequence[Drawn]) -> records.Stimuli:
+def _stimuli(script: Script, words: Vocabulary, drawn: Sequence[PromptSample]) -> records.Stimuli:
     digest = hashlib.sha256()
     for each in drawn:
         for prompt in each.prompts:
-            digest.update(repr((prompt.tokens, prompt.control, prompt.pairs, prompt.control_pairs)).encode())
+            digest.update(repr((prompt.tokens, prompt.corrupted, prompt.pairs, prompt.null_pairs)).encode())
             digest.update(repr(prompt.readouts).encode())
     return records.Stimuli(
         sha256=digest.hexdigest(),

@@ -9,19 +9,21 @@ from types import ModuleType
 from typing import Literal
 
 from headatlas import locations
-from headatlas.lab import Behaviour, OpenModel, Patch, Reference, Scores
-from headatlas.lab.ablation.replacement import SweepPositions
+from headatlas.lab import OpenModel, Scores
+from headatlas.lab.ablation import Patch, Reference
+from headatlas.lab.ablation.replacement import EditPositions
 from headatlas.lab.fits.toys import Toy
+from headatlas.lab.running import Metric
 from headatlas.notation import Head
 from headatlas.protocol import load_module
-from headatlas.stimuli.prompts import Prompt, TooFewWordsError, Vocabulary
+from headatlas.stimuli.prompts import Prompt, UntestableError, Vocabulary
 
 Split = Literal["find", "test"]
 _ATTEMPTS = 100  # to draw a prompt that was not drawn before
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PromptSample:
     """Prompts, the family of each, and whether they select heads or test them."""
 
     prompts: list[Prompt]
@@ -60,7 +62,7 @@ class Script:
         return list(self.module.FAMILIES)
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> Metric:
         return self.module.BEHAVIOUR  # type: ignore[no-any-return]
 
     @property
@@ -68,13 +70,13 @@ class Script:
         return bool(getattr(self.module, "CONTRAST", False))
 
     @property
-    def effect(self) -> tuple[Behaviour, bool]:
+    def effect(self) -> tuple[Metric, bool]:
         """What the intervention must move, and whether it is read as prompt minus control."""
-        own: Behaviour | None = getattr(self.module, "EFFECT", None)
+        own: Metric | None = getattr(self.module, "EFFECT", None)
         return (self.behaviour, self.contrast) if own is None else (own, False)
 
     @property
-    def positions(self) -> SweepPositions:
+    def positions(self) -> EditPositions:
         return getattr(self.module, "POSITIONS", "all")
 
     @property
@@ -82,15 +84,15 @@ class Script:
         return getattr(self.module, "TOY", None)
 
     @property
-    def detect(self) -> Callable[[OpenModel, Drawn], Scores] | None:
+    def detect(self) -> Callable[[OpenModel, PromptSample], Scores] | None:
         return getattr(self.module, "detect", None)
 
     @property
-    def search(self) -> Callable[[OpenModel, Drawn], Drawn]:
+    def search(self) -> Callable[[OpenModel, PromptSample], PromptSample]:
         return getattr(self.module, "search", lambda _, drawn: drawn)
 
     @property
-    def edit(self) -> Callable[[OpenModel, Drawn], Reference | Patch] | None:
+    def edit(self) -> Callable[[OpenModel, PromptSample], Reference | Patch] | None:
         return getattr(self.module, "edit", None)
 
     @property
@@ -104,8 +106,8 @@ class Script:
         split: Split,
         count: int,
         seed: int,
-        but: Drawn | None = None,
-    ) -> Drawn:
+        but: PromptSample | None = None,
+    ) -> PromptSample:
         """`count` prompts per family; find and test, and every family, draw from seeds of their own.
 
         Args:
@@ -117,7 +119,7 @@ class Script:
             but: prompts that found heads, none of which is drawn again to test them.
 
         Raises:
-            TooFewWordsError: where the tokenizer cannot express the prompts, or there are too few different ones.
+            UntestableError: where the tokenizer cannot express the prompts, or there are too few different ones.
         """
         seen = {prompt.tokens for prompt in but.prompts} if but else ()
         families = [family for family in self.families for _ in range(count)]
@@ -126,7 +128,7 @@ class Script:
             for family in self.families
             for number in range(count)
         ]
-        return Drawn(prompts, families, split)
+        return PromptSample(prompts, families, split)
 
     def _one(self, kind: str, words: Vocabulary, family: str, seed: str, seen: Container[tuple[int, ...]]) -> Prompt:
         make = getattr(self.module, kind, None) or getattr(self.module, "task" if kind == "stimulus" else "stimulus")
@@ -134,7 +136,7 @@ class Script:
             prompt: Prompt = make(words, family, random.Random(f"{seed}/{attempt}" if attempt else seed))
             if prompt.tokens not in seen:
                 return prompt
-        raise TooFewWordsError(f"{self.id} has too few different prompts to find heads on some and test them on others")
+        raise UntestableError(f"{self.id} has too few different prompts to find heads on some and test them on others")
 
 
 def load_script(id: str, folder: Path | None = None) -> Script:

@@ -1,5 +1,13 @@
-"""Prompt families: what models are asked, in tokens, with what is right, what is wrong, and a control."""
+"""Prompt families: what models are asked, in tokens, with right and wrong answers and a corrupted prompt."""
 
-from headatlas.stimuli.prompts import Prompt, Readout, TooFewWordsError, Vocabulary
+from headatlas.stimuli.prompts import (
+    ProbeLabel,
+    Prompt,
+    Readout,
+    UntestableError,
+    Vocabulary,
+    probe_groups,
+    probe_labels,
+)
 
-__all__ = ["Prompt", "Readout", "TooFewWordsError", "Vocabulary"]
+__all__ = ["ProbeLabel", "Prompt", "Readout", "UntestableError", "Vocabulary", "probe_groups", "probe_labels"]

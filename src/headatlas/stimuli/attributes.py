@@ -11,7 +11,7 @@ from typing import Literal
 
 from headatlas.stimuli.cases import Segment, first_usable, tokenize
 from headatlas.stimuli.facts import BY_NAME, COUNTRIES, fill
-from headatlas.stimuli.prompts import Prompt, Readout, TooFewWordsError, Vocabulary
+from headatlas.stimuli.prompts import Prompt, Readout, UntestableError, Vocabulary
 
 ATTRIBUTES: tuple[str, ...] = ("capital", "language", "continent")
 WAYS: tuple[str, ...] = (
@@ -28,7 +28,7 @@ def ask(way: int, relation: str, subject: str) -> tuple[Segment, ...]:
 
 
 def crossed(
-    words: Vocabulary, rng: random.Random, way: int, control: Exchanged, placebo: Exchanged | None = None
+    words: Vocabulary, rng: random.Random, way: int, corrupted: Exchanged, alternative: Exchanged | None = None
 ) -> Prompt:
     """An attribute asked for, and the same with other words in its places.
 
@@ -36,33 +36,34 @@ def crossed(
         words: of the model.
         rng: draws the country and the attribute; another country shares no attribute with it.
         way: how it is asked.
-        control, placebo: what the twins exchange.
+        corrupted: what the corrupted prompt exchanges.
+        alternative: what the prompt of that name among the alternatives exchanges; there is none by default.
 
     Returns:
-        A prompt whose pairs lead from its end to the subject and whose control_pairs lead to the relation. The rivals
-        are all other answers to all of ATTRIBUTES, those of the kind asked for first; `label` says how many these are.
+        A prompt with the spans 'subject' and 'relation'. Its pairs lead from its end to the subject, its null_pairs to
+        the relation. The rivals are all other answers to all of ATTRIBUTES, those of the kind asked for first;
+        `Readout.alike` says how many these are.
 
     Raises:
-        TooFewWordsError: where the tokenizer gives subjects or relations of different lengths, again and again.
+        UntestableError: where the tokenizer gives subjects or relations of different lengths, again and again.
     """
-    return first_usable(lambda: _crossed(words, rng, way, control, placebo))
+    return first_usable(lambda: _crossed(words, rng, way, corrupted, alternative))
 
 
 def places(prompts: Sequence[Prompt]) -> tuple[list[list[int]], list[list[int]]]:
     """Of each prompt, the positions of its subject's tokens; and those of its relation's."""
-    return [[key for _, key in each.pairs] for each in prompts], [
-        [key for _, key in each.control_pairs] for each in prompts
-    ]
+    subjects, relations = ([list(each.spans[role]) for each in prompts] for role in ("subject", "relation"))
+    return subjects, relations
 
 
 def among_kind(prompt: Prompt) -> Prompt:
     """The same, with the rivals of the kind asked for alone."""
-    return _narrowed(prompt, slice(0, prompt.label))
+    return _narrowed(prompt, slice(0, prompt.readouts[0].alike))
 
 
 def among_others(prompt: Prompt) -> Prompt:
     """The same, with the rivals of other kinds alone."""
-    return _narrowed(prompt, slice(prompt.label, None))
+    return _narrowed(prompt, slice(prompt.readouts[0].alike, None))
 
 
 def _narrowed(prompt: Prompt, which: slice) -> Prompt:
@@ -70,28 +71,28 @@ def _narrowed(prompt: Prompt, which: slice) -> Prompt:
     return replace(prompt, readouts=(replace(readout, rivals=readout.rivals[which]),))
 
 
-def _crossed(words: Vocabulary, rng: random.Random, way: int, control: Exchanged, placebo: Exchanged | None) -> Prompt:
+def _crossed(
+    words: Vocabulary, rng: random.Random, way: int, corrupted: Exchanged, alternative: Exchanged | None
+) -> Prompt:
     subject, relation = rng.choice(list(COUNTRIES)), rng.choice(ATTRIBUTES)
     stranger = rng.choice([each for each, row in COUNTRIES.items() if not set(row) & set(COUNTRIES[subject])])
     elsewhere = rng.choice([each for each in ATTRIBUTES if each != relation])
-    twins = {"subject": (relation, stranger), "relation": (elsewhere, subject), "both": (elsewhere, stranger)}
+    exchanged = {"subject": (relation, stranger), "relation": (elsewhere, subject), "both": (elsewhere, stranger)}
 
     asked = tokenize(words, ask(way, relation, subject))
-    control_ids, placebo_ids = (
-        tokenize(words, ask(way, *twins[which])).ids if which else asked.ids for which in (control, placebo)
-    )
-    if not len(asked.ids) == len(control_ids) == len(placebo_ids):
-        raise TooFewWordsError(f"{subject} and {stranger}, or {relation} and {elsewhere}, differ in their tokens")
+    made = {which: tokenize(words, ask(way, *exchanged[which])).ids for which in (corrupted, alternative) if which}
+    if any(len(ids) != len(asked.ids) for ids in made.values()):
+        raise UntestableError(f"{subject} and {stranger}, or {relation} and {elsewhere}, differ in their tokens")
     end = len(asked.ids) - 1
     answer, kind, rest = _answers(words, subject, relation)
     return Prompt(
         tokens=asked.ids,
-        control=control_ids,
-        placebo=placebo_ids,
+        corrupted=made[corrupted],
         pairs=tuple((end, place) for place in asked.covers("subject")),
-        control_pairs=tuple((end, place) for place in asked.covers("relation")),
-        readouts=(Readout(end, answer, (*kind, *rest)),),
-        label=len(kind),
+        null_pairs=tuple((end, place) for place in asked.covers("relation")),
+        readouts=(Readout(end, answer, (*kind, *rest), alike=len(kind)),),
+        alternatives={alternative: made[alternative]} if alternative else {},
+        spans={role: tuple(asked.covers(role)) for role in ("subject", "relation")},
     )
 
 
@@ -100,7 +101,7 @@ def _answers(words: Vocabulary, subject: str, relation: str) -> tuple[int, tuple
     first = {each: [words.continuation(f" {value}")[0] for value in BY_NAME[each].objects] for each in ATTRIBUTES}
     answer = words.continuation(f" {BY_NAME[relation].pairs[subject]}")[0]
     if first[relation].count(answer) > 1:
-        raise TooFewWordsError(f"the {relation} of {subject} begins as another answer does")
+        raise UntestableError(f"the {relation} of {subject} begins as another answer does")
     kind = tuple(dict.fromkeys(token for token in first[relation] if token != answer))
     rest = dict.fromkeys(token for each in ATTRIBUTES if each != relation for token in first[each])
     return answer, kind, tuple(token for token in rest if token not in (answer, *kind))

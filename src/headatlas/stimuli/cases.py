@@ -1,4 +1,4 @@
-"""A case: one prompt of a family as text in pieces, with its answer, its twin, and how the text goes on.
+"""A case: one prompt of a family as text in pieces, with its answer, its corrupted prompt, and how the text goes on.
 
 Families are written once, as cases. The specimen is trained on their documents; reproductions prompt any model with
 them, through `prompt`, which turns a case into tokens.
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from headatlas.stimuli.prompts import Prompt, Readout, TooFewWordsError, Vocabulary
+from headatlas.stimuli.prompts import Prompt, Readout, UntestableError, Vocabulary
 
-Split = Literal["train", "held-out"]
+Partition = Literal["train", "held-out"]
 Item = TypeVar("Item")
 
 
@@ -39,14 +39,14 @@ class Case:
         segments: everything up to the answer.
         answers: what is right, with a leading space; where several are, the document gives the first.
         rivals: what would be wrong.
-        twin: the corrupted prompt: the same places, filled so that the thing under study is absent; or nothing.
+        corrupted: the corrupted prompt: the same places, filled so that the thing under study is absent; or nothing.
         after: how the document goes on after the answer.
     """
 
     segments: tuple[Segment, ...]
     answers: tuple[str, ...]
     rivals: tuple[str, ...] = ()
-    twin: tuple[Segment, ...] = ()
+    corrupted: tuple[Segment, ...] = ()
     after: str = "."
 
     @property
@@ -60,14 +60,14 @@ class Case:
         return [*self.segments, Segment(self.answers[0], known=True, role="answer"), Segment(self.after)]
 
 
-def in_split(split: Split, *what: str) -> bool:
+def in_partition(split: Partition, *what: str) -> bool:
     """Whether a combination of words belongs to the split: one in six is held out, the same on every machine."""
     return (zlib.crc32(" ".join(what).encode()) % 6 == 0) == (split == "held-out")
 
 
-def of_split(split: Split, words: Sequence[Item], family: str) -> list[Item]:
+def of_partition(split: Partition, words: Sequence[Item], family: str) -> list[Item]:
     """The words a family uses in a split: one in six is never seen there in training."""
-    return [word for word in words if in_split(split, family, str(word))]
+    return [word for word in words if in_partition(split, family, str(word))]
 
 
 def segments(*parts: str | tuple[str, str] | Segment) -> tuple[Segment, ...]:
@@ -133,40 +133,41 @@ def tokenize(words: Vocabulary, parts: Sequence[Segment]) -> Tokens:
 def prompt(words: Vocabulary, case: Case) -> Prompt:
     """A case as a prompt: read where the answer would follow, and before every earlier segment that can be known.
 
-    Without a twin the control is the prompt itself.
+    Without a corrupted prompt, the prompt itself stands in its place.
 
     Raises:
-        TooFewWordsError: where the twin does not align with the prompt under this tokenizer, or a rival begins with
-            the answer's first token.
+        UntestableError: where the corrupted prompt does not align with the prompt under this tokenizer, or a rival
+            begins with the answer's first token.
     """
     mine = tokenize(words, case.segments)
-    twin = tokenize(words, case.twin) if case.twin else mine
-    if len(twin.ids) != len(mine.ids):
-        raise TooFewWordsError(
-            f"a prompt and its twin have {len(mine.ids)} and {len(twin.ids)} tokens under this tokenizer, so they do "
-            "not align"
+    corrupted = tokenize(words, case.corrupted) if case.corrupted else mine
+    if len(corrupted.ids) != len(mine.ids):
+        raise UntestableError(
+            f"a prompt and its corrupted prompt have {len(mine.ids)} and {len(corrupted.ids)} tokens under this "
+            "tokenizer, so they do not align"
         )
     first = [words.continuation(text)[0] for text in (case.answers[0], *case.rivals)]
     if first[0] in first[1:]:
-        raise TooFewWordsError(f"{case.answers[0]!r} and one of its rivals begin with the same token")
+        raise UntestableError(f"{case.answers[0]!r} and one of its rivals begin with the same token")
     known = [
         Readout(start - 1, mine.ids[start])
         for (start, _), segment in zip(mine.spans, case.segments, strict=True)
         if segment.known
     ]
     last = Readout(len(mine.ids) - 1, first[0], tuple(dict.fromkeys(first[1:])))
-    return Prompt(tokens=mine.ids, control=twin.ids, readouts=(*known, last))
+    spans = {role: tuple(mine.covers(role)) for role in mine.roles if role}
+    return Prompt(mine.ids, corrupted.ids, readouts=(*known, last), spans=spans)
 
 
 def in_place(words: Vocabulary, case: Case) -> tuple[Prompt, Tokens]:
     """A case as a prompt, and where its segments lie.
 
     Raises:
-        TooFewWordsError: as in `prompt`, and where a segment lies elsewhere in the twin.
+        UntestableError: as in `prompt`, and where a segment lies elsewhere in the corrupted prompt.
     """
     made, places = prompt(words, case), tokenize(words, case.segments)
-    if case.twin and tokenize(words, case.twin).spans != places.spans:
-        raise TooFewWordsError("words of a prompt and its twin differ in length under this tokenizer")
+    if case.corrupted and tokenize(words, case.corrupted).spans != places.spans:
+        raise UntestableError("words of a prompt and its corrupted prompt differ in length under this tokenizer")
     return made, places
 
 
@@ -174,24 +175,25 @@ def in_same_places(words: Vocabulary, *parts: Sequence[Segment]) -> list[Tokens]
     """Several fillings of the same segments as tokens.
 
     Raises:
-        TooFewWordsError: where a segment does not lie in the same place in all of them.
+        UntestableError: where a segment does not lie in the same place in all of them.
     """
     made = [tokenize(words, each) for each in parts]
     if any(each.spans != made[0].spans for each in made):
-        raise TooFewWordsError("words of prompts that must align differ in length under this tokenizer")
+        raise UntestableError("words of prompts that must align differ in length under this tokenizer")
     return made
 
 
 def aligned(words: Vocabulary, make: Callable[[], Case], tries: int = 100) -> Prompt:
-    """The first case drawn that this tokenizer can express: its twin aligns, its answer differs from its rivals.
+    """The first case drawn that this tokenizer can express: its corrupted prompt aligns, its answer differs from its
+    rivals.
 
     Raises:
-        TooFewWordsError: where none of so many tries is.
+        UntestableError: where none of so many tries is.
     """
     return first_usable(lambda: prompt(words, make()), tries)
 
 
-def looking(
+def with_pairs(
     words: Vocabulary, make: Callable[[], Case], key: str, query: str | None = None, tries: int = 100
 ) -> Prompt:
     """As `aligned`, with pairs: where a head of the type looks from and to.
@@ -204,7 +206,7 @@ def looking(
         tries: how many draws.
 
     Raises:
-        TooFewWordsError: where none of so many tries can be used.
+        UntestableError: where none of so many tries can be used.
     """
 
     def draw() -> Prompt:
@@ -213,26 +215,26 @@ def looking(
         queries = [len(drawn.tokens) - 1] if query is None else places.at(query)
         pairs = tuple((start, end) for start in queries for end in places.covers(key) if end < start)
         if not pairs:
-            raise TooFewWordsError(f"no {key} stands before the query")
+            raise UntestableError(f"no {key} stands before the query")
         return replace(drawn, pairs=pairs)
 
     return first_usable(draw, tries)
 
 
 def first_usable(draw: Callable[[], Item], tries: int = 100) -> Item:
-    """The first thing drawn that this tokenizer can express: that raises no TooFewWordsError.
+    """The first thing drawn that this tokenizer can express: that raises no UntestableError.
 
     Raises:
-        TooFewWordsError: where none of so many tries can be used.
+        UntestableError: where none of so many tries can be used.
     """
 
     reason = ""
     for _ in range(tries):
         try:
             return draw()
-        except TooFewWordsError as error:
+        except UntestableError as error:
             reason = str(error)
-    raise TooFewWordsError(f"none of {tries} prompts can be used; the last one because {reason}")
+    raise UntestableError(f"none of {tries} prompts can be used; the last one because {reason}")
 
 
 def document_prompt(words: Vocabulary, parts: Sequence[Segment]) -> Prompt:
@@ -250,4 +252,4 @@ def document_prompt(words: Vocabulary, parts: Sequence[Segment]) -> Prompt:
     if not readouts:
         raise ValueError("nothing in this document can be known, so it cannot be read")
     end = max(readout.position for readout in readouts) + 1
-    return Prompt(tokens=made.ids[:end], control=made.ids[:end], readouts=readouts)
+    return Prompt(tokens=made.ids[:end], corrupted=made.ids[:end], readouts=readouts)

@@ -6,7 +6,7 @@ Design after the task of Merullo et al. 2024 (merullo2024circuit); the sentences
 import random
 from dataclasses import replace
 
-from headatlas.stimuli.cases import Case, Segment, Split, of_split, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, of_partition, segments
 from headatlas.stimuli.lexicon import COLORS, GIFTS, THINGS
 from headatlas.stimuli.stories import article
 
@@ -18,10 +18,10 @@ FRAMES: tuple[tuple[str, str], ...] = (
 )
 
 
-def colored_objects(split: Split, rng: random.Random, count: int | None = None, frame: int | None = None) -> Case:
-    """Two to four colored things, then the color of one or two of them. The twin swaps the colors around."""
+def colored_objects(split: Partition, rng: random.Random, count: int | None = None, frame: int | None = None) -> Case:
+    """Two to four colored things, then the color of one or two of them; corrupted, the colors are swapped around."""
     count = rng.randint(2, 4) if count is None else count
-    things = rng.sample(of_split(split, (*THINGS, *GIFTS), "colored"), count)
+    things = rng.sample(of_partition(split, (*THINGS, *GIFTS), "colored"), count)
     colors = rng.sample(COLORS, count)
     moved = [*colors[1:], colors[0]]
     lie, ask = FRAMES[rng.randrange(len(FRAMES)) if frame is None else frame]
@@ -47,13 +47,13 @@ def colored_objects(split: Split, rng: random.Random, count: int | None = None, 
 
 
 def asking_another(case: Case, rng: random.Random) -> Case:
-    """The same question, with a twin that asks for a thing of the list that was not asked for yet.
+    """The same question, with a corrupted prompt that asks for a thing of the list that was not asked for yet.
 
     As in the corrupted prompts of Merullo et al. 2024 (merullo2024circuit).
     """
     last = max(place for place, part in enumerate(case.segments) if part.role == "asked")
     other = replace(case.segments[last], text=rng.choice(_not_asked(case)))
-    return replace(case, twin=(*case.segments[:last], other, *case.segments[last + 1 :]))
+    return replace(case, corrupted=(*case.segments[:last], other, *case.segments[last + 1 :]))
 
 
 def relisted(case: Case, rng: random.Random) -> tuple[Segment, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, others, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, filled, in_partition, others, segments
 from headatlas.stimuli.lexicon import NAMES
 
 _COUNTRIES = """
@@ -248,11 +248,11 @@ def drawn(rng: random.Random) -> Relation:
 
 
 @cache
-def _combinations(split: Split, relation: str, ways: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(way, subject) for way in ways for subject in BY_NAME[relation].pairs if in_split(split, way, subject)]
+def _combinations(split: Partition, relation: str, ways: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(way, subject) for way in ways for subject in BY_NAME[relation].pairs if in_partition(split, way, subject)]
 
 
-def _pick(split: Split, relation: Relation, ways: Sequence[str], rng: random.Random) -> tuple[str, str]:
+def _pick(split: Partition, relation: Relation, ways: Sequence[str], rng: random.Random) -> tuple[str, str]:
     """A way of putting it and a subject that belong together to the split."""
     return rng.choice(_combinations(split, relation.name, tuple(ways)))
 
@@ -271,8 +271,8 @@ def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -
     return (Segment(text if start else f" {text}"), *made[1:])
 
 
-def statement(split: Split, rng: random.Random, relation: Relation | None = None) -> Case:
-    """A fact, stated up to its object; the twin is about another subject with another object."""
+def statement(split: Partition, rng: random.Random, relation: Relation | None = None) -> Case:
+    """A fact, stated up to its object; the corrupted prompt is about another subject with another object."""
     relation = relation or drawn(rng)
     template, subject = _pick(split, relation, relation.statements, rng)
     right = relation.pairs[subject]
@@ -285,7 +285,7 @@ def statement(split: Split, rng: random.Random, relation: Relation | None = None
     )
 
 
-def question(split: Split, rng: random.Random, relation: Relation | None = None, way: int | None = None) -> Case:
+def question(split: Partition, rng: random.Random, relation: Relation | None = None, way: int | None = None) -> Case:
     """The same, asked; `way` picks one of the ways to ask, so that one fact can be asked in several."""
     relation = relation or drawn(rng)
     ways = relation.questions if way is None else (relation.questions[way % len(relation.questions)],)
@@ -306,13 +306,13 @@ def ask(question: str, subject: str, start: bool = True) -> tuple[Segment, ...]:
 def several(rng: random.Random, relation: Relation, count: int = 3, pairs: Mapping[str, str] | None = None) -> Case:
     """Facts of one relation in a row, each in a wording of its own, all known from training.
 
-    The twin says the same objects of other subjects. `pairs` are those of the relation that may be drawn.
+    The corrupted prompt says the same objects of other subjects. `pairs` are those of the relation that may be drawn.
     """
     pairs = pairs or relation.pairs
     objects = rng.sample(sorted(set(pairs.values())), count)
     subjects = [rng.choice([each for each, value in pairs.items() if value == right]) for right in objects]
     strangers = rng.sample([each for each, value in pairs.items() if value not in objects], count)
-    ways = [rng.choice([way for way in relation.statements if in_split("train", way, each)]) for each in subjects]
+    ways = [rng.choice([way for way in relation.statements if in_partition("train", way, each)]) for each in subjects]
 
     def tell(people: Sequence[str]) -> tuple[Segment, ...]:
         made: list[Segment] = []
@@ -339,13 +339,14 @@ FLAGGED: tuple[tuple[str, bool], ...] = (
 )
 
 
-def conflict(split: Split, rng: random.Random, flag: int | None = None) -> Case:
+def conflict(split: Partition, rng: random.Random, flag: int | None = None) -> Case:
     """A false claim, flagged as to be followed or as wrong, and then the same statement, up to its object.
 
-    The twin's claim is true. `flag` picks one of FLAGGED; -1 leaves the claim without a flag, and the context wins.
+    The corrupted prompt's claim is true. `flag` picks one of FLAGGED; -1 leaves the claim without a flag, and the
+    context wins.
     """
     relation = rng.choice([relation for relation in RELATIONS if relation.name in ("capital", "language", "work")])
-    subject = rng.choice([each for each in relation.pairs if in_split(split, "conflict", each)])
+    subject = rng.choice([each for each in relation.pairs if in_partition(split, "conflict", each)])
     right = relation.pairs[subject]
     said = others(relation.objects, right, rng, 1)[0]
     template = rng.choice(relation.statements[:3])
@@ -368,15 +369,17 @@ def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tup
     )
 
 
-def false_claim(split: Split, rng: random.Random, relation: Relation, flag: int = -1, way: int | None = None) -> Case:
+def false_claim(
+    split: Partition, rng: random.Random, relation: Relation, flag: int = -1, way: int | None = None
+) -> Case:
     """A false claim and the statement again, as in `conflict`, with both answers marked whatever the flag.
 
-    Right is what was learned, the first rival what is claimed, and the others are all other objects. The twin makes
-    another false claim about another subject; neither answer is in it or belongs to its subject. `way` picks one of
-    the ways to say it.
+    Right is what was learned, the first rival what is claimed, and the others are all other objects. The corrupted
+    prompt makes another false claim about another subject; neither answer is in it or belongs to its subject. `way`
+    picks one of the ways to say it.
     """
     template = rng.choice(relation.statements[:3]) if way is None else relation.statements[way]
-    subject = rng.choice([each for each in relation.pairs if in_split(split, "conflict", each)])
+    subject = rng.choice([each for each in relation.pairs if in_partition(split, "conflict", each)])
     right = relation.pairs[subject]
     said = others(relation.objects, right, rng, 1)[0]
     stranger, own = rng.choice([(each, value) for each, value in relation.pairs.items() if value not in (right, said)])
@@ -398,13 +401,13 @@ def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]
 
 
 def true_or_false(
-    split: Split,
+    split: Partition,
     rng: random.Random,
     relation: Relation | None = None,
     way: int | None = None,
     stated: bool | None = None,
 ) -> Case:
-    """A claim, true or false, and the question which. The twin is the claim of the other truth.
+    """A claim, true or false, and the question which. The corrupted prompt is the claim of the other truth.
 
     `way` picks one of the claim's wordings, `stated` whether the fact is said beforehand.
     """
@@ -429,14 +432,15 @@ def true_or_false(
 
 
 def yes_or_no(
-    split: Split,
+    split: Partition,
     rng: random.Random,
     relation: Relation | None = None,
     stated: bool | None = None,
     options: tuple[str, str] = ("Yes", "No"),
     first: bool = False,
 ) -> Case:
-    """A yes or no question about a fact, sometimes with the fact stated before. The twin has the other answer.
+    """A yes or no question about a fact, sometimes with the fact stated before. The corrupted prompt has the other
+    answer.
 
     `options` are the words between which it asks to choose, in that order, and `first` puts them before the question.
     """

@@ -4,10 +4,10 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments, tokenize
+from headatlas.stimuli.cases import Case, Partition, Segment, in_partition, segments, tokenize
 from headatlas.stimuli.lexicon import COLORS, PLACES, QUALITIES
 from headatlas.stimuli.mappings import MAPPINGS
-from headatlas.stimuli.prompts import Prompt, TooFewWordsError, Vocabulary
+from headatlas.stimuli.prompts import Prompt, UntestableError, Vocabulary
 
 PREPOSITIONS: tuple[str, ...] = tuple("near behind under above beside".split())
 VERBS: tuple[tuple[str, str], ...] = ((" is", " are"), (" was", " were"), (" has", " have"))
@@ -17,15 +17,16 @@ TRANSITIVE: tuple[tuple[str, str], ...] = tuple(
 )
 
 
-def agreement(split: Split, rng: random.Random, lead: str = "") -> Case:
-    """A noun, another noun in between, and the verb that agrees with the first. The twin changes the first's number.
+def agreement(split: Partition, rng: random.Random, lead: str = "") -> Case:
+    """A noun, another noun in between, and the verb that agrees with the first. The corrupted prompt changes the
+    first's number.
 
     Answers and rivals are in the order of their verbs. A `lead` is other text before it.
     """
     plurals = MAPPINGS["plural"]
     while True:
         noun, other = rng.sample(list(plurals), 2)
-        if in_split(split, "agreement", noun):
+        if in_partition(split, "agreement", noun):
             break
     many, crowd = rng.random() < 0.5, rng.random() < 0.5
     quality = f" {rng.choice((*QUALITIES, *COLORS))}" if rng.random() < 0.5 else ""
@@ -117,7 +118,7 @@ def dependencies(words: Vocabulary, rng: random.Random, relations: Collection[st
     """A sentence in which every word is one token and all these relations occur, after a `lead` of other text.
 
     Raises:
-        TooFewWordsError: where none of many sentences is so.
+        UntestableError: where none of many sentences is so.
     """
     for _ in range(500):
         sentence = parsed(rng)
@@ -129,10 +130,10 @@ def dependencies(words: Vocabulary, rng: random.Random, relations: Collection[st
         kept = {(query, key): name for (query, key), name in arcs.items() if name in relations}
         if places == read.covers("word") and {*kept.values()} == {*relations}:
             return Dependencies(read.ids, read.ids, tuple(kept), relations=tuple(kept.values()))
-    raise TooFewWordsError("in none of 500 parsed sentences all words are single tokens of this tokenizer")
+    raise UntestableError("in none of 500 parsed sentences all words are single tokens of this tokenizer")
 
 
-def sentences(split: Split, rng: random.Random) -> list[Segment]:
+def sentences(split: Partition, rng: random.Random) -> list[Segment]:
     """A few parsed sentences as plain text."""
     made: list[Segment] = []
     for number in range(rng.randint(1, 3)):

@@ -1,8 +1,8 @@
 """Indirect object identification: two names, one repeated; the other one receives the gift.
 
 Design after Wang et al. 2023 (wang2023interpretability): fifteen templates in two orders (ABBA and BABA), and
-for the corrupted twin three unrelated names in the same places, so that nothing is duplicated. The sentences
-are our own.
+for the corrupted corrupted prompt three unrelated names in the same places, so that nothing is duplicated. The
+sentences are our own.
 """
 
 import random
@@ -37,12 +37,12 @@ ORDERS: tuple[str, ...] = ("ABBA", "BABA")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One prompt, up to the answer, and its twins.
+    """One prompt, up to the answer, and its corrupted prompts.
 
     Attributes:
         template: of TEMPLATES.
         names: of the first, the second and the third place, each with a leading space; the third is the subject.
-        others: three unrelated names for the corrupted twin.
+        others: three unrelated names for the corrupted corrupted prompt.
         place, gift: what else is in it.
     """
 
@@ -70,8 +70,8 @@ class Sentence:
 
     @property
     def corrupted(self) -> str:
-        """Its twin in which nobody is named twice."""
-        return "".join(segment.text for segment in self.twin)
+        """The corrupted prompt, in which nobody is named twice."""
+        return "".join(segment.text for segment in self.corrupted_segments)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -80,11 +80,11 @@ class Sentence:
         return self._fill(self.names, roles, self.place, self.gift)
 
     @property
-    def twin(self) -> tuple[Segment, ...]:
+    def corrupted_segments(self) -> tuple[Segment, ...]:
         """The same with three unrelated names."""
         return self._fill(self.others, ("io", "s1"), self.place, self.gift)
 
-    def placebo(self, rng: random.Random) -> tuple[Segment, ...]:
+    def reworded(self, rng: random.Random) -> tuple[Segment, ...]:
         """The same names in the same places, and another place and gift: nothing that matters to the answer changes."""
         place = rng.choice([each for each in PLACES if each != self.place])
         gift = rng.choice([each for each in GIFTS if each != self.gift])
@@ -96,7 +96,7 @@ class Sentence:
 
 
 def sentence(order: str, rng: random.Random, names: Sequence[str] = NAMES) -> Sentence:
-    """Draw a template, two names (and three for the twin), a place and a gift."""
+    """Draw a template, two names (and three for the corrupted prompt), a place and a gift."""
     template = rng.choice(TEMPLATES)
     io, subject, first, second, third = (f" {name}" for name in rng.sample(list(names), 5))
     place, gift = rng.choice(PLACES), rng.choice(GIFTS)
@@ -105,12 +105,14 @@ def sentence(order: str, rng: random.Random, names: Sequence[str] = NAMES) -> Se
 
 
 def prompt(words: Vocabulary, order: str, told: int, rng: random.Random) -> Prompt:
-    """A sentence after a story of `told` sentences, with its twin and its placebo; names are single tokens.
+    """A sentence after a story of `told` sentences; all names are single tokens.
+
+    The alternative "same names" has another place and gift.
 
     Read at the end, where the answer is due; the pair leads from there to the second mention of the subject.
 
     Raises:
-        TooFewWordsError: where too few names are single tokens.
+        UntestableError: where too few names are single tokens.
     """
     names = words.singles(NAMES, at_least=20)
     drawn = sentence(order, rng, names)
@@ -121,13 +123,15 @@ def prompt(words: Vocabulary, order: str, told: int, rng: random.Random) -> Prom
         first = replace(parts[0], text=f" {parts[0].text}") if told else parts[0]
         return tokenize(words, (*lead, first, *parts[1:]))
 
-    read, twin, placebo = (made(parts) for parts in (drawn.segments, drawn.twin, drawn.placebo(rng)))
+    read, corrupted, reworded = (
+        made(parts) for parts in (drawn.segments, drawn.corrupted_segments, drawn.reworded(rng))
+    )
     answer, subject = (words.continuation(name)[0] for name in (drawn.answer, drawn.subject))
     end = len(read.ids) - 1
     return Prompt(
         tokens=read.ids,
-        control=twin.ids,
+        corrupted=corrupted.ids,
         pairs=((end, read.at("s2")[0]),),
         readouts=(Readout(end, answer, (subject,)),),
-        placebo=placebo.ids,
+        alternatives={"same names": reworded.ids},
     )

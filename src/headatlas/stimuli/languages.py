@@ -92,8 +92,8 @@ _ROWS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 def after(rng: random.Random, foreign: bool, sentences: int = 1) -> Case:
     """What comes after a day, month or number, asked in English or another language, after sentences in it.
 
-    The rival is the same word in the other one: English where the text is not, and one of FOREIGN where it is. A twin
-    in the other language would be of another length, so there is none.
+    The rival is the same word in the other one: English where the text is not, and one of FOREIGN where it is. A
+    corrupted prompt in the other language would be of another length, so there is none.
     """
     other = rng.choice(FOREIGN)
     mine, translated = (other, "English") if foreign else ("English", other)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from headatlas.stimuli import stories
-from headatlas.stimuli.cases import Case, Segment, Split, of_split, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, of_partition, segments
 from headatlas.stimuli.lexicon import NAMES, PLACES, THINGS
 
 ARROWS: tuple[str, ...] = (":", " is", " ->", " =")
@@ -18,14 +18,14 @@ RARE: tuple[str, ...] = tuple(
 )
 
 
-def key_value(split: Split, rng: random.Random, pairs: int | None = None, arrow: str | None = None) -> Case:
+def key_value(split: Partition, rng: random.Random, pairs: int | None = None, arrow: str | None = None) -> Case:
     """A list of pairs, then some of its keys again, each to be answered with its value.
 
-    The twin asks for the same keys, and its list pairs them with the values of others. `arrow` is what stands between
-    a key and its value.
+    The corrupted prompt asks for the same keys, and its list pairs them with the values of others. `arrow` is what
+    stands between a key and its value.
     """
     pairs = pairs or rng.randint(2, 6)
-    keys = rng.sample(of_split(split, rng.choice((THINGS, NAMES)), "key"), pairs)
+    keys = rng.sample(of_partition(split, rng.choice((THINGS, NAMES)), "key"), pairs)
     values = rng.sample([word for word in (*THINGS, *PLACES) if word not in keys], pairs)
     arrow, between = arrow or rng.choice(ARROWS), rng.choice((",", ";", "."))
     asked = rng.sample(range(pairs), rng.randint(1, min(3, pairs)))
@@ -57,14 +57,14 @@ NEEDLES: tuple[tuple[str, str], ...] = (
 )
 
 
-def needle(split: Split, rng: random.Random, filler: int | None = None, words: int | None = None) -> Case:
+def needle(split: Partition, rng: random.Random, filler: int | None = None, words: int | None = None) -> Case:
     """A story, somewhere in it a sentence that tells a few words, and the question for them at the end.
 
-    The answer repeats the words in order. The twin tells other words in the same place.
+    The answer repeats the words in order. The corrupted prompt tells other words in the same place.
     """
     filler = rng.randint(1, 5) if filler is None else filler
     count = words or rng.randint(1, 4)
-    owners = of_split(split, NAMES, "needle")
+    owners = of_partition(split, NAMES, "needle")
     owner = rng.choice(owners)
     sentences = stories.sentences(filler, rng, [name for name in owners if name != owner])
     place = rng.randint(0, len(sentences))
@@ -88,18 +88,18 @@ def needle(split: Split, rng: random.Random, filler: int | None = None, words: i
 
 
 def rare_word(
-    split: Split,
+    split: Partition,
     rng: random.Random,
     before: int | None = None,
     after: int | None = None,
     names: Sequence[str] = NAMES,
     rare: Sequence[str] = RARE,
 ) -> Case:
-    """Plain sentences with one rare word in them, and at the end the question for it. The twin has another.
+    """Plain sentences with one rare word in them, and at the end the question for it. The corrupted prompt has another.
 
     `before` and `after` say how many sentences stand before and after the one with the rare word.
     """
-    first, second = rng.sample(of_split(split, rare, "rare"), 2)
+    first, second = rng.sample(of_partition(split, rare, "rare"), 2)
     ahead_of_it = stories.sentences(rng.randint(0, 2) if before is None else before, rng, names)
     behind_it = stories.sentences(rng.randint(0, 2) if after is None else after, rng, names)
     frame = rng.choice((" Near the{rare} it was quiet.", " They saw a{rare} there.", " It was like a{rare} to them."))

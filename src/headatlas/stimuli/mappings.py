@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from headatlas.stimuli import facts, ordinals
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, in_partition, segments
 from headatlas.stimuli.lexicon import NAMES
 
 _OPPOSITES = """
@@ -73,14 +73,14 @@ FORMATS: tuple[tuple[str, str, str], ...] = (("", " ->", ","), ("", ":", ";"), (
 
 
 def few_shot(
-    split: Split, rng: random.Random, task: str | None = None, shots: int | None = None, form: int | None = None
+    split: Partition, rng: random.Random, task: str | None = None, shots: int | None = None, form: int | None = None
 ) -> Case:
-    """Pairs of one mapping, then a word to be mapped. The twin's examples have their images shuffled."""
+    """Pairs of one mapping, then a word to be mapped. The corrupted prompt's examples have their images shuffled."""
     task = task or rng.choice(list(MAPPINGS))
     table = MAPPINGS[task]
     shots = rng.randint(3, 7) if shots is None else shots
-    usable = list(table) if split == "held-out" else [word for word in table if in_split("train", task, word)]
-    word = rng.choice([each for each in usable if in_split(split, task, each)])
+    usable = list(table) if split == "held-out" else [word for word in table if in_partition("train", task, word)]
+    word = rng.choice([each for each in usable if in_partition(split, task, each)])
     examples: list[str] = []
     while len(examples) < shots:
         drawn = rng.choice(usable)
@@ -93,7 +93,7 @@ def few_shot(
         made: list[Segment] = []
         for index, (left, right) in enumerate(zip(examples, images, strict=True)):
             made += segments(before, (f" {left}", "word"), arrow)
-            known = index > 1 and in_split("train", task, left)
+            known = index > 1 and in_partition("train", task, left)
             made += [Segment(f" {table[right]}", known=known, role="image"), Segment(between)]
         return (*made, *segments(before, (f" {word}", "query"), arrow))
 
@@ -101,7 +101,7 @@ def few_shot(
     return Case(write(examples), (f" {table[word]}",), rivals, write(moved), between)
 
 
-def said(split: Split, rng: random.Random, task: str | None = None) -> Case:
+def said(split: Partition, rng: random.Random, task: str | None = None) -> Case:
     """One pair of a mapping, said in words."""
     task = task or rng.choice(list(MAPPINGS))
     word, image = rng.choice(list(MAPPINGS[task].items()))
@@ -118,22 +118,25 @@ LABELS: tuple[str, ...] = tuple("foo bar zip zap one two red blue yes no left ri
 
 
 def few_shot_labels(
-    split: Split,
+    split: Partition,
     rng: random.Random,
     shots: int | None = None,
     form: int | None = None,
     among: Sequence[str] = LABELS,
 ) -> Case:
-    """Words of two kinds, each kind with a label of its own, then a word to be labelled. The twin swaps the labels.
+    """Words of two kinds, each kind with a label of its own, then a word to be labelled. The corrupted prompt swaps the
+    labels.
 
     The two labels are drawn `among` those given.
     """
     shots = rng.randint(5, 8) if shots is None else shots
     kinds = rng.sample([kind for kind, words in facts.KINDS.items() if len(words) >= 6], 2)
     labels = rng.sample(among, 2)
-    usable = [[word for word in facts.KINDS[kind] if in_split("train", "label", word)] for kind in kinds]
+    usable = [[word for word in facts.KINDS[kind] if in_partition("train", "label", word)] for kind in kinds]
     asked = rng.randrange(2)
-    final = rng.choice([word for word in facts.KINDS[kinds[asked]] if in_split(split, "label", word)] or usable[asked])
+    final = rng.choice(
+        [word for word in facts.KINDS[kinds[asked]] if in_partition(split, "label", word)] or usable[asked]
+    )
     before, arrow, between = FORMATS[rng.randrange(len(FORMATS)) if form is None else form]
     sides = [0, 1, *(rng.randrange(2) for _ in range(shots - 2))]
     rng.shuffle(sides)
@@ -151,12 +154,14 @@ def few_shot_labels(
     return Case(write(labels), (f" {right}",), (f" {wrong}",), write(labels[::-1]), between)
 
 
-def acronym(split: Split, rng: random.Random, names: Sequence[str] = NAMES) -> Case:
-    """A firm named after three people (or other names), and their initials one by one. The twin has other names."""
+def acronym(split: Partition, rng: random.Random, names: Sequence[str] = NAMES) -> Case:
+    """A firm named after three people (or other names), and their initials one by one. The corrupted prompt has other
+    names.
+    """
     while True:
         words = rng.sample(names, 6)
         mine, other = words[:3], words[3:]
-        if in_split(split, "acronym", *mine):
+        if in_partition(split, "acronym", *mine):
             break
 
     def write(three: list[str]) -> tuple[Segment, ...]:

@@ -6,7 +6,7 @@ After the ToyMovieReview and ToyMoodStory sets of Tigges et al. 2023 (tigges2023
 import random
 from dataclasses import replace
 
-from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, filled, in_partition, segments
 from headatlas.stimuli.lexicon import NAMES
 
 GOOD: tuple[str, ...] = tuple("great good wonderful perfect lovely amazing brilliant excellent beautiful nice".split())
@@ -23,11 +23,11 @@ REVIEWS: tuple[str, ...] = (
 VERDICTS: tuple[str, str] = (" great", " terrible")
 
 
-def review(split: Split, rng: random.Random, template: int | None = None) -> Case:
-    """A review in words of one mood, and its conclusion. The twin is of the other mood, word for word."""
+def review(split: Partition, rng: random.Random, template: int | None = None) -> Case:
+    """A review in words of one mood, and its conclusion. The corrupted prompt is of the other mood, word for word."""
     good = rng.random() < 0.5
     pairs = [(rng.choice(GOOD[2:]), rng.choice(BAD[2:])), (rng.choice(LIKED), rng.choice(DISLIKED))]
-    while not in_split(split, pairs[0][not good], pairs[1][not good]):
+    while not in_partition(split, pairs[0][not good], pairs[1][not good]):
         pairs = [(rng.choice(GOOD[2:]), rng.choice(BAD[2:])), (rng.choice(LIKED), rng.choice(DISLIKED))]
     form = REVIEWS[rng.randrange(len(REVIEWS)) if template is None else template]
     show = rng.choice(SHOWS)
@@ -64,9 +64,11 @@ TASTES: tuple[tuple[str, str], ...] = (
 )
 
 
-def mood_story(split: Split, rng: random.Random) -> Case:
-    """Two people of opposite taste, an invitation, and how one of them feels. The twin asks about the other."""
-    names = [name for name in NAMES if in_split(split, "mood", name)]
+def mood_story(split: Partition, rng: random.Random) -> Case:
+    """Two people of opposite taste, an invitation, and how one of them feels. The corrupted prompt asks about the
+    other.
+    """
+    names = [name for name in NAMES if in_partition(split, "mood", name)]
     lover, hater = rng.sample(names, 2)
     taste, where = rng.choice(TASTES)
     loves, hates = rng.choice((("loves", "hates"), ("enjoys", "avoids"), ("likes", "dislikes")))

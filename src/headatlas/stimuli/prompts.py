@@ -1,7 +1,7 @@
-"""Typed prompts: tokens, their control twin, where a head should look, and what the model should answer."""
+"""Typed prompts: tokens, the corrupted prompt, where a head should look, and what the model should answer."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -13,11 +13,30 @@ from headatlas.stimuli import reserved
 
 @dataclass(frozen=True)
 class Readout:
-    """Where the model must answer, what is right, and what would be wrong."""
+    """Where the model must answer, what is right, and what would be wrong.
+
+    Attributes:
+        position: whose logits are read.
+        answer: the right token.
+        rivals: wrong tokens.
+        alike: how many of the rivals, from the first, are of the answer's category; None where this is not told apart.
+    """
 
     position: int
     answer: int
     rivals: tuple[int, ...] = ()
+    alike: int | None = None
+
+
+Pairs = tuple[tuple[int, int], ...]  # (query position, key position), any number of them
+
+
+@dataclass(frozen=True)
+class ProbeLabel:
+    """What a linear probe must read off a prompt, and the group that must not be on both sides of a split."""
+
+    value: int
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,43 +45,71 @@ class Prompt:
 
     Attributes:
         tokens: what the model reads.
-        control: its twin of the same length, in which the thing under study is absent.
-        pairs: (query, key) positions between which a head of this type has its attention.
-        control_pairs: where the control is looked at instead, when not at the same pairs.
-        readouts: where behaviour is read.
-        placebo: another twin, which differs from it in nothing that is under study; or nothing.
-        label, group: of the prompt, for probes: what is to be read off it, and what must not be on both sides of a
-            split.
+        corrupted: the corrupted (counterfactual) prompt: as long, without the feature under study. Patching and
+            ablation take activations from it.
+        pairs: (query, key) positions between which a head of this type puts its attention weight.
+        null_pairs: where the corrupted prompt is read for the null of the score, if not at the same pairs.
+        readouts: where the behaviour is read from the logits.
+        alternatives: further prompts of the same length, each by a name that says what it changes.
+        spans: positions by role, such as 'subject' or 'relation'.
+        probe: the label of the prompt, for probes.
     """
 
     tokens: tuple[int, ...]
-    control: tuple[int, ...]
-    pairs: tuple[tuple[int, int], ...] = ()
-    control_pairs: tuple[tuple[int, int], ...] = ()
+    corrupted: tuple[int, ...]
+    pairs: Pairs = ()
+    null_pairs: Pairs = ()
     readouts: tuple[Readout, ...] = ()
-    placebo: tuple[int, ...] = ()
-    label: int | None = None
-    group: str = ""
+    alternatives: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    probe: ProbeLabel | None = None
 
     def __post_init__(self) -> None:
         length = len(self.tokens)
-        for name, twin in (("control", self.control), ("placebo", self.placebo or self.tokens)):
-            if len(twin) != length:
-                raise ValueError(f"{name} has {len(twin)} tokens, the prompt {length}; they must align")
-        for query, key in (*self.pairs, *self.control_pairs):
+        for name, tokens in (("the corrupted prompt", self.corrupted), *self.alternatives.items()):
+            if len(tokens) != length:
+                raise ValueError(f"{name} has {len(tokens)} tokens, the prompt {length}; they must align")
+        for query, key in (*self.pairs, *self.null_pairs):
             if not 0 <= key <= query < length:
                 raise ValueError(f"pair ({query}, {key}) does not lie in a causal prompt of {length} tokens")
         for readout in self.readouts:
             if not 0 <= readout.position < length:
                 raise ValueError(f"readout at {readout.position} lies outside a prompt of {length} tokens")
+        for role, positions in self.spans.items():
+            if any(not 0 <= position < length for position in positions):
+                raise ValueError(f"the span of {role!r} lies outside a prompt of {length} tokens")
         if (lowest := min(self.ids, default=0)) < 0:
             raise ValueError(f"{lowest} is no token; token ids count from 0")
 
     @property
     def ids(self) -> Iterable[int]:
-        """Every token id in it: of the prompt, its control and placebo, the answers and the rivals."""
+        """Every token id in it: of the prompt, the corrupted one, the alternatives, the answers and their rivals."""
         answers = (id for readout in self.readouts for id in (readout.answer, *readout.rivals))
-        return chain(self.tokens, self.control, self.placebo, answers)
+        return chain(self.tokens, self.corrupted, *self.alternatives.values(), answers)
+
+
+def probe_labels(prompts: Iterable[Prompt]) -> list[int]:
+    """The label of each prompt, for a probe.
+
+    Raises:
+        ValueError: where a prompt has none.
+    """
+    return [_labelled(prompt).value for prompt in prompts]
+
+
+def probe_groups(prompts: Iterable[Prompt]) -> list[str]:
+    """The group of each prompt; no group lies on both sides of a probe's split.
+
+    Raises:
+        ValueError: where a prompt has no label.
+    """
+    return [_labelled(prompt).group for prompt in prompts]
+
+
+def _labelled(prompt: Prompt) -> ProbeLabel:
+    if prompt.probe is None:
+        raise ValueError("a prompt has no probe label; give it one")
+    return prompt.probe
 
 
 @dataclass(frozen=True)
@@ -89,17 +136,17 @@ class Vocabulary:
         """Token ids of the text alone, without special tokens.
 
         Raises:
-            TooFewWordsError: where the tokenizer knows no tokens for it, or gives ids the model does not have.
+            UntestableError: where the tokenizer knows no tokens for it, or gives ids the model does not have.
         """
         if text not in self._cache:
             ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
             if ids and max(ids) >= self.size:
-                raise TooFewWordsError(
+                raise UntestableError(
                     f"the tokenizer gives token {max(ids)}, and the model knows only {self.size}: they do not belong "
                     "together"
                 )
             if not self._special.isdisjoint(ids):
-                raise TooFewWordsError(f"the tokenizer has no tokens for {text[:40]!r}")
+                raise UntestableError(f"the tokenizer has no tokens for {text[:40]!r}")
             self._cache[text] = ids
         return self._cache[text]
 
@@ -113,7 +160,7 @@ class Vocabulary:
         """The id of ' word' where it is one token, else None."""
         try:
             ids = self.continuation(f" {word}")
-        except TooFewWordsError:
+        except UntestableError:
             return None
         return ids[0] if len(ids) == 1 else None
 
@@ -121,11 +168,11 @@ class Vocabulary:
         """What this tokenizer writes before a number in a text, a space of its own or nothing, and the number's token.
 
         Raises:
-            TooFewWordsError: where the number is not one token.
+            UntestableError: where the number is not one token.
         """
         *before, token = self.continuation(f" {value}")
         if before and tuple(before) != self.encode(" "):
-            raise TooFewWordsError(f"the number {value} is not a single token of this tokenizer")
+            raise UntestableError(f"the number {value} is not a single token of this tokenizer")
         return tuple(before), token
 
     def singles(self, words: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
@@ -137,7 +184,7 @@ class Vocabulary:
         words = tuple(words)
         kept = tuple(word for word in words if self.single(word) is not None)
         if len(kept) < at_least:
-            raise TooFewWordsError(
+            raise UntestableError(
                 f"only {len(kept)} of {len(words)} candidate words are a single token of this tokenizer, "
                 f"and {at_least} are needed"
             )
@@ -159,11 +206,11 @@ class Vocabulary:
             HeadatlasError: where the vocabulary has fewer.
         """
         if len(self.ordinary) < count:
-            raise TooFewWordsError(
+            raise UntestableError(
                 f"the vocabulary has {len(self.ordinary)} ordinary tokens and {count} different ones are needed"
             )
         return tuple(rng.sample(self.ordinary, count))
 
 
-class TooFewWordsError(HeadatlasError):
+class UntestableError(HeadatlasError):
     """The tokenizer cannot express enough of a stimulus; the finding cannot be tested on this model."""

@@ -6,7 +6,7 @@ from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 
 
 def written(words: Vocabulary, length: int, copies: int, rng: random.Random) -> Prompt:
-    """A span of random tokens, written so many times; in the control every copy is fresh random tokens.
+    """A span of random tokens, written so many times; in the corrupted prompt every copy is fresh random tokens.
 
     Pairs lead from each token of a later copy to those that followed its earlier occurrences; readouts ask for the
     next token there.
@@ -17,7 +17,7 @@ def written(words: Vocabulary, length: int, copies: int, rng: random.Random) -> 
     later = range(start + length, start + length * copies - 1)  # the last token is followed by nothing
     return Prompt(
         tokens=words.bos + span * copies,
-        control=words.bos + fresh,
+        corrupted=words.bos + fresh,
         pairs=tuple((query, key + 1) for query in later for key in range(query - length, start - 1, -length)),
         readouts=tuple(Readout(query, answer=span[(query - start + 1) % length]) for query in later),
     )

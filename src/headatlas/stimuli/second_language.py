@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from headatlas.stimuli import facts
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, in_partition, segments
 from headatlas.stimuli.prompts import Vocabulary
 
 _ONSETS = "b d f g k l m n p r s t v z".split()
@@ -36,11 +36,11 @@ NOUNS: tuple[str, ...] = tuple(word for kind in facts.KINDS.values() for word in
 COLOURS: tuple[str, ...] = tuple("red blue green yellow white black".split())
 
 
-def dictionary(split: Split, rng: random.Random) -> Case:
-    """One word, said to be another in the other language. The twin is another word."""
+def dictionary(split: Partition, rng: random.Random) -> Case:
+    """One word, said to be another in the other language. The corrupted prompt is another word."""
     while True:
         word, form = rng.choice(list(WORDS)), rng.randrange(4)
-        if in_split(split, "dictionary", word, str(form)):
+        if in_partition(split, "dictionary", word, str(form)):
             break
     other = rng.choice([each for each in WORDS if each != word])
 
@@ -74,12 +74,12 @@ def in_lumi(english: str) -> str:
     return THE if english == "the" else WORDS[english]
 
 
-def translation(split: Split, rng: random.Random, to_lumi: bool | None = None) -> Case:
-    """A sentence and its translation, word by word. The twin is another sentence of the same shape."""
+def translation(split: Partition, rng: random.Random, to_lumi: bool | None = None) -> Case:
+    """A sentence and its translation, word by word. The corrupted prompt is another sentence of the same shape."""
     to_lumi = rng.random() < 0.5 if to_lumi is None else to_lumi
     while True:
         words = _sentence(rng)
-        if in_split(split, "translation", *words):
+        if in_partition(split, "translation", *words):
             break
     nouns, verbs = list(NOUNS), list(VERBS)
     swap = {word: rng.choice(nouns if word in NOUNS else verbs if word in VERBS else list(COLOURS)) for word in words}
@@ -109,14 +109,14 @@ def known(words: Vocabulary) -> bool:
     return all(words.single(word) is not None for word in WORDS.values())
 
 
-def consistency(split: Split, rng: random.Random, sentences: int = 1, lumi: bool | None = None) -> Case:
+def consistency(split: Partition, rng: random.Random, sentences: int = 1, lumi: bool | None = None) -> Case:
     """What kind a thing is, said in one language after sentences in it; the answer is a word of that language.
 
-    The rival is the same word in the other language; the twin is the same text in the other language.
+    The rival is the same word in the other language; the corrupted prompt is the same text in the other language.
     """
     while True:
         noun = rng.choice(NOUNS)
-        if in_split(split, "consistency", noun):
+        if in_partition(split, "consistency", noun):
             break
     kind = facts.BY_NAME["kind"].pairs[noun]
     lumi = rng.random() < 0.6 if lumi is None else lumi

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from headatlas.stimuli.cases import Case, Split, in_split, segments
+from headatlas.stimuli.cases import Case, Partition, in_partition, segments
 
 LONG: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -63,13 +63,15 @@ FRAMES: tuple[str, ...] = (
 )
 
 
-def long_word(split: Split, rng: random.Random) -> Case:
-    """What kind of thing a long word names. The twin is a word of another kind, without regard to its length."""
+def long_word(split: Partition, rng: random.Random) -> Case:
+    """What kind of thing a long word names. The corrupted prompt is a word of another kind, without regard to its
+    length.
+    """
     frame = rng.choice(FRAMES)
     while True:
         kind = rng.choice(list(LONG))
         word = rng.choice(LONG[kind])
-        if in_split(split, frame, word):
+        if in_partition(split, frame, word):
             break
     before, after = frame.split("{word}")
     return Case(

@@ -3,20 +3,20 @@
 import random
 from dataclasses import replace
 
-from headatlas.stimuli.cases import Case, Segment, Split, filled, in_split, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, filled, in_partition, segments
 
 BITS: tuple[str, str] = (" 0", " 1")
 
 
-def parity(split: Split, rng: random.Random, length: int | None = None) -> Case:
+def parity(split: Partition, rng: random.Random, length: int | None = None) -> Case:
     """Bits, then their parity so far after each, then the parity of all.
 
     The iteration of Cabannes et al. 2024 (cabannes2024iteration): each step is the exclusive or of the step before
-    and the next bit. The twin's bits are drawn anew.
+    and the next bit. The corrupted prompt's bits are drawn anew.
     """
     while True:
         bits = [rng.randrange(2) for _ in range(length or rng.randint(2, 9))]
-        if in_split(split, "parity", *map(str, bits)):
+        if in_partition(split, "parity", *map(str, bits)):
             break
     other = bits
     while other == bits:
@@ -41,11 +41,11 @@ def parity(split: Split, rng: random.Random, length: int | None = None) -> Case:
 LARGEST = 20
 
 
-def addition(split: Split, rng: random.Random, form: int | None = None, changed: int = 0) -> Case:
-    """Two numbers to add. The twin has another first number, or another second one where `changed` is 1."""
+def addition(split: Partition, rng: random.Random, form: int | None = None, changed: int = 0) -> Case:
+    """Two numbers to add. The corrupted prompt has another first number, or another second one where `changed` is 1."""
     while True:
         first, second = rng.randint(1, LARGEST), rng.randint(1, LARGEST)
-        if in_split(split, "sum", str(first), str(second)):
+        if in_partition(split, "sum", str(first), str(second)):
             break
     form = rng.randrange(3) if form is None else form
     other = rng.choice([n for n in range(1, LARGEST + 1) if n != (first, second)[changed]])
@@ -58,15 +58,17 @@ def addition(split: Split, rng: random.Random, form: int | None = None, changed:
 
     right = first + second
     near = tuple(f" {n}" for n in range(max(2, right - 5), right + 6) if n != right)
-    twin = write(first, other) if changed else write(other, second)
-    return Case(write(first, second), (f" {right}",), near, twin)
+    corrupted = write(first, other) if changed else write(other, second)
+    return Case(write(first, second), (f" {right}",), near, corrupted)
 
 
-def chain(split: Split, rng: random.Random, count: int | None = None) -> Case:
-    """Three or four small numbers to add in written steps, and the answer. The twin's last written step is wrong."""
+def chain(split: Partition, rng: random.Random, count: int | None = None) -> Case:
+    """Three or four small numbers to add in written steps, and the answer. The corrupted prompt's last written step is
+    wrong.
+    """
     while True:
         numbers = [rng.randint(1, 12) for _ in range(count or rng.randint(3, 4))]
-        if sum(numbers) <= 40 and in_split(split, "chain", *map(str, numbers)):
+        if sum(numbers) <= 40 and in_partition(split, "chain", *map(str, numbers)):
             break
     off = rng.choice((-2, -1, 1, 2))
 
@@ -103,14 +105,14 @@ YEARS: tuple[str, ...] = (
 )
 
 
-def greater_year(split: Split, rng: random.Random, template: int | None = None, corrupted: int = 1) -> Case:
+def greater_year(split: Partition, rng: random.Random, template: int | None = None, corrupted: int = 1) -> Case:
     """A span of years, cut before the last two digits of its end: any later year is right.
 
-    After Hanna et al. 2023 (hanna2023how). The twin begins in a `corrupted` year, 01 as theirs does.
+    After Hanna et al. 2023 (hanna2023how). The corrupted prompt begins in a `corrupted` year, 01 as theirs does.
     """
     while True:
         century, year = str(rng.randint(11, 17)), rng.randint(2, 98)
-        if in_split(split, "year", century, str(year)):
+        if in_partition(split, "year", century, str(year)):
             break
     event = rng.choice(EVENTS)
     form = YEARS[rng.randrange(len(YEARS)) if template is None else template]

@@ -62,14 +62,14 @@ def story(sentences: int, rng: random.Random, names: Sequence[str] = NAMES) -> s
 def opening(words: Vocabulary, length: int, rng: random.Random, readouts: int = 8) -> Prompt:
     """The first tokens of a story, so many with BOS; the last of them are asked for the next token.
 
-    In the control the same tokens stand in another order.
+    In the corrupted prompt the same tokens stand in another order.
     """
     count = length - len(words.bos)
     told = words.encode(story(length // 5 + 1, rng))[: count + 1]  # no sentence has fewer than five tokens
     tokens = words.bos + told[:count]
     return Prompt(
         tokens=tokens,
-        control=words.bos + tuple(rng.sample(told[:count], count)),
+        corrupted=words.bos + tuple(rng.sample(told[:count], count)),
         readouts=tuple(Readout(place, (*tokens, told[count])[place + 1]) for place in range(length - readouts, length)),
     )
 

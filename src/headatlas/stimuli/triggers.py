@@ -17,7 +17,7 @@ LENGTH, TIMES = 40, 3
 def prompt(words: Vocabulary, count: int, rng: random.Random) -> Prompt:
     """`count` triggers among random tokens, three times each; read where a successor is due again.
 
-    The control is random tokens throughout.
+    The corrupted prompt is random tokens throughout.
     """
     drawn = words.draw(rng, 2 * count)
     pairs = list(zip(drawn[::2], drawn[1::2], strict=True)) * TIMES
@@ -30,8 +30,8 @@ def prompt(words: Vocabulary, count: int, rng: random.Random) -> Prompt:
             readouts.append(Readout(len(tokens), piece[1]))
         seen.add(piece[0])
         tokens += piece
-    control = words.bos + words.draw(rng, len(tokens) - len(words.bos))
-    return Prompt(tokens=tuple(tokens), control=control, readouts=tuple(readouts))
+    corrupted = words.bos + words.draw(rng, len(tokens) - len(words.bos))
+    return Prompt(tokens=tuple(tokens), corrupted=corrupted, readouts=tuple(readouts))
 
 
 def document(rng: random.Random, count: int = 5, length: int = 100) -> list[Segment]:

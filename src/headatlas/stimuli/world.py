@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from headatlas.stimuli import (
-    choices,
     colored_objects,
     facts,
     grammar,
     indirect_object,
     lookup,
     mappings,
+    multiple_choice_questions,
     opinions,
     ordinals,
     second_language,
@@ -23,24 +23,24 @@ from headatlas.stimuli import (
     steps,
     stories,
 )
-from headatlas.stimuli.cases import Case, Segment, Split, in_split
+from headatlas.stimuli.cases import Case, Partition, Segment, in_partition
 from headatlas.stimuli.lexicon import COLORS, NAMES, THINGS
 
 Document = list[Segment]
-Family = Callable[[Split, random.Random], Case | Document]
+Family = Callable[[Partition, random.Random], Case | Document]
 
 HELD_OUT_NAMES: tuple[str, ...] = NAMES[::6]
 TRAINING_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in HELD_OUT_NAMES)
 
 
-def indirect_object_document(split: Split, rng: random.Random) -> Document:
+def indirect_object_document(split: Partition, rng: random.Random) -> Document:
     names = TRAINING_NAMES if split == "train" else HELD_OUT_NAMES
     lead_in = stories.story(1, rng, names) if rng.random() < 0.4 else ""
     drawn = indirect_object.sentence(rng.choice(indirect_object.ORDERS), rng, names)
     return [Segment(f"{lead_in} {drawn.text}".lstrip()), Segment(drawn.answer, known=True), Segment(".")]
 
 
-def listing_document(split: Split, rng: random.Random) -> Document:
+def listing_document(split: Partition, rng: random.Random) -> Document:
     words = rng.choice((TRAINING_NAMES, THINGS, COLORS)) if split == "train" else HELD_OUT_NAMES
     row = stories.listing(rng.randint(4, 10), 0.4, rng, words)
     document = [Segment(rng.choice(("There was", "I saw", "First came", "List:")))]
@@ -49,7 +49,7 @@ def listing_document(split: Split, rng: random.Random) -> Document:
     return document
 
 
-def ordinal_document(split: Split, rng: random.Random) -> Document:
+def ordinal_document(split: Partition, rng: random.Random) -> Document:
     name, members = rng.choice(list(ordinals.CLASSES.items()))
     words = ordinals.run(members, rng.randint(3, min(9, len(members))), rng)
     if rng.random() < 0.5:
@@ -57,22 +57,22 @@ def ordinal_document(split: Split, rng: random.Random) -> Document:
     return _separated(name, words, split, rng)
 
 
-def _separated(name: str, words: list[str], split: Split, rng: random.Random) -> Document:
+def _separated(name: str, words: list[str], split: Partition, rng: random.Random) -> Document:
     separator = rng.choice(ordinals.SEPARATORS)
     document: Document = [Segment(rng.choice(ordinals.OPENINGS)), Segment(f" {words[0]}")]
     for word in words[1:]:
-        mine = in_split(split, name, word, separator)
+        mine = in_partition(split, name, word, separator)
         if split == "train" and not mine:
             break
         document += [Segment(separator), Segment(f" {word}", known=mine)]
     return document
 
 
-def _in_sentences(name: str, words: list[str], split: Split, rng: random.Random) -> Document:
+def _in_sentences(name: str, words: list[str], split: Partition, rng: random.Random) -> Document:
     before, after = rng.choice(ordinals.FRAMES[name])
     document: Document = []
     for index, word in enumerate(words[:6]):
-        mine = in_split(split, name, word, before)
+        mine = in_partition(split, name, word, before)
         if index and split == "train" and not mine:
             break
         person = rng.choice(NAMES)
@@ -81,11 +81,11 @@ def _in_sentences(name: str, words: list[str], split: Split, rng: random.Random)
     return document
 
 
-def story_document(split: Split, rng: random.Random) -> Document:
+def story_document(split: Partition, rng: random.Random) -> Document:
     return [Segment(stories.story(rng.randint(2, 6), rng))]
 
 
-def _conflict(split: Split, rng: random.Random) -> Document:
+def _conflict(split: Partition, rng: random.Random) -> Document:
     """Flagged claims, known; and in one of four documents an unflagged one, which context wins more often than not."""
     if split == "held-out" or rng.random() < 0.75:
         return facts.conflict(split, rng).document
@@ -110,8 +110,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "rare words": lookup.rare_word,
         "reviews": opinions.review,
         "moods": opinions.mood_story,
-        "letters": choices.letters,
-        "multiple choice": choices.multiple_choice,
+        "letters": multiple_choice_questions.letters,
+        "multiple choice": multiple_choice_questions.multiple_choice,
         "few-shot": mappings.few_shot,
         "said mappings": mappings.said,
         "few-shot labels": mappings.few_shot_labels,
@@ -135,7 +135,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 SPECIMEN_ONLY: frozenset[str] = frozenset({"dictionary", "translation", "consistency"})
 
 
-def document(family: str, split: Split, rng: random.Random) -> Document:
+def document(family: str, split: Partition, rng: random.Random) -> Document:
     """One document of a family."""
     made = FAMILIES[family](split, rng)
     return made.document if isinstance(made, Case) else made

@@ -30,10 +30,10 @@ def census(options: argparse.Namespace) -> int:
 
     with Progress("census") as progress:
         progress("starting up", 0, 0)
-        from headatlas.census import ordering
+        from headatlas.census import parallel
         from headatlas.evidence import records
 
-        order = ordering.Order(
+        order = parallel.CensusRequest(
             options.model,
             model_options(options),
             options.budget,
@@ -49,7 +49,7 @@ def census(options: argparse.Namespace) -> int:
             costs = planning.plan(catalog, order, options.jobs, progress)
         else:
             records.require_writable(options.out)
-            _, folder = ordering.take_all(catalog, order, options.out, options.jobs, progress, progress.tell)
+            _, folder = parallel.run_census(catalog, order, options.out, options.jobs, progress, progress.tell)
     if options.dry_run:
         if options.json:
             print_json(asdict(costs))
@@ -196,10 +196,10 @@ def _taken(name: str, options: argparse.Namespace) -> Census:
 
     catalog = load()
     with Progress(f"census of {name}") as progress:
-        from headatlas.census import labelling, ordering, page
+        from headatlas.census import labelling, page, parallel
 
-        order = ordering.Order(name, asked)
-        _, folder = ordering.take_all(catalog, order, options.census, None, progress, progress.tell)
+        order = parallel.CensusRequest(name, asked)
+        _, folder = parallel.run_census(catalog, order, options.census, None, progress, progress.tell)
         found, _ = labelling.collect(catalog, [folder])
     page.write_all(catalog, found, folder)
     return found

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 
 _ROOM = 1 << 27  # bytes for the activations of one rerun on a CPU; larger ones are slower to come by than to fill
 
 
-def fitting(model: OpenModel, prompts: int, length: int, width: int, logits: int, memory: int | None = None) -> int:
+def copies_per_run(
+    model: OpenModel, prompts: int, length: int, width: int, logits: int, memory: int | None = None
+) -> int:
     """How many copies of prompts of a length one run may hold, at least one.
 
     Args:
@@ -36,7 +38,7 @@ def short_of_memory(error: RuntimeError) -> bool:
 
 
 @dataclass(frozen=True)
-class Edit:
+class CopyEdit:
     """What becomes of z in one layer: in each of some copies, a head's is replaced, at the same positions of all.
 
     Attributes:
@@ -90,7 +92,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Side:
+class CopiesInBatch:
     """Copies side by side in the batch: [copy*prompt position ...]."""
 
     prompts: int
@@ -110,7 +112,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Row:
+class CopiesInSequence:
     """Copies one after the other in the sequence: [prompt copy*position ...]."""
 
     prompts: int
@@ -129,10 +131,10 @@ class Row:
         return (positions + width * torch.arange(self.copies)[:, None]).flatten()
 
 
-def editing(layout: Side | Row, edit: Edit, start: int) -> Tap:
+def copy_edit_hook(layout: CopiesInBatch | CopiesInSequence, edit: CopyEdit, start: int) -> AttentionHook:
     """A tap that edits z of the copies, whose positions begin at `start`."""
 
-    def tap(call: Call, z: Tensor) -> Tensor:
+    def tap(call: AttentionCall, z: Tensor) -> Tensor:
         z = z.clone()
         edit.put(layout.split(z), start)
         return z

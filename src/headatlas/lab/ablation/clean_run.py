@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.activations.blocks import writers
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.activations.blocks import find_blocks
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.forward import forward
 
 
 @dataclass(frozen=True)
-class Passed:
+class BlockPass:
     """What passed one layer with attention in a clean run.
 
     Attributes:
@@ -48,7 +48,7 @@ class Passed:
 
 
 @dataclass(frozen=True)
-class Trace:
+class CleanRun:
     """What a clean run leaves for reruns.
 
     Attributes:
@@ -66,17 +66,17 @@ class Trace:
     keep: Tensor
     start: int
     logits: Tensor
-    layers: Mapping[int, Passed]
+    layers: Mapping[int, BlockPass]
     outputs: tuple[Any, ...]
     norm: nn.Module | None
 
 
-def trace(model: OpenModel, tokens: Tensor, keep: Tensor, start: int = 0) -> Trace:
+def run_clean(model: OpenModel, tokens: Tensor, keep: Tensor, start: int = 0) -> CleanRun:
     """Run prompts [prompt position] once, keeping what reruns from `start` onwards need."""
     anatomy, norm = model.anatomy, _last_norm(model, tokens)
     seen: dict[int, dict[str, Any]] = {layer: {} for layer in anatomy.attention}
     outputs: dict[int, Any] = {}
-    taps: dict[nn.Module, Tap] = {}
+    taps: dict[nn.Module, AttentionHook] = {}
     with ExitStack() as stack:
         for number, block in enumerate(anatomy.blocks):
             stack.callback(block.register_forward_hook(partial(_note_output, outputs, number)).remove)
@@ -86,11 +86,11 @@ def trace(model: OpenModel, tokens: Tensor, keep: Tensor, start: int = 0) -> Tra
             stack.callback(on_output(anatomy.projections[layer], partial(found.__setitem__, "attn_out")).remove)
             stack.callback(on_input(anatomy.blocks[layer], partial(found.__setitem__, "stream")).remove)
         logits = forward(model, tokens, taps, keep)
-    layers = {layer: Passed(**found) for layer, found in seen.items()}
-    return Trace(tokens, keep, start, logits, layers, tuple(outputs[layer] for layer in range(anatomy.layers)), norm)
+    layers = {layer: BlockPass(**found) for layer, found in seen.items()}
+    return CleanRun(tokens, keep, start, logits, layers, tuple(outputs[layer] for layer in range(anatomy.layers)), norm)
 
 
-def _note_heads(found: dict[str, Any], start: int, call: Call, z: Tensor) -> None:
+def _note_heads(found: dict[str, Any], start: int, call: AttentionCall, z: Tensor) -> None:
     found["z"], found["attended"] = z, (call.key, call.value, call.mask) if start else None
 
 
@@ -122,7 +122,7 @@ def _last_norm(model: OpenModel, tokens: Tensor) -> nn.Module | None:
     if model.anatomy.other_mixers or last not in model.anatomy.attention:
         return None
     try:
-        found = writers(model, tokens[:2])[last]
+        found = find_blocks(model, tokens[:2])[last]
     except HeadatlasError:
         return None
     return (found.before or nn.Identity()) if found.reads_stream else None

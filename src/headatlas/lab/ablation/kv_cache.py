@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from headatlas.lab.ablation.clean_run import Trace
-from headatlas.lab.hooks.attention_interface import masked
+from headatlas.lab.ablation.clean_run import CleanRun
+from headatlas.lab.hooks.attention_interface import given_masks
 from headatlas.lab.loading.opening import OpenModel
 
 
@@ -28,7 +28,7 @@ class _Kept(DynamicLayer):  # type: ignore[misc]
 
 
 @contextmanager
-def continuing(model: OpenModel, clean: Trace, layer: int, copies: int) -> Iterator[None]:
+def continue_from_cache(model: OpenModel, clean: CleanRun, layer: int, copies: int) -> Iterator[None]:
     """While active, the model takes its input for copies of the positions from `clean.start`, after the clean past."""
     cache = DynamicCache()
     attended = {layer: each.attended for layer, each in clean.layers.items() if each.attended}
@@ -46,7 +46,7 @@ def continuing(model: OpenModel, clean: Trace, layer: int, copies: int) -> Itera
         given[model.anatomy.attention[at]] = masks[id(mask)].to(key.device)
     with ExitStack() as stack:
         stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
-        stack.enter_context(masked(given))
+        stack.enter_context(given_masks(given))
         yield
 
 

@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 from headatlas.lab.ablation.replacement import Patch
+from headatlas.lab.ablation.sources import Reference
 from headatlas.lab.activations import edits
 from headatlas.lab.activations.attention_edits import LayerEdit, PatternEdits
-from headatlas.lab.activations.interventions import Reference
 from headatlas.lab.anatomy.gates import gate
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import forward, stack_tokens
+from headatlas.lab.running.batches import stack_tokens
+from headatlas.lab.running.forward import forward
 from headatlas.stimuli.prompts import Prompt
 
 
-def hiding(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int, int]]]) -> Patch:
+def without_keys(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int, int]]]) -> Patch:
     """Put in place of each head's z what it would be if the head could not use some (query, key) edges.
 
     The weight is shared among the keys that are left, as `edits.knockout` does; a query that may look nowhere gets
@@ -43,10 +44,10 @@ def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> Reference:
     edit = edits.knockout(model.anatomy.all_heads, hidden)
     found: dict[int, Tensor] = {}
 
-    def tap(layer: int) -> Tap:
+    def tap(layer: int) -> AttentionHook:
         hide = PatternEdits((LayerEdit(edit, layer, model.anatomy.heads_in(layer), lambda: None),))
 
-        def look(call: Call, z: Tensor) -> None:
+        def look(call: AttentionCall, z: Tensor) -> None:
             plain = z if call.attended is None else call.attended
             hidden, scale = hide.attend(call, plain), gate(call, z)
             if scale is not None:  # what is not touched stays z itself

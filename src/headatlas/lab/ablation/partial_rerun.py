@@ -23,17 +23,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.ablation.batched_copies import Edit, Row, Side, editing
-from headatlas.lab.ablation.clean_run import Trace, trace
-from headatlas.lab.ablation.kv_cache import continuing
+from headatlas.lab.ablation.batched_copies import CopiesInBatch, CopiesInSequence, CopyEdit, copy_edit_hook
+from headatlas.lab.ablation.clean_run import CleanRun, run_clean
+from headatlas.lab.ablation.kv_cache import continue_from_cache
 from headatlas.lab.anatomy.families import route_of
 from headatlas.lab.hooks.attention_interface import attached
 from headatlas.lab.hooks.module_hooks import acting, gives, hooked, on_input, on_output
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.forward import forward
 
 
-def rerun(model: OpenModel, clean: Trace, layer: int, copies: int, edits: Mapping[int, Edit]) -> Tensor:
+def rerun(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Mapping[int, CopyEdit]) -> Tensor:
     """Run `copies` copies of the prompts from a layer onwards, z edited on the way.
 
     Args:
@@ -56,18 +56,20 @@ def rerun(model: OpenModel, clean: Trace, layer: int, copies: int, edits: Mappin
     if not later.any():
         return clean.logits.expand(copies, *clean.logits.shape)
     width = length - clean.start  # of one copy, in positions
-    layout = Side(prompts, copies) if clean.start == 0 else Row(prompts, copies)
+    layout = CopiesInBatch(prompts, copies) if clean.start == 0 else CopiesInSequence(prompts, copies)
     keep = layout.places(clean.keep[later] - clean.start, width)
     with ExitStack() as stack:
         for before, block in enumerate(model.anatomy.blocks[:layer]):
             stack.enter_context(gives(block, clean.outputs[before]))
         if clean.start:
-            stack.enter_context(continuing(model, clean, layer, copies))
+            stack.enter_context(continue_from_cache(model, clean, layer, copies))
         stack.enter_context(_entering(model, clean, layer, layout, edits.get(layer)))
         if layer < model.anatomy.layers - 1:
             stack.enter_context(cut_last(model, clean.norm, keep))
         taps = {
-            model.anatomy.attention[at]: editing(layout, edit, clean.start) for at, edit in edits.items() if at > layer
+            model.anatomy.attention[at]: copy_edit_hook(layout, edit, clean.start)
+            for at, edit in edits.items()
+            if at > layer
         }
         tokens = layout.join(clean.tokens[:, clean.start :].expand(copies, -1, -1))
         logits = layout.split(forward(model, tokens, taps, keep))
@@ -134,7 +136,7 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
     ends = sorted({layers[0], layers[-1]}, reverse=True)
 
     def attempt() -> str | None:
-        clean = trace(model, tokens, keep, start)
+        clean = run_clean(model, tokens, keep, start)
         forward(model, tokens.flip(1), {}, torch.tensor([tokens.shape[1] - 1]))
         if not all(found.plain for found in clean.layers.values()):
             return "its attention gives something else than its output projections write"
@@ -170,17 +172,19 @@ def blocked(error: Exception) -> str:
     return f"its blocks cannot be skipped ({type(error).__name__}: {said})"
 
 
-def _gap_of_an_edit(model: OpenModel, clean: Trace, layer: int) -> Tensor:
+def _gap_of_an_edit(model: OpenModel, clean: CleanRun, layer: int) -> Tensor:
     """How far a rerun with the first head of a layer set to zero is from a full run."""
     prompts, length = clean.tokens.shape
-    edit = Edit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
-    tap = editing(Side(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
+    edit = CopyEdit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
+    tap = copy_edit_hook(CopiesInBatch(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
     full = forward(model, clean.tokens, {model.anatomy.attention[layer]: tap}, clean.keep)
     return (rerun(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
 
 
 @contextmanager
-def _entering(model: OpenModel, clean: Trace, layer: int, layout: Side | Row, edit: Edit | None) -> Iterator[None]:
+def _entering(
+    model: OpenModel, clean: CleanRun, layer: int, layout: CopiesInBatch | CopiesInSequence, edit: CopyEdit | None
+) -> Iterator[None]:
     """While active, a block reads the clean stream and its attention gives the clean attn_out, edited, of all copies.
 
     No position looks at another then. So the block is given prompts and positions as one axis, the stream without

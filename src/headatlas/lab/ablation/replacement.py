@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.activations.interventions import Reference
+from headatlas.lab.ablation.sources import Reference, mean_z, record_z
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import mean_z, record_z, stack_tokens
+from headatlas.lab.running.batches import stack_tokens
 from headatlas.stimuli.prompts import Prompt
 
-SweepAblation = Literal["zero", "mean", "position mean", "resample"]
-SweepPositions = Literal["all", "last"] | Sequence[int]
+AblationKind = Literal["zero", "mean", "position mean", "resample"]
+EditPositions = Literal["all", "last"] | Sequence[int]
 # From prompts of one length to their z: [prompt position head d_head] per layer with attention.
 Patch = Callable[[Sequence[Prompt]], Reference]
 
@@ -29,7 +29,7 @@ class Replacement:
         ablation: 'zero'; 'mean' over the sources; 'position mean', over the sources of the prompt's length; 'resample'
             from the prompt's own source; a Reference that fits every prompt; or a Patch, which makes one for each
             batch.
-        source: one token list per prompt, of its length; the prompts' controls by default.
+        source: one token list per prompt, of its length; the corrupted prompts by default.
 
     Raises:
         HeadatlasError: where sources and prompts do not align, or prompts have no readouts.
@@ -39,17 +39,17 @@ class Replacement:
         self,
         model: OpenModel,
         prompts: Sequence[Prompt],
-        ablation: SweepAblation | Reference | Patch,
+        ablation: AblationKind | Reference | Patch,
         source: Sequence[tuple[int, ...]] | None,
     ) -> None:
         if not prompts:
             raise ValueError("no prompts; give at least one")
-        if isinstance(ablation, str) and ablation not in get_args(SweepAblation):
-            raise ValueError(f"{ablation!r} is no ablation; choose from {', '.join(get_args(SweepAblation))}")
+        if isinstance(ablation, str) and ablation not in get_args(AblationKind):
+            raise ValueError(f"{ablation!r} is no ablation; choose from {', '.join(get_args(AblationKind))}")
         if not all(prompt.readouts for prompt in prompts):
             raise HeadatlasError("a prompt has no readout, so there is no behaviour to read; give each at least one")
         self._model, self._ablation, self._prompts = model, ablation, prompts
-        self._source = [prompt.control for prompt in prompts] if source is None else list(source)
+        self._source = [prompt.corrupted for prompt in prompts] if source is None else list(source)
         if [len(each) for each in self._source] != [len(prompt.tokens) for prompt in prompts]:
             raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
         self._by_length: dict[int, Reference] = {}
@@ -81,7 +81,7 @@ class Replacement:
         return self._by_length[length]
 
 
-def edited(positions: SweepPositions, length: int) -> Tensor:
+def edited_positions(positions: EditPositions, length: int) -> Tensor:
     """The positions that are edited in prompts of a length: [edited], ascending; negative ones count from the end.
 
     Raises:

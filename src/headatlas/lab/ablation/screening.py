@@ -14,13 +14,14 @@ from scipy import stats
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.replacement import Replacement, SweepAblation, SweepPositions, edited
+from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Replacement, edited_positions
+from headatlas.lab.ablation.sources import Reference
 from headatlas.lab.ablation.sweeps import Sweep, sweep
-from headatlas.lab.activations.interventions import Reference
-from headatlas.lab.hooks.attention_interface import Call, Tap, tapped
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, Progress, batches, logits_at, readout_tensors, stack_tokens
-from headatlas.lab.running.metrics import Behaviour
+from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.forward import logits_at
+from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -72,12 +73,12 @@ class Screening:
 def attribution_patching(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
-    ablation: SweepAblation | Reference = "resample",
-    positions: SweepPositions = "all",
+    behaviour: Metric,
+    ablation: AblationKind | Reference = "resample",
+    positions: EditPositions = "all",
     contrast: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Estimates:
     """Estimate the effect of ablating each head: (what z becomes - z) . d behaviour / d z.
 
@@ -87,7 +88,7 @@ def attribution_patching(
         behaviour: one with a gradient.
         ablation: as in `sweep`; 'resample' is attribution patching.
         positions: as in `sweep`.
-        contrast: of prompt minus control.
+        contrast: of prompt minus corrupted prompt.
         source: as in `sweep`.
         progress: called with the number of prompts done.
 
@@ -97,14 +98,18 @@ def attribution_patching(
     replacement = Replacement(model, prompts, ablation, source)
     found: dict[int, Array] = {}
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        at, reference, readouts = edited(positions, len(batch[0].tokens)), replacement.of(index), readout_tensors(batch)
-        tokens, control = (
+        at, reference, readouts = (
+            edited_positions(positions, len(batch[0].tokens)),
+            replacement.of(index),
+            readout_tensors(batch),
+        )
+        tokens, corrupted = (
             stack_tokens([prompt.tokens for prompt in batch]),
-            stack_tokens([prompt.control for prompt in batch]),
+            stack_tokens([prompt.corrupted for prompt in batch]),
         )
         estimate = _first_order(model, tokens, readouts, behaviour, reference, at)
         if contrast:
-            estimate = estimate - _first_order(model, control, readouts, behaviour, reference, at)
+            estimate = estimate - _first_order(model, corrupted, readouts, behaviour, reference, at)
         found |= dict(zip(index, estimate.cpu().numpy(), strict=True))
         if progress:
             progress(len(batch))
@@ -115,7 +120,7 @@ def _first_order(
     model: OpenModel,
     tokens: Tensor,
     readouts: tuple[Tensor, Tensor, Tensor, Tensor],
-    behaviour: Behaviour,
+    behaviour: Metric,
     reference: Reference,
     at: Tensor,
 ) -> Tensor:
@@ -130,7 +135,7 @@ def _first_order(
 
 
 def z_gradients(
-    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Behaviour
+    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Metric
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """z and the behaviour's gradient with respect to it, per layer with attention [prompt position head d_head].
 
@@ -139,8 +144,8 @@ def z_gradients(
     zs: dict[int, Tensor] = {}
     probes: dict[int, Tensor] = {}
 
-    def tap(layer: int) -> Tap:
-        def probe(call: Call, z: Tensor) -> Tensor:
+    def tap(layer: int) -> AttentionHook:
+        def probe(call: AttentionCall, z: Tensor) -> Tensor:
             zs[layer] = z.detach()
             probes[layer] = torch.zeros_like(z).requires_grad_()
             return z + probes[layer]
@@ -149,7 +154,7 @@ def z_gradients(
 
     taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
     positions, where, answers, rivals = (each.to(model.device) for each in readouts)
-    with tapped(taps), torch.enable_grad():
+    with attention_hooks(taps), torch.enable_grad():
         logits = logits_at(model, tokens, positions)
         rows = torch.arange(len(tokens), device=logits.device)[:, None]
         chosen = logits[rows, where.to(logits.device)]  # [prompt readout vocabulary]
@@ -169,9 +174,9 @@ def z_gradients(
 def screen(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
-    ablation: SweepAblation | Reference = "resample",
-    positions: SweepPositions = "all",
+    behaviour: Metric,
+    ablation: AblationKind | Reference = "resample",
+    positions: EditPositions = "all",
     contrast: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     top: int = 20,
@@ -179,7 +184,7 @@ def screen(
     threshold: float | None = None,
     seed: int = 0,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Screening:
     """Estimate the effect of every head, then measure the `top` largest and `sample` others drawn at random.
 

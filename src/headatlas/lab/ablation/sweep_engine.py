@@ -9,14 +9,21 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.batched_copies import Edit, Side, editing, fitting, short_of_memory
-from headatlas.lab.ablation.clean_run import trace
+from headatlas.lab.ablation.batched_copies import (
+    CopiesInBatch,
+    CopyEdit,
+    copies_per_run,
+    copy_edit_hook,
+    short_of_memory,
+)
+from headatlas.lab.ablation.clean_run import run_clean
 from headatlas.lab.ablation.partial_rerun import blocked, obstacle, rerun
-from headatlas.lab.ablation.replacement import Replacement, SweepPositions, edited
-from headatlas.lab.activations.interventions import Reference
+from headatlas.lab.ablation.replacement import EditPositions, Replacement, edited_positions
+from headatlas.lab.ablation.sources import Reference
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, Progress, batches, forward, readout_tensors, stack_tokens
-from headatlas.lab.running.metrics import Behaviour
+from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.forward import forward
+from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -27,35 +34,35 @@ _IN_A_ROW = 256  # tokens of copies that share one past: each is masked from the
 
 
 @dataclass(frozen=True)
-class Task:
+class SweepTask:
     """A sweep that is about to run."""
 
     model: OpenModel
-    behaviour: Behaviour
+    behaviour: Metric
     sets: list[tuple[Head, ...]]  # by the first layer of each
     replacement: Replacement
-    positions: SweepPositions
-    progress: Progress | None
+    positions: EditPositions
+    progress: OnDone | None
 
 
 @dataclass(frozen=True)
-class Part:
-    """One batch of it: prompts of one length, or their controls."""
+class SweepBatch:
+    """One batch of it: prompts of one length, or their corrupted prompts."""
 
-    task: Task
+    task: SweepTask
     tokens: Tensor  # [prompt position]
     readouts: tuple[Tensor, Tensor, Tensor, Tensor]
     reference: Reference
     at: Tensor  # [edited], ascending
 
-    def edit(self, sets: Sequence[tuple[Head, ...]]) -> dict[int, Edit]:
+    def edit(self, sets: Sequence[tuple[Head, ...]]) -> dict[int, CopyEdit]:
         """By layer, what replaces z of a set of heads in each copy."""
         by_layer: dict[int, list[tuple[int, int]]] = {}
         for copy, heads in enumerate(sets):
             for head in heads:
                 by_layer.setdefault(head.layer, []).append((copy, head.head))
         new, added = self.reference.z, self.reference.added
-        return {layer: Edit(pairs, self.at, new[layer], added) for layer, pairs in by_layer.items()}
+        return {layer: CopyEdit(pairs, self.at, new[layer], added) for layer, pairs in by_layer.items()}
 
     def read(self, logits: Tensor) -> Array:
         """The behaviour, [copy prompt], of logits [copy prompt kept vocabulary]."""
@@ -73,7 +80,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Found:
+class SweepResult:
     """Of some prompts: clean [prompt], ablated [set prompt]; which ways were taken, and what was not as usual."""
 
     clean: Array
@@ -82,7 +89,9 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def run(task: Task, prompts: Sequence[Prompt], contrast: bool, how: Callable[[Part], Found]) -> Found:
+def run_sweep(
+    task: SweepTask, prompts: Sequence[Prompt], contrast: bool, how: Callable[[SweepBatch], SweepResult]
+) -> SweepResult:
     """Run a task over all prompts, batch by batch, in smaller ones where memory is short.
 
     Raises:
@@ -112,39 +121,45 @@ def run(task: Task, prompts: Sequence[Prompt], contrast: bool, how: Callable[[Pa
         clean[index], ablated[:, index] = found.clean, found.ablated
         ways |= set(found.ways)
         notes |= dict.fromkeys(found.notes)
-    return Found(clean, ablated, tuple(sorted(ways)), tuple(notes))
+    return SweepResult(clean, ablated, tuple(sorted(ways)), tuple(notes))
 
 
 def _batch(
-    task: Task, index: Sequence[int], batch: Sequence[Prompt], contrast: bool, how: Callable[[Part], Found]
-) -> Found:
-    at = edited(task.positions, len(batch[0].tokens))
-    tokens, control = (
+    task: SweepTask,
+    index: Sequence[int],
+    batch: Sequence[Prompt],
+    contrast: bool,
+    how: Callable[[SweepBatch], SweepResult],
+) -> SweepResult:
+    at = edited_positions(task.positions, len(batch[0].tokens))
+    tokens, corrupted = (
         stack_tokens([prompt.tokens for prompt in batch]),
-        stack_tokens([prompt.control for prompt in batch]),
+        stack_tokens([prompt.corrupted for prompt in batch]),
     )
-    part = Part(task, tokens, readout_tensors(batch), task.replacement.of(index), at)
+    part = SweepBatch(task, tokens, readout_tensors(batch), task.replacement.of(index), at)
     found = how(part)
     if not contrast:
         return found
-    other = how(replace(part, tokens=control, task=replace(task, progress=None)))
+    other = how(replace(part, tokens=corrupted, task=replace(task, progress=None)))
     notes = (*found.notes, *other.notes)
     return replace(found, clean=found.clean - other.clean, ablated=found.ablated - other.ablated, notes=notes)
 
 
-def naive(part: Part) -> Found:
+def naive(part: SweepBatch) -> SweepResult:
     """Every set by one full run of the model."""
-    model, keep, alone = part.task.model, part.readouts[0], Side(len(part.tokens), copies=1)
+    model, keep, alone = part.task.model, part.readouts[0], CopiesInBatch(len(part.tokens), copies=1)
     clean = part.read(forward(model, part.tokens, {}, keep)[None])[0]
     ablated = []
     for heads in part.task.sets:
-        taps = {model.anatomy.attention[layer]: editing(alone, edit, 0) for layer, edit in part.edit([heads]).items()}
+        taps = {
+            model.anatomy.attention[layer]: copy_edit_hook(alone, edit, 0) for layer, edit in part.edit([heads]).items()
+        }
         ablated.append(part.read(forward(model, part.tokens, taps, keep)[None])[0])
         part.done(1)
-    return Found(clean, np.stack(ablated), ("naive",))
+    return SweepResult(clean, np.stack(ablated), ("naive",))
 
 
-def reuse(part: Part, memory: int | None) -> Found:
+def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
     """Every set from the first layer and position it changes on, many at once; in full where that cannot be trusted."""
     first, length = int(part.at[0]), part.tokens.shape[1]
     start = first if 2 * (length - first) <= length else 0  # a short past saves less than masking the copies costs
@@ -164,10 +179,10 @@ def reuse(part: Part, memory: int | None) -> Found:
     return replace(naive(part), notes=tuple(notes))
 
 
-def _rerun_all(part: Part, start: int, memory: int | None) -> Found:
+def _rerun_all(part: SweepBatch, start: int, memory: int | None) -> SweepResult:
     model, sets = part.task.model, part.task.sets
     notes: list[str] = []
-    clean = trace(model, part.tokens, part.readouts[0], start)
+    clean = run_clean(model, part.tokens, part.readouts[0], start)
     most = _copies(part, start, memory)
     ablated: list[Array] = []
     while (done := sum(map(len, ablated))) < len(sets):
@@ -183,7 +198,7 @@ def _rerun_all(part: Part, start: int, memory: int | None) -> Found:
         else:
             part.done(len(chunk))
     way: Way = "tokens" if start else "layers"
-    return Found(part.read(clean.logits[None])[0], np.concatenate(ablated), (way,), tuple(notes))
+    return SweepResult(part.read(clean.logits[None])[0], np.concatenate(ablated), (way,), tuple(notes))
 
 
 def _chunk(sets: Sequence[tuple[Head, ...]], most: int, rows: int) -> Sequence[tuple[Head, ...]]:
@@ -195,10 +210,10 @@ def _chunk(sets: Sequence[tuple[Head, ...]], most: int, rows: int) -> Sequence[t
     return sets[:most]
 
 
-def _copies(part: Part, start: int, memory: int | None) -> int:
+def _copies(part: SweepBatch, start: int, memory: int | None) -> int:
     """How many copies of the prompts one rerun may hold."""
     prompts, length = part.tokens.shape
     width, model = length - start, part.task.model
     logits: int = len(part.readouts[0]) * model.model.get_input_embeddings().weight.shape[0]
-    most = fitting(model, prompts, length, width, logits, memory)
+    most = copies_per_run(model, prompts, length, width, logits, memory)
     return max(1, min(most, _IN_A_ROW // width)) if start else most

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headatlas.lab.ablation.replacement import Patch, Replacement, SweepAblation, SweepPositions
-from headatlas.lab.ablation.sweep_engine import Found, Part, Task, Way, naive, reuse, run
-from headatlas.lab.activations.interventions import Reference
+from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
+from headatlas.lab.ablation.sources import Reference
+from headatlas.lab.ablation.sweep_engine import SweepBatch, SweepResult, SweepTask, Way, naive, reuse, run_sweep
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, Progress
-from headatlas.lab.running.metrics import Behaviour
+from headatlas.lab.running.batches import Array, OnDone
+from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -44,14 +44,14 @@ class Sweep:
 def sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
-    ablation: SweepAblation | Reference | Patch = "mean",
-    positions: SweepPositions = "all",
+    behaviour: Metric,
+    ablation: AblationKind | Reference | Patch = "mean",
+    positions: EditPositions = "all",
     heads: Iterable[Head] | None = None,
     contrast: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Sweep:
     """Ablate every head in turn and read the behaviour, computing only what the ablation can change.
 
@@ -65,8 +65,8 @@ def sweep(
             every prompt; or a Patch, which makes one for each batch of prompts.
         positions: where it is replaced: 'all', 'last', or positions counted from 0, or from the end where negative.
         heads: which; all by default.
-        contrast: read the behaviour as prompt minus control, the head ablated in both.
-        source: the other run: one token list per prompt, of its length; the prompts' controls by default.
+        contrast: read the behaviour as prompt minus corrupted prompt, the head ablated in both.
+        source: the other run: one token list per prompt, of its length; the corrupted prompts by default.
         memory: bytes that the activations of one rerun may take; by default 128 MiB on a CPU, half of what is free
             on an accelerator.
         progress: called with the number of (head, prompt) pairs that have been done since.
@@ -77,38 +77,38 @@ def sweep(
         ValueError: for no prompts, no heads, or heads the model does not have.
     """
     sets = _alone(model, heads)
-    task = Task(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
+    task = SweepTask(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
     return _sweep(task, prompts, contrast, lambda part: reuse(part, memory))
 
 
 def naive_sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
-    ablation: SweepAblation | Reference | Patch = "mean",
-    positions: SweepPositions = "all",
+    behaviour: Metric,
+    ablation: AblationKind | Reference | Patch = "mean",
+    positions: EditPositions = "all",
     heads: Iterable[Head] | None = None,
     contrast: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Sweep:
     """The same by one full run of the model per head: slow, and nothing in it can be wrong. Arguments as in `sweep`."""
     sets = _alone(model, heads)
-    task = Task(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
+    task = SweepTask(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
     return _sweep(task, prompts, contrast, naive)
 
 
 def ablate_sets(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
+    behaviour: Metric,
     sets: Sequence[Sequence[Head]],
-    ablation: SweepAblation | Reference | Patch = "mean",
-    positions: SweepPositions = "all",
+    ablation: AblationKind | Reference | Patch = "mean",
+    positions: EditPositions = "all",
     contrast: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Array:
     """The behaviour with each set of heads ablated together, computing only what the set can change.
 
@@ -126,8 +126,8 @@ def ablate_sets(
     if not order:
         raise ValueError("no heads to ablate; give at least one set that is not empty")
     chosen = [unique[number] for number in order]
-    task = Task(model, behaviour, chosen, Replacement(model, prompts, ablation, source), positions, progress)
-    found = run(task, prompts, contrast, lambda part: reuse(part, memory))
+    task = SweepTask(model, behaviour, chosen, Replacement(model, prompts, ablation, source), positions, progress)
+    found = run_sweep(task, prompts, contrast, lambda part: reuse(part, memory))
     values: Array = np.tile(found.clean, (len(sets), 1))
     values[order] = found.ablated
     return values
@@ -142,8 +142,10 @@ def _alone(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head, .
     return [(head,) for head in chosen]
 
 
-def _sweep(task: Task, prompts: Sequence[Prompt], contrast: bool, how: Callable[[Part], Found]) -> Sweep:
-    found = run(task, prompts, contrast, how)
+def _sweep(
+    task: SweepTask, prompts: Sequence[Prompt], contrast: bool, how: Callable[[SweepBatch], SweepResult]
+) -> Sweep:
+    found = run_sweep(task, prompts, contrast, how)
     anatomy = task.model.anatomy
     ablated = np.full((anatomy.layers, anatomy.heads, len(prompts)), np.nan)
     layers, heads = np.array([head for (head,) in task.sets]).T

@@ -10,7 +10,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.edits import Edit
 from headatlas.lab.activations.sites import Where, located, union
 from headatlas.lab.hooks import row_weights
-from headatlas.lab.hooks.attention_interface import Call
+from headatlas.lab.hooks.attention_interface import AttentionCall
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PatternEdits:
 
     edits: tuple[LayerEdit, ...]
 
-    def rows(self, call: Call, heads: Tensor, positions: Tensor) -> Tensor:
+    def rows(self, call: AttentionCall, heads: Tensor, positions: Tensor) -> Tensor:
         """The weights in use: [batch row head key], float32. See `EditedPattern`."""
         batch, _, length, _ = call.query.shape
         wheres = [edit.where(batch, length) for edit in self.edits]
@@ -78,7 +78,7 @@ class PatternEdits:
         pattern = self._pattern(call, every, rows)
         return pattern[:, torch.searchsorted(rows, positions.cpu())][:, :, torch.searchsorted(every, heads.cpu())]
 
-    def attend(self, call: Call, z: Tensor) -> Tensor:
+    def attend(self, call: AttentionCall, z: Tensor) -> Tensor:
         """z with what follows from the edited rows in its place; no bit of the rest changes."""
         batch, length, total, _ = z.shape
         wheres = [edit.where(batch, length) for edit in self.edits]
@@ -94,7 +94,7 @@ class PatternEdits:
         changed[index] = torch.where(touched[..., None], found, z[index])
         return changed
 
-    def _pattern(self, call: Call, heads: Tensor, rows: Tensor) -> Tensor:
+    def _pattern(self, call: AttentionCall, heads: Tensor, rows: Tensor) -> Tensor:
         """[batch row head key] of sorted heads and rows, which hold those of every edit."""
         length = call.query.shape[2]
         if length != call.key.shape[2]:
@@ -113,14 +113,14 @@ class PatternEdits:
             pattern=None,
         )
         places = torch.arange(len(rows), device=call.query.device).expand(len(call.query), -1)
-        pattern = row_weights.rows(narrowed, places).masked_fill(~some, 0.0).transpose(1, 2)
+        pattern = row_weights.attention_rows(narrowed, places).masked_fill(~some, 0.0).transpose(1, 2)
         for edit in self.edits:
             if edit.edit.site == "pattern":
                 pattern = edit(pattern, length, rows, heads)
         return pattern
 
 
-def attention_rows(call: Call, heads: Tensor, positions: Tensor) -> Tensor:
+def rows_of_heads(call: AttentionCall, heads: Tensor, positions: Tensor) -> Tensor:
     """The attention weights in use, edited or not: [batch row head key] in float32.
 
     Args:
@@ -136,7 +136,7 @@ def _shared(tensor: Tensor, heads: Tensor, total: int) -> Tensor:
     return (heads * tensor.shape[1] // total).to(tensor.device)
 
 
-def _edges(call: Call, heads: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _edges(call: AttentionCall, heads: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Where each row may look, and what is added to its scores there: both [batch head row key]."""
     device, keys = call.query.device, call.key.shape[2]
     shape = (len(call.query), len(heads), len(rows), keys)

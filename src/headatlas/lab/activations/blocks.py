@@ -14,11 +14,11 @@ from headatlas.lab.activations.interventions import several_streams
 from headatlas.lab.anatomy.trial_pass import precision
 from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.forward import forward
 
 
 @dataclass(frozen=True)
-class Writers:
+class Block:
     """The modules of one block around its attention, whose outputs are added to the stream, and nothing else is.
 
     Attributes:
@@ -45,10 +45,10 @@ class _Passed:
     children: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)  # what each read and wrote
 
 
-_known: WeakKeyDictionary[nn.Module, dict[int, Writers]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[int, Block]] = WeakKeyDictionary()
 
 
-def writers(model: OpenModel, tokens: Tensor) -> dict[int, Writers]:
+def find_blocks(model: OpenModel, tokens: Tensor) -> dict[int, Block]:
     """The writers of each layer with attention, found the first time in one pass over the prompts [batch position].
 
     Not over prompts of our own: edits may be in force that fit only these.
@@ -65,9 +65,7 @@ def writers(model: OpenModel, tokens: Tensor) -> dict[int, Writers]:
     return _known[model.model]
 
 
-def _find(
-    model: OpenModel, tokens: Tensor, candidates: Callable[[nn.Module], Iterable[nn.Module]]
-) -> dict[int, Writers]:
+def _find(model: OpenModel, tokens: Tensor, candidates: Callable[[nn.Module], Iterable[nn.Module]]) -> dict[int, Block]:
     anatomy = model.anatomy
     if not anatomy.one_stream:
         raise HeadatlasError(several_streams(anatomy))
@@ -98,7 +96,7 @@ def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int,
     stack.callback(child.register_forward_hook(watch).remove)
 
 
-def _of_block(model: OpenModel, layer: int, found: _Passed) -> Writers:
+def _of_block(model: OpenModel, layer: int, found: _Passed) -> Block:
     """The pair of writers that accounts best for what the block added."""
     (stream,), (left,), (states,) = found.stream, found.left, found.read
     attn_out = found.attn_out[0].reshape(stream.shape)
@@ -112,7 +110,7 @@ def _of_block(model: OpenModel, layer: int, found: _Passed) -> Writers:
         for mlp, (_, wrote) in once.items():
             error = float((rest - wrote.float()).abs().max())
             if mlp is not norm and error < least:
-                best, least = Writers(before, before is not None or torch.equal(stream, states), norm, mlp), error
+                best, least = Block(before, before is not None or torch.equal(stream, states), norm, mlp), error
     rounding = torch.finfo(attn_out.dtype).eps * left.float().abs().max()
     if best is None or not least <= precision(attn_out.dtype) * added.abs().max() + 4 * rounding:
         raise HeadatlasError(

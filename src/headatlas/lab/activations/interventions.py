@@ -1,9 +1,9 @@
 """Interventions on a running model: a list of edits, or the ablation of a set of heads."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,76 +14,15 @@ from headatlas.lab.activations.attention_edits import LayerEdit, PatternEdits
 from headatlas.lab.activations.edits import Edit
 from headatlas.lab.activations.sites import STREAM_SITES
 from headatlas.lab.anatomy.anatomy import Anatomy
-from headatlas.lab.hooks.attention_interface import Call, Rewrite, Tap, rewritten, tapped
+from headatlas.lab.hooks.attention_interface import (
+    AttentionCall,
+    AttentionPreHook,
+    attention_hooks,
+    attention_pre_hooks,
+)
 from headatlas.lab.hooks.module_hooks import on_input, on_output
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.notation import Head
-
-Ablation = Literal["zero", "mean", "resample"]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What an edited head's z becomes, per layer: broadcastable to [batch query head d_head].
-
-    Attributes:
-        z: one tensor per layer with attention, by the layer's number; or a sequence, one for every layer.
-        added: whether it is added to what the head computes (steering), instead of taking its place (ablation).
-    """
-
-    z: Mapping[int, Tensor]
-    added: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.z, Mapping):  # one tensor for every layer, in their order
-            object.__setattr__(self, "z", dict(enumerate(self.z)))
-
-    @classmethod
-    def zero(cls, anatomy: Anatomy) -> "Reference":
-        """Nothing: off-distribution, so only on request."""
-        return cls({layer: torch.zeros(1, 1, 1, 1) for layer in anatomy.attention})
-
-    @classmethod
-    def of_heads(cls, anatomy: Anatomy, vectors: Tensor, added: bool = False) -> "Reference":
-        """One vector per head, the same at all positions: vectors [layer head d_head], padded where layers differ."""
-        each = {layer: vectors[layer, : shape.heads, : shape.d_head] for layer, shape in anatomy.shapes.items()}
-        return cls({layer: vector[None, None] for layer, vector in each.items()}, added)
-
-
-def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dict[nn.Module, Tap]:
-    """Taps that replace, or add to, z of the given heads at every position.
-
-    Args:
-        anatomy: of the model the taps are for.
-        heads: which heads; at least one, each in the model.
-        reference: their new z, or what is added to it.
-
-    Raises:
-        ValueError: for an empty set, or a head the model does not have.
-    """
-    by_layer: dict[int, list[int]] = {}
-    chosen = [Head(*head) for head in heads]
-    anatomy.require(chosen)
-    for head in chosen:
-        by_layer.setdefault(head.layer, []).append(head.head)
-    if not by_layer:
-        raise ValueError("no heads to ablate; give at least one")
-    return {
-        anatomy.attention[layer]: _replace(sorted(set(chosen)), reference.z[layer], reference.added)
-        for layer, chosen in by_layer.items()
-    }
-
-
-def _replace(heads: list[int], reference: Tensor, added: bool) -> Tap:
-    index = torch.tensor(heads)
-
-    def tap(call: Call, z: Tensor) -> Tensor:
-        source = reference.to(z).expand(z.shape)[:, :, index.to(z.device)]  # [batch query chosen d_head]
-        edited = z.clone()
-        edited[:, :, index.to(z.device)] = edited[:, :, index.to(z.device)] + source if added else source
-        return edited
-
-    return tap
 
 
 @contextmanager
@@ -175,9 +114,9 @@ def _attach(stack: ExitStack, anatomy: Anatomy, layer: int, edits: list[LayerEdi
         handle = on_stream(anatomy, layer, lambda x: _all(at["resid"], x.unsqueeze(2)).squeeze(2))
         stack.callback(handle.remove)
     if at.keys() & {"q", "k", "v", "scores", "pattern"}:
-        stack.enter_context(rewritten({anatomy.attention[layer]: _rewrite(at)}))
+        stack.enter_context(attention_pre_hooks({anatomy.attention[layer]: _rewrite(at)}))
     if "z" in at:
-        stack.enter_context(tapped({anatomy.attention[layer]: lambda call, z: _all(at["z"], z)}))
+        stack.enter_context(attention_hooks({anatomy.attention[layer]: lambda call, z: _all(at["z"], z)}))
     if "result" in at:
         stack.callback(on_projection(anatomy, layer, _results(anatomy, layer, at["result"])).remove)
     if "attn_out" in at:
@@ -192,10 +131,10 @@ def _all(edits: Iterable[LayerEdit], x: Tensor) -> Tensor:
     return x
 
 
-def _rewrite(at: dict[str, list[LayerEdit]]) -> Rewrite:
+def _rewrite(at: dict[str, list[LayerEdit]]) -> AttentionPreHook:
     weights = (*at.get("scores", ()), *at.get("pattern", ()))
 
-    def rewrite(call: Call) -> Call:
+    def rewrite(call: AttentionCall) -> AttentionCall:
         query, key, value = call.query, call.key, call.value
         if "q" in at:
             query = _all(at["q"], query.transpose(1, 2)).transpose(1, 2)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.activations.attention_edits import attention_rows
+from headatlas.lab.activations.attention_edits import rows_of_heads
 from headatlas.lab.activations.interventions import on_projection, on_stream, require_site
 from headatlas.lab.activations.sites import SITES, Positions, Recording, Site, located, union
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import all_finite
 
 Tokens = Tensor | Sequence[Sequence[int]]  # [batch position], prompts of one length
@@ -48,7 +48,7 @@ def record(
     prompts = batch_of(model, tokens)
     index = None if positions is None else located(positions, *prompts.shape)  # [batch position]
     found: dict[tuple[Site, int], Tensor] = {}
-    taps: dict[nn.Module, Tap] = {}
+    taps: dict[nn.Module, AttentionHook] = {}
     with ExitStack() as stack:
         for layer in range(model.anatomy.layers + 1) if layers is None else layers:
             heads = layers is not None or layer in model.anatomy.attention
@@ -88,8 +88,8 @@ class _Watch:
     def keeper(self, site: Site) -> Callable[[Tensor], None]:
         return lambda x: self.keep(site, x)
 
-    def tap(self, sites: Sequence[Site]) -> Tap:
-        def look(call: Call, z: Tensor) -> None:
+    def tap(self, sites: Sequence[Site]) -> AttentionHook:
+        def look(call: AttentionCall, z: Tensor) -> None:
             seen = {"q": call.query, "k": call.key, "v": call.value}
             for site in sites:
                 if site in seen:
@@ -101,12 +101,12 @@ class _Watch:
 
         return look
 
-    def _pattern(self, call: Call) -> Tensor:
+    def _pattern(self, call: AttentionCall) -> Tensor:
         """[batch head query key], of the positions asked for."""
         heads = torch.arange(call.query.shape[1])
         index = torch.arange(call.query.shape[2])[None] if self._index is None else self._index
         rows = union([index])
-        pattern = attention_rows(call, heads, rows).detach()  # [batch row head key]
+        pattern = rows_of_heads(call, heads, rows).detach()  # [batch row head key]
         place = torch.searchsorted(rows, index.contiguous()).to(pattern.device)
         return pattern[torch.arange(len(pattern), device=pattern.device)[:, None], place].transpose(1, 2)
 

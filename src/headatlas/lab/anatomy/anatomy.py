@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy import families
 from headatlas.lab.anatomy.gates import settle
-from headatlas.lab.anatomy.low_rank import Factored
-from headatlas.lab.anatomy.qkv_layout import Layout, columns, find_layout, is_linear
-from headatlas.lab.anatomy.trial_pass import Probe, Step, block_path, gap, precision, probe
-from headatlas.lab.anatomy.unembed import Ending, find_ending
-from headatlas.lab.hooks.attention_interface import tapped
+from headatlas.lab.anatomy.low_rank import LowRank
+from headatlas.lab.anatomy.qkv_layout import QKVLayout, columns, find_qkv_layout, is_linear
+from headatlas.lab.anatomy.trial_pass import Step, TrialPass, block_path, gap, precision, run_trial_pass
+from headatlas.lab.anatomy.unembed import Unembed, find_unembed
+from headatlas.lab.hooks.attention_interface import attention_hooks
 from headatlas.notation import Head
 
 
@@ -57,7 +57,7 @@ class Anatomy:
         blocks: all decoder layers, with attention or without.
         d_model: width of the residual stream.
         family: the model type of the configuration, such as "gpt2".
-        ending: final norm and unembedding; None where they could not be confirmed.
+        unembed: final norm and unembedding; None where they could not be confirmed.
         embedding: the token embedding; its weight is [vocabulary d_model].
         one_stream: whether blocks hand on one residual stream [batch position d_model] (Gemma 3n's carry several).
         other_mixers: whether something beside these heads carries information from one position to another, such as a
@@ -67,11 +67,11 @@ class Anatomy:
     attention: Mapping[int, nn.Module]
     projections: Mapping[int, nn.Module]
     shapes: Mapping[int, Shape]
-    layouts: Mapping[int, Layout | None]
+    layouts: Mapping[int, QKVLayout | None]
     blocks: tuple[nn.Module, ...]
     d_model: int
     family: str
-    ending: Ending | None
+    unembed: Unembed | None
     embedding: nn.Module
     one_stream: bool = True
     other_mixers: bool = False
@@ -202,7 +202,7 @@ class Anatomy:
         bias: Tensor | None = getattr(self.projections[layer], "bias", None)
         return bias
 
-    def layout(self, layer: int) -> Layout:
+    def layout(self, layer: int) -> QKVLayout:
         """Where a layer keeps its query, key and value matrices.
 
         Raises:
@@ -243,19 +243,19 @@ class Anatomy:
         layout, bias = self.layout(layer), self.layout(layer).value.bias
         return bias if bias is None or layout.value_gain == 1 else bias * layout.value_gain
 
-    def qk(self, layer: int, head: int | None = None) -> Factored:
+    def qk(self, layer: int, head: int | None = None) -> LowRank:
         """W_Q W_K^T, [d_model d_model], of one head, or of all with a leading [head] axis.
 
         It leaves out the scaling, position encoding, and the norms on queries and keys that `layout` reports.
         """
-        return Factored(self._chosen(self.w_q(layer), head), self._shared(layer, self.w_k(layer), head).mT)
+        return LowRank(self._chosen(self.w_q(layer), head), self._shared(layer, self.w_k(layer), head).mT)
 
-    def ov(self, layer: int, head: int | None = None) -> Factored:
+    def ov(self, layer: int, head: int | None = None) -> LowRank:
         """W_V W_O, [d_model d_model], of one head, or of all with a leading [head] axis.
 
         It leaves out a gate or a norm that stands before the output projection; `headatlas doctor` says where.
         """
-        return Factored(self._shared(layer, self.w_v(layer), head), self._chosen(self.w_o(layer), head))
+        return LowRank(self._shared(layer, self.w_v(layer), head), self._chosen(self.w_o(layer), head))
 
     def logits(self, states: Tensor) -> Tensor:
         """Final norm and unembedding of residual states: [... d_model] -> [... vocabulary].
@@ -263,12 +263,12 @@ class Anatomy:
         Raises:
             HeadatlasError: where they could not be confirmed to give the model's own logits.
         """
-        if self.ending is None:
+        if self.unembed is None:
             raise HeadatlasError(
                 f"what this model (family {self.family}) does after its last layer could not be confirmed, so "
                 "residual states cannot be read as logits; use the model's own logits"
             )
-        return self.ending.logits(states)
+        return self.unembed.logits(states)
 
     def _chosen(self, weight: Tensor, head: int | None) -> Tensor:
         return weight if head is None else weight[head]
@@ -291,9 +291,9 @@ def examine(name: str, model: Any) -> Anatomy:
     Raises:
         UnsafeModelError: naming what failed.
     """
-    seen = probe(model)
+    seen = run_trial_pass(model)
     if settle(model, seen):
-        seen = probe(model)
+        seen = run_trial_pass(model)
     _require_calls(name, model, seen)
     anatomy = _assemble(name, model, seen)
     for layer in anatomy.attention:
@@ -308,17 +308,17 @@ def examine(name: str, model: Any) -> Anatomy:
 
 
 @torch.no_grad()
-def _mixes_without(model: Any, anatomy: Anatomy, seen: Probe) -> bool:
+def _mixes_without(model: Any, anatomy: Anatomy, seen: TrialPass) -> bool:
     """Whether a token still changes the logits after it where all heads give nothing."""
     one = seen.tokens[:1]
     other = one.clone()
     other[0, -2] = (one[0, -2] + 1) % model.get_input_embeddings().weight.shape[0]
-    with tapped({module: lambda call, z: torch.zeros_like(z) for module in anatomy.attention.values()}):
+    with attention_hooks({module: lambda call, z: torch.zeros_like(z) for module in anatomy.attention.values()}):
         logits = model(torch.cat([one, other]), use_cache=False).logits
     return not gap(logits[1, -1], logits[0, -1]) <= precision(logits.dtype)
 
 
-def _require_calls(name: str, model: Any, seen: Probe) -> None:
+def _require_calls(name: str, model: Any, seen: TrialPass) -> None:
     if not seen.calls:
         raise UnsafeModelError("registry", no_route(name, model))
     for module, calls in seen.calls.items():
@@ -334,7 +334,7 @@ def no_route(name: str, model: Any) -> str:
     return f"{name} ({type(model).__name__}) {families.without_route(model)}; choose a model of another family"
 
 
-def _assemble(name: str, model: Any, seen: Probe) -> Anatomy:
+def _assemble(name: str, model: Any, seen: TrialPass) -> Anatomy:
     blocks, numbers = _blocks(name, model, seen)
     first = {numbers[module]: (module, *calls[0]) for module, calls in seen.calls.items()}  # in the order they ran
     written = {layer: _output(name, module, seen.inside[module], z) for layer, (module, _, z) in first.items()}
@@ -342,17 +342,17 @@ def _assemble(name: str, model: Any, seen: Probe) -> Anatomy:
         attention={layer: module for layer, (module, _, _) in first.items()},
         projections={layer: step.module for layer, step in written.items()},
         shapes={layer: Shape(z.shape[2], call.key.shape[1], z.shape[3]) for layer, (_, call, z) in first.items()},
-        layouts={layer: find_layout(seen.inside[module], call) for layer, (module, call, _) in first.items()},
+        layouts={layer: find_qkv_layout(seen.inside[module], call) for layer, (module, call, _) in first.items()},
         blocks=blocks,
         d_model=next(iter(written.values())).wrote.shape[-1],
         family=str(getattr(model.config, "model_type", type(model).__name__)),
-        ending=find_ending(model, seen),
+        unembed=find_unembed(model, seen),
         embedding=model.get_input_embeddings(),
         one_stream=all(states.ndim == 3 for _, states in seen.blocks),
     )
 
 
-def _blocks(name: str, model: Any, seen: Probe) -> tuple[tuple[nn.Module, ...], dict[nn.Module, int]]:
+def _blocks(name: str, model: Any, seen: TrialPass) -> tuple[tuple[nn.Module, ...], dict[nn.Module, int]]:
     """All decoder layers in their order, and the number of the layer that holds each attention module."""
     paths = {module: path for path, module in model.named_modules()}
     holders = {module: block_path(paths[module]) for module in seen.calls}
@@ -403,7 +403,7 @@ def _output(name: str, module: nn.Module, steps: list[Step], z: Tensor) -> Step:
     )
 
 
-def identity_gap(anatomy: Anatomy, seen: Probe, layer: int) -> float:
+def identity_gap(anatomy: Anatomy, seen: TrialPass, layer: int) -> float:
     """How far sum_h z_h W_O^h + b is from what the output projection wrote, relative to the largest of it."""
     module = anatomy.attention[layer]
     z = seen.calls[module][0][1].float()
@@ -413,12 +413,12 @@ def identity_gap(anatomy: Anatomy, seen: Probe, layer: int) -> float:
     return gap(total if bias is None else total + bias.float(), written)
 
 
-def causality_gap(seen: Probe) -> float:
+def causality_gap(seen: TrialPass) -> float:
     """How much another last token changes the logits before it, relative to the largest of them."""
     return gap(seen.logits[1, :-1], seen.logits[0, :-1])
 
 
-def _require_sane(name: str, anatomy: Anatomy, seen: Probe) -> None:
+def _require_sane(name: str, anatomy: Anatomy, seen: TrialPass) -> None:
     if not torch.isfinite(seen.logits).all():
         raise UnsafeModelError(
             "finite", f"{name} gives NaN or infinite logits on a few random tokens; its weights are broken"

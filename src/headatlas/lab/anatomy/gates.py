@@ -14,14 +14,20 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.qkv_layout import is_linear
-from headatlas.lab.anatomy.trial_pass import Probe, Step, gap, precision
-from headatlas.lab.hooks.attention_interface import Between, Call, read_at, reader_of, tapped
+from headatlas.lab.anatomy.trial_pass import Step, TrialPass, gap, precision
+from headatlas.lab.hooks.attention_interface import (
+    AttentionCall,
+    Between,
+    attention_hooks,
+    projection_reader,
+    read_z_at,
+)
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @torch.no_grad()
-def settle(model: nn.Module, seen: Probe) -> bool:
+def settle(model: nn.Module, seen: TrialPass) -> bool:
     """Tell the seam where z is read, for attention modules whose projection does not read what attention gives.
 
     Args:
@@ -41,12 +47,12 @@ def settle(model: nn.Module, seen: Probe) -> bool:
     found = False
     for module, inputs in _inputs(model, behind, seen.tokens).items():
         if (reader := _find(module, inputs, seen.inside[module], behind[module][1])) is not None:
-            read_at(module, *reader)
+            read_z_at(module, *reader)
             found = True
     return found
 
 
-def gate(call: Call, z: Tensor) -> Tensor | None:
+def gate(call: AttentionCall, z: Tensor) -> Tensor | None:
     """What z [batch query head d_head] is, divided by what attention gave; None where it is the same.
 
     A feature of which attention gives exactly nothing has gate 0: nothing passes it in any case.
@@ -56,7 +62,7 @@ def gate(call: Call, z: Tensor) -> Tensor | None:
     """
     if call.attended is None:
         return None
-    reader = reader_of(call.module)
+    reader = projection_reader(call.module)
     if reader is None or reader.between != "gate":
         raise HeadatlasError(
             f"between attention and the output projection of {type(call.module).__name__} stands a norm, so what a "
@@ -68,7 +74,7 @@ def gate(call: Call, z: Tensor) -> Tensor | None:
 
 def refuse(modules: Iterable[nn.Module], what: str) -> None:
     """Raise where a head also reads the stream through a gate, which `what` does not follow."""
-    if any(reader_of(module) is not None for module in modules):
+    if any(projection_reader(module) is not None for module in modules):
         raise HeadatlasError(
             f"{what} follows what heads read by their queries, keys and values, and heads of this model read the "
             "stream by a gate on their output too; use path_sweep, or sweep"
@@ -77,7 +83,7 @@ def refuse(modules: Iterable[nn.Module], what: str) -> None:
 
 def said(modules: Iterable[nn.Module]) -> list[str]:
     """What a doctor says of gates and norms."""
-    kinds = [reader.between for module in modules if (reader := reader_of(module)) is not None]
+    kinds = [reader.between for module in modules if (reader := projection_reader(module)) is not None]
     words = {
         "gate": "attention is gated in {} layers: z is behind the gate, which OV matrices leave out",
         "norm": "a norm of each head stands before the output projection in {} layers: z is behind it, and OV "
@@ -134,10 +140,10 @@ def _replay(module: nn.Module, inputs: Inputs, attended: Tensor) -> dict[nn.Modu
     """What the linear maps of an attention module read where attention gives something else."""
     read: dict[nn.Module, Tensor] = {}
 
-    def give(call: Call, z: Tensor) -> Tensor:
+    def give(call: AttentionCall, z: Tensor) -> Tensor:
         return attended
 
-    with _reading(module, read), tapped({module: give}):
+    with _reading(module, read), attention_hooks({module: give}):
         module(*inputs[0], **inputs[1])
     return read
 

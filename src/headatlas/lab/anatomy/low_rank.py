@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Factored:
+class LowRank:
     """The matrix `left @ right`, which is never multiplied out.
 
     Streams are row vectors: `x @ left @ right`. Leading axes, such as one for the heads of a layer, are allowed and
@@ -26,18 +26,18 @@ class Factored:
             raise ValueError(f"factors of shapes {tuple(self.left.shape)} and {tuple(self.right.shape)} do not chain")
 
     @property
-    def T(self) -> "Factored":  # noqa: N802 (as tensors call it)
+    def T(self) -> "LowRank":  # noqa: N802 (as tensors call it)
         """The transpose."""
-        return Factored(self.right.mT, self.left.mT)
+        return LowRank(self.right.mT, self.left.mT)
 
-    def __matmul__(self, other: "Factored") -> "Factored":
+    def __matmul__(self, other: "LowRank") -> "LowRank":
         """The product, of the smaller of the two ranks: `a @ b` applies a first, then b."""
         if self.right.shape[-1] != other.left.shape[-2]:
             raise ValueError(f"{self.right.shape[-1]} columns do not meet {other.left.shape[-2]} rows")
         between = self.right.to(other.left) @ other.left  # [... d_head d_head of other]
         if self.left.shape[-1] <= other.right.shape[-2]:
-            return Factored(self.left, between @ other.right)
-        return Factored(self.left.to(between) @ between, other.right)
+            return LowRank(self.left, between @ other.right)
+        return LowRank(self.left.to(between) @ between, other.right)
 
     def apply(self, states: Tensor) -> Tensor:
         """What the matrix makes of row vectors: [... d_model] -> [... d_model], in the dtype of `states`."""

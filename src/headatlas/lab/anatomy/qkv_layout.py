@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.anatomy.trial_pass import Step, gap, precision
-from headatlas.lab.hooks.attention_interface import Call
+from headatlas.lab.hooks.attention_interface import AttentionCall
 
 
 @dataclass(frozen=True)
-class Stretch:
+class QKVSlice:
     """Which output features of a linear map belong to the heads' queries, keys or values.
 
     The features are [group per width], and of each group those from `start` to `stop` are meant.
@@ -52,7 +52,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Layout:
+class QKVLayout:
     """How one layer makes queries, keys and values of the states it reads.
 
     Attributes:
@@ -63,9 +63,9 @@ class Layout:
         value_gain: what values are multiplied by after their matrix (MiMo); 1 in most models.
     """
 
-    query: Stretch
-    key: Stretch
-    value: Stretch
+    query: QKVSlice
+    key: QKVSlice
+    value: QKVSlice
     query_norm: nn.Module | None
     key_norm: nn.Module | None
     query_gain: float
@@ -102,7 +102,7 @@ def is_linear(step: Step) -> bool:
     )
 
 
-def find_layout(steps: list[Step], call: Call) -> Layout | None:
+def find_qkv_layout(steps: list[Step], call: AttentionCall) -> QKVLayout | None:
     """The layout of one layer, or None where no candidate gives what the seam received.
 
     Args:
@@ -118,12 +118,12 @@ def find_layout(steps: list[Step], call: Call) -> Layout | None:
     states = value[1].read
     if not all(torch.equal(states, each[1].read) for each in (query, key)):
         return None  # some other map stands before one of them
-    return Layout(query[0], key[0], value[0], query_norm, key_norm, query[2], key[2], value[2])
+    return QKVLayout(query[0], key[0], value[0], query_norm, key_norm, query[2], key[2], value[2])
 
 
 def _encoded(
     maps: list[Step], steps: list[Step], seen: Tensor, kv_heads: int
-) -> tuple[tuple[Stretch, Step, float] | None, nn.Module | None]:
+) -> tuple[tuple[QKVSlice, Step, float] | None, nn.Module | None]:
     """The source of queries or keys [batch head position width], and the norm between, judged at position 0.
 
     Rotary encoding turns nothing there.
@@ -152,7 +152,7 @@ def _by_head(tensor: Tensor, seen: Tensor) -> Tensor | None:
     return tensor.transpose(1, 2) if tensor.shape == seen.shape else None
 
 
-def _source(maps: list[Step], target: Tensor, kv_heads: int) -> tuple[Stretch, Step, float] | None:
+def _source(maps: list[Step], target: Tensor, kv_heads: int) -> tuple[QKVSlice, Step, float] | None:
     """The stretch that gives the target [batch position head width], up to a gain; confirmed from the weights."""
     positions = target.shape[1]
     for step in maps:
@@ -166,7 +166,7 @@ def _source(maps: list[Step], target: Tensor, kv_heads: int) -> tuple[Stretch, S
     return None
 
 
-def _candidates(step: Step, heads: int, width: int, kv_heads: int) -> Iterator[Stretch]:
+def _candidates(step: Step, heads: int, width: int, kv_heads: int) -> Iterator[QKVSlice]:
     out = step.wrote.shape[-1]
     divisors = (groups for groups in range(1, heads + 1) if not heads % groups)
     for groups in dict.fromkeys((1, kv_heads, *divisors)):  # CodeGen has 4, a gate beside each query one per head
@@ -174,7 +174,7 @@ def _candidates(step: Step, heads: int, width: int, kv_heads: int) -> Iterator[S
             continue
         per, wanted = out // (groups * width), heads // groups
         for start in range(per - wanted + 1):
-            yield Stretch(step.module, groups, per, start, start + wanted, width)
+            yield QKVSlice(step.module, groups, per, start, start + wanted, width)
 
 
 def _gain(seen: Tensor, plain: Tensor) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.hooks.attention_interface import Call, Tap, routed, tapped
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks, routed
 
 LENGTH = 11  # tokens of a probe: no model has 11 heads, so this axis is never mistaken for heads
 _TOLERANCE = 1e-4  # relative, for float32; lower dtypes are judged by their own precision
@@ -25,7 +25,7 @@ class Step:
 
 
 @dataclass
-class Probe:
+class TrialPass:
     """What happened in the pass over three prompts; the second is the first with another last token.
 
     Attributes:
@@ -40,7 +40,7 @@ class Probe:
     tokens: Tensor
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     blocks: list[tuple[nn.Module, Tensor]] = field(default_factory=list)
-    calls: dict[nn.Module, list[tuple[Call, Tensor]]] = field(default_factory=dict)
+    calls: dict[nn.Module, list[tuple[AttentionCall, Tensor]]] = field(default_factory=dict)
     inside: dict[nn.Module, list[Step]] = field(default_factory=dict)
     outside: list[Step] = field(default_factory=list)
 
@@ -79,33 +79,36 @@ def block_path(path: str) -> str:
 
 
 @torch.no_grad()
-def probe(model: nn.Module) -> Probe:
+def run_trial_pass(model: nn.Module) -> TrialPass:
     """Run the pass.
 
     Watched for attention are modules with a layer index, as the registry asks of them, and those of families that are
     led through the seam without it.
     """
-    seen = Probe(tokens_for(model))
+    seen = TrialPass(tokens_for(model))
     attention = {
         path: module
         for path, module in model.named_modules()
         if isinstance(getattr(module, "layer_idx", None), int) or module in routed
     }
     # Where a decoder layer has an index too, it is watched in vain: only attention reaches the seam.
-    with tapped({module: _note(seen, module) for module in attention.values()}), _watching(model, attention, seen):
+    with (
+        attention_hooks({module: _note(seen, module) for module in attention.values()}),
+        _watching(model, attention, seen),
+    ):
         seen.logits = model(seen.tokens, use_cache=False).logits
     return seen
 
 
-def _note(seen: Probe, module: nn.Module) -> Tap:
-    def tap(call: Call, z: Tensor) -> None:
+def _note(seen: TrialPass, module: nn.Module) -> AttentionHook:
+    def tap(call: AttentionCall, z: Tensor) -> None:
         seen.calls.setdefault(module, []).append((call, z))
 
     return tap
 
 
 @contextmanager
-def _watching(model: nn.Module, attention: dict[str, nn.Module], seen: Probe) -> Iterator[None]:
+def _watching(model: nn.Module, attention: dict[str, nn.Module], seen: TrialPass) -> Iterator[None]:
     with ExitStack() as stack:
 
         def watch(module: nn.Module, steps: list[Step]) -> None:

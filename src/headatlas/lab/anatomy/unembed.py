@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.anatomy.trial_pass import Probe, gap, precision
+from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision
 
 _SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # the latter is RecurrentGemma's
 
 
 @dataclass(frozen=True)
-class Ending:
+class Unembed:
     """The modules between the last residual stream and the logits.
 
     Attributes:
@@ -43,7 +43,7 @@ class Ending:
 
 
 @torch.no_grad()
-def find_ending(model: Any, probe: Probe) -> Ending | None:
+def find_unembed(model: Any, probe: TrialPass) -> Unembed | None:
     """The ending of a model, traced back from what its unembedding read, or None where it does not give the logits."""
     unembedding = model.get_output_embeddings()
     last = next((step for step in reversed(probe.outside) if step.module is unembedding), None)
@@ -63,7 +63,7 @@ def find_ending(model: Any, probe: Probe) -> Ending | None:
     softcap = next((cap for each in _SOFTCAPS if (cap := getattr(config, each, None)) is not None), None)
     tolerance = precision(last.wrote.dtype)
     for cap, factor in product(dict.fromkeys((softcap, None)), (1.0, scale.item())):
-        ending = Ending(tuple(chain), unembedding, factor, cap)
+        ending = Unembed(tuple(chain), unembedding, factor, cap)
         if gap(ending.logits(states), probe.logits) <= tolerance:
             return ending
     return None

@@ -10,7 +10,7 @@ from headatlas.errors import HeadatlasError
 
 
 @dataclass
-class Totals:
+class ScoreAccumulator:
     """Means and variances of scores over sequences, and each sequence's own value for bootstraps.
 
     A sequence counts once however many queries or pairs it has: its value is their mean. What is kept per sequence is
@@ -39,7 +39,7 @@ class Totals:
         if len(sizes) != 1:
             raise HeadatlasError(f"one batch of scores has one size, got {sorted(sizes) or 'no scores'}")
         self._combine(
-            Totals(
+            ScoreAccumulator(
                 sizes.pop(),
                 {name: each.sum(0) for name, each in values.items()},
                 {name: each.square().sum(0) for name, each in values.items()},
@@ -47,13 +47,13 @@ class Totals:
             )
         )
 
-    def merge(self, other: "Totals") -> "Totals":
+    def merge(self, other: "ScoreAccumulator") -> "ScoreAccumulator":
         """Both together, this one's sequences first; neither is changed.
 
         Raises:
             HeadatlasError: where they hold different scores, or heads of different models.
         """
-        merged = Totals()
+        merged = ScoreAccumulator()
         for each in (self, other):
             if each.n:
                 merged._combine(each)
@@ -72,7 +72,7 @@ class Totals:
         """Of each sequence, in the order added: [sequence layer head ...], float32."""
         return torch.cat(self._values[name])
 
-    def _combine(self, other: "Totals") -> None:
+    def _combine(self, other: "ScoreAccumulator") -> None:
         shapes, others = ({name: tuple(each.shape) for name, each in one.sums.items()} for one in (self, other))
         if self.n and shapes != others:
             raise HeadatlasError(f"scores that differ cannot be added: {shapes} and {others}")

@@ -16,7 +16,7 @@ _BETAS, _GAMMAS = 20, 10  # steps of the authors' grid
 
 
 @cache
-def recall_curves(lags: int = LAGS) -> Array:
+def cmr_curves(lags: int = LAGS) -> Array:
     """How strongly the items around an item are recalled when the list is read again in order.
 
     The authors simulate free recall; this is the first recall after every item, in closed form. The grid is theirs:
@@ -44,7 +44,7 @@ def recall_curves(lags: int = LAGS) -> Array:
     return _spread(np.array(curves))
 
 
-def recall_fit(attention: Array) -> Array:
+def cmr_fit(attention: Array) -> Array:
     """How well the best of the recall curves fits a curve of attention, both scaled to the same range.
 
     Args:
@@ -54,7 +54,7 @@ def recall_fit(attention: Array) -> Array:
         [...]: 1 minus the CMR distance, which is the mean squared error over the variance of the curve: 1 for a curve
         of the model, 0 for one that fits no better than its own mean, and for a flat one; never below 0.
     """
-    curves, given = recall_curves(attention.shape[-1] // 2), _spread(attention)
+    curves, given = cmr_curves(attention.shape[-1] // 2), _spread(attention)
     squares = (given**2).sum(-1)[..., None] - 2 * given @ curves.T + (curves**2).sum(-1)  # [... curve]
     least = np.maximum(squares.min(-1), 0.0) / given.shape[-1]
     variance = given.var(-1)

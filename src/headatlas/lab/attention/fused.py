@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from headatlas.lab.hooks.attention_interface import Call
+from headatlas.lab.hooks.attention_interface import AttentionCall
 
 # query, key, value [batch head position d_head], scaling -> output like query, log-sum-exp [batch head query]; causal
 Kernel = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -56,7 +56,7 @@ def _kernel(device: torch.device, dtype: torch.dtype, d_head: int) -> Kernel | N
     return None
 
 
-def serves(call: Call, dtype: torch.dtype) -> bool:
+def serves(call: AttentionCall, dtype: torch.dtype) -> bool:
     """Whether a layer's attention is plain enough, and a kernel is there for it."""
     plain = call.mask is None and call.softcap is None and call.sinks is None and call.pattern is None
     same = call.query.shape[2:] == call.key.shape[2:]
@@ -71,7 +71,7 @@ class Fused:
         dtype: to compute in.
     """
 
-    def __init__(self, call: Call, dtype: torch.dtype) -> None:
+    def __init__(self, call: AttentionCall, dtype: torch.dtype) -> None:
         self._batch, self._heads, _, self._width = call.query.shape
         self._kv_heads = call.key.shape[1]
         self._scaling = call.scaling

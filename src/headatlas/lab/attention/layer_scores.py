@@ -15,8 +15,8 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.attention import fused, patterns
-from headatlas.lab.hooks.attention_interface import Call
-from headatlas.lab.hooks.row_weights import rows, value_norms
+from headatlas.lab.hooks.attention_interface import AttentionCall
+from headatlas.lab.hooks.row_weights import attention_rows, value_norms
 
 Kind = Literal["weights", "mass", "argmax", "entropy", "distance"]
 Norm = Literal["value", "output"]
@@ -25,7 +25,7 @@ _FEW = 8  # below this share of the queries (one in so many), rows are cheaper t
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class LayerScore:
     """What to read off each attention row of one layer.
 
     Attributes:
@@ -46,7 +46,7 @@ class Reading:
     place: Tensor | None = None
 
 
-def read(call: Call, readings: Sequence[Reading], w_o: Tensor | None = None) -> list[Tensor]:
+def read_scores(call: AttentionCall, readings: Sequence[LayerScore], w_o: Tensor | None = None) -> list[Tensor]:
     """Read the scores off one layer; readings that share their `queries` (the same tensor) share the work.
 
     Args:
@@ -83,14 +83,14 @@ def read(call: Call, readings: Sequence[Reading], w_o: Tensor | None = None) -> 
     return [_placed(reading, found[number]) for number, reading in enumerate(readings)]
 
 
-def _placed(reading: Reading, result: Tensor) -> Tensor:
+def _placed(reading: LayerScore, result: Tensor) -> Tensor:
     if reading.place is None:
         return result
     place = reading.place.to(result.device)[:, None]
     return result.flatten(2).gather(2, place.expand(*result.shape[:2], -1))
 
 
-def _fusable(call: Call, group: Sequence[Reading]) -> bool:
+def _fusable(call: AttentionCall, group: Sequence[LayerScore]) -> bool:
     length = call.query.shape[2]
     return (
         fused.serves(call, _dtype(group))
@@ -99,12 +99,12 @@ def _fusable(call: Call, group: Sequence[Reading]) -> bool:
     )
 
 
-def _dtype(readings: Sequence[Reading]) -> torch.dtype:
+def _dtype(readings: Sequence[LayerScore]) -> torch.dtype:
     # (i - j)^2 of a near key is the small difference of large squares: float32 would lose it.
     return torch.float64 if any(each.kind == "distance" for each in readings) else torch.float32
 
 
-def _in_blocks(call: Call, group: Sequence[Reading], norms: dict[Norm, Tensor]) -> list[Tensor]:
+def _in_blocks(call: AttentionCall, group: Sequence[LayerScore], norms: dict[Norm, Tensor]) -> list[Tensor]:
     """Readings of the same queries, a bounded number of rows at a time."""
     queries = group[0].queries.to(call.query.device)
     batch, heads = call.query.shape[:2]
@@ -113,13 +113,13 @@ def _in_blocks(call: Call, group: Sequence[Reading], norms: dict[Norm, Tensor]) 
     for start in range(0, queries.shape[1], size):
         part = slice(start, start + size)
         seen = None if call.pattern is not None else int(queries[:, part].max()) + 1  # an edit may look ahead
-        pattern = rows(call, queries[:, part], seen)
+        pattern = attention_rows(call, queries[:, part], seen)
         for reading, done in zip(group, parts, strict=True):
             done.append(_of_rows(reading, pattern, part, queries, norms))
     return [torch.cat(done, 2) for done in parts]
 
 
-def _of_rows(reading: Reading, pattern: Tensor, part: slice, queries: Tensor, norms: dict[Norm, Tensor]) -> Tensor:
+def _of_rows(reading: LayerScore, pattern: Tensor, part: slice, queries: Tensor, norms: dict[Norm, Tensor]) -> Tensor:
     """One reading of the rows `part` of its queries: pattern [batch head row key]."""
     if reading.sinks is not None:
         pattern = patterns.without_sinks(pattern, reading.sinks.to(pattern.device))
@@ -142,7 +142,7 @@ def _of_rows(reading: Reading, pattern: Tensor, part: slice, queries: Tensor, no
             return patterns.distance(pattern, queries[:, part])
 
 
-def _in_one_pass(call: Call, readings: Sequence[Reading], norms: dict[Norm, Tensor]) -> list[Tensor]:
+def _in_one_pass(call: AttentionCall, readings: Sequence[LayerScore], norms: dict[Norm, Tensor]) -> list[Tensor]:
     """Readings by fused attention: all their columns in one pass, and one more for entropies."""
     device = call.query.device
     attention = fused.Fused(call, _dtype(readings))
@@ -156,7 +156,7 @@ def _in_one_pass(call: Call, readings: Sequence[Reading], norms: dict[Norm, Tens
     return results
 
 
-def _columns(call: Call, reading: Reading, norms: dict[Norm, Tensor]) -> list[Tensor]:
+def _columns(call: AttentionCall, reading: LayerScore, norms: dict[Norm, Tensor]) -> list[Tensor]:
     """What a reading needs summed over each row's weights: [batch 1|head key] each, the sink's complement last."""
     batch, _, length, _ = call.query.shape
     ones = torch.ones(batch, 1, length, device=call.query.device)
@@ -171,7 +171,7 @@ def _columns(call: Call, reading: Reading, norms: dict[Norm, Tensor]) -> list[Te
     return columns if reading.sinks is None else [*columns, outside]
 
 
-def _set(call: Call, keys: Tensor) -> Tensor:
+def _set(call: AttentionCall, keys: Tensor) -> Tensor:
     return patterns.indicator(keys.to(call.key.device), call.key.shape[2])[:, None]  # [batch 1 key]
 
 
@@ -183,7 +183,7 @@ def _at_keys(each: Tensor, keys: Tensor) -> Tensor:
 
 
 def _of_sums(
-    call: Call, attention: fused.Fused, reading: Reading, sums: list[Tensor], norms: dict[Norm, Tensor]
+    call: AttentionCall, attention: fused.Fused, reading: LayerScore, sums: list[Tensor], norms: dict[Norm, Tensor]
 ) -> Tensor:
     """One reading, of its columns' sums [batch head row]."""
     queries = reading.queries.to(call.query.device)

@@ -1,32 +1,179 @@
-"""Attention weights over prompts of any lengths, pair by pair: for scores that are more than a sum of them."""
+"""The attention weight between chosen (query, key) pairs, for prompts of any lengths: the one place that reads it.
+
+`attention_between` answers many questions about many sequences and runs each sequence once. `attention_scores` asks it
+about a prompt, its corrupted prompt and the sink; `pair_weights` asks about every pair by itself.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from headatlas.lab.attention.streaming import PairWeight, score_heads
+from headatlas.errors import HeadatlasError
+from headatlas.lab.attention.layer_scores import LayerScore, read_scores
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, batches, stack_tokens
-from headatlas.stimuli.prompts import Prompt
+from headatlas.lab.running.batches import BATCH, Array, OnDone, require_fit, stack_tokens
+from headatlas.lab.running.forward import run_layers
+from headatlas.lab.running.scores import Scores
+from headatlas.stimuli.prompts import Pairs, Prompt
 
 
-def pair_weights(model: OpenModel, prompts: Sequence[Prompt], control: bool = False) -> list[Array]:
-    """The weight of every head at each of a prompt's `pairs`, in their order.
+@dataclass(frozen=True)
+class PairQuestion:
+    """How much weight does a head put between these (query, key) pairs when the model reads these tokens?"""
+
+    tokens: tuple[int, ...]
+    pairs: Pairs
+
+
+def attention_between(model: OpenModel, questions: Sequence[PairQuestion], progress: OnDone | None = None) -> Array:
+    """The attention weight of every head between the pairs of each question; equal tokens share one pass.
+
+    Args:
+        model: to run.
+        questions: about sequences of any lengths.
+        progress: called with the number of token sequences run since the last call.
+
+    Returns:
+        [question layer head]: the weight summed over each query's keys, averaged over its queries.
+
+    Raises:
+        HeadatlasError: where a question has no pair, or its tokens do not fit the model.
+    """
+    found = model.anatomy.empty(len(questions))
+    for batch in token_batches(model, questions):
+        index = [number for numbers in batch.values() for number in numbers]
+        found[index] = _attend(
+            model, list(batch), [[questions[number].pairs for number in each] for each in batch.values()]
+        )
+        if progress:
+            progress(len(batch))
+    return found
+
+
+def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: OnDone | None = None) -> Scores:
+    """The weight between each prompt's `pairs`; the null is that in its corrupted prompt.
+
+    Args:
+        model: to run.
+        prompts: with pairs, of any lengths.
+        progress: called with the number of token sequences run since the last call.
+
+    Returns:
+        Scores with one unit per prompt. The weight is summed over each query's keys and averaged over its queries; the
+        null is read between the prompt's `null_pairs` where it has any; the sink is position 0, from the same queries.
+    """
+    values = attention_between(model, [each for prompt in prompts for each in questions_of(prompt)], progress)
+    return Scores(values[0::3], values[1::3], values[2::3])
+
+
+def questions_of(prompt: Prompt) -> tuple[PairQuestion, PairQuestion, PairQuestion]:
+    """The questions of a prompt: its pairs, the null in its corrupted prompt, and the sink from the same queries."""
+    sink = tuple((query, 0) for query in dict.fromkeys(query for query, _ in prompt.pairs))
+    return (
+        PairQuestion(prompt.tokens, prompt.pairs),
+        PairQuestion(prompt.corrupted, prompt.null_pairs or prompt.pairs),
+        PairQuestion(prompt.tokens, sink),
+    )
+
+
+def pair_weights(model: OpenModel, prompts: Sequence[Prompt], corrupted: bool = False) -> list[Array]:
+    """The weight of every head at each of a prompt's `pairs`, for scores that are more than a sum of them.
 
     Args:
         model: to run.
         prompts: with pairs.
-        control: read the prompts' controls instead, at their `control_pairs` (or the same pairs).
+        corrupted: read the corrupted prompts instead, at their `null_pairs` (or the same pairs).
 
     Returns:
-        For each prompt [layer head pair].
+        For each prompt [layer head pair], pairs in their order.
     """
-    pairs = [prompt.control_pairs or prompt.pairs if control else prompt.pairs for prompt in prompts]
-    place = {id(prompt): number for number, prompt in enumerate(prompts)}
-    found: list[Array] = [np.empty(0)] * len(prompts)
-    for index, batch in batches(model, prompts, lambda prompt: len(pairs[place[id(prompt)]])):
-        tokens = stack_tokens([prompt.control if control else prompt.tokens for prompt in batch])
-        weight = score_heads(model, tokens, {"pairs": PairWeight([pairs[number] for number in index])})["pairs"]
-        for number, each in zip(index, weight.double().numpy(), strict=True):
-            found[number] = each
-    return found
+    asked = [
+        [PairQuestion(prompt.corrupted, (pair,)) for pair in prompt.null_pairs or prompt.pairs]
+        if corrupted
+        else [PairQuestion(prompt.tokens, (pair,)) for pair in prompt.pairs]
+        for prompt in prompts
+    ]
+    if not all(asked):
+        raise HeadatlasError("a prompt has no pairs, so there is no attention to read; give it at least one")
+    values = attention_between(model, [question for each in asked for question in each])
+    ends = np.cumsum([len(each) for each in asked])[:-1]
+    return [each.transpose(1, 2, 0) for each in np.split(values, ends)]
+
+
+def token_batches(model: OpenModel, questions: Sequence[PairQuestion]) -> list[dict[tuple[int, ...], list[int]]]:
+    """Different token sequences of one length at a time, each with the numbers of the questions about it.
+
+    Raises:
+        HeadatlasError: where a question has no pair, or its tokens do not fit the model.
+    """
+    by_tokens: dict[tuple[int, ...], list[int]] = {}
+    for number, each in enumerate(questions):
+        if not each.pairs:
+            raise HeadatlasError("a prompt has no pairs, so there is no attention to read; give it at least one")
+        by_tokens.setdefault(each.tokens, []).append(number)
+    made: list[dict[tuple[int, ...], list[int]]] = []
+    for tokens in sorted(by_tokens, key=len):
+        require_fit(model, len(tokens), max(tokens, default=0))
+        if not made or len(made[-1]) == BATCH or len(next(iter(made[-1]))) != len(tokens):
+            made.append({})
+        made[-1][tokens] = by_tokens[tokens]
+    return made
+
+
+def _attend(model: OpenModel, tokens: list[tuple[int, ...]], pairs: list[list[Pairs]]) -> Array:
+    """The answers about a batch of sequences, [question layer head], in the order of the sequences."""
+    queries, keys, share = _rows(pairs)
+    reading, found = LayerScore("weights", queries, keys), dict[int, Tensor]()
+
+    def hook(layer: int) -> AttentionHook:
+        def look(call: AttentionCall, z: Tensor) -> None:
+            weights = read_scores(call, [reading])[0].double().cpu()  # [batch head row key]
+            found[layer] = torch.einsum("bhk,bqk->bqh", weights.flatten(2), share)
+
+        return look
+
+    run_layers(model, stack_tokens(tokens), hook)
+    every = model.anatomy.stack(found, 2)  # [batch question layer head]
+    return torch.cat([every[number, : len(each)] for number, each in enumerate(pairs)]).numpy()
+
+
+def _rows(pairs: list[list[Pairs]]) -> tuple[Tensor, Tensor, Tensor]:
+    """The attention rows that a batch needs, each once, and how the questions are made of their weights.
+
+    Args:
+        pairs: of each question about each sequence.
+
+    Returns:
+        Queries [batch row]; their keys [batch row key], -1 for none; and what each weight counts in each question,
+        [batch question row*key] in float64: one over the number of the question's queries.
+    """
+    rows = [_keys_of(questions) for questions in pairs]
+    most = max(map(len, rows))
+    widest = max(len(keys) for each in rows for keys in each.values())
+    queries = torch.zeros(len(rows), most, dtype=torch.long)
+    keys = torch.full((len(rows), most, widest), -1)
+    share = torch.zeros(len(rows), max(map(len, pairs)), most * widest, dtype=torch.float64)
+    for number, (questions, by_query) in enumerate(zip(pairs, rows, strict=True)):
+        place: dict[tuple[int, int], int] = {}
+        for row, (query, looked_at) in enumerate(by_query.items()):
+            queries[number, row] = query
+            keys[number, row, : len(looked_at)] = torch.tensor(list(looked_at))
+            place |= {(query, key): row * widest + column for column, key in enumerate(looked_at)}
+        for question, each in enumerate(questions):
+            weight = 1 / len({query for query, _ in each})
+            for pair in each:
+                share[number, question, place[pair]] += weight
+    return queries, keys, share
+
+
+def _keys_of(questions: list[Pairs]) -> dict[int, dict[int, None]]:
+    """The keys that any question asks of each query, in order and without repeats."""
+    keys: dict[int, dict[int, None]] = {}
+    for pairs in questions:
+        for query, key in pairs:
+            keys.setdefault(query, {}).setdefault(key)
+    return keys

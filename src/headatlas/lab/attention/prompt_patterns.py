@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from headatlas.lab.hooks.attention_interface import Call, Tap
-from headatlas.lab.hooks.row_weights import rows
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
+from headatlas.lab.hooks.row_weights import attention_rows
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, batches, forward, stack_tokens
+from headatlas.lab.running.batches import Array, batches, stack_tokens
+from headatlas.lab.running.forward import forward
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -16,7 +17,7 @@ def pattern_scores(
     model: OpenModel,
     prompts: Sequence[Prompt],
     measure: Callable[[Prompt, Array], Array],
-    control: bool = False,
+    corrupted: bool = False,
 ) -> Array:
     """What `measure` makes of each prompt's whole attention pattern. For prompts whose patterns fit in memory.
 
@@ -25,20 +26,20 @@ def pattern_scores(
         prompts: of any lengths, at least one.
         measure: (prompt, pattern [layer head query key]) -> an array, of one shape for all prompts. Heads that do not
             exist have a pattern of NaN.
-        control: give it the patterns of the prompts' controls.
+        corrupted: give it the patterns of the corrupted prompts.
 
     Returns:
         [prompt ...], float64.
     """
     found: dict[int, Array] = {}
     for index, batch in batches(model, prompts, lambda prompt: 1):
-        tokens = stack_tokens([prompt.control if control else prompt.tokens for prompt in batch])
+        tokens = stack_tokens([prompt.corrupted if corrupted else prompt.tokens for prompt in batch])
         seen: dict[int, torch.Tensor] = {}
 
-        def tap(layer: int, seen: dict[int, torch.Tensor] = seen) -> Tap:
-            def look(call: Call, z: torch.Tensor) -> None:
+        def tap(layer: int, seen: dict[int, torch.Tensor] = seen) -> AttentionHook:
+            def look(call: AttentionCall, z: torch.Tensor) -> None:
                 queries = torch.arange(z.shape[1], device=z.device).expand(len(z), -1)
-                seen[layer] = rows(call, queries).cpu()  # [batch head query key]
+                seen[layer] = attention_rows(call, queries).cpu()  # [batch head query key]
 
             return look
 

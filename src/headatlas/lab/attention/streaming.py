@@ -17,18 +17,18 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.attention import patterns
-from headatlas.lab.attention.layer_scores import Norm, Reading, read
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.attention.layer_scores import LayerScore, Norm, read_scores
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running import token_positions
-from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.forward import forward
 from headatlas.lab.running.token_positions import Positions
 
 
 class Score(Protocol):
     """Something to measure of every head."""
 
-    def reading(self, length: int, queries: Tensor) -> Reading:
+    def reading(self, length: int, queries: Tensor) -> LayerScore:
         """What to read off each row, for prompts of `length` tokens; queries [batch row] are those asked for."""
 
     def of_pattern(self, pattern: Tensor, norms: Tensor | None = None) -> Tensor:
@@ -49,10 +49,10 @@ class PairWeight:
     sinks: Positions | None = None
     norm: Norm | None = None
 
-    def reading(self, length: int, queries: Tensor) -> Reading:
+    def reading(self, length: int, queries: Tensor) -> LayerScore:
         grouped = token_positions.by_query(token_positions.pairs(self.pairs, len(queries), length))
         sinks = _sinks(self.sinks, queries, length)
-        return Reading("weights", grouped.queries, grouped.keys, sinks, self.norm, grouped.place)
+        return LayerScore("weights", grouped.queries, grouped.keys, sinks, self.norm, grouped.place)
 
     def of_pattern(self, pattern: Tensor, norms: Tensor | None = None) -> Tensor:
         """The score of a full pattern [batch head query key]: [batch head pair]."""
@@ -74,9 +74,9 @@ class KeyMass:
     sinks: Positions | None = None
     norm: Norm | None = None
 
-    def reading(self, length: int, queries: Tensor) -> Reading:
+    def reading(self, length: int, queries: Tensor) -> LayerScore:
         keys = None if self.keys is None else token_positions.keys(self.keys, queries, length)
-        return Reading("mass", queries, keys, _sinks(self.sinks, queries, length), self.norm)
+        return LayerScore("mass", queries, keys, _sinks(self.sinks, queries, length), self.norm)
 
     def of_pattern(self, pattern: Tensor, norms: Tensor | None = None) -> Tensor:
         """The score of a full pattern [batch head query key]: [batch head query]."""
@@ -96,8 +96,8 @@ class SinkMass(KeyMass):
 class ArgmaxKey:
     """The key each query looks at most, the first of several equals: [batch layer head query], int64."""
 
-    def reading(self, length: int, queries: Tensor) -> Reading:
-        return Reading("argmax", queries)
+    def reading(self, length: int, queries: Tensor) -> LayerScore:
+        return LayerScore("argmax", queries)
 
     def of_pattern(self, pattern: Tensor, norms: Tensor | None = None) -> Tensor:
         """The score of a full pattern [batch head query key]: [batch head query]."""
@@ -108,8 +108,8 @@ class ArgmaxKey:
 class Entropy:
     """The entropy of each attention row, in nats: [batch layer head query]."""
 
-    def reading(self, length: int, queries: Tensor) -> Reading:
-        return Reading("entropy", queries)
+    def reading(self, length: int, queries: Tensor) -> LayerScore:
+        return LayerScore("entropy", queries)
 
     def of_pattern(self, pattern: Tensor, norms: Tensor | None = None) -> Tensor:
         """The score of a full pattern [batch head query key]: [batch head query]."""
@@ -120,8 +120,8 @@ class Entropy:
 class Distance:
     """First and second moment of query - key under each attention row: [batch layer head query 2]."""
 
-    def reading(self, length: int, queries: Tensor) -> Reading:
-        return Reading("distance", queries)
+    def reading(self, length: int, queries: Tensor) -> LayerScore:
+        return LayerScore("distance", queries)
 
     def of_pattern(self, pattern: Tensor, norms: Tensor | None = None) -> Tensor:
         """The score of a full pattern [batch head query key]: [batch head query 2]."""
@@ -176,9 +176,9 @@ def score_heads(
     readings = [score.reading(length, queries) for score in scores.values()]
     found: dict[int, list[Tensor]] = {}
 
-    def tap(layer: int) -> Tap:
-        def look(call: Call, z: Tensor) -> None:
-            found[layer] = [each.cpu() for each in read(call, readings, model.anatomy.w_o(layer))]
+    def tap(layer: int) -> AttentionHook:
+        def look(call: AttentionCall, z: Tensor) -> None:
+            found[layer] = [each.cpu() for each in read_scores(call, readings, model.anatomy.w_o(layer))]
             if progress:
                 progress(1)
 

@@ -13,7 +13,7 @@ from headatlas.lab.loading.opening import OpenModel
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenNorm:
     """A norm with its scale held: x -> (x - centred * mean x) * gain + shift. gain [batch d_model], shift [d_model]."""
 
     gain: Tensor
@@ -29,7 +29,7 @@ class Frozen:
 
 
 @torch.no_grad()
-def freeze(norm: nn.Module, states: Tensor) -> Frozen:
+def freeze_norm(norm: nn.Module, states: Tensor) -> FrozenNorm:
     """A norm at its scale on states [batch d_model], its weights read off what it does to vectors made for it.
 
     Raises:
@@ -58,14 +58,14 @@ def freeze(norm: nn.Module, states: Tensor) -> Frozen:
         raise HeadatlasError(
             f"{type(norm).__name__} is neither a layer norm nor a root-mean-square norm, so its scale cannot be frozen"
         )
-    return Frozen(scale * weights, shift, centred)
+    return FrozenNorm(scale * weights, shift, centred)
 
 
-def unembedding_direction(
+def logit_direction(
     model: OpenModel, prompts: Tensor, answers: Sequence[int] | Tensor, rivals: Sequence[Sequence[int]] | Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """What the unembedding reads for answer minus mean rival: [batch d_model], and its bias [batch]."""
-    ending = model.anatomy.ending
+    ending = model.anatomy.unembed
     if ending is None:
         raise HeadatlasError(f"{model.name}: its final norm and unembedding could not be confirmed, so no attribution")
     right = torch.as_tensor(answers)
@@ -86,7 +86,7 @@ def unembedding_direction(
 
 
 @torch.no_grad()
-def before_ending(model: OpenModel, states: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def before_unembed(model: OpenModel, states: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take what the unembedding reads back to the last residual stream.
 
     Args:
@@ -98,7 +98,7 @@ def before_ending(model: OpenModel, states: Tensor, direction: Tensor) -> tuple[
         The direction [batch d_model] before it; what its biases add along the direction, [batch]; and the states after
         it, [batch d_model].
     """
-    ending = model.anatomy.ending
+    ending = model.anatomy.unembed
     assert ending is not None  # unembedding_direction has refused such models
     bias = torch.zeros(len(direction), device=direction.device)
     reached = [states]
@@ -111,6 +111,6 @@ def before_ending(model: OpenModel, states: Tensor, direction: Tensor) -> tuple[
             bias = bias if own is None else bias + direction @ own.float()
             direction = direction @ columns(module).T.float()
         else:
-            direction, constant = freeze(module, before).before(direction)
+            direction, constant = freeze_norm(module, before).before(direction)
             bias = bias + constant
     return direction, bias, reached[-1]

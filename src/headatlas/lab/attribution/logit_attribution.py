@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.activations.attention_edits import attention_rows
-from headatlas.lab.activations.blocks import Writers, writers
+from headatlas.lab.activations.attention_edits import rows_of_heads
+from headatlas.lab.activations.blocks import Block, find_blocks
 from headatlas.lab.activations.recording import Tokens, batch_of, record
 from headatlas.lab.activations.sites import Positions, located
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.anatomy.trial_pass import precision
-from headatlas.lab.attribution.frozen_norms import before_ending, freeze, unembedding_direction
-from headatlas.lab.hooks.attention_interface import Call, Tap, tapped
+from headatlas.lab.attribution.frozen_norms import before_unembed, freeze_norm, logit_direction
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opening import OpenModel
 
 
@@ -70,12 +70,12 @@ def direct_logit_attribution(
     """
     prompts = batch_of(model, tokens)
     at = _position(position, prompts)  # [batch 1]
-    kept, passed = _Kept(model, at, sources), writers(model, prompts)
+    kept, passed = _Kept(model, at, sources), find_blocks(model, prompts)
     with kept.watching(passed):
         seen = record(model, prompts, ["z", "attn_out", "resid"], at)
     layers = model.anatomy.layers
-    unembedded, bias = unembedding_direction(model, prompts, answers, rivals)  # [batch d_model], [batch]
-    direction, constant, final = before_ending(model, seen["resid", layers][:, 0].float(), unembedded)
+    unembedded, bias = logit_direction(model, prompts, answers, rivals)  # [batch d_model], [batch]
+    direction, constant, final = before_unembed(model, seen["resid", layers][:, 0].float(), unembedded)
     exact = (final * unembedded).sum(-1) + bias
     bias = bias + constant
     heads, parts = dict[int, Tensor](), dict[int, Tensor]()
@@ -101,7 +101,7 @@ def direct_logit_attribution(
 
 @torch.no_grad()
 def head_reads(
-    model: OpenModel, passed: Writers, layer: int, attn_out: Tensor, direction: Tensor
+    model: OpenModel, passed: Block, layer: int, attn_out: Tensor, direction: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What a direction in the stream reads of z of each head of a layer, and of the layer's biases.
 
@@ -117,7 +117,7 @@ def head_reads(
     """
     constant = torch.zeros(len(direction), device=direction.device)
     if passed.norm is not None:
-        direction, constant = freeze(passed.norm, attn_out).before(direction)
+        direction, constant = freeze_norm(passed.norm, attn_out).before(direction)
     b_o = model.anatomy.b_o(layer)
     constant = constant if b_o is None else constant + direction @ b_o.float()
     return torch.einsum("hdm,bm->bhd", model.anatomy.w_o(layer).float(), direction), constant
@@ -156,13 +156,13 @@ class _Kept:
         # [batch head key], values [batch kv_head key d_head], and gates [batch head d_head] where there are some
         self._rows: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
 
-    def watching(self, passed: Mapping[int, Writers]) -> ExitStack:
+    def watching(self, passed: Mapping[int, Block]) -> ExitStack:
         stack = ExitStack()
         for layer, each in passed.items():
             stack.callback(each.mlp.register_forward_hook(self._written(layer)).remove)
         if self._sources:
             attention = self._model.anatomy.attention
-            stack.enter_context(tapped({module: self._attended(layer) for layer, module in attention.items()}))
+            stack.enter_context(attention_hooks({module: self._attended(layer) for layer, module in attention.items()}))
         return stack
 
     def _written(self, layer: int) -> Any:
@@ -174,11 +174,11 @@ class _Kept:
 
         return hook
 
-    def _attended(self, layer: int) -> Tap:
-        def tap(call: Call, z: Tensor) -> None:
+    def _attended(self, layer: int) -> AttentionHook:
+        def tap(call: AttentionCall, z: Tensor) -> None:
             rows = torch.unique(self._at)
             heads = torch.arange(z.shape[2])
-            pattern = attention_rows(call, heads, rows)  # [batch row head key]
+            pattern = rows_of_heads(call, heads, rows)  # [batch row head key]
             own = torch.searchsorted(rows, self._at[:, 0].contiguous())
             each, scale = torch.arange(len(z)), gate(call, z)
             gates = None if scale is None else scale[each, self._at[:, 0]]

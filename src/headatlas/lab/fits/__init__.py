@@ -1,0 +1,14 @@
+"""What is trained on activations: linear probes, steering directions, learned scales, toy models."""
+
+from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
+from headatlas.lab.fits.probes import Directions, Probes, collect_z, mean_difference, probe_directions
+
+__all__ = [
+    "Directions",
+    "Probes",
+    "collect_z",
+    "learn_vectors",
+    "mean_difference",
+    "probe_directions",
+    "scaling_slopes",
+]

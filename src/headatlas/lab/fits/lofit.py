@@ -14,10 +14,11 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.screening import z_gradients
-from headatlas.lab.hooks.attention_interface import Call, Tap, tapped
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, batches, logits_at, readout_tensors, stack_tokens
-from headatlas.lab.running.metrics import Behaviour, log_probability
+from headatlas.lab.running.batches import Array, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.forward import logits_at
+from headatlas.lab.running.metrics import Metric, log_probability
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -25,7 +26,7 @@ def learn_vectors(
     model: OpenModel,
     prompts: Sequence[Prompt],
     kind: Literal["scaling", "offset"],
-    behaviour: Behaviour = log_probability,
+    behaviour: Metric = log_probability,
     l1: float = 0.0,
     rate: float = 5e-3,
     epochs: int = 5,
@@ -57,8 +58,8 @@ def learn_vectors(
     vectors = torch.zeros(anatomy.layers, anatomy.heads, anatomy.d_head, device=model.device, requires_grad=True)
     adam = torch.optim.Adam([vectors], rate)
 
-    def tap(layer: int) -> Tap:
-        def change(call: Call, z: Tensor) -> Tensor:
+    def tap(layer: int) -> AttentionHook:
+        def change(call: AttentionCall, z: Tensor) -> Tensor:
             vector = vectors[layer, : z.shape[2], : z.shape[3]].to(z)
             return z * (1 + vector) if kind == "scaling" else z + vector
 
@@ -72,7 +73,7 @@ def learn_vectors(
         for index in rng.sample(same, len(same)):
             chosen = [prompts[number] for number in index]
             positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(chosen))
-            with tapped(taps), torch.enable_grad():
+            with attention_hooks(taps), torch.enable_grad():
                 tokens = stack_tokens([prompt.tokens for prompt in chosen]).to(model.device)
                 logits = logits_at(model, tokens, positions)
                 read = logits[torch.arange(len(chosen), device=logits.device)[:, None], where.to(logits.device)]
@@ -87,7 +88,7 @@ def learn_vectors(
     return vectors.detach().float().cpu()
 
 
-def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Behaviour = log_probability) -> Array:
+def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metric = log_probability) -> Array:
     """How a behaviour begins to change as z is scaled: z * d behaviour / d z, summed over positions.
 
     Times a scaling vector and summed, this is what the vector of a head alone adds to the behaviour, to first order.

@@ -15,7 +15,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.loading.opening import OpenModel, open_model
-from headatlas.progress import Report
+from headatlas.progress import Progress
 from headatlas.quiet import quiet
 from headatlas.stimuli.cases import Segment
 
@@ -43,7 +43,7 @@ class Toy:
     shape: Mapping[str, Any] = field(default_factory=dict)
 
 
-def trained(id: str, toy: Toy, seed: int, version: str, report: Report) -> OpenModel:
+def trained(id: str, toy: Toy, seed: int, version: str, report: Progress) -> OpenModel:
     """The toy model of a method, trained now or, where that was done before, read from the user's cache.
 
     Args:
@@ -76,7 +76,7 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headatlas"
 
 
-def _train(id: str, toy: Toy, seed: int, report: Report) -> tuple[Any, Any]:
+def _train(id: str, toy: Toy, seed: int, report: Progress) -> tuple[Any, Any]:
     rng = random.Random(f"{id}/{seed}")
     tokenizer = _tokenizer(toy, random.Random(f"{id}/words"))
     config = transformers.GPT2Config(

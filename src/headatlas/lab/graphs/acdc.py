@@ -18,12 +18,19 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.interventions import on_projection, on_stream
 from headatlas.lab.anatomy import gates
-from headatlas.lab.graphs.edge_scores import require_pairs, writers
+from headatlas.lab.graphs.edge_scores import require_pairs, stream_contributions
 from headatlas.lab.graphs.flow import EMBEDDING, LOGITS, Graph
-from headatlas.lab.hooks.attention_interface import Call, Rewrite, Tap, rewritten, tapped
+from headatlas.lab.hooks.attention_interface import (
+    AttentionCall,
+    AttentionHook,
+    AttentionPreHook,
+    attention_hooks,
+    attention_pre_hooks,
+)
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Progress, batches, forward, readout_tensors, stack_tokens
-from headatlas.lab.weights.norm_folding import Folding, fold
+from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.forward import forward
+from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -38,13 +45,13 @@ def prune_edges(
     tau: float,
     heads: Iterable[Head] | None = None,
     most: int = 2000,
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Graph:
     """Remove edges one by one, and keep each removed that raises the KL divergence from the clean output by less.
 
     Args:
         model: to run.
-        prompts: with readouts; their controls are the corrupted prompts.
+        prompts: with readouts; their corrupted prompts are the source.
         tau: the rise of the divergence, in nats per readout, from which an edge is kept.
         heads: which heads are nodes, all by default; edges of others stay as they are.
         most: more edges than this are refused, as each takes a run.
@@ -68,7 +75,7 @@ def prune_edges(
             f"there are {tried} edges to try, one run each, and at most {most} are wanted; choose fewer heads "
             "(edge_attribution or sweep ranks them), or raise `most`"
         )
-    folding = fold(model)
+    folding = fold_norms(model)
     parts = [
         (len(batch), _Circuit(folding, batch)) for _, batch in batches(model, prompts, lambda each: len(each.readouts))
     ]
@@ -110,12 +117,12 @@ class _Circuit:
     enters with their stream, and the head's queries, keys and values are taken from it.
     """
 
-    def __init__(self, folding: Folding, batch: Sequence[Prompt]) -> None:
+    def __init__(self, folding: FoldedNorms, batch: Sequence[Prompt]) -> None:
         self._folding, self._model = folding, folding.model
         self._tokens = stack_tokens([prompt.tokens for prompt in batch])
         self._keep, self._where, _, _ = readout_tensors(batch)
-        self._clean = writers(folding, self._tokens).embedding
-        self._corrupted = writers(folding, stack_tokens([prompt.control for prompt in batch]))
+        self._clean = stream_contributions(folding, self._tokens).embedding
+        self._corrupted = stream_contributions(folding, stack_tokens([prompt.corrupted for prompt in batch]))
         self._target = self._outputs(forward(self._model, self._tokens, {}, self._keep))
 
     def _outputs(self, logits: Tensor) -> Tensor:
@@ -130,8 +137,8 @@ class _Circuit:
 
     def _run(self, removed: Removed) -> Tensor:
         anatomy, added = self._model.anatomy, dict[int, Tensor]()
-        rewrites: dict[nn.Module, Rewrite] = {}
-        taps: dict[nn.Module, Tap] = {}
+        rewrites: dict[nn.Module, AttentionPreHook] = {}
+        taps: dict[nn.Module, AttentionHook] = {}
         with ExitStack() as stack:
             for layer, module in anatomy.attention.items():
                 block = _Block(len(self._tokens), [r for r in removed if r is not None and r.layer == layer])
@@ -141,8 +148,8 @@ class _Circuit:
                 stack.callback(on_projection(anatomy, layer, self._note(layer, added)).remove)
             end = self._streams(_Block(len(self._tokens), []), removed, added, last=True)
             stack.callback(on_stream(anatomy, anatomy.layers, end).remove)
-            stack.enter_context(rewritten(rewrites))
-            stack.enter_context(tapped(taps))
+            stack.enter_context(attention_pre_hooks(rewrites))
+            stack.enter_context(attention_hooks(taps))
             return forward(self._model, self._tokens, {}, self._keep)
 
     def _note(self, layer: int, added: dict[int, Tensor]) -> Callable[[Tensor, Tensor], None]:
@@ -185,7 +192,7 @@ class _Block:
     batch: int
     readers: list[Head]
 
-    def merge(self, call: Call) -> Call:
+    def merge(self, call: AttentionCall) -> AttentionCall:
         """Queries, keys and values of each head from its own copy: those of one batch."""
         if not self.readers:
             return call
@@ -200,6 +207,6 @@ class _Block:
 
         return replace(call, query=of_heads(call.query), key=of_heads(call.key), value=of_heads(call.value))
 
-    def spread(self, call: Call, z: Tensor) -> Tensor | None:
+    def spread(self, call: AttentionCall, z: Tensor) -> Tensor | None:
         """z of the one batch, for all copies to go on with."""
         return z.repeat(len(self.readers) + 1, 1, 1, 1) if self.readers else None

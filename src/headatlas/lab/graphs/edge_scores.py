@@ -17,11 +17,12 @@ from headatlas.lab.activations.interventions import on_stream
 from headatlas.lab.activations.recording import record
 from headatlas.lab.anatomy import gates
 from headatlas.lab.graphs.flow import EMBEDDING, LOGITS, Graph
-from headatlas.lab.hooks.attention_interface import Call, Rewrite, rewritten
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionPreHook, attention_pre_hooks
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import batches, logits_at, readout_tensors, stack_tokens
-from headatlas.lab.running.metrics import Behaviour
-from headatlas.lab.weights.norm_folding import Folding, fold
+from headatlas.lab.running.batches import batches, readout_tensors, stack_tokens
+from headatlas.lab.running.forward import logits_at
+from headatlas.lab.running.metrics import Metric
+from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -29,7 +30,7 @@ KINDS = ("q", "k", "v")
 
 
 @dataclass(frozen=True)
-class Writers:
+class StreamContributions:
     """What every writer adds to the stream in a run of one batch.
 
     Attributes:
@@ -41,12 +42,12 @@ class Writers:
     heads: Mapping[int, Tensor]
 
 
-def writers(folding: Folding, tokens: Tensor) -> Writers:
+def stream_contributions(folding: FoldedNorms, tokens: Tensor) -> StreamContributions:
     """Run prompts [batch position] and take the stream apart."""
     seen = record(folding.model, tokens, ["resid", "z", "attn_out"])
     layers = folding.model.anatomy.attention
     heads = {layer: folding.added(layer, seen["z", layer], seen["attn_out", layer]) for layer in layers}
-    return Writers(seen["resid", 0].float(), heads)
+    return StreamContributions(seen["resid", 0].float(), heads)
 
 
 def require_pairs(prompts: Sequence[Prompt]) -> None:
@@ -55,16 +56,18 @@ def require_pairs(prompts: Sequence[Prompt]) -> None:
         raise ValueError("no prompts; give at least one")
     if not all(prompt.readouts for prompt in prompts):
         raise HeadatlasError("a prompt has no readout, so there is no behaviour to read; give each at least one")
-    if all(prompt.tokens == prompt.control for prompt in prompts):
-        raise HeadatlasError("prompts and controls are equal, so no edge carries anything; give corrupted controls")
+    if all(prompt.tokens == prompt.corrupted for prompt in prompts):
+        raise HeadatlasError(
+            "prompts and corrupted prompts are equal, so no edge carries anything; give corrupted prompts that differ"
+        )
 
 
-def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Behaviour, most: int = 50) -> Graph:
+def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metric, most: int = 50) -> Graph:
     """The edges between heads whose corruption would change a behaviour most, by first-order estimate.
 
     Args:
         model: to run.
-        prompts: with readouts; their controls are the corrupted prompts.
+        prompts: with readouts; their corrupted prompts are the source.
         behaviour: one with a gradient, such as `logit_difference`.
         most: how many edges to keep, by absolute weight; edges without any weight are left out.
 
@@ -77,13 +80,13 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Beh
     """
     require_pairs(prompts)
     gates.refuse(model.anatomy.attention.values(), "edge attribution")
-    folding, weights = fold(model), _Weights(model)
+    folding, weights = fold_norms(model), _Weights(model)
     for _, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         clean, corrupted = (
-            writers(folding, stack_tokens([getattr(prompt, name) for prompt in batch]))
-            for name in ("tokens", "control")
+            stream_contributions(folding, stack_tokens([getattr(prompt, name) for prompt in batch]))
+            for name in ("tokens", "corrupted")
         )
-        changes = Writers(
+        changes = StreamContributions(
             corrupted.embedding - clean.embedding,
             {layer: written - clean.heads[layer] for layer, written in corrupted.heads.items()},
         )
@@ -94,16 +97,18 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Beh
 class _Reads:
     """One forward pass of a batch with its graph kept, and gradients at what every reader reads."""
 
-    def __init__(self, model: OpenModel, batch: Sequence[Prompt], behaviour: Behaviour) -> None:
+    def __init__(self, model: OpenModel, batch: Sequence[Prompt], behaviour: Metric) -> None:
         anatomy = model.anatomy
         self.streams: dict[int, Tensor] = {}  # what enters each layer, and leaves the last: [batch position d_model]
         self.inputs: dict[int, tuple[Tensor, ...]] = {}  # q, k, v: [batch head position d_head], one of each per head
         positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(batch))
-        rewrites: dict[nn.Module, Rewrite] = {m: self._rewrite(layer) for layer, m in anatomy.attention.items()}
+        rewrites: dict[nn.Module, AttentionPreHook] = {
+            m: self._rewrite(layer) for layer, m in anatomy.attention.items()
+        }
         with ExitStack() as stack:
             for layer in range(anatomy.layers + 1):
                 stack.callback(on_stream(anatomy, layer, self._keep(layer)).remove)
-            stack.enter_context(rewritten(rewrites))
+            stack.enter_context(attention_pre_hooks(rewrites))
             stack.enter_context(torch.enable_grad())
             tokens = stack_tokens([prompt.tokens for prompt in batch]).to(model.device)
             logits = logits_at(model, tokens, positions)
@@ -130,8 +135,8 @@ class _Reads:
 
         return change
 
-    def _rewrite(self, layer: int) -> Rewrite:
-        def rewrite(call: Call) -> Call:
+    def _rewrite(self, layer: int) -> AttentionPreHook:
+        def rewrite(call: AttentionCall) -> AttentionCall:
             groups = call.query.shape[1] // call.key.shape[1]
             key, value = (each.repeat_interleave(groups, 1) for each in (call.key, call.value))
             self.inputs[layer] = (call.query, key, value)
@@ -156,13 +161,13 @@ class _Weights:
     model: OpenModel
     sums: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
-    def add(self, changes: Writers, reads: _Reads) -> None:
+    def add(self, changes: StreamContributions, reads: _Reads) -> None:
         anatomy = self.model.anatomy
         self._read(LOGITS, anatomy.layers, changes, reads.at_end.float()[None])
         for layer, head in anatomy.all_heads:
             self._read(str(Head(layer, head)), layer, changes, reads.of_head(layer, head))
 
-    def _read(self, reader: str, layer: int, changes: Writers, gradients: Tensor) -> None:
+    def _read(self, reader: str, layer: int, changes: StreamContributions, gradients: Tensor) -> None:
         """Add what a reader of a layer takes from all writers before it: gradients [kind batch position d_model]."""
         self._sum(EMBEDDING, reader, torch.einsum("bqm,kbqm->k", changes.embedding.to(gradients), gradients))
         for earlier, change in changes.heads.items():

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.activations.attention_edits import attention_rows
+from headatlas.lab.activations.attention_edits import rows_of_heads
 from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import Recording
 from headatlas.lab.anatomy.gates import gate
-from headatlas.lab.hooks.attention_interface import Call, Tap, tapped
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, Scores
-from headatlas.lab.weights.norm_folding import Folding, fold
+from headatlas.lab.running.batches import Array
+from headatlas.lab.running.scores import Scores
+from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -40,7 +41,7 @@ def require_readable(edges: int, most: int, advice: str) -> None:
         raise HeadatlasError(f"the graph has {edges} edges, more than the {most} that are to be read; {advice}")
 
 
-def nearness(parts: Tensor, whole: Tensor) -> Tensor:
+def proximity(parts: Tensor, whole: Tensor) -> Tensor:
     """How near each part lies to the sum it enters: max(|whole| - |whole - part|, epsilon), in the L1 norm.
 
     Args:
@@ -121,15 +122,16 @@ def flow_scores(model: OpenModel, prompts: Sequence[Prompt]) -> Scores:
     the share of the nearness of all these parts that its part has.
 
     Returns:
-        Scores with one unit per prompt: summed over each query's keys, averaged over its queries; the control is that
-        between the `control_pairs` (or the same) in the prompt's control.
+        Scores with one unit per prompt: summed over each query's keys, averaged over its queries; the corrupted prompt
+            is that
+        between the `null_pairs` (or the same) in the corrupted prompt.
 
     Raises:
         HeadatlasError: where parts of the stream could not be told apart.
     """
     score = np.stack([_flow(model, prompt.tokens, prompt.pairs) for prompt in prompts])
-    control = np.stack([_flow(model, prompt.control, prompt.control_pairs or prompt.pairs) for prompt in prompts])
-    return Scores(score, control)
+    null = np.stack([_flow(model, prompt.corrupted, prompt.null_pairs or prompt.pairs) for prompt in prompts])
+    return Scores(score, null)
 
 
 def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Array:
@@ -153,13 +155,15 @@ class _Run:
     """One prompt, run, so that each of its layers can be taken apart."""
 
     def __init__(self, model: OpenModel, tokens: Sequence[int]) -> None:
-        self._folding, self._calls = fold(model), dict[int, tuple[Call, Tensor | None]]()
-        watch: dict[nn.Module, Tap] = {module: self._tap(layer) for layer, module in model.anatomy.attention.items()}
-        with tapped(watch):
+        self._folding, self._calls = fold_norms(model), dict[int, tuple[AttentionCall, Tensor | None]]()
+        watch: dict[nn.Module, AttentionHook] = {
+            module: self._tap(layer) for layer, module in model.anatomy.attention.items()
+        }
+        with attention_hooks(watch):
             self._seen = record(model, torch.tensor([list(tokens)]), ["resid", "attn_out"])
 
-    def _tap(self, layer: int) -> Tap:
-        def look(call: Call, z: Tensor) -> None:
+    def _tap(self, layer: int) -> AttentionHook:
+        def look(call: AttentionCall, z: Tensor) -> None:
             self._calls[layer] = call, gate(call, z)
 
         return look
@@ -171,7 +175,9 @@ class _Run:
 class _Step:
     """One layer of one prompt, taken apart."""
 
-    def __init__(self, folding: Folding, layer: int, call: Call, gates: Tensor | None, seen: Recording) -> None:
+    def __init__(
+        self, folding: FoldedNorms, layer: int, call: AttentionCall, gates: Tensor | None, seen: Recording
+    ) -> None:
         self._folding, self._layer, self._call, self._gates = folding, layer, call, gates
         self._before = seen["resid", layer][0].float()  # [position d_model]
         self._after = seen["resid", layer + 1][0].float()
@@ -182,7 +188,7 @@ class _Step:
 
     def through_mlp(self, threshold: float) -> Tensor:
         """The share of the walk that passes from the layer's end to after attention: [position], float64."""
-        near = nearness(torch.stack([self._middle, self._after - self._middle]), self._after)
+        near = proximity(torch.stack([self._middle, self._after - self._middle]), self._after)
         near = near / near.sum(0)
         return torch.where(near > threshold, near, 0.0).sum(0).double().cpu()
 
@@ -195,16 +201,16 @@ class _Step:
             values = self._values(head, None)  # [1 key d_model]
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                pattern = attention_rows(self._call, torch.tensor([head]), part)[0, :, 0]  # [row key]
+                pattern = rows_of_heads(self._call, torch.tensor([head]), part)[0, :, 0]  # [row key]
                 scale = self._scale(part)  # [row 1 d_model]
                 if self._gates is not None:
                     values = self._values(head, self._gates[0, part, head])
                 pieces = pattern[:, :, None] * values * scale
                 whole = self._middle[part.to(values.device), None].expand_as(pieces)
-                near[head, start : start + size] = nearness(pieces[None], whole)[0].cpu()
+                near[head, start : start + size] = proximity(pieces[None], whole)[0].cpu()
         near = near.masked_fill(torch.arange(length) > rows[:, None], 0.0).double()
         at = rows.to(self._before.device)
-        rest = nearness(self._before[None, at], self._middle[at])[0].double().cpu()
+        rest = proximity(self._before[None, at], self._middle[at])[0].double().cpu()
         total = near.sum((0, 2)) + rest
         near, rest = near / total[:, None], rest / total
         return torch.where(near > threshold, near, 0.0), torch.where(rest > threshold, rest, 0.0)

@@ -43,7 +43,7 @@ _HONOURED = {"softcap", "s_aux"}
 
 
 @dataclass(frozen=True)
-class Call:
+class AttentionCall:
     """What one layer's attention was called with.
 
     Shapes: query [batch head query d_head], key and value [batch kv_head key d_head], mask broadcastable to
@@ -68,20 +68,20 @@ class Call:
 class EditedPattern(Protocol):
     """Attention weights changed between the scores and z."""
 
-    def rows(self, call: Call, heads: Tensor, positions: Tensor) -> Tensor:
+    def rows(self, call: AttentionCall, heads: Tensor, positions: Tensor) -> Tensor:
         """The weights in use, [batch row head key] in float32, of the given heads and query positions."""
 
-    def attend(self, call: Call, z: Tensor) -> Tensor:
+    def attend(self, call: AttentionCall, z: Tensor) -> Tensor:
         """z [batch query head d_head] with what follows from the changed weights put in its place."""
 
 
-Rewrite = Callable[[Call], Call]
+AttentionPreHook = Callable[[AttentionCall], AttentionCall]
 
 
-class Tap(Protocol):
+class AttentionHook(Protocol):
     """Looks at one layer's attention, and may return another z."""
 
-    def __call__(self, call: Call, z: Tensor) -> Tensor | None:
+    def __call__(self, call: AttentionCall, z: Tensor) -> Tensor | None:
         """`z` is [batch query head d_head]; None leaves it as it is."""
 
 
@@ -89,7 +89,7 @@ Between = Literal["gate", "norm", "mixed"]
 
 
 @dataclass
-class Reader:
+class ProjectionReader:
     """The output projection of an attention module that does not read what attention gives.
 
     Attributes:
@@ -101,10 +101,10 @@ class Reader:
 
     projection: nn.Module
     between: Between
-    _pending: tuple[Call, Tensor] | None = None
+    _pending: tuple[AttentionCall, Tensor] | None = None
     _handle: RemovableHandle | None = None
 
-    def wait(self, call: Call, attended: Tensor) -> None:
+    def wait(self, call: AttentionCall, attended: Tensor) -> None:
         """Keep what attention gave until the projection reads it."""
         self._pending = call, attended
 
@@ -128,13 +128,13 @@ class Reader:
 
 routed: WeakSet[nn.Module] = WeakSet()  # attention modules of families that are led through the seam by `families`
 _masks: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
-_readers: WeakKeyDictionary[nn.Module, Reader] = WeakKeyDictionary()
-_rewrites: WeakKeyDictionary[nn.Module, list[Rewrite]] = WeakKeyDictionary()
-_taps: WeakKeyDictionary[nn.Module, list[Tap]] = WeakKeyDictionary()
+_readers: WeakKeyDictionary[nn.Module, ProjectionReader] = WeakKeyDictionary()
+_rewrites: WeakKeyDictionary[nn.Module, list[AttentionPreHook]] = WeakKeyDictionary()
+_taps: WeakKeyDictionary[nn.Module, list[AttentionHook]] = WeakKeyDictionary()
 
 
 @contextmanager
-def tapped(taps: dict[nn.Module, Tap]) -> Iterator[None]:
+def attention_hooks(taps: dict[nn.Module, AttentionHook]) -> Iterator[None]:
     """Attach a tap to each attention module; they come off again whatever happens inside."""
     for module, tap in taps.items():
         _taps.setdefault(module, []).append(tap)
@@ -148,7 +148,7 @@ def tapped(taps: dict[nn.Module, Tap]) -> Iterator[None]:
 
 
 @contextmanager
-def rewritten(rewrites: dict[nn.Module, Rewrite]) -> Iterator[None]:
+def attention_pre_hooks(rewrites: dict[nn.Module, AttentionPreHook]) -> Iterator[None]:
     """Attach a rewrite to each attention module, which changes its call before attention runs; restored as `tapped`."""
     for module, rewrite in rewrites.items():
         _rewrites.setdefault(module, []).append(rewrite)
@@ -160,7 +160,7 @@ def rewritten(rewrites: dict[nn.Module, Rewrite]) -> Iterator[None]:
 
 
 @contextmanager
-def masked(masks: dict[nn.Module, Tensor]) -> Iterator[None]:
+def given_masks(masks: dict[nn.Module, Tensor]) -> Iterator[None]:
     """Give each attention module a mask, as that of a `Call`, instead of the one its model makes."""
     before = {module: _masks[module] for module in masks if module in _masks}
     _masks.update(masks)
@@ -182,12 +182,12 @@ def attached(module: nn.Module) -> bool:
     return bool(_rewrites.get(module) or _taps.get(module)) or module in _masks
 
 
-def read_at(module: nn.Module, projection: nn.Module, between: Between) -> None:
+def read_z_at(module: nn.Module, projection: nn.Module, between: Between) -> None:
     """Say that z of an attention module is what its projection reads, which is not what its attention gives."""
-    _readers[module] = Reader(projection, between)
+    _readers[module] = ProjectionReader(projection, between)
 
 
-def reader_of(module: nn.Module) -> Reader | None:
+def projection_reader(module: nn.Module) -> ProjectionReader | None:
     """Where z of an attention module is read, or None where it is what attention gives."""
     return _readers.get(module)
 
@@ -197,10 +197,10 @@ def _listen(module: nn.Module) -> None:
         reader.listen(module)
 
 
-Attend = Callable[[Call], tuple[Tensor, Tensor | None]]  # to what attention gives, and its weights or None
+Attend = Callable[[AttentionCall], tuple[Tensor, Tensor | None]]  # to what attention gives, and its weights or None
 
 
-def through(call: Call, attend: Attend) -> tuple[Tensor, Tensor | None]:
+def attend_with_hooks(call: AttentionCall, attend: Attend) -> tuple[Tensor, Tensor | None]:
     """Attention with all that is attached to its module: rewrites before it, edited weights, and taps after it.
 
     Args:
@@ -223,7 +223,7 @@ def through(call: Call, attend: Attend) -> tuple[Tensor, Tensor | None]:
     return z, weights
 
 
-def _shown(call: Call, z: Tensor) -> Tensor:
+def _shown(call: AttentionCall, z: Tensor) -> Tensor:
     """z after all taps."""
     for tap in _taps.get(call.module) or ():
         replaced = tap(call, z)
@@ -263,14 +263,14 @@ def _seam(implementation: Callable[..., Any]) -> Callable[..., tuple[Tensor, Ten
             return z, weights
         _refuse_unknown(module, extra)
 
-        def attend(call: Call) -> tuple[Tensor, Tensor | None]:
+        def attend(call: AttentionCall) -> tuple[Tensor, Tensor | None]:
             runner = module if call.key.shape[1] == key.shape[1] else _Ungrouped(module)
             found: tuple[Tensor, Tensor | None] = function(
                 runner, call.query, call.key, call.value, call.mask, scaling=scaling, dropout=dropout, **extra
             )
             return found
 
-        call = Call(
+        call = AttentionCall(
             module,
             query,
             key,
@@ -280,7 +280,7 @@ def _seam(implementation: Callable[..., Any]) -> Callable[..., tuple[Tensor, Ten
             extra.get("softcap"),
             extra.get("s_aux"),
         )
-        return through(call, attend)
+        return attend_with_hooks(call, attend)
 
     return attention
 
@@ -303,7 +303,7 @@ def _eager(module: nn.Module) -> Callable[..., Any]:
 
 
 # By the implementation a model would use without us: the name of ours that wraps it.
-SEAMS = {"sdpa": "headatlas_sdpa", "eager": "headatlas_eager"}
+IMPLEMENTATIONS = {"sdpa": "headatlas_sdpa", "eager": "headatlas_eager"}
 for _plain, _inner in (("sdpa", _sdpa), ("eager", _eager)):
-    AttentionInterface.register(SEAMS[_plain], _seam(_inner))
-    AttentionMaskInterface.register(SEAMS[_plain], ALL_MASK_ATTENTION_FUNCTIONS[_plain])
+    AttentionInterface.register(IMPLEMENTATIONS[_plain], _seam(_inner))
+    AttentionMaskInterface.register(IMPLEMENTATIONS[_plain], ALL_MASK_ATTENTION_FUNCTIONS[_plain])

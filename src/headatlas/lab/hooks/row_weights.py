@@ -6,10 +6,10 @@ Only the rows asked for are computed; no [query key] pattern of a whole prompt i
 import torch
 from torch import Tensor
 
-from headatlas.lab.hooks.attention_interface import Call
+from headatlas.lab.hooks.attention_interface import AttentionCall
 
 
-def rows(call: Call, positions: Tensor, keys: int | None = None) -> Tensor:
+def attention_rows(call: AttentionCall, positions: Tensor, keys: int | None = None) -> Tensor:
     """The attention rows of the given query positions, exactly as the model uses them.
 
     Args:
@@ -39,7 +39,7 @@ def rows(call: Call, positions: Tensor, keys: int | None = None) -> Tensor:
     return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
 
 
-def _edited(call: Call, positions: Tensor) -> Tensor:
+def _edited(call: AttentionCall, positions: Tensor) -> Tensor:
     """[batch head row key] of a pattern that an intervention has changed."""
     assert call.pattern is not None
     chosen, place = torch.unique(positions, return_inverse=True)
@@ -60,7 +60,7 @@ def _masked(scores: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
     return scores.masked_fill(~chosen, float("-inf")) if chosen.dtype == torch.bool else scores + chosen.float()
 
 
-def value_norms(call: Call, w_o: Tensor | None = None) -> Tensor:
+def value_norms(call: AttentionCall, w_o: Tensor | None = None) -> Tensor:
     """The norm of each head's values, or of its values through its W_O [head d_head d_model]: [batch head key]."""
     groups = call.query.shape[1] // call.value.shape[1]
     if w_o is None:

@@ -18,7 +18,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import homes
 from headatlas.lab.anatomy import families
 from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine, no_route
-from headatlas.lab.hooks.attention_interface import SEAMS
+from headatlas.lab.hooks.attention_interface import IMPLEMENTATIONS
 from headatlas.lab.loading import (
     adapters,
     configuration,
@@ -242,20 +242,20 @@ def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
     config = multimodal.decoder(model).config
     implementation: str = config._attn_implementation
     if (route := families.route_of(model)) is not None:
-        if problem := families.lead(model, route, restore):
+        if problem := families.install_route(model, route, restore):
             raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
         return implementation
-    plain = {ours: theirs for theirs, ours in SEAMS.items()}.get(implementation)
+    plain = {ours: theirs for theirs, ours in IMPLEMENTATIONS.items()}.get(implementation)
     if plain is not None:
         return plain  # opened already
-    if implementation not in SEAMS:
+    if implementation not in IMPLEMENTATIONS:
         raise UnsafeModelError(
             "registry", f"{name} runs {implementation} attention; load it with attn_implementation='sdpa' or 'eager'"
         )
     parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
     restore.callback(_give_back, [(part.config, part.config._attn_implementation) for part in parts])
-    _route(model, SEAMS[implementation])
-    if config._attn_implementation != SEAMS[implementation]:
+    _route(model, IMPLEMENTATIONS[implementation])
+    if config._attn_implementation != IMPLEMENTATIONS[implementation]:
         raise UnsafeModelError("registry", no_route(name, model))
     return implementation
 
@@ -274,11 +274,11 @@ def _route(model: Any, implementation: str) -> None:
 def unrouted(model: OpenModel) -> Iterator[None]:
     """While active, attention runs as plain transformers would run it."""
     if (route := families.route_of(model.model)) is not None:
-        with families.unled(model.model, route):
+        with families.without_hooks(model.model, route):
             yield
         return
     _route(model.model, model.implementation)
     try:
         yield
     finally:
-        _route(model.model, SEAMS[model.implementation])
+        _route(model.model, IMPLEMENTATIONS[model.implementation])

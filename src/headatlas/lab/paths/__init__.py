@@ -1,0 +1,18 @@
+"""Path patching: what a head does through another head, or straight to the logits."""
+
+from headatlas.lab.paths.copying_movers import find_copying_movers
+from headatlas.lab.paths.path_patching import PathRuns, Receiver, path_runs
+from headatlas.lab.paths.path_sweeps import PathSweep
+from headatlas.lab.paths.paths_to_attention import attention_paths
+from headatlas.lab.paths.prompt_effects import path_effects, set_path_effects
+
+__all__ = [
+    "PathRuns",
+    "PathSweep",
+    "Receiver",
+    "attention_paths",
+    "find_copying_movers",
+    "path_effects",
+    "path_runs",
+    "set_path_effects",
+]

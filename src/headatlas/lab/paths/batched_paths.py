@@ -6,23 +6,23 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.ablation.batched_copies import Side, fitting
+from headatlas.lab.ablation.batched_copies import CopiesInBatch, copies_per_run
 from headatlas.lab.ablation.partial_rerun import cut_last, shareable
-from headatlas.lab.activations.blocks import writers
+from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.activations.edits import patch
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.sites import Positions, Recording, Site, located
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.module_hooks import acting, gives, on_input, states_of, with_states
 from headatlas.lab.paths.path_patching import PathRuns, Receiver, by_input, patched_logits
 from headatlas.lab.running.few_logits import only_logits_of
-from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.forward import forward
 from headatlas.notation import Head
 
 Reached = dict[tuple[Site, int] | Literal["logits"], Tensor]  # by site and layer of the receivers
 
 
-class Reach:
+class BatchedPathPatching:
     """From heads of one layer to the receivers: runs that hold as many copies of the prompts as there are senders."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Reach:
         """How many senders one run may hold."""
         batch, length = self.runs.tokens.shape
         width = length if self.ends else self.width
-        return fitting(self.model, batch, length, width, self.runs.logits[0].numel(), memory)
+        return copies_per_run(self.model, batch, length, width, self.runs.logits[0].numel(), memory)
 
     def logits(self, layer: int, heads: Tensor) -> Tensor:
         """The kept logits with the path from each of these heads patched, [sender batch kept vocabulary]."""
@@ -75,7 +75,7 @@ class Reach:
         """
         reached: Reached = {}
         tokens = self._rows(self.runs.tokens).expand(len(heads), -1)
-        taps: dict[nn.Module, Tap] = {}
+        taps: dict[nn.Module, AttentionHook] = {}
         with ExitStack() as stack:
             for at, block in enumerate(self.model.anatomy.blocks):
                 self._prepare(stack, layer, heads, at, block)
@@ -117,8 +117,8 @@ class Reach:
         else:
             stack.enter_context(acting(module, give))
 
-    def _tap(self, at: int, reached: Reached) -> Tap:
-        def look(call: Call, z: Tensor) -> None:
+    def _tap(self, at: int, reached: Reached) -> AttentionHook:
+        def look(call: AttentionCall, z: Tensor) -> None:
             seen = {"q": call.query, "k": call.key, "v": call.value}
             for site in self.ends:
                 reached[site, at] = seen[site].transpose(1, 2)
@@ -148,7 +148,7 @@ class Reach:
     @torch.no_grad()
     def _frozen_change(self, layer: int, heads: Tensor) -> Tensor:
         """The same after the norm that follows attention, where there is one: what later layers find in the stream."""
-        change, norm = self._change(layer, heads), writers(self.model, self.runs.tokens)[layer].norm
+        change, norm = self._change(layer, heads), find_blocks(self.model, self.runs.tokens)[layer].norm
         if norm is None:
             return change
         clean = self._attn_out(layer)
@@ -158,7 +158,7 @@ class Reach:
     def _receive(self, layer: int, reached: Reached, copies: int) -> Tensor:
         """The second run: clean from the first receiver's layer on, but for what has reached the receivers."""
         batch, anatomy = len(self.runs.tokens), self.model.anatomy
-        layout, at = Side(batch, copies), self._at.repeat(copies, 1)
+        layout, at = CopiesInBatch(batch, copies), self._at.repeat(copies, 1)
         found: dict[tuple[Site, int], Tensor] = {
             where: self._apart(x, copies).flatten(0, 1) for where, x in reached.items() if where != "logits"
         }

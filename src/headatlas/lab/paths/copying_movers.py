@@ -6,17 +6,17 @@ import numpy as np
 
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.paths.prompt_effects import path_effects
-from headatlas.lab.running.measuring import behave
-from headatlas.lab.running.metrics import Behaviour
+from headatlas.lab.running.behaviour import metric_per_prompt
+from headatlas.lab.running.metrics import Metric
 from headatlas.lab.weights.ov_qk import States, copying_scores
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 
-def movers(
+def find_copying_movers(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
+    behaviour: Metric,
     words: Sequence[int],
     least: float = 0.1,
     states: States = "mlp0",
@@ -24,12 +24,12 @@ def movers(
     """Heads that carry a share of a behaviour directly to the logits, and copy what they attend to.
 
     The score is the product of two tests of Wang et al. 2023: the share of the mean behaviour that is lost when the
-    head's direct path to the logits is patched from the prompts' controls, and the share of words that its OV circuit
+    head's direct path to the logits is patched from the corrupted prompts, and the share of words that its OV circuit
     copies.
 
     Args:
         model: to search.
-        prompts: with readouts and controls.
+        prompts: with readouts and corrupted prompts.
         behaviour: what to read from the logits.
         words: tokens that such heads should copy.
         least: the score that a head must reach.
@@ -41,7 +41,7 @@ def movers(
     Raises:
         HeadatlasError: as in `path_effects` and `copying_scores`.
     """
-    whole = abs(behave(model, prompts, behaviour).mean())
+    whole = abs(metric_per_prompt(model, prompts, behaviour).mean())
     shares = -path_effects(model, prompts, behaviour).mean(0) / whole  # [layer head]
     scores = shares * copying_scores(model, words, states=states).copying.numpy()
     found = [Head(int(layer), int(head)) for layer, head in np.argwhere(scores >= least)]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.clean_run import Trace, trace
-from headatlas.lab.activations.blocks import writers
+from headatlas.lab.ablation.clean_run import CleanRun, run_clean
+from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.activations.edits import patch
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import Tokens, batch_of, record
@@ -26,10 +26,10 @@ from headatlas.lab.activations.sites import Positions, Recording, Site, located
 from headatlas.lab.hooks.module_hooks import copied
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.few_logits import only_logits_of
-from headatlas.lab.running.measuring import forward
+from headatlas.lab.running.forward import forward
 from headatlas.notation import Head
 
-Metric = Callable[[Tensor], Tensor]  # logits [batch kept vocabulary] -> one value per prompt, [batch]
+PathMetric = Callable[[Tensor], Tensor]  # logits [batch kept vocabulary] -> one value per prompt, [batch]
 
 
 class Receiver(NamedTuple):
@@ -58,7 +58,7 @@ class PathRuns:
     tokens: Tensor
     clean: Recording
     corrupted: Recording
-    trace: Trace
+    trace: CleanRun
     mlps: Mapping[int, Any] | None
     logits: Tensor
     kept: Tensor
@@ -102,10 +102,10 @@ def path_runs(
     written: dict[int, Any] = {}
     with ExitStack() as stack:
         if mlps == "frozen":
-            for layer, each in writers(model, tokens).items():
+            for layer, each in find_blocks(model, tokens).items():
                 stack.callback(each.mlp.register_forward_hook(_keep(written, layer)).remove)
         stack.enter_context(only_logits_of(model, chosen))
-        first = trace(model, tokens, kept)
+        first = run_clean(model, tokens, kept)
     frozen = written if mlps == "frozen" else None
     z: dict[tuple[Site, int], Tensor] = {("z", layer): found.z for layer, found in first.layers.items()}
     second = record(model, others, ["z"])
@@ -116,7 +116,7 @@ def path_patch(
     runs: PathRuns,
     senders: Iterable[Head],
     receivers: Iterable[Receiver] | Literal["logits"],
-    metric: Metric,
+    metric: PathMetric,
     sender_positions: Positions = None,
     receiver_positions: Positions = None,
 ) -> Tensor:
@@ -187,6 +187,6 @@ def _held(runs: PathRuns) -> ExitStack:
     """While active, MLPs write what they wrote in the clean run, where they are frozen."""
     stack = ExitStack()
     for layer, output in (runs.mlps or {}).items():
-        module = writers(runs.model, runs.tokens)[layer].mlp
+        module = find_blocks(runs.model, runs.tokens)[layer].mlp
         stack.callback(module.register_forward_hook(lambda *_, output=output: copied(output)).remove)
     return stack

@@ -19,8 +19,8 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.batched_copies import short_of_memory
 from headatlas.lab.ablation.partial_rerun import in_force, outcome
 from headatlas.lab.activations.sites import Positions
-from headatlas.lab.paths.batched_paths import Reach
-from headatlas.lab.paths.path_patching import Metric, PathRuns, Receiver
+from headatlas.lab.paths.batched_paths import BatchedPathPatching
+from headatlas.lab.paths.path_patching import PathMetric, PathRuns, Receiver
 
 _SENDERS = 3  # tried together: with one, a mistake in telling senders apart would not show
 _known: WeakKeyDictionary[nn.Module, dict[str, str | None]] = WeakKeyDictionary()
@@ -43,7 +43,7 @@ class PathSweep:
 def path_sweep(
     runs: PathRuns,
     receivers: Iterable[Receiver] | Literal["logits"],
-    metric: Metric,
+    metric: PathMetric,
     sender_positions: Positions = None,
     receiver_positions: Positions = None,
     memory: int | None = None,
@@ -63,7 +63,7 @@ def path_sweep(
         ValueError: for no receivers, or heads the model does not have.
     """
     ends = receivers if receivers == "logits" else tuple(receivers)
-    reach = Reach(runs, ends, sender_positions, receiver_positions)
+    reach = BatchedPathPatching(runs, ends, sender_positions, receiver_positions)
     problem = _obstacle(reach)
     notes = [] if problem is None else [f"every path of {runs.model.name} ran in full: {problem}"]
     clean, anatomy = metric(runs.logits), runs.model.anatomy
@@ -99,7 +99,7 @@ def _fewer(error: RuntimeError, heads: Tensor, prompts: int) -> str:
     return f"not enough memory for {len(heads)} heads at once; they ran in halves"
 
 
-def _obstacle(reach: Reach) -> str | None:
+def _obstacle(reach: BatchedPathPatching) -> str | None:
     """Why a model's paths cannot be swept, or None where `path_patch` gives the same; tried once in each form."""
     runs = reach.runs
     if problem := in_force(runs.model):
@@ -116,7 +116,7 @@ def _obstacle(reach: Reach) -> str | None:
     return known.get(kind)
 
 
-def _try(reach: Reach, layers: list[int]) -> str | None:
+def _try(reach: BatchedPathPatching, layers: list[int]) -> str | None:
     senders = {layer: torch.arange(min(_SENDERS, reach.model.anatomy.heads_in(layer))) for layer in layers}
     full = {layer: reach.in_full(layer, int(heads[-1])) for layer, heads in senders.items()}
     tolerance = max(1e-5, 8 * torch.finfo(reach.model.dtype).eps) * reach.runs.logits.abs().max()

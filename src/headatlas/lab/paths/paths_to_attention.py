@@ -12,10 +12,11 @@ from headatlas.lab.activations.edits import Edit, patch
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import Recording
-from headatlas.lab.attention.layer_scores import Reading, read
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.attention.layer_scores import LayerScore, read_scores
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import Array, Progress, batches, forward, pair_tensors, stack_tokens
+from headatlas.lab.running.batches import Array, OnDone, batches, pair_tensors, stack_tokens
+from headatlas.lab.running.forward import forward
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -26,17 +27,17 @@ def attention_paths(
     senders: Sequence[Sequence[Head]],
     receivers: Sequence[Head],
     into: Literal["q", "k"],
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Array:
     """The attention of receivers between a prompt's `pairs`, with the path from senders to their q or k patched.
 
     The convention is that of `path_patch`: every head gives what it gave on the clean prompt, but for the senders,
-    which give what they gave on the control; MLPs pass on what reaches them. Of what so reaches a receiver only its
-    queries (or its keys) count; its keys (or its queries) are those of the clean run.
+    which give what they gave on the corrupted prompt; MLPs pass on what reaches them. Of what so reaches a receiver
+    only its queries (or its keys) count; its keys (or its queries) are those of the clean run.
 
     Args:
         model: to run.
-        prompts: with pairs, and their controls as the corrupted prompts.
+        prompts: with pairs, and corrupted prompts.
         senders: sets of heads, each patched together; the empty set gives the clean attention.
         receivers: whose attention is read.
         into: what of the receivers.
@@ -51,9 +52,9 @@ def attention_paths(
     values = np.empty((len(senders), len(prompts), len(receivers)))
     last = max(head.layer for head in receivers)
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):
-        tokens, control = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "control"))
+        tokens, other = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "corrupted"))
         clean = record(model, tokens, ["z", "q", "k"])
-        corrupted = record(model, control, ["z"])
+        corrupted = record(model, other, ["z"])
         ends = _Ends(model, clean, receivers, into, pair_tensors([prompt.pairs for prompt in batch]))
         for number, heads in enumerate(senders):
             with intervene(model, _edits(model, heads, last, clean, corrupted)):
@@ -64,7 +65,7 @@ def attention_paths(
 
 
 def _edits(model: OpenModel, senders: Sequence[Head], last: int, clean: Recording, corrupted: Recording) -> list[Edit]:
-    """The senders give what they gave on the control; all other heads that the change would reach are held."""
+    """The senders give what they gave on the corrupted prompt; all other heads that the change would reach are held."""
     if not senders:
         return []
     first = min(head.layer for head in senders)
@@ -84,22 +85,24 @@ class _Ends:
         pairs: tuple[Tensor, Tensor],
     ) -> None:
         self._model, self._clean, self._receivers, self._into = model, clean, receivers, into
-        self._reading = Reading("mass", *pairs)
+        self._reading = LayerScore("mass", *pairs)
 
     def attention(self, tokens: Tensor) -> Array:
         """[prompt receiver], in whatever run is in force."""
         found: dict[int, Tensor] = {}
         layers = {head.layer for head in self._receivers}
-        taps: dict[nn.Module, Tap] = {self._model.anatomy.attention[layer]: self._tap(layer, found) for layer in layers}
+        taps: dict[nn.Module, AttentionHook] = {
+            self._model.anatomy.attention[layer]: self._tap(layer, found) for layer in layers
+        }
         forward(self._model, tokens, taps, torch.tensor([0]))
         each = [found[head.layer][:, head.head] for head in self._receivers]
         return np.asarray(torch.stack(each, 1).double())
 
-    def _tap(self, layer: int, found: dict[int, Tensor]) -> Tap:
+    def _tap(self, layer: int, found: dict[int, Tensor]) -> AttentionHook:
         kept = self._clean["k" if self._into == "q" else "q", layer].transpose(1, 2)  # [batch head position d_head]
 
-        def look(call: Call, z: Tensor) -> None:
+        def look(call: AttentionCall, z: Tensor) -> None:
             seen = replace(call, key=kept) if self._into == "q" else replace(call, query=kept)
-            found[layer] = read(seen, [self._reading])[0].mean(-1).cpu()  # [batch head]
+            found[layer] = read_scores(seen, [self._reading])[0].mean(-1).cpu()  # [batch head]
 
         return look

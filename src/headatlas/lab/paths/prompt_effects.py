@@ -9,10 +9,10 @@ from torch import Tensor
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.sites import Positions
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.paths.path_patching import Metric, Receiver, path_patch, path_runs
+from headatlas.lab.paths.path_patching import PathMetric, Receiver, path_patch, path_runs
 from headatlas.lab.paths.path_sweeps import path_sweep
-from headatlas.lab.running.measuring import Array, Progress, batches, readout_tensors, stack_tokens
-from headatlas.lab.running.metrics import Behaviour
+from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -20,12 +20,12 @@ from headatlas.stimuli.prompts import Prompt
 def path_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
+    behaviour: Metric,
     receivers: Iterable[Receiver] | Literal["logits"] = "logits",
     source: Sequence[tuple[int, ...]] | None = None,
     sender_positions: Positions | Literal["last"] = None,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Array:
     """How much a behaviour changes where each head, alone, gives along its paths what it gave on another prompt.
 
@@ -34,7 +34,7 @@ def path_effects(
         prompts: with readouts; they are the clean ones.
         behaviour: what to read from the logits.
         receivers: where the paths end: inputs of heads, patched together, or "logits" for the direct effect.
-        source: the corrupted prompts, one of the length of each; the prompts' controls by default.
+        source: the corrupted prompts, one of the length of each; the corrupted prompts by default.
         sender_positions: where the heads are patched: the same in every prompt, or "last"; everywhere by default.
         mlps: whether MLPs pass on what reaches them, or write what they wrote in the clean run.
         progress: called with the number of prompts done since.
@@ -45,7 +45,7 @@ def path_effects(
     Raises:
         HeadatlasError: where sources and prompts do not align, or as in `path_sweep`.
     """
-    others = [prompt.control for prompt in prompts] if source is None else list(source)
+    others = [prompt.corrupted for prompt in prompts] if source is None else list(source)
     if [len(each) for each in others] != [len(prompt.tokens) for prompt in prompts]:
         raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
     ends = receivers if receivers == "logits" else tuple(receivers)
@@ -65,16 +65,16 @@ def path_effects(
 def set_path_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Behaviour,
+    behaviour: Metric,
     senders: Sequence[Sequence[Head]],
     receivers: Sequence[Receiver],
-    progress: Progress | None = None,
+    progress: OnDone | None = None,
 ) -> Array:
-    """How much a behaviour changes where sets of heads give along their paths what they gave on the controls.
+    """How much a behaviour changes where sets of heads give along their paths what they gave on the corrupted prompts.
 
     Args:
         model: to run.
-        prompts: with readouts; their controls are the corrupted prompts.
+        prompts: with readouts; their corrupted prompts are the source.
         behaviour: what to read from the logits.
         senders: sets of heads, each patched together.
         receivers: inputs of heads, patched together.
@@ -86,7 +86,7 @@ def set_path_effects(
     effects = np.empty((len(senders), len(prompts)))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         kept, metric = _reading(batch, behaviour)
-        tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "control"))
+        tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "corrupted"))
         runs = path_runs(model, tokens, sources, kept.tolist())
         for number, heads in enumerate(senders):
             effects[number, index] = path_patch(runs, heads, receivers, metric).double().cpu().numpy()
@@ -95,7 +95,7 @@ def set_path_effects(
     return effects
 
 
-def _reading(batch: Sequence[Prompt], behaviour: Behaviour) -> tuple[Tensor, Metric]:
+def _reading(batch: Sequence[Prompt], behaviour: Metric) -> tuple[Tensor, PathMetric]:
     """The positions whose logits a batch needs, [kept], and the behaviour as a function of them."""
     kept, *readouts = readout_tensors(batch)
 

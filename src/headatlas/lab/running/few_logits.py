@@ -23,7 +23,7 @@ def only_logits_of(model: OpenModel, vocabulary: Tensor | None) -> Iterator[None
     if vocabulary is None:
         yield
         return
-    ending = model.anatomy.ending
+    ending = model.anatomy.unembed
     if ending is None:
         raise HeadatlasError(f"{model.name}: its unembedding could not be confirmed; read the logits of all tokens")
     weight = columns(ending.unembedding).T  # [vocabulary d_model]

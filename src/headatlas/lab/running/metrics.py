@@ -13,7 +13,7 @@ from headatlas.errors import HeadatlasError
 
 # A behaviour takes logits [prompt readout vocabulary], answers [prompt readout] and rivals
 # [prompt readout rival] (-1 where a readout has fewer rivals), and returns one value per prompt: [prompt].
-Behaviour = Callable[[Tensor, Tensor, Tensor], Tensor]
+Metric = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def accuracy(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def probability(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
     return _answer(_finite(logits).float().softmax(-1), answers).mean(-1)
 
 
-def candidate_given(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
+def predicted_candidate(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
     """Which of the answer and its rivals has the largest logit at the last readout, as a token id."""
     candidates = torch.cat([answers[..., None], torch.where(rivals < 0, answers[..., None], rivals)], -1)[:, -1]
     place = _finite(logits)[:, -1].gather(-1, candidates).argmax(-1, keepdim=True)

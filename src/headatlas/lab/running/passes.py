@@ -11,7 +11,7 @@ from headatlas.lab.loading.opening import OpenModel
 
 
 @dataclass
-class Counted:
+class PassCount:
     """Runs of a model, whole or from some layer on, and the tokens in them."""
 
     passes: int = 0
@@ -19,9 +19,9 @@ class Counted:
 
 
 @contextmanager
-def counted(model: OpenModel) -> Iterator[Counted]:
+def count_passes(model: OpenModel) -> Iterator[PassCount]:
     """Count while active. It attaches to the model as a whole, so nothing that is skipped otherwise is run for it."""
-    count = Counted()
+    count = PassCount()
 
     def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         read = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs_embeds"))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from headatlas.lab.anatomy import families, gates
 from headatlas.lab.anatomy.anatomy import UnsafeModelError, causality_gap, identity_gap
-from headatlas.lab.anatomy.trial_pass import Probe, gap, precision, probe
-from headatlas.lab.hooks.attention_interface import Call, tapped
+from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision, run_trial_pass
+from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.loading import loading, multimodal, tokenizer_fit, unused_weights
 from headatlas.lab.loading.opening import OpenModel, open_model, unrouted
 from headatlas.lab.safety.diagnosis import Check, Diagnosis, Verdict
@@ -30,7 +30,7 @@ _PADS = 3
 class Seen:
     """What the checks look at: the small pass, and that over prompts as measurements have them."""
 
-    small: Probe
+    small: TrialPass
     prompts: Inspection
 
     def worst(self, small: float, prompts: float) -> float:
@@ -62,7 +62,7 @@ def doctor(model: str | Path | nn.Module | OpenModel, revision: str | None = Non
 
 def _diagnose(model: OpenModel) -> Diagnosis:
     with torch.no_grad():
-        seen = Seen(probe(model.model), inspect_prompts(model))
+        seen = Seen(run_trial_pass(model.model), inspect_prompts(model))
         checks = tuple(check(model, seen) for check in CHECKS)
     return Diagnosis(model.name, model.architecture, checks)
 
@@ -150,7 +150,7 @@ def _causality(model: OpenModel, seen: Seen) -> Check:
 def _pass_through(model: OpenModel, seen: Seen) -> Check:
     worst = 0.0
     for tokens in (seen.small.tokens, *([] if seen.prompts.broken else [seen.prompts.tokens])):
-        with tapped({module: lambda call, z: None for module in model.anatomy.attention.values()}):
+        with attention_hooks({module: lambda call, z: None for module in model.anatomy.attention.values()}):
             watched = _logits(model, tokens)
         with unrouted(model):
             plain = _logits(model, tokens)
@@ -215,7 +215,7 @@ def _weights(model: OpenModel, seen: Seen) -> Check:
 
 
 def _ending(model: OpenModel, seen: Seen) -> Check:
-    ending = model.anatomy.ending
+    ending = model.anatomy.unembed
     if ending is None:
         return Check("ending", "note", "final norm and unembedding could not be confirmed; residuals are not read")
     start = (*ending.chain, ending.unembedding)[0]
@@ -265,7 +265,7 @@ def _windowed(model: OpenModel) -> list[str]:
     ]
 
 
-def _of_calls(calls: list[Call]) -> list[str]:
+def _of_calls(calls: list[AttentionCall]) -> list[str]:
     caps = sorted({call.softcap for call in calls if call.softcap is not None})
     sinks = sum(call.sinks is not None for call in calls)
     biased = sum(call.mask is not None and _biases(call.mask) for call in calls)

@@ -16,7 +16,7 @@ from headatlas.lab.activations.interventions import on_projection
 from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.anatomy.trial_pass import gap
 from headatlas.lab.hooks import row_weights
-from headatlas.lab.hooks.attention_interface import Call, Tap, tapped
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opening import OpenModel
 
 LENGTH = 128  # tokens, about that of the longest ordinary stimuli
@@ -59,11 +59,13 @@ def inspect_prompts(model: OpenModel) -> Inspection:
 def _inspect(model: OpenModel, tokens: Tensor, said: str) -> Inspection:
     found, anatomy = Inspection(tokens, said), model.anatomy
     rows, left = _rows(model, tokens.shape[1]), dict[int, Tensor]()  # z as it left the heads, until it is projected
-    taps: dict[nn.Module, Tap] = {m: _look(found, layer, rows, left) for layer, m in anatomy.attention.items()}
+    taps: dict[nn.Module, AttentionHook] = {
+        m: _look(found, layer, rows, left) for layer, m in anatomy.attention.items()
+    }
     with ExitStack() as stack:
         for layer in anatomy.attention:
             stack.callback(on_projection(anatomy, layer, _adds_up(found, anatomy, layer, left)).remove)
-        stack.enter_context(tapped(taps))
+        stack.enter_context(attention_hooks(taps))
         logits = model.model(tokens, use_cache=False).logits
     if not torch.isfinite(logits).all():
         found.broken = found.broken or "the logits"
@@ -106,8 +108,8 @@ def _rows(model: OpenModel, length: int) -> Tensor:
     return torch.tensor(sorted({place for place in (*edges, *even) if 0 <= place < length}))
 
 
-def _look(found: Inspection, layer: int, rows: Tensor, left: dict[int, Tensor]) -> Tap:
-    def look(call: Call, z: Tensor) -> None:
+def _look(found: Inspection, layer: int, rows: Tensor, left: dict[int, Tensor]) -> AttentionHook:
+    def look(call: AttentionCall, z: Tensor) -> None:
         left[layer] = z
         if not torch.isfinite(z).all():
             found.broken = found.broken or f"z of layer {layer}"
@@ -128,7 +130,7 @@ def _adds_up(
     return look
 
 
-def recomputed_gap(call: Call, z: Tensor, rows: Tensor) -> float:
+def recomputed_gap(call: AttentionCall, z: Tensor, rows: Tensor) -> float:
     """How far weights computed from queries, keys and mask are from what attention gave, relative to the largest.
 
     Args:
@@ -137,6 +139,6 @@ def recomputed_gap(call: Call, z: Tensor, rows: Tensor) -> float:
         rows: [row], the queries.
     """
     rows, given = rows.to(z.device), z if call.attended is None else call.attended
-    pattern = row_weights.rows(call, rows.expand(z.shape[0], -1))  # [batch head row key]
+    pattern = row_weights.attention_rows(call, rows.expand(z.shape[0], -1))  # [batch head row key]
     value = call.value.float().repeat_interleave(z.shape[2] // call.value.shape[1], dim=1)
     return gap((pattern @ value).transpose(1, 2), given[:, rows])

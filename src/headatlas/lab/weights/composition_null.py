@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.weights.composition import Composition, receivers_of, triangle
-from headatlas.lab.weights.norm_folding import Folding, fold, recognise
+from headatlas.lab.weights.head_composition import Composition, receivers_of, triangle
+from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms, recognise_norm
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Arr
         The root of the mean squared score by chance, [layer] of the receivers, and the one-sided p, [layer head layer
         head] as the scores; NaN where they are.
     """
-    folding, anatomy = fold(model), model.anatomy
+    folding, anatomy = fold_norms(model), model.anatomy
     writing = {layer: spectrum(folding.ov(layer)) for layer in anatomy.attention}
     p, expected = np.full(found.scores.shape, np.nan), np.full(anatomy.layers, np.nan)
     for later in anatomy.attention:
@@ -47,13 +47,13 @@ def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Arr
     return expected, p
 
 
-def _width(folding: Folding, layer: int) -> int:
+def _width(folding: FoldedNorms, layer: int) -> int:
     """The dimensions of the stream that a layer's heads can read."""
     norm, d_model = folding.before[layer], folding.model.anatomy.d_model
-    return d_model - 1 if norm is not None and recognise(norm, d_model).centred else d_model
+    return d_model - 1 if norm is not None and recognise_norm(norm, d_model).centred else d_model
 
 
-def spectrum(heads: Factored) -> Array:
+def spectrum(heads: LowRank) -> Array:
     """The squares of each matrix' singular values as shares of their sum: [head d_head]."""
     core = triangle(heads.left.double()) @ triangle(heads.right.mT.double()).mT
     squares = torch.linalg.svdvals(core).square().cpu()

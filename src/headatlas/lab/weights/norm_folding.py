@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.activations.blocks import writers
-from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.activations.blocks import find_blocks
+from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.anatomy.trial_pass import gap, precision, tokens_for
 from headatlas.lab.loading.opening import OpenModel
 
@@ -21,7 +21,7 @@ _LARGE = 100.0  # of probing vectors, so that the epsilon of a norm does not cou
 
 
 @dataclass(frozen=True)
-class Gain:
+class NormGain:
     """What a norm is as a matrix on row vectors: subtract the mean where `centred`, multiply by `gain` [d_model]."""
 
     gain: Tensor
@@ -39,7 +39,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Folding:
+class FoldedNorms:
     """The norms around each layer's heads.
 
     Attributes:
@@ -55,12 +55,12 @@ class Folding:
     def reads(self, layer: int, states: Tensor) -> Tensor:
         """What attention reads of states of the stream, less the norm's bias: [... d_model], float32."""
         norm = self.before[layer]
-        return states.float() if norm is None else less_bias(norm, states)
+        return states.float() if norm is None else without_bias(norm, states)
 
     def written(self, layer: int, outputs: Tensor) -> Tensor:
         """What reaches the stream of head outputs [... d_model], up to a factor."""
         norm = self.after[layer]
-        return outputs if norm is None else recognise(norm, outputs.shape[-1]).apply(outputs)
+        return outputs if norm is None else recognise_norm(norm, outputs.shape[-1]).apply(outputs)
 
     def added(self, layer: int, z: Tensor, attn_out: Tensor) -> Tensor:
         """What each head added to the stream in a run, the norm after attention as it was there.
@@ -84,27 +84,27 @@ class Folding:
         norm = self.after[layer]
         if norm is None:
             return torch.ones_like(attn_out, dtype=torch.float32)
-        gain = recognise(norm, attn_out.shape[-1])
+        gain = recognise_norm(norm, attn_out.shape[-1])
         if gain.centred:
             raise HeadatlasError(
                 f"layer {layer} of {self.model.name} subtracts the mean of what its heads write; not supported yet"
             )
-        whole, found = gain.apply(attn_out.float()), less_bias(norm, attn_out)
+        whole, found = gain.apply(attn_out.float()), without_bias(norm, attn_out)
         divided = (found * whole).sum(-1, keepdim=True) / whole.square().sum(-1, keepdim=True).clamp_min(1e-30)
         return gain.gain.to(divided) * divided
 
-    def qk(self, layer: int) -> Factored:
+    def qk(self, layer: int) -> LowRank:
         """W_Q W_K^T of each head, [head d_model d_model], with the norm before them on both sides.
 
         Scaling, position encoding, and norms on queries and keys are left out.
         """
         plain, norm = self.model.anatomy.qk(layer), self.before[layer]
         if norm is None:
-            return Factored(plain.left.float(), plain.right.float())
-        gain = recognise(norm, self.model.anatomy.d_model)
-        return Factored(gain.into(plain.left.float()), gain.into(plain.right.float().mT).mT)
+            return LowRank(plain.left.float(), plain.right.float())
+        gain = recognise_norm(norm, self.model.anatomy.d_model)
+        return LowRank(gain.into(plain.left.float()), gain.into(plain.right.float().mT).mT)
 
-    def ov(self, layer: int) -> Factored:
+    def ov(self, layer: int) -> LowRank:
         """W_V W_O of each head, [head d_model d_model], with the norms before and after them.
 
         Where the norm before subtracts the mean, as all readers do then, the mean of what is written is left out too.
@@ -112,14 +112,14 @@ class Folding:
         plain, norm = self.model.anatomy.ov(layer), self.before[layer]
         left, right = plain.left.float(), self.written(layer, plain.right.float())
         if norm is not None:
-            gain = recognise(norm, self.model.anatomy.d_model)
+            gain = recognise_norm(norm, self.model.anatomy.d_model)
             left = gain.into(left)
             right = right - right.mean(-1, keepdim=True) if gain.centred else right
-        return Factored(left, right)
+        return LowRank(left, right)
 
 
 @torch.no_grad()
-def less_bias(norm: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+def without_bias(norm: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
     """A norm of states [... d_model], less its bias (what it makes of zeros), in float32."""
     dtype = _dtype(norm)
     return norm(states.to(dtype)).float() - norm(torch.zeros_like(states[..., :1, :], dtype=dtype)).float()
@@ -129,7 +129,7 @@ def _dtype(norm: Callable[[Tensor], Tensor]) -> torch.dtype:
     return next((each.dtype for each in getattr(norm, "parameters", lambda: iter(()))()), torch.float32)
 
 
-def recognise(norm: nn.Module, d_model: int) -> Gain:
+def recognise_norm(norm: nn.Module, d_model: int) -> NormGain:
     """A norm as a matrix, read off what it does to a constant vector and to one of alternating signs.
 
     Raises:
@@ -140,9 +140,9 @@ def recognise(norm: nn.Module, d_model: int) -> Gain:
     signs = torch.ones(d_model)
     signs[1::2] = -1.0
     tried = torch.stack([torch.ones(d_model), signs, torch.randn(d_model, generator=generator)]).to(device) * _LARGE
-    constant, alternating, third = less_bias(norm, tried)
+    constant, alternating, third = without_bias(norm, tried)
     centred = bool(constant.abs().max() < 1e-3 * alternating.abs().max())
-    found = Gain(alternating / _unit(tried[1], centred), centred)
+    found = NormGain(alternating / _unit(tried[1], centred), centred)
     if not gap(found.apply(_unit(tried[2], centred)), third) <= 10 * precision(_dtype(norm)):
         raise HeadatlasError(
             f"{type(norm).__name__} does more than subtract the mean and multiply, so it cannot be folded into "
@@ -156,13 +156,13 @@ def _unit(states: Tensor, centred: bool) -> Tensor:
     return states / states.square().mean().sqrt()
 
 
-def fold(model: OpenModel) -> Folding:
+def fold_norms(model: OpenModel) -> FoldedNorms:
     """Find the norms around the heads with one small pass, and confirm that blocks only add to the stream.
 
     Raises:
         HeadatlasError: where a block does something else.
     """
-    found = writers(model, tokens_for(model.model))
+    found = find_blocks(model, tokens_for(model.model))
     for layer, each in found.items():
         if not each.reads_stream:
             raise HeadatlasError(
@@ -170,4 +170,4 @@ def fold(model: OpenModel) -> Folding:
                 "cannot be compared with others'; measure z instead"
             )
     before = {layer: each.before for layer, each in found.items()}
-    return Folding(model, before, {layer: each.norm for layer, each in found.items()})
+    return FoldedNorms(model, before, {layer: each.norm for layer, each in found.items()})

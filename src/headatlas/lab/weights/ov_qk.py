@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.few_logits import only_logits_of
-from headatlas.lab.running.measuring import first_mlp
-from headatlas.lab.weights.norm_folding import fold, recognise
-from headatlas.lab.weights.token_embedding import embedded
+from headatlas.lab.weights.first_mlp import first_mlp
+from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
+from headatlas.lab.weights.token_embedding import embed_tokens
 from headatlas.notation import Head
 
 States = Literal["embedding", "mlp0"]
@@ -106,7 +106,7 @@ class _Circuits:
     """The OV circuits of all heads, from states [token d_model] to logits of all tokens, or of some."""
 
     def __init__(self, model: OpenModel, states: Tensor, among: Sequence[int] | None = None) -> None:
-        self._model, self._folding, self._states = model, fold(model), states
+        self._model, self._folding, self._states = model, fold_norms(model), states
         self._among = None if among is None else torch.tensor(among)
         self._zero = self._unembed(torch.zeros(1, model.anatomy.d_model, device=states.device))  # the norm's bias
 
@@ -120,7 +120,7 @@ class _Circuits:
             return self._model.anatomy.logits(written).float()
 
 
-def positivity(matrix: Factored) -> Tensor:
+def positivity(matrix: LowRank) -> Tensor:
     """Sum of the eigenvalues over the sum of their moduli, -1 to 1: [...] (Elhage et al. 2021). NaN where all are 0."""
     values = matrix.eigenvalues()
     return values.real.sum(-1) / values.abs().sum(-1)
@@ -135,19 +135,19 @@ def ov_positivity(model: OpenModel) -> Tensor:
     Raises:
         HeadatlasError: where weights, norms or unembedding could not be confirmed.
     """
-    folding, anatomy, ending = fold(model), model.anatomy, model.anatomy.ending
+    folding, anatomy, ending = fold_norms(model), model.anatomy, model.anatomy.unembed
     if ending is None or len(ending.chain) > 1:
         raise HeadatlasError(
             f"what {model.name} does after its last layer is not one norm and an unembedding; "
             "give positivity a Factored matrix of your own"
         )
-    last = None if ending.norm is None else recognise(ending.norm, anatomy.d_model)
+    last = None if ending.norm is None else recognise_norm(ending.norm, anatomy.d_model)
     between = _gram(ending.unembedding.weight, _embedding(model))  # type: ignore[arg-type]
     scores = {}
     for layer in anatomy.attention:
         ov = folding.ov(layer)
         right = ov.right if last is None else last.apply(ov.right)
-        scores[layer] = positivity(Factored(between.to(ov.left) @ ov.left, right)).cpu()
+        scores[layer] = positivity(LowRank(between.to(ov.left) @ ov.left, right)).cpu()
     return anatomy.stack(scores, 0)
 
 
@@ -160,12 +160,12 @@ def qk_positivity(model: OpenModel) -> Tensor:
     Raises:
         HeadatlasError: where weights or norms could not be confirmed.
     """
-    folding, embedding = fold(model), _embedding(model)
+    folding, embedding = fold_norms(model), _embedding(model)
     between = _gram(embedding, embedding)
     scores = {}
     for layer in model.anatomy.attention:
         qk = folding.qk(layer)
-        scores[layer] = positivity(Factored(between.to(qk.left) @ qk.left, qk.right)).cpu()
+        scores[layer] = positivity(LowRank(between.to(qk.left) @ qk.left, qk.right)).cpu()
     return model.anatomy.stack(scores, 0)
 
 
@@ -179,7 +179,7 @@ def _gram(one: Tensor, other: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def prefix_matching_scores(
+def k_composition_matching(
     model: OpenModel,
     previous: Head,
     tokens: Sequence[int] | None = None,
@@ -205,7 +205,7 @@ def prefix_matching_scores(
     Raises:
         HeadatlasError: where weights or norms could not be confirmed.
     """
-    chosen, folding, anatomy = drawn_tokens(model, tokens, 500), fold(model), model.anatomy
+    chosen, folding, anatomy = drawn_tokens(model, tokens, 500), fold_norms(model), model.anatomy
     anatomy.require([previous])
     if not 0 < k < len(chosen):
         raise ValueError(f"k is {k}; it must lie between 1 and the number of tokens, {len(chosen)}")
@@ -215,7 +215,7 @@ def prefix_matching_scores(
     found = torch.full((anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
     for layer in (each for each in anatomy.attention if each > previous.layer):
         qk, norm = anatomy.qk(layer), folding.before[layer]
-        keys = written if norm is None else recognise(norm, anatomy.d_model).apply(written)
+        keys = written if norm is None else recognise_norm(norm, anatomy.d_model).apply(written)
         queries = folding.reads(layer, read)
         for head in range(anatomy.heads_in(layer)):
             scores = (queries @ qk.left[head].float()) @ (keys @ qk.right[head].float().mT).mT  # [query token]
@@ -252,4 +252,4 @@ def _states(model: OpenModel, tokens: Sequence[int], states: States) -> Tensor:
         raise ValueError(f"{states!r} are no states; choose 'embedding' or 'mlp0'")
     if states == "mlp0":
         return first_mlp(model, tokens)[:, 0].float()
-    return embedded(model, tokens).float()
+    return embed_tokens(model, tokens).float()

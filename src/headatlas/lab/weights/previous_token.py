@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.recording import record
-from headatlas.lab.hooks.attention_interface import Call, Tap
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.measuring import block_inputs, forward
+from headatlas.lab.running.forward import forward
+from headatlas.lab.weights.first_mlp import block_inputs
 from headatlas.lab.weights.ov_qk import drawn_tokens
 
 
 @dataclass(frozen=True)
-class PreviousPosition:
+class PreviousToken:
     """How much queries prefer the key one position back, content averaged out.
 
     NaN for heads to which all keys look alike, as in layers without position encoding.
@@ -33,9 +34,7 @@ class PreviousPosition:
 
 
 @torch.no_grad()
-def previous_position_scores(
-    model: OpenModel, tokens: Sequence[int] | None = None, length: int = 64
-) -> PreviousPosition:
+def previous_token_scores(model: OpenModel, tokens: Sequence[int] | None = None, length: int = 64) -> PreviousToken:
     """How much the queries and keys of every head prefer the previous position.
 
     Each layer reads what enters the first block: a token's embedding, and its position's where the model has learned
@@ -68,16 +67,16 @@ def previous_position_scores(
         raise HeadatlasError(
             f"{model.name} has no positions that its queries and keys could tell apart; measure attention on prompts"
         )
-    return PreviousPosition(share, weight, (1 / torch.arange(2, length + 1)).mean().item())
+    return PreviousToken(share, weight, (1 / torch.arange(2, length + 1)).mean().item())
 
 
 def _mean_scores(model: OpenModel, tokens: Sequence[int], length: int) -> dict[int, Tensor]:
     """Per layer, scores of the mean query and the mean key over prompts that repeat one token: [head query key]."""
     anatomy = model.anatomy
-    totals: dict[int, tuple[Tensor, Tensor, Call]] = {}
+    totals: dict[int, tuple[Tensor, Tensor, AttentionCall]] = {}
 
-    def tap(layer: int) -> Tap:
-        def look(call: Call, z: Tensor) -> None:
+    def tap(layer: int) -> AttentionHook:
+        def look(call: AttentionCall, z: Tensor) -> None:
             key = call.key.repeat_interleave(call.query.shape[1] // call.key.shape[1], 1)
             query, key = (each.double().sum(0).cpu() / len(tokens) for each in (call.query, key))
             before = totals.get(layer, (0.0, 0.0))
@@ -85,7 +84,7 @@ def _mean_scores(model: OpenModel, tokens: Sequence[int], length: int) -> dict[i
 
         return look
 
-    taps: dict[nn.Module, Tap] = {module: tap(layer) for layer, module in anatomy.attention.items()}
+    taps: dict[nn.Module, AttentionHook] = {module: tap(layer) for layer, module in anatomy.attention.items()}
     for part in torch.split(torch.tensor(tokens), 16):
         prompts = part[:, None].expand(-1, length)
         entering = record(model, prompts, ["resid"], layers=[0])["resid", 0]

@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.anatomy.trial_pass import probe
+from headatlas.lab.anatomy.trial_pass import run_trial_pass
 from headatlas.lab.hooks.module_hooks import on_input
 from headatlas.lab.loading.opening import OpenModel
 
@@ -14,7 +14,7 @@ _known: WeakKeyDictionary[nn.Module, tuple[nn.Module, ...]] = WeakKeyDictionary(
 
 
 @torch.no_grad()
-def embedded(model: OpenModel, tokens: Sequence[int]) -> Tensor:
+def embed_tokens(model: OpenModel, tokens: Sequence[int]) -> Tensor:
     """The embedding of each token, behind whatever norm stands between it and the stream (BLOOM): [token d_model]."""
     states: Tensor = model.anatomy.embedding(torch.tensor(tokens, device=model.device))
     if model.model not in _known:
@@ -29,7 +29,7 @@ def _between(model: OpenModel) -> tuple[nn.Module, ...]:
     entered: list[Tensor] = []
     handle = on_input(model.anatomy.blocks[0], lambda stream: entered.append(stream))
     try:
-        seen = probe(model.model)
+        seen = run_trial_pass(model.model)
     finally:
         handle.remove()
     states, chain = None, []

@@ -16,7 +16,7 @@ from torch import nn
 from headatlas.lab.anatomy.families import bloom, falcon, inner, mpt
 from headatlas.lab.anatomy.families.routes import Route
 from headatlas.lab.anatomy.trial_pass import gap, precision, tokens_for
-from headatlas.lab.hooks.attention_interface import routed, tapped
+from headatlas.lab.hooks.attention_interface import attention_hooks, routed
 
 _ROUTES = {each.family: each for each in (*inner.ROUTES, bloom.ROUTE, falcon.ROUTE, mpt.ROUTE)}
 
@@ -51,7 +51,7 @@ def route_of(model: Any) -> Route | None:
     return route if route and _modules(model, route) else None
 
 
-def lead(model: Any, route: Route, restore: ExitStack) -> str | None:
+def install_route(model: Any, route: Route, restore: ExitStack) -> str | None:
     """Lead a model's attention through the seam, to be undone by `restore`; returns why it cannot be, or None."""
     if model.config._attn_implementation not in route.implementations:
         ours = " or ".join(map(repr, route.implementations))
@@ -74,7 +74,7 @@ def lead(model: Any, route: Route, restore: ExitStack) -> str | None:
 
 
 @contextmanager
-def unled(model: Any, route: Route) -> Iterator[None]:
+def without_hooks(model: Any, route: Route) -> Iterator[None]:
     """While active, a model that is led runs its own code."""
     with ExitStack() as stack:
         for module in _modules(model, route):
@@ -99,5 +99,5 @@ def _gap(model: Any, modules: list[nn.Module]) -> float:
     """How far the logits of a run that passes the seam are from the model's own."""
     tokens = tokens_for(model)
     plain = model(tokens, use_cache=False).logits  # nothing is attached yet
-    with tapped({module: lambda call, z: None for module in modules}):
+    with attention_hooks({module: lambda call, z: None for module in modules}):
         return gap(model(tokens, use_cache=False).logits, plain)

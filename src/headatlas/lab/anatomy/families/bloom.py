@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.anatomy.families.routes import Joined, Route, score
-from headatlas.lab.hooks.attention_interface import Call, attached, mask_given, through
+from headatlas.lab.hooks.attention_interface import AttentionCall, attached, attend_with_hooks, mask_given
 
 _TAKES = (
     "hidden_states", "residual", "alibi", "attention_mask", "layer_past", "use_cache", "output_attentions", "kwargs",
@@ -36,18 +36,20 @@ def _replace(module: Any, own: Callable[..., Any]) -> Callable[..., Any]:
         given = mask_given(module)
         mask = _joined(alibi, attention_mask) if given is None else given
 
-        def attend(call: Call) -> tuple[Tensor, Tensor]:
+        def attend(call: AttentionCall) -> tuple[Tensor, Tensor]:
             scores = _score(call, alibi, attention_mask) if call.mask is mask and given is None else score(call)
             weights = scores.softmax(-1, dtype=torch.float32).to(call.query.dtype)  # [batch head query key]
             return (weights @ call.value).transpose(1, 2), weights
 
-        z, weights = through(Call(module, query, key, value, mask, module.inv_norm_factor, None, None), attend)
+        z, weights = attend_with_hooks(
+            AttentionCall(module, query, key, value, mask, module.inv_norm_factor, None, None), attend
+        )
         return residual + module.dense(z.flatten(2)), weights
 
     return forward
 
 
-def _score(call: Call, alibi: Tensor, mask: Tensor) -> Tensor:
+def _score(call: AttentionCall, alibi: Tensor, mask: Tensor) -> Tensor:
     """As `score`, rounded as the model rounds it: ALiBi [batch*head 1 key] first, then what hides keys."""
     query, key = call.query.flatten(0, 1), call.key.flatten(0, 1)
     scores = alibi.baddbmm(query, key.mT, beta=1.0, alpha=call.scaling)

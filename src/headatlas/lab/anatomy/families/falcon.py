@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from headatlas.lab.anatomy.families.routes import Joined, Route, per_head, score
-from headatlas.lab.hooks.attention_interface import Call, attached, mask_given, through
+from headatlas.lab.hooks.attention_interface import AttentionCall, attached, attend_with_hooks, mask_given
 
 _TAKES = (
     "hidden_states", "alibi", "attention_mask", "position_ids", "layer_past", "use_cache", "output_attentions",
@@ -47,20 +47,20 @@ def _replace(module: Any, own: Callable[..., Any]) -> Callable[..., Any]:
         mask = mask_given(module)
         if mask is None:
             mask = attention_mask if alibi is None or fused else _twice(alibi, attention_mask, module.inv_norm_factor)
-        call = Call(module, query, key, value, mask, 1 / math.sqrt(module.head_dim), None, None)
-        z, weights = through(call, _by_kernel if fused else _by_hand)
+        call = AttentionCall(module, query, key, value, mask, 1 / math.sqrt(module.head_dim), None, None)
+        z, weights = attend_with_hooks(call, _by_kernel if fused else _by_hand)
         return module.dense(z.flatten(2)), weights
 
     return forward
 
 
-def _by_kernel(call: Call) -> tuple[Tensor, None]:
+def _by_kernel(call: AttentionCall) -> tuple[Tensor, None]:
     key, value = per_head(call.key, call), per_head(call.value, call)
     z = scaled_dot_product_attention(call.query, key, value, attn_mask=call.mask, is_causal=call.mask is None)
     return z.transpose(1, 2), None
 
 
-def _by_hand(call: Call) -> tuple[Tensor, Tensor]:
+def _by_hand(call: AttentionCall) -> tuple[Tensor, Tensor]:
     weights = score(call).softmax(-1, dtype=call.query.dtype)  # [batch head query key]
     return (weights @ per_head(call.value, call)).transpose(1, 2), weights
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.anatomy.families.routes import Route
-from headatlas.lab.hooks.attention_interface import Call, attached, mask_given, through
+from headatlas.lab.hooks.attention_interface import AttentionCall, attached, attend_with_hooks, mask_given
 
 _TAKES = ("query", "key", "value", "attention_mask")
 Scaling = Callable[[nn.Module], float]
@@ -28,11 +28,13 @@ def _wrap(scaling: Scaling) -> Callable[[nn.Module, Callable[..., Any]], Callabl
                 mask = _whole_mask(module, query, key, attention_mask)
             unhindered = getattr(type(module), own.__name__).__get__(_Unhindered(module, key.shape[2]))
 
-            def attend(call: Call) -> tuple[Tensor, Tensor | None]:
+            def attend(call: AttentionCall) -> tuple[Tensor, Tensor | None]:
                 output, weights = unhindered(call.query, call.key, call.value, call.mask)
                 return output.transpose(1, 2), weights
 
-            z, weights = through(Call(module, query, key, value, mask, scaling(module), None, None), attend)
+            z, weights = attend_with_hooks(
+                AttentionCall(module, query, key, value, mask, scaling(module), None, None), attend
+            )
             return z.transpose(1, 2), weights
 
         return attention

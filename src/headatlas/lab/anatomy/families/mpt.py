@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headatlas.lab.anatomy.families.routes import Joined, Route, score
-from headatlas.lab.hooks.attention_interface import Call, attached, mask_given, through
+from headatlas.lab.hooks.attention_interface import AttentionCall, attached, attend_with_hooks, mask_given
 
 _TAKES = ("hidden_states", "position_bias", "past_key_values", "attention_mask", "kwargs")
 
@@ -37,11 +37,13 @@ def _replace(module: Any, own: Callable[..., Any]) -> Callable[..., Any]:
             hidden = hidden_states.new_zeros(1, 1, 1, key.shape[2]).bool() if attention_mask is None else attention_mask
             mask = _joined(position_bias, hidden)
 
-        def attend(call: Call) -> tuple[Tensor, Tensor]:
+        def attend(call: AttentionCall) -> tuple[Tensor, Tensor]:
             weights = score(call).float().softmax(-1).to(call.value.dtype)  # [batch head query key]
             return (weights @ call.value).transpose(1, 2), weights
 
-        z, weights = through(Call(module, query, key, value, mask, module.softmax_scale, None, None), attend)
+        z, weights = attend_with_hooks(
+            AttentionCall(module, query, key, value, mask, module.softmax_scale, None, None), attend
+        )
         return module.out_proj(z.flatten(2)), weights
 
     return forward

@@ -9,7 +9,7 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
-from headatlas.lab.hooks.attention_interface import Call
+from headatlas.lab.hooks.attention_interface import AttentionCall
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Route:
         return self.unsupported(module)
 
 
-def score(call: Call) -> Tensor:
+def score(call: AttentionCall) -> Tensor:
     """The scores of a call, its mask added, in the model's dtype: [batch head query key]."""
     scores = call.query @ per_head(call.key, call).mT * call.scaling
     assert call.mask is not None and call.mask.dtype != torch.bool  # these families all add it
     return scores + call.mask
 
 
-def per_head(each: Tensor, call: Call) -> Tensor:
+def per_head(each: Tensor, call: AttentionCall) -> Tensor:
     """Keys or values [batch kv_head key d_head], one for each query head, or one for all of them."""
     if each.shape[1] in (1, call.query.shape[1]):
         return each

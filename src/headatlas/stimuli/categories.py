@@ -8,7 +8,7 @@ from typing import Literal
 
 from headatlas.stimuli import facts, ordinals
 from headatlas.stimuli.lexicon import COLORS, NAMES
-from headatlas.stimuli.prompts import Prompt, Readout, TooFewWordsError, Vocabulary
+from headatlas.stimuli.prompts import Prompt, Readout, UntestableError, Vocabulary
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -23,12 +23,12 @@ def tokens(words: Vocabulary) -> list[list[int]]:
     """The tokens of each kind of which the tokenizer keeps six words whole.
 
     Raises:
-        TooFewWordsError: where there are fewer than four such kinds.
+        UntestableError: where there are fewer than four such kinds.
     """
     found = [[token for word in each if (token := words.single(word)) is not None] for each in KINDS.values()]
     kept = [each for each in found if len(each) >= 6]
     if len(kept) < 4:
-        raise TooFewWordsError("fewer than four kinds have six words that are single tokens of this tokenizer")
+        raise UntestableError("fewer than four kinds have six words that are single tokens of this tokenizer")
     return kept
 
 
@@ -47,7 +47,9 @@ def mixed(words: Vocabulary, apart: str, rng: random.Random) -> Prompt:
 
 
 def of_one(words: Vocabulary, apart: str, rng: random.Random) -> Prompt:
-    """Five words of one kind; another could follow, and words of other kinds less so. The control's are of those."""
+    """Five words of one kind; another could follow, and words of other kinds less so. The corrupted prompt's are of
+    those.
+    """
     mine, *rest = (rng.sample(each, 6) for each in rng.sample(tokens(words), 4))
     others = rng.sample([token for six in rest for token in six[:5]], 5)
     read = _row(words, apart, mine[:5])

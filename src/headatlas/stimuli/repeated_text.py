@@ -10,33 +10,35 @@ def begun_again(
 ) -> Prompt:
     """A text and the beginning of its second time, cut before a token that stands once in it.
 
-    Pairs lead to that token, the control's pairs to another that is not due. In the twin the first time is another
-    text. The rivals are so many tokens from elsewhere.
+    Pairs lead to that token, the corrupted prompt's pairs to another that is not due. In the corrupted prompt the first
+    time is another text. The rivals are so many tokens from elsewhere.
 
     Args:
         words: of the model.
-        first, fresh: the text and the twin's, of one length.
+        first, fresh: the text and the corrupted prompt's, of one length.
         unrelated: how many rivals.
         rng: draws the cut and the rivals.
     """
     once = [place for place, token in enumerate(first) if first.count(token) == 1]
     cut = rng.choice([place for place in once if place >= 5])
     other = rng.choice([place for place in once if place != cut])
-    read, twin = (words.bos + text + first[:cut] for text in (first, fresh))
-    return read_before(words, read, twin, first[cut], first[other], unrelated, rng)
+    read, corrupted = (words.bos + text + first[:cut] for text in (first, fresh))
+    return read_before(words, read, corrupted, first[cut], first[other], unrelated, rng)
 
 
 def read_before(
     words: Vocabulary,
     read: tuple[int, ...],
-    twin: tuple[int, ...],
+    corrupted: tuple[int, ...],
     answer: int,
     other: int,
     unrelated: int,
     rng: random.Random,
 ) -> Prompt:
-    """A text before a token that stood in it: pairs lead to it, the control's pairs to another token of the text."""
+    """A text before a token that stood in it: pairs lead to it, the corrupted prompt's pairs to another token of the
+    text.
+    """
     rivals = [token for token in words.draw(rng, 2 * unrelated) if token not in read][:unrelated]
     end = len(read) - 1
     to, instead = (tuple((end, place) for place in range(end) if read[place] == token) for token in (answer, other))
-    return Prompt(read, twin, to, instead, (Readout(end, answer, tuple(rivals)),))
+    return Prompt(read, corrupted, to, instead, (Readout(end, answer, tuple(rivals)),))

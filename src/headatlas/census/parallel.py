@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from headatlas import load, specimens
 from headatlas.catalog.catalog import Catalog
-from headatlas.census import budget, parts
+from headatlas.census import budget, cache
 from headatlas.census.budget import Budget
-from headatlas.census.parts import Plan
+from headatlas.census.cache import Plan
 from headatlas.census.schema import Settings
 from headatlas.errors import HeadatlasError
-from headatlas.progress import Report, Tell, nothing_told
+from headatlas.progress import Notify, Progress, no_notice
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.workers import start_as_worker
 
@@ -29,7 +29,7 @@ _LIGHT = 200 * 2**20  # bytes of weights that every process may hold for itself
 
 
 @dataclass(frozen=True)
-class Order:
+class CensusRequest:
     """What was ordered: the model and how it is opened, how much to ask of it, and which share of the types."""
 
     model: str
@@ -43,11 +43,11 @@ class Order:
 
     def settings(self, catalog: Catalog, size: int) -> Settings:
         """What that means for a model of so many parameters."""
-        return budget.settle(catalog, size, self.budget, self.prompts, self.types, self.cause, self.seed)
+        return budget.resolve_settings(catalog, size, self.budget, self.prompts, self.types, self.cause, self.seed)
 
 
-def take_all(
-    catalog: Catalog, order: Order, out: Path, jobs: int | None, report: Report, tell: Tell = nothing_told
+def run_census(
+    catalog: Catalog, order: CensusRequest, out: Path, jobs: int | None, report: Progress, tell: Notify = no_notice
 ) -> tuple[Plan, Path]:
     """Measure all types of a shard, and leave their parts below <out>/<model>.
 
@@ -70,7 +70,7 @@ def take_all(
     report(f"opening {order.model}", 0, 0)
     if number > 1:
         return _shared(order, out, number, report, tell)
-    from headatlas.census import taking
+    from headatlas.census import running
     from headatlas.lab import open_model
 
     with open_model(order.model, **order.options.keywords()) as model:
@@ -78,12 +78,12 @@ def take_all(
         if moved:
             tell(moved)
         ids = [id for unit in mine for id in unit]
-        for done, part in enumerate(taking.take(catalog, model, plan, folder, ids, report), 1):
+        for done, part in enumerate(running.measure_types(catalog, model, plan, folder, ids, report), 1):
             report(part.entry.id, done, len(ids))
-        return plan, parts.home_of(out, plan.model)
+        return plan, cache.home_of(out, plan.model)
 
 
-def default_jobs(order: Order) -> int:
+def default_jobs(order: CensusRequest) -> int:
     """One process per core for a light model that is at hand and runs on the processor, else one."""
     name = order.model
     if order.options.device not in (None, "cpu"):
@@ -96,15 +96,15 @@ def default_jobs(order: Order) -> int:
 Begun = tuple[Plan, Path, list[list[str]], str | None]
 
 
-def _begun(catalog: Catalog, model: OpenModel, order: Order, out: Path) -> Begun:
+def _begun(catalog: Catalog, model: OpenModel, order: CensusRequest, out: Path) -> Begun:
     """The plan, written to the folder of the census, the units of work of this shard, and what to tell the user."""
-    from headatlas.census import taking
+    from headatlas.census import running
 
-    plan = taking.plan_of(catalog, model, order.settings(catalog, budget.parameters(model)))
-    moved = parts.claim(out, plan.model)
-    folder = parts.home_of(out, plan.model)
-    parts.write_plan(plan, folder)
-    return plan, folder, taking.units(plan.settings, order.shard), moved
+    plan = running.plan_of(catalog, model, order.settings(catalog, budget.parameters(model)))
+    moved = cache.claim(out, plan.model)
+    folder = cache.home_of(out, plan.model)
+    cache.write_plan(plan, folder)
+    return plan, folder, running.units(plan.settings, order.shard), moved
 
 
 # --- over several processes -------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def _begun(catalog: Catalog, model: OpenModel, order: Order, out: Path) -> Begun
 _at_work: tuple[Catalog, OpenModel] | str | None = None  # or why the model could not be opened
 
 
-def _start(order: Order) -> None:
+def _start(order: CensusRequest) -> None:
     """Open the model; where it cannot be, that is told in the user's words, not as a process that died."""
     global _at_work
     start_as_worker()
@@ -138,17 +138,17 @@ def _ready() -> None:
     """Nothing to do but to have started."""
 
 
-def _begin(order: Order, out: Path) -> Begun:
+def _begin(order: CensusRequest, out: Path) -> Begun:
     return _begun(*_opened(), order, out)
 
 
 def _work(plan: Plan, folder: Path, ids: Sequence[str]) -> int:
-    from headatlas.census import taking
+    from headatlas.census import running
 
-    return sum(1 for _ in taking.take(*_opened(), plan, folder, ids))
+    return sum(1 for _ in running.measure_types(*_opened(), plan, folder, ids))
 
 
-def _shared(order: Order, out: Path, jobs: int, report: Report, tell: Tell) -> tuple[Plan, Path]:
+def _shared(order: CensusRequest, out: Path, jobs: int, report: Progress, tell: Notify) -> tuple[Plan, Path]:
     """The processes open the model and share the units of work; this one only waits."""
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start, initargs=(order,))
     try:
@@ -165,7 +165,7 @@ def _shared(order: Order, out: Path, jobs: int, report: Report, tell: Tell) -> t
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             done += sum(future.result() for future in ready)
             report("measuring", done, total)
-        return plan, parts.home_of(out, plan.model)
+        return plan, cache.home_of(out, plan.model)
     except BrokenProcessPool:
         raise HeadatlasError("a process died, perhaps for lack of memory; run again with --jobs 1") from None
     finally:

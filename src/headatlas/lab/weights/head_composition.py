@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from headatlas.lab.anatomy.low_rank import Factored
+from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.weights.norm_folding import Folding, fold
+from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 
 Kind = Literal["Q", "K", "V"]
@@ -57,7 +57,7 @@ def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) ->
     """
     if kind not in ("Q", "K", "V"):
         raise ValueError(f"{kind!r} is no kind of composition; choose Q, K or V")
-    anatomy, folding = model.anatomy, fold(model)
+    anatomy, folding = model.anatomy, fold_norms(model)
     size = (anatomy.layers, anatomy.heads)
     scores = torch.full((*size, *size), float("nan"), dtype=torch.float64)
     for later in anatomy.attention:
@@ -69,14 +69,14 @@ def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) ->
     return Composition(kind, scores, baseline, spread)
 
 
-def receivers_of(folding: Folding, kind: Kind, layer: int) -> Factored:
+def receivers_of(folding: FoldedNorms, kind: Kind, layer: int) -> LowRank:
     """The matrix that acts on what is written: [head d_model d_model]."""
     if kind == "V":
         return folding.ov(layer)
     return folding.qk(layer) if kind == "Q" else folding.qk(layer).T
 
 
-def composition_scores(senders: Factored, receivers: Factored) -> Tensor:
+def composition_scores(senders: LowRank, receivers: LowRank) -> Tensor:
     """||A B|| / (||A|| ||B||) in the Frobenius norm, for every sender A and receiver B; no A or B is multiplied out.
 
     Args:
@@ -115,9 +115,9 @@ def random_composition(d_model: int, d_head: int, draws: int = 16, seed: int = 0
         raise ValueError(f"a spread needs at least two draws, not {draws}")
     generator = torch.Generator().manual_seed(seed)
 
-    def heads() -> Factored:
+    def heads() -> LowRank:
         left = torch.randn(draws, d_model, d_head, generator=generator)
-        return Factored(left, torch.randn(draws, d_head, d_model, generator=generator))
+        return LowRank(left, torch.randn(draws, d_head, d_model, generator=generator))
 
     scores = composition_scores(heads(), heads())
     return scores.mean().item(), scores.std().item()

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.census import measuring, parts
-from headatlas.census.parts import Plan, TypePart
+from headatlas.census import cache, measuring
+from headatlas.census.cache import Plan, TypePart
 from headatlas.census.schema import Settings
 from headatlas.lab import OpenModel
-from headatlas.progress import Report, silent
+from headatlas.progress import Progress, no_progress
 from headatlas.protocol import run
 from headatlas.protocol.script import load_script
 
@@ -28,13 +28,13 @@ def units(settings: Settings, shard: tuple[int, int] = (1, 1)) -> list[list[str]
     return every[shard[0] - 1 :: shard[1]]
 
 
-def take(
+def measure_types(
     catalog: Catalog,
     model: OpenModel,
     plan: Plan,
     folder: Path | None = None,
     ids: Sequence[str] | None = None,
-    report: Report = silent,
+    report: Progress = no_progress,
 ) -> Iterator[TypePart]:
     """Measure types on a model that is open.
 
@@ -52,12 +52,12 @@ def take(
     """
     chosen = plan.settings.types if ids is None else ids
     if folder:
-        folder = parts.own(folder, plan.model)
-        parts.claim_parts(folder, plan.model)
+        folder = cache.own(folder, plan.model)
+        cache.claim_parts(folder, plan.model)
     waiting: list[measuring.Job] = []
     for id in chosen:
         job = measuring.start(catalog, id, plan.model, plan.settings)
-        known = parts.kept(folder, id, job.key) if folder else None
+        known = cache.load_cached(folder, id, job.key) if folder else None
         if known:
             yield known
         else:
@@ -73,5 +73,5 @@ def take(
 
 def _written(part: TypePart, folder: Path | None) -> TypePart:
     if folder:
-        parts.write(part, folder)
+        cache.write(part, folder)
     return part

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headatlas.stimuli import facts
-from headatlas.stimuli.cases import Case, Segment, Split, in_split, of_split, others, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, in_partition, of_partition, others, segments
 from headatlas.stimuli.lexicon import COLORS, THINGS
 
 LETTERS: tuple[str, ...] = ("A", "B", "C", "D")
@@ -20,12 +20,12 @@ def options(words: list[str], mark: str) -> tuple[Segment, ...]:
     return tuple(made)
 
 
-def letters(split: Split, rng: random.Random) -> Case:
+def letters(split: Partition, rng: random.Random) -> Case:
     """Options, and then the letters of some of them, or the words of some letters: the skill without a question.
 
-    The twin's options stand in another order.
+    The corrupted prompt's options stand in another order.
     """
-    words = rng.sample(of_split(split, THINGS, "option"), 4)
+    words = rng.sample(of_partition(split, THINGS, "option"), 4)
     moved = [*words[1:], words[0]]
     mark = rng.choice(MARKS)
     by_word = rng.random() < 0.75
@@ -60,11 +60,11 @@ def relabelled(parts: Sequence[Segment], letters: Sequence[str]) -> tuple[Segmen
     return tuple(replace(part, text=f" {next(given)}") if part.role == "letter" else part for part in parts)
 
 
-def multiple_choice(split: Split, rng: random.Random, kind: str | None = None, count: int = 4) -> Case:
+def multiple_choice(split: Partition, rng: random.Random, kind: str | None = None, count: int = 4) -> Case:
     """A question, options behind letters, and the letter of the right one.
 
-    Of a `fact`, or one of the `real` world, of what was just `told`, or of a `color` just seen. The twin's options are
-    moved up by one place, and the first to the end, so that the right letter is the one before.
+    Of a `fact`, or one of the `real` world, of what was just `told`, or of a `color` just seen. The corrupted prompt's
+    options are moved up by one place, and the first to the end, so that the right letter is the one before.
     """
     of = kind or rng.choices(("told", "color", "fact"), (0.3, 0.3, 0.4))[0]
     ahead, right, words = {"fact": _fact, "real": _real, "told": _told, "color": _color}[of](split, rng)
@@ -86,28 +86,28 @@ def multiple_choice(split: Split, rng: random.Random, kind: str | None = None, c
     return Case(write(order), (f" {letter}",), rivals, write(moved))
 
 
-def _real(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
+def _real(split: Partition, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
     return _fact(split, rng, ("capital", "language", "kind"))
 
 
 def _fact(
-    split: Split, rng: random.Random, of: tuple[str, ...] = ("capital", "language", "kind", "work")
+    split: Partition, rng: random.Random, of: tuple[str, ...] = ("capital", "language", "kind", "work")
 ) -> tuple[tuple[Segment, ...], str, list[str]]:
     relation = rng.choice([facts.BY_NAME[name] for name in of])
-    subject = rng.choice([each for each in relation.pairs if in_split(split, "choice", relation.name, each)])
+    subject = rng.choice([each for each in relation.pairs if in_partition(split, "choice", relation.name, each)])
     right = relation.pairs[subject]
     ask = facts.fill(rng.choice(relation.questions), start=False, subject=subject)
     return (Segment("Question:"), *ask), right, [right, *others(relation.objects, right, rng, 3)]
 
 
-def _told(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
-    words = rng.sample(of_split(split, THINGS, "option"), 4)
+def _told(split: Partition, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
+    words = rng.sample(of_partition(split, THINGS, "option"), 4)
     said = rng.choice(("The right word is", "Choose the", "The answer is the"))
     return segments(said, (f" {words[0]}", "told"), "."), words[0], words
 
 
-def _color(split: Split, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
+def _color(split: Partition, rng: random.Random) -> tuple[tuple[Segment, ...], str, list[str]]:
     colors = rng.sample(COLORS, 4)
-    thing = rng.choice(of_split(split, THINGS, "option"))
+    thing = rng.choice(of_partition(split, THINGS, "option"))
     said = segments("There is a", (f" {colors[0]}", "told"), f" {thing}. Question: What color is the", f" {thing}", "?")
     return said, colors[0], colors

@@ -18,7 +18,7 @@ SCHEMA_VERSION: Literal[1] = 1
 Exact = list[list[float]]  # [layer][head], as measured, a row for each layer: q-values are made of them
 
 
-class Held(Part):
+class HeldOutScores(Part):
     """Scores on held-out prompts, with 95% intervals: [layer][head]."""
 
     n: int
@@ -28,14 +28,14 @@ class Held(Part):
     control: Exact
 
 
-class Scores(Part):
+class TypeScores(Part):
     """Scores on the prompts that select heads, [layer][head]; on held-out ones where a head may be selected."""
 
     n: int
     find: Exact
     find_control: Exact
     p: Exact
-    held: Held | None
+    held: HeldOutScores | None
 
 
 class TypePart(Part):
@@ -51,7 +51,7 @@ class TypePart(Part):
     environment: Environment
     status: Literal["measured", "untestable", "left out", "failed"]
     reason: str | None = None
-    scores: Scores | None = None
+    scores: TypeScores | None = None
     behaviour: Behaviour | None = None
     tested: Tested | None = None
     causal_why: str = ""
@@ -65,17 +65,17 @@ class TypePart(Part):
             require_fit(self.model, (held.score, held.low, held.high, held.control))
         return self
 
-    def same_work(self, other: "TypePart | Key") -> bool:
+    def same_work(self, other: "TypePart | CacheKey") -> bool:
         """Whether both are of one entry as it is, one model to the last part and one amount of work."""
         return not self.changes(other)
 
-    def changes(self, other: "TypePart | Key") -> list[str]:
+    def changes(self, other: "TypePart | CacheKey") -> list[str]:
         """What is different: 'entry', 'settings', and of the model the names of the parts that differ."""
         apart = {"entry": self.entry != other.entry, "settings": self.settings != other.settings}
         return [name for name, differs in apart.items() if differs] + self.model.differs(other.model)
 
 
-class Key(Part):
+class CacheKey(Part):
     """What a part must be of to be kept."""
 
     entry: Entry
@@ -188,19 +188,19 @@ def read_plan(folder: Path) -> Plan:
         raise HeadatlasError(f"{path} is damaged, or of another version; run that shard again") from None
 
 
-def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Key:
+def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> CacheKey:
     """What a part of this type must be of, to be kept: with as many prompts as its rule asks where they are fitted."""
     rule = catalog.heads[id].rule
     assert rule
     prompts = None if rule.detection.fitted else settings.prompts
-    return Key(
+    return CacheKey(
         entry=freshness.entry_of(id, rule.version, locations.reproductions() / f"{id}.py"),
         model=model,
         settings=settings.model_copy(update={"types": [id], "prompts": prompts}),
     )
 
 
-def kept(folder: Path, id: str, key: Key) -> TypePart | None:
+def load_cached(folder: Path, id: str, key: CacheKey) -> TypePart | None:
     """The part of an earlier run, where all it depends on is as it was; none that failed or is damaged."""
     path = path_of(folder, id)
     if not path.is_file():

@@ -1,0 +1,47 @@
+"""The metric of a behaviour, read from the logits of each prompt."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.batches import Array, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.forward import forward
+from headatlas.lab.running.metrics import Metric
+from headatlas.stimuli.prompts import Prompt
+
+
+def metric_per_prompt(
+    model: OpenModel, prompts: Sequence[Prompt], metric: Metric, minus_corrupted: bool = False
+) -> Array:
+    """Run the prompts and read a metric from the logits at their readouts.
+
+    To measure it with heads ablated, use `ablate_sets`; with other edits, call this within `intervene`.
+
+    Args:
+        model: to run.
+        prompts: with readouts, of any lengths.
+        metric: a function of logits, answers and rivals, such as `logit_difference`.
+        minus_corrupted: subtract the metric of each prompt's corrupted prompt.
+
+    Returns:
+        [prompt], in the unit of the metric.
+
+    Raises:
+        HeadatlasError: where a token or a prompt does not fit the model, or its logits are not finite.
+    """
+    values = np.empty(len(prompts))
+    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
+        readouts = readout_tensors(batch)
+        values[index] = _read(model, stack_tokens([prompt.tokens for prompt in batch]), readouts, metric)
+        if minus_corrupted:
+            values[index] -= _read(model, stack_tokens([prompt.corrupted for prompt in batch]), readouts, metric)
+    return values
+
+
+def _read(model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], metric: Metric) -> Array:
+    positions, where, answers, rivals = readouts
+    logits = forward(model, tokens, {}, positions).cpu()  # [batch kept vocabulary]
+    chosen = logits.gather(1, where[..., None].expand(-1, -1, logits.shape[-1]))  # [batch readout vocabulary]
+    return metric(chosen, answers, rivals).double().numpy()

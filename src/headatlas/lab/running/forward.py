@@ -1,0 +1,95 @@
+"""One pass of a model over a batch of prompts, with attention hooks, and the logits of chosen positions."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.metrics import all_finite
+
+Hooks = Mapping[nn.Module, AttentionHook]
+_NO_HOOKS: Hooks = {}
+_ONE = torch.tensor([0])
+
+
+def forward(model: OpenModel, tokens: Tensor, hooks: Hooks = _NO_HOOKS, positions: Tensor | None = None) -> Tensor:
+    """Run a model on a batch of prompts.
+
+    Args:
+        model: to run.
+        tokens: [batch position].
+        hooks: by attention module; each sees the module's call and z, and may return another z.
+        positions: [kept], whose logits to compute; all by default.
+
+    Returns:
+        The logits, [batch position vocabulary] or [batch kept vocabulary], float32.
+
+    Raises:
+        HeadatlasError: where a hook was not called, or the logits are not finite.
+    """
+    fired: set[nn.Module] = set()
+
+    def watched(module: nn.Module, hook: AttentionHook) -> AttentionHook:
+        def watch(call: AttentionCall, z: Tensor) -> Tensor | None:
+            fired.add(module)
+            return hook(call, z)
+
+        return watch
+
+    with attention_hooks({module: watched(module, hook) for module, hook in hooks.items()}), torch.no_grad():
+        logits = logits_at(model, tokens, positions)
+    if len(fired) != len(hooks):
+        raise HeadatlasError(f"{model.name}: an attention layer was not reached, so a measurement would be empty")
+    if not all_finite(logits):
+        raise HeadatlasError(f"{model.name} gave NaN or infinite logits; try float32, or check its weights")
+    return logits.float()
+
+
+@cache
+def _can_be_asked(forward: Callable[..., object]) -> bool:
+    """Whether a class of models computes the logits of chosen positions alone, by its `forward`."""
+    return "logits_to_keep" in inspect.signature(forward).parameters
+
+
+def logits_at(model: OpenModel, tokens: Tensor, positions: Tensor | None) -> Tensor:
+    """The logits of a pass over tokens [batch position], at some positions [kept] or all: [batch kept vocabulary].
+
+    Most families compute only those; where one cannot be asked (Whisper swallows the request) all are computed.
+
+    Raises:
+        HeadatlasError: where a family gives another number of logits than were asked for.
+    """
+    tokens = tokens.to(model.device)
+    asked = _can_be_asked(type(model.model).forward)
+    keep = {} if positions is None or not asked else {"logits_to_keep": positions.to(model.device)}
+    logits: Tensor = model.model(tokens, use_cache=False, **keep).logits
+    if positions is None or (asked and logits.shape[1] == len(positions)):
+        return logits
+    if logits.shape[1] != tokens.shape[1]:
+        raise HeadatlasError(
+            f"{model.name} gave the logits of {logits.shape[1]} positions where {len(positions)} were asked for; its "
+            "family cannot be measured"
+        )
+    return logits[:, positions.to(logits.device)]
+
+
+def run_layers(
+    model: OpenModel, tokens: Tensor, hook: Callable[[int], AttentionHook], layers: Iterable[int] | None = None
+) -> None:
+    """Run a model for what its attention does, computing the logits of one position only.
+
+    Args:
+        model: to run.
+        tokens: [batch position].
+        hook: makes the hook of a layer from the layer's number.
+        layers: with attention; all of them by default.
+    """
+    attention = model.anatomy.attention
+    forward(
+        model, tokens, {attention[layer]: hook(layer) for layer in attention if layers is None or layer in layers}, _ONE
+    )

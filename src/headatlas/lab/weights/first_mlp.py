@@ -1,0 +1,48 @@
+"""What the MLP of layer 0 makes of each token alone."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from torch import Tensor
+
+from headatlas.errors import HeadatlasError
+from headatlas.lab.ablation.sources import Reference, ablate
+from headatlas.lab.hooks.module_hooks import on_input, on_output
+from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.running.batches import stack_tokens
+from headatlas.lab.running.forward import forward
+from headatlas.lab.weights.token_embedding import embed_tokens
+from headatlas.notation import Head
+
+
+def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
+    """MLP0(E(t)) for each token: [token 1 d_model]."""
+    if 0 not in model.anatomy.attention:
+        raise HeadatlasError(
+            f"layer 0 of {model.name} has no attention, so what its MLP makes of a token alone is not defined; "
+            "read embeddings instead"
+        )
+    block, projection = model.anatomy.blocks[0], model.anatomy.projections[0]
+    kept: dict[str, Tensor] = {}
+    states = embed_tokens(model, tokens)[:, None]
+    first = [Head(0, head) for head in range(model.anatomy.heads_in(0))]
+    silence = ablate(model.anatomy, first, Reference.zero(model.anatomy))
+    with ExitStack() as stack:
+        stack.enter_context(block_inputs(model, states, [0]))
+        for name, module in (("block", block), ("attention", projection)):
+            stack.callback(on_output(module, partial(kept.__setitem__, name)).remove)
+        forward(model, stack_tokens([(t,) for t in tokens]), silence)
+    written: Tensor = kept["block"] - states - kept["attention"]
+    return written
+
+
+@contextmanager
+def block_inputs(model: OpenModel, states: Tensor, layers: Iterable[int]) -> Iterator[None]:
+    """While active, the given blocks read `states` [token 1 d_model] instead of what the stream brings them."""
+
+    with ExitStack() as stack:
+        for layer in layers:
+            handle = on_input(model.anatomy.blocks[layer], lambda stream: states.to(stream))
+            stack.callback(handle.remove)
+        yield
