@@ -44,21 +44,21 @@ def stated_over_learned(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tens
 BEHAVIOUR, EFFECT = in_conflict, stated_over_learned
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A false claim and the same statement again, up to its object; the stated answer is right."""
 
     def draw() -> Case:
         case = facts.false_claim("train", rng, rng.choice(RELATIONS), way=FAMILIES[family])
         return replace(case, answers=case.rivals[:1], rivals=case.answers + case.rivals[1:])
 
-    return aligned(words, draw)
+    return aligned(vocab, draw)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head writes of the stated answer against the learned one: [prompt layer head], in nats."""
     prompts = [
         replace(prompt, readouts=(replace(read, rivals=read.rivals[:1]),))
-        for prompt in drawn.prompts
+        for prompt in sample.prompts
         for read in prompt.readouts
     ]
     return Scores(direct_effects(model, prompts), direct_effects(model, prompts, corrupted=True))

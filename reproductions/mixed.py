@@ -28,14 +28,14 @@ FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An attribute of a country; the corrupted prompt is about another attribute of another country."""
-    return attributes.crossed(words, rng, FAMILIES[family], corrupted="both")
+    return attributes.crossed(vocab, rng, FAMILIES[family], corrupted="both")
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The smaller of the parts from subject and relation, as a share of the answer's lead: [prompt layer head]."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     lead = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
 
     subject, relation = attributes.places(prompts)
