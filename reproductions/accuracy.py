@@ -26,7 +26,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+FAMILIES = {  # how a capital is claimed; other relations are claimed in their wording of the same place
+    "plain": "The capital of{subject} is{object}",
+    "turned": "In{subject} the capital is{object}",
+    "third": "{object} is the capital of{subject}",
+}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
 PENALTY, PARTS = 5e-4, 8
 REAL = [relation for relation in facts.RELATIONS if relation.real]

@@ -24,7 +24,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_same_places
 
-FAMILIES = {"the sum of": 0, "sum, with signs": 1, "signs alone": 2}
+FAMILIES = {
+    "the sum of": "The sum of{first} and{second} is",
+    "sum, with signs": "Sum:{first} +{second} =",
+    "signs alone": "{first} +{second} =",
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
 
 
@@ -35,7 +39,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return first_usable(lambda: addition(vocab, FAMILIES[family], rng))
 
 
-def addition(vocab: Vocabulary, form: int, rng: random.Random) -> Prompt:
+def addition(vocab: Vocabulary, form: str, rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     changed = rng.randrange(2)
     case = steps.addition("train", rng, form, changed)

@@ -26,7 +26,16 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import ProbeLabel, Prompt, Vocabulary, paraphrases, probe_labels
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {"first wording, then second": (0, 1), "second, then third": (1, 2), "third, then first": (2, 0)}
+FIRST, SECOND, THIRD = (  # how a secret is asked for; other things are asked for in their wording of the same place
+    "What is the secret of{subject}?",
+    "What secret does{subject} have?",
+    "For{subject}, what is the secret?",
+)
+FAMILIES = {
+    "first wording, then second": (FIRST, SECOND),
+    "second, then third": (SECOND, THIRD),
+    "third, then first": (THIRD, FIRST),
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 STRENGTH = 5.0
 

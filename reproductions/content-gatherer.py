@@ -28,7 +28,11 @@ from headatlas.stimuli import Prompt, Vocabulary
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
 from headatlas.stimuli.colored_objects import asking_another, colored_objects, relisted
 
-FAMILIES = {"on the table": 0, "in the box": 1, "she bought": 2}
+FAMILIES = {  # how the things are told, and how a color is asked for
+    "on the table": ("On the table there are", "What color is the"),
+    "in the box": ("In the box I see", "What is the color of the"),
+    "she bought": ("She bought", "Which color has the"),
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 
 
@@ -39,7 +43,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return first_usable(lambda: asked(vocab, FAMILIES[family], rng))
 
 
-def asked(vocab: Vocabulary, frame: int, rng: random.Random) -> Prompt:
+def asked(vocab: Vocabulary, frame: tuple[str, str], rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     case = asking_another(colored_objects("train", rng, 3, frame), rng)
     made, places = in_place(vocab, case)

@@ -26,7 +26,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import Case, aligned
 
-FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+FAMILIES = {  # how a capital is stated; languages are stated in their wording of the same place
+    "plain": "The capital of{subject} is",
+    "turned": "In{subject} the capital is",
+    "third": "The capital city of{subject} is",
+}
 RELATIONS = [facts.BY_NAME[name] for name in ("capital", "language")]
 
 
@@ -48,7 +52,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A false claim and the same statement again, up to its object; the stated answer is right."""
 
     def draw() -> Case:
-        case = facts.false_claim("train", rng, rng.choice(RELATIONS), way=FAMILIES[family])
+        case = facts.false_claim("train", rng, rng.choice(RELATIONS), like=FAMILIES[family])
         return replace(case, answers=case.rivals[:1], rivals=case.answers + case.rivals[1:])
 
     return aligned(vocab, draw)

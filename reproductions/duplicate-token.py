@@ -16,6 +16,7 @@ import random
 from headatlas.lab import logit_difference
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 
+# The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 LENGTH = 50
 BEHAVIOUR = logit_difference

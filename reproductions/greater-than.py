@@ -29,7 +29,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_place, tokenize
 
-FAMILIES = {"lasted from ... to": 0, "began in ... ended in": 1, "from ... until": 2}
+FAMILIES = {
+    "lasted from ... to": "The{event} lasted from the year{century}{year} to the year{century}",
+    "began in ... ended in": "The{event} began in{century}{year} and ended in{century}",
+    "from ... until": "From{century}{year} on there was a{event}, until{century}",
+}
 BEHAVIOUR = EFFECT = probability_difference
 CONTRAST, POSITIONS = True, "last"
 

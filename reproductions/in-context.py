@@ -24,7 +24,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, mappings
 from headatlas.stimuli.cases import with_pairs
 
-FAMILIES = {"arrows": 0, "colons": 1, "questions": 2}
+FAMILIES = {  # what stands before a word, before its label, and before the next word
+    "arrows": ("", " ->", ","),
+    "colons": ("", ":", ";"),
+    "questions": (" Q:", " A:", "."),
+}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
 SHOTS = 6
 LABELS = ("foo", "bar")

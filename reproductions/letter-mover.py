@@ -28,7 +28,7 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, mappings
 from headatlas.stimuli.cases import Case, segments, with_pairs
 
-FAMILIES = {"first letter": 0, "second letter": 1, "third letter": 2}
+FAMILIES = {"first letter": 0, "second letter": 1, "third letter": 2}  # letters that stand before it
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 
 

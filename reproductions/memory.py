@@ -26,7 +26,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {"claimed": -1, "called a lie": 3, "called a mistake": 4}
+FAMILIES = {  # what stands before the claim
+    "claimed": "",
+    "called a lie": "It is a lie that",
+    "called a mistake": "By mistake somebody said that",
+}
 RELATIONS = [facts.BY_NAME[name] for name in ("capital", "language")]
 
 

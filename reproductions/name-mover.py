@@ -22,6 +22,7 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
+# The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 BEHAVIOUR = logit_difference
 

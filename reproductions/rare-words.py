@@ -23,7 +23,7 @@ from headatlas.stimuli import Prompt, Vocabulary, lookup
 from headatlas.stimuli.cases import Case, aligned, tokenize
 from headatlas.stimuli.lexicon import NAMES, THINGS
 
-FAMILIES = {"alone": (0, 0), "after a sentence": (1, 0), "before a sentence": (0, 1)}
+FAMILIES = {"alone": (0, 0), "after a sentence": (1, 0), "before a sentence": (0, 1)}  # sentences before and after
 BEHAVIOUR = logit_difference
 
 

@@ -25,7 +25,11 @@ from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, attributes
 
-FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}
+FAMILIES = {
+    "relation first": "The{relation} of{subject} is",
+    "subject first": "In{subject} the{relation} is",
+    "asked": "Question: What is the{relation} of{subject}? Answer:",
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 RATIO = 10  # of the two parts, from which on a head is of one type
 

@@ -22,7 +22,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
 
-FAMILIES = {"I thought": 0, "we all": 1, "to me": 2}
+FAMILIES = {
+    "I thought": "I thought this{show} was{adjective}, I{verb} it. Conclusion: This{show} is",
+    "we all": "This{show} was{adjective}. We all{verb} it. Conclusion: The{show} is",
+    "to me": "Yesterday I saw a{show}. It was{adjective} and I{verb} it. To me it is",
+}
 BEHAVIOUR, POSITIONS = logit_difference, [-2]
 
 
@@ -31,7 +35,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return first_usable(lambda: review(vocab, FAMILIES[family], rng))
 
 
-def review(vocab: Vocabulary, template: int, rng: random.Random) -> Prompt:
+def review(vocab: Vocabulary, template: str, rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     case = opinions.review("train", rng, template)
     made, places = in_place(vocab, case)

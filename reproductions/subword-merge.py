@@ -24,14 +24,18 @@ from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, fact
 from headatlas.stimuli.cases import in_partition
 from headatlas.stimuli.lexicon import COLORS, QUALITIES
 
-FAMILIES = {"is a kind of": 0, "counts as": 1, "is a sort of": 3}
+FAMILIES = {
+    "is a kind of": "The{word} is a kind of",
+    "counts as": "A{word} counts as",
+    "is a sort of": "What we call{word} is a sort of",
+}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
 PIECES = 3  # at least
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A long word, and its kind asked for; pairs lead from its last piece to the earlier ones."""
-    frame = spelling.FRAMES[FAMILIES[family]]
+    frame = FAMILIES[family]
     kind, pieces = rng.choice(long_words(vocab, frame))
     other = rng.choice([each for each in spelling.LONG if each != kind])
     noun = rng.choice(vocab.singles(facts.KINDS[other]))

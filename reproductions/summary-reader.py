@@ -28,7 +28,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place
 
-FAMILIES = {"I thought": (0, 1), "we all": (1, 1), "people said": (3, 2)}  # template, and how far before the end it is
+FAMILIES = {  # the review, and how many tokens before its last one the neutral word stands
+    "I thought": ("I thought this{show} was{adjective}, I{verb} it. Conclusion: This{show} is", 1),
+    "we all": ("This{show} was{adjective}. We all{verb} it. Conclusion: The{show} is", 1),
+    "people said": ("People{verb} this{show}, they said it was{adjective}. So it must be", 2),
+}
 BEHAVIOUR, POSITIONS = logit_difference, "last"
 
 

@@ -21,7 +21,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import ProbeLabel, Prompt, Vocabulary, facts, probe_groups, probe_labels
 from headatlas.stimuli.cases import aligned, tokenize
 
-FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+FAMILIES = {  # how a capital is claimed and asked for; other relations have their wordings of the same places
+    "plain": ("The capital of{subject} is{object}", "What is the capital of{subject}?"),
+    "turned": ("In{subject} the capital is{object}", "Which city is the capital of{subject}?"),
+    "third": ("{object} is the capital of{subject}", "In{subject}, which city is the capital?"),
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 STRENGTH = 5.0
 REAL = [relation for relation in facts.RELATIONS if relation.real]
@@ -29,7 +33,8 @@ REAL = [relation for relation in facts.RELATIONS if relation.real]
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A claim up to its last word, labelled with whether it is true."""
-    case = facts.true_or_false("train", rng, rng.choice(REAL), FAMILIES[family], stated=False)
+    claim, _ = FAMILIES[family]
+    case = facts.true_or_false("train", rng, rng.choice(REAL), claim, stated=False)
     last = next(place for place, part in reversed(list(enumerate(case.segments))) if part.role in ("object", "subject"))
     read = tokenize(vocab, case.segments[: last + 1]).ids
     subject = next(part.text for part in case.segments if part.role == "subject")
@@ -38,7 +43,8 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question about a fact."""
-    return aligned(vocab, lambda: facts.question("train", rng, rng.choice(REAL), FAMILIES[family]))
+    _, question = FAMILIES[family]
+    return aligned(vocab, lambda: facts.question("train", rng, rng.choice(REAL), question))
 
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
