@@ -32,6 +32,7 @@ FAMILIES = {  # how a capital is claimed; other relations are claimed in their w
     "third": "{object} is the capital of{subject}",
 }
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+COST = "training"
 PENALTY, PARTS = 5e-4, 8
 REAL = [relation for relation in facts.RELATIONS if relation.real]
 

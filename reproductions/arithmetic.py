@@ -30,6 +30,7 @@ FAMILIES = {
     "signs alone": "{first} +{second} =",
 }
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -58,6 +59,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that each head has, times its attention to either number: [prompt layer head]."""
     prompts = sample.prompts
     whole = abs(metric_per_prompt(model, prompts, EFFECT, minus_corrupted=True).mean())
-    share = -sweep(model, prompts, EFFECT, "resample", "last").effect.transpose(2, 0, 1) / whole
+    share = -sweep(model, prompts, EFFECT, "resample", "last").effect_per_prompt / whole
     looks = attention_scores(model, [replace(prompt, corrupted=prompt.tokens) for prompt in prompts])
     return Scores(share * looks.score, share * looks.null)

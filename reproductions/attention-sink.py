@@ -21,7 +21,7 @@ from headatlas.lab.ablation import Patch, without_keys
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, stories
 
-FAMILIES = {name: name for name in ("story", "shuffled story", "random tokens")}
+FAMILIES = {"story": "story", "shuffled story": "shuffled story", "random tokens": "random tokens"}
 BEHAVIOUR, CONTRAST, EFFECT = log_probability, True, log_probability
 LENGTH = 64
 

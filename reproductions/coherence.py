@@ -28,6 +28,7 @@ from headatlas.stimuli.cases import Case, aligned
 
 FAMILIES = {"after a sentence": 1, "after two": 2, "after three": 3}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

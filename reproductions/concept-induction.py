@@ -72,5 +72,5 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
         texts = [prompts[i].tokens for i in index], [prompts[i].alternatives["other word"] for i in index]
         for side, source in enumerate(texts):
             patched = sweep(model, corrupted, probability, "resample", [length - 2], source=source)
-            risen[side, index] = patched.effect.transpose(2, 0, 1)  # [prompt layer head]
+            risen[side, index] = patched.effect_per_prompt
     return Scores(risen[0], risen[1])

@@ -34,6 +34,7 @@ FAMILIES = {  # how the things are told, and how a color is asked for
     "she bought": ("She bought", "Which color has the"),
 }
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR, COST = True, "paths"
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -60,7 +61,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     looks = attention_scores(model, prompts).score  # [prompt layer head]
 
     def through_others(source: list[tuple[int, ...]] | None) -> NDArray[np.float64]:
-        total = sweep(model, prompts, EFFECT, "resample", "last", source=source).effect.transpose(2, 0, 1)
+        total = sweep(model, prompts, EFFECT, "resample", "last", source=source).effect_per_prompt
         return (path_effects(model, prompts, EFFECT, "logits", source, "last") - total) / whole * looks
 
     return Scores(through_others(None), through_others([prompt.alternatives["relisted"] for prompt in prompts]))

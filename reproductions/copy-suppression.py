@@ -27,6 +27,7 @@ from headatlas.stimuli import Prompt, Vocabulary, indirect_object, repeated_text
 
 FAMILIES = {"two people": "names", "a story": "words", "random tokens": "tokens"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
+COST = "vocabulary"
 LENGTH, UNRELATED, OF_WEIGHTS, LOWEST = 25, 20, 200, 10
 
 

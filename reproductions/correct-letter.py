@@ -26,6 +26,7 @@ from headatlas.stimuli.cases import first_usable, in_place
 
 FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "real"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

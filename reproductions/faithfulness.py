@@ -28,6 +28,7 @@ from headatlas.stimuli.cases import first_usable, in_same_places
 
 FAMILIES = {"three numbers": (steps.chain, 3), "four numbers": (steps.chain, 4), "parity": (steps.parity, 5)}
 BEHAVIOUR, CONTRAST, EFFECT, POSITIONS = accuracy_among_rivals, True, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -68,5 +69,5 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     whole = abs(lead).mean() + abs(lead - fall).mean()
     sources = (None, [prompt.alternatives["earlier step"] for prompt in prompts])
     runs = (sweep(model, prompts, EFFECT, "resample", "last", source=source) for source in sources)
-    score, null = (-run.effect.transpose(2, 0, 1) / whole for run in runs)
+    score, null = (-run.effect_per_prompt / whole for run in runs)
     return Scores(score, null)

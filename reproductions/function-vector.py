@@ -75,6 +75,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
             for place, source in enumerate((task, other)):
                 mean = z[torch.tensor(members(source, 1 - side))].mean(0)  # [layer head d_head]
                 given = Reference.of_heads(model.anatomy, mean)
-                effect = sweep(model, [shuffled[each] for each in patched], probability, given, "last").effect
-                found[place, patched] = effect.transpose(2, 0, 1)
+                swept = sweep(model, [shuffled[each] for each in patched], probability, given, "last")
+                found[place, patched] = swept.effect_per_prompt
     return Scores(*found)

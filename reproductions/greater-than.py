@@ -36,6 +36,7 @@ FAMILIES = {
 }
 BEHAVIOUR = EFFECT = probability_difference
 CONTRAST, POSITIONS = True, "last"
+COST = "paths"
 
 
 def endings(vocab: Vocabulary) -> list[int | None]:

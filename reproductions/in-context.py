@@ -30,6 +30,7 @@ FAMILIES = {  # what stands before a word, before its label, and before the next
     "questions": (" Q:", " A:", "."),
 }
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+NEEDS_BEHAVIOUR = True
 SHOTS = 6
 LABELS = ("foo", "bar")
 

@@ -30,6 +30,7 @@ from headatlas.stimuli.cases import Case, segments, with_pairs
 
 FAMILIES = {"first letter": 0, "second letter": 1, "third letter": 2}  # letters that stand before it
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
 def acronym(vocab: Vocabulary, turn: int, rng: random.Random) -> Case:

@@ -30,6 +30,7 @@ FAMILIES = {
     "asked": "Question: What is the{relation} of{subject}? Answer:",
 }
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

@@ -29,6 +29,7 @@ from headatlas.stimuli.cases import with_pairs
 
 FAMILIES = {"capitals": "capital", "languages": "language", "kinds": "kind"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -57,7 +58,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the lead that hangs on what the head alone brings, times its attention: [prompt layer head]."""
     swept = sweep(model, sample.prompts, EFFECT, "resample", "last")
-    falls = -swept.effect.transpose(2, 0, 1) / abs(swept.clean).mean()
+    falls = -swept.effect_per_prompt / abs(swept.clean).mean()
     looks = attention_scores(model, sample.prompts)
     return Scores(falls * looks.score, falls * looks.null)
 

@@ -27,6 +27,7 @@ from headatlas.stimuli.lexicon import NAMES
 # The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 BEHAVIOUR, POSITIONS = logit_difference, "last"
+NEEDS_BEHAVIOUR, COST = True, "paths"
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

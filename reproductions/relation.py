@@ -31,6 +31,7 @@ FAMILIES = {
     "asked": "Question: What is the{relation} of{subject}? Answer:",
 }
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 RATIO = 10  # of the two parts, from which on a head is of one type
 
 

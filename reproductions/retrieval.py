@@ -27,6 +27,7 @@ from headatlas.stimuli.cases import Case, with_pairs
 
 FAMILIES = {"two sentences": 2, "three sentences": 3, "five sentences": 5}
 BEHAVIOUR, EFFECT = accuracy, log_probability
+NEEDS_BEHAVIOUR = True
 WORDS = 3
 
 

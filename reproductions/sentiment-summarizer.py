@@ -28,6 +28,7 @@ FAMILIES = {
     "to me": "Yesterday I saw a{show}. It was{adjective} and I{verb} it. To me it is",
 }
 BEHAVIOUR, POSITIONS = logit_difference, [-2]
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -55,5 +56,5 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
         sweep(model, prompts, BEHAVIOUR, "resample", POSITIONS, source=source)
         for source in (None, [prompt.alternatives["same mood"] for prompt in prompts])
     )
-    score, null = (-run.effect.transpose(2, 0, 1) / whole * looks for run in runs)
+    score, null = (-run.effect_per_prompt / whole * looks for run in runs)
     return Scores(score, null)

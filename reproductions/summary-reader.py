@@ -34,6 +34,7 @@ FAMILIES = {  # the review, and how many tokens before its last one the neutral 
     "people said": ("People{verb} this{show}, they said it was{adjective}. So it must be", 2),
 }
 BEHAVIOUR, POSITIONS = logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

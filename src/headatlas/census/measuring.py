@@ -11,7 +11,6 @@ import torch
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
-from headatlas.census import budget
 from headatlas.census.cache import CacheKey, HeldOutScores, TypePart, TypeScores, key_of
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
@@ -25,6 +24,7 @@ from headatlas.progress import Progress
 from headatlas.protocol import run
 from headatlas.protocol.assess import Array, behaviour_of, of_heads
 from headatlas.protocol.script import PromptSample, Script, Split, load_script
+from headatlas.protocol.script_check import COSTS
 from headatlas.stimuli.prompts import UntestableError
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
@@ -85,9 +85,9 @@ def _excuse(job: Job) -> tuple[str, str] | None:
     assert job.behaviour
     if job.behaviour.passed:
         return None
-    if budget.of_behaviour(job.script):
+    if job.script.needs_behaviour:
         return "untestable", "the score is a share of a behaviour, and the model lacks it"
-    why = budget.costly(job.script)
+    why = COSTS[job.script.cost] if job.script.cost else None
     if job.key.settings.budget == "full" or why is None:
         return None
     reason = f"the model lacks the behaviour, and the score is costly ({why}); --budget full measures it all the same"

@@ -172,8 +172,8 @@ def costs_of(
     detection += _times(runs, 1 + again)
     for job in jobs:
         part = _detection(model, job, speed) if job.script.detect else Cost(0, 0, 0)
-        costly = budget.costly(job.script) is not None and settings.budget == "quick"
-        conditional = costly or budget.of_behaviour(job.script)
+        costly = job.script.cost is not None and settings.budget == "quick"
+        conditional = costly or job.script.needs_behaviour
         share = 1.0 if not conditional else ABLE if learned else 0.0
         detection += _times(part, share * (1 + again)) + _behaviour(model, job, speed)
         if settings.cause and learned:

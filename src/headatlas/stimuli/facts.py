@@ -271,7 +271,8 @@ def worded_like(relation: Relation, kind: Literal["statements", "questions", "cl
     if not places:
         raise ValueError(f"no relation has {like!r} among its {kind}")
     own: tuple[str, ...] = getattr(relation, kind)
-    return own[places[0] % len(own)]
+    place: int = places[0]
+    return own[place % len(own)]
 
 
 def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -> tuple[Segment, ...]:

@@ -69,13 +69,17 @@ SAID: Mapping[str, str] = MappingProxyType(
         "next": "After{word} comes",
     }
 )
-Format: TypeAlias = tuple[str, str, str]
+PairFormat: TypeAlias = tuple[str, str, str]
 # What stands before a word, before its image, and before the next pair.
-FORMATS: tuple[Format, ...] = (("", " ->", ","), ("", ":", ";"), (" Q:", " A:", "."))
+FORMATS: tuple[PairFormat, ...] = (("", " ->", ","), ("", ":", ";"), (" Q:", " A:", "."))
 
 
 def few_shot(
-    split: Partition, rng: random.Random, task: str | None = None, shots: int | None = None, form: Format | None = None
+    split: Partition,
+    rng: random.Random,
+    task: str | None = None,
+    shots: int | None = None,
+    form: PairFormat | None = None,
 ) -> Case:
     """Pairs of one mapping, then a word to be mapped. The corrupted prompt's examples have their images shuffled.
 
@@ -131,7 +135,7 @@ def few_shot_labels(
     split: Partition,
     rng: random.Random,
     shots: int | None = None,
-    form: Format | None = None,
+    form: PairFormat | None = None,
     among: Sequence[str] = LABELS,
 ) -> Case:
     """Words of two kinds, each kind with a label of its own, then a word to be labelled. The corrupted prompt swaps the
