@@ -10,7 +10,7 @@ import pytest
 from headatlas import HeadatlasError
 from headatlas.evidence import records, statistics
 from headatlas.notation import Head
-from headatlas.protocol.judge import judge
+from headatlas.evidence.verdict import judge
 
 RNG = np.random.default_rng(0)
 
