@@ -14,10 +14,9 @@ from headatlas.census import comparing, exchange, measuring, page, reading, runn
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding, records
+from headatlas.evidence import files, holding, records, verdict
 from headatlas.lab import OpenModel, Scores
 from headatlas.notation import Head
-from headatlas.evidence import verdict
 from headatlas.protocol import assess
 from headatlas.protocol.script import PromptSample, load_script
 from made_census import CATALOG, cause, census, model_record, part

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 import headatlas
-from headatlas.evidence import records
+from headatlas.evidence import records, verdict
 from headatlas.evidence.records import Behaviour, Cause, Detection
 from headatlas.lab import Scores
 from headatlas.notation import Head
-from headatlas.evidence import verdict
 from headatlas.protocol import assess
 
 CATALOG = headatlas.load()
