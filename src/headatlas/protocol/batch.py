@@ -16,7 +16,8 @@ from headatlas.lab import OpenModel, open_model
 from headatlas.lab.fits import toys
 from headatlas.lab.fits.toys import TOY
 from headatlas.progress import Notify, Progress, no_notice, no_progress
-from headatlas.protocol import freshness, run
+from headatlas.protocol import run
+from headatlas.protocol.code_hash import script_sha256, stimuli_sha256
 from headatlas.protocol.freshness import Present
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.provenance import catalog_id, model_record
@@ -119,7 +120,7 @@ def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Progress) -> Outco
     if script.toy is None:
         return Outcome(entry.id, error="its method trains no model of its own; give another --model")
     tell = _about(entry, report)
-    version = f"{script.sha256} {freshness.stimuli_sha256(script.path)}"
+    version = f"{script_sha256(script.path)} {stimuli_sha256(script.path)}"
     with toys.trained(entry.id, script.toy, job.seeds[0], version, tell) as model:
         return _one(catalog, entry, model, job, report)
 
