@@ -17,7 +17,7 @@ import pytest
 import headatlas
 import test_planted
 from headatlas import locations
-from headatlas.census import budget, cache, labelling, measuring, planning, reading, running
+from headatlas.census import budget, cache, job, labelling, measuring, planning, reading, running
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
@@ -255,8 +255,8 @@ def test_a_finished_census_is_kept_and_what_changed_is_measured_again(
     measured: list[str] = []
     plain: Callable[..., Any] = measuring.measure
 
-    def watched(jobs: Sequence[measuring.Job], *rest: Any) -> Any:
-        measured.extend(job.key.entry.id for job in jobs)
+    def watched(jobs: Sequence[job.Job], *rest: Any) -> Any:
+        measured.extend(each.key.entry.id for each in jobs)
         return plain(jobs, *rest)
 
     monkeypatch.setattr(measuring, "measure", watched)
@@ -303,7 +303,7 @@ def test_a_fault_of_one_script_stops_nothing(
 
     script = load_script("mover")
     monkeypatch.setattr(script.module, "detect", fail)
-    monkeypatch.setattr(measuring, "load_script", lambda id: script if id == "mover" else load_script(id))
+    monkeypatch.setattr(job, "load_script", lambda id: script if id == "mover" else load_script(id))
     found = {each.id: each for each in taken(specimen, plan, tmp_path).types}
     assert found["mover"].status == "failed" and "IndexError" in str(found["mover"].reason)
     assert found["successor"].status == "measured"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headatlas import locations
-from headatlas.census import comparing, exchange, measuring, page, reading, running
+from headatlas.census import comparing, exchange, page, reading, running
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
@@ -296,6 +296,6 @@ def test_the_cause_is_that_of_heads_that_hold(specimen: OpenModel, monkeypatch: 
         return Scores(score, np.zeros(shape))
 
     monkeypatch.setattr(script.module, "detect", detect)
-    monkeypatch.setattr(measuring, "load_script", lambda id: script)
+    monkeypatch.setattr(job, "load_script", lambda id: script)
     (made,) = running.measure_types(CATALOG, specimen, plan_of(specimen, ["mover"], prompts=4, cause=True))
     assert made.tested and made.tested.heads == ["L3H5"] == [each.head for each in made.tested.figures.alone]

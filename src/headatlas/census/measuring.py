@@ -8,30 +8,26 @@ Types that go by the attention between pairs share the passes of the model.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import torch
 
-from headatlas.catalog.catalog import Catalog
-from headatlas.catalog.schema import HeadType, Rule
 from headatlas.census import budget
-from headatlas.census.cache import CacheKey, HeldOutScores, TypePart, TypeScores, key_of
-from headatlas.census.schema import Settings, Tested, Work
+from headatlas.census.cache import HeldOutScores, TypePart, TypeScores
+from headatlas.census.job import Job
+from headatlas.census.schema import Tested
 from headatlas.errors import HeadatlasError
-from headatlas.evidence.records import Behaviour, ModelRecord, grid
+from headatlas.evidence.records import grid
 from headatlas.lab import OpenModel, Scores
 from headatlas.lab.running.passes import count_passes
 from headatlas.progress import Progress, counter
 from headatlas.protocol.assess import (
-    Selection,
     behaviour_of,
     cause_of,
     detection_of,
     heads_that_hold,
     selection_of,
 )
-from headatlas.protocol.draw import Stimuli, draw, fewer
+from headatlas.protocol.draw import fewer
 from headatlas.protocol.measure import (
     measure_attention_scores,
     measure_behaviour,
@@ -41,52 +37,12 @@ from headatlas.protocol.measure import (
     pair_questions,
 )
 from headatlas.protocol.provenance import environment
-from headatlas.protocol.script import Script, Split, load_script
+from headatlas.protocol.script import Split
 from headatlas.stimuli.prompts import UntestableError
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"
 NONE_HOLDS = "no candidate holds on new prompts"
-
-
-@dataclass
-class Job:
-    """One type that is being measured; each step fills in what it found.
-
-    Attributes:
-        key: what a cached result must match.
-        script, rule: of the entry.
-        started: when.
-        work: passes, tokens and seconds so far.
-        stimuli: the prompts.
-        behaviour: of the model on the task.
-        scores: of all heads, by split.
-        selection: what the prompts that select heads say.
-        part: the result, once the job has ended.
-    """
-
-    key: CacheKey
-    script: Script
-    rule: Rule
-    started: datetime
-    work: Work = field(default_factory=lambda: Work(passes=0, tokens=0, seconds=0))
-    stimuli: Stimuli | None = None
-    behaviour: Behaviour | None = None
-    scores: dict[Split, Scores] = field(default_factory=dict)
-    selection: Selection | None = None
-    part: TypePart | None = None
-
-    def drawn(self) -> Stimuli:
-        """The prompts, which have been drawn."""
-        assert self.stimuli
-        return self.stimuli
-
-
-def start(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Job:
-    """A job that measures one type."""
-    entry: HeadType = catalog.heads[id]
-    assert entry.rule
-    return Job(key_of(catalog, id, model, settings), load_script(id), entry.rule, datetime.now(UTC))
 
 
 def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterator[TypePart]:
@@ -100,7 +56,7 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
     _score(jobs, "find", model, progress)
     again = [job for job in jobs if not job.part and _more_prompts_help(job)]
     for job in again:
-        _step(job, model, draw_all)
+        _step(job, model, lambda job, model: job.draw(model, all_of_the_rule=True))
     _score(again, "find", model, progress)
     candidates = [job for job in jobs if job.selection and job.selection.any_candidate(job.rule)]
     _score(candidates, "test", model, progress)
@@ -115,21 +71,6 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
         )
 
 
-def draw_few(job: Job, model: OpenModel) -> None:
-    """Draw as many prompts of each family as the settings say.
-
-    Raises:
-        UntestableError: where the tokenizer cannot express them, or they do not fit the context.
-    """
-    settings = job.key.settings
-    job.stimuli = draw(job.script, job.rule, model, settings.seed, settings.prompts)
-
-
-def draw_all(job: Job, model: OpenModel) -> None:
-    """Draw as many prompts as a run does. Raises as `draw_few`."""
-    job.stimuli = draw(job.script, job.rule, model, job.key.settings.seed)
-
-
 # --- the steps ------------------------------------------------------------------------------------------------------
 
 
@@ -142,11 +83,11 @@ def _step(job: Job, model: OpenModel, step: Callable[[Job, OpenModel], None]) ->
         with _counting(job, model):
             step(job, model)
     except UntestableError as error:
-        _end(job, model, "untestable", f"the stimuli cannot be made: {error}")
+        job.end(model, "untestable", f"the stimuli cannot be made: {error}")
     except HeadatlasError as error:
-        _end(job, model, "untestable", str(error))
+        job.end(model, "untestable", str(error))
     except Exception as error:  # a fault of one script must not cost the others their measurement
-        _end(job, model, "failed", f"the script failed ({type(error).__name__}: {error}); please report it")
+        job.end(model, "failed", f"the script failed ({type(error).__name__}: {error}); please report it")
 
 
 @contextmanager
@@ -164,17 +105,17 @@ def _counting(job: Job, model: OpenModel) -> Iterator[None]:
 
 def _begin(job: Job, model: OpenModel) -> None:
     """Draw, and measure the behaviour. The job ends here where its score would say nothing."""
-    draw_few(job, model)
+    job.draw(model)
     job.behaviour = behaviour_of(job.rule, measure_behaviour(job.script, model, job.drawn().task))
     if job.behaviour.passed or job.script.detect is None:
         return
     if budget.of_behaviour(job.script):
-        _end(job, model, "untestable", "the score is a share of a behaviour, and the model lacks it")
+        job.end(model, "untestable", "the score is a share of a behaviour, and the model lacks it")
     elif job.key.settings.budget == "quick" and (why := budget.costly(job.script)):
         reason = (
             f"the model lacks the behaviour, and the score is costly ({why}); --budget full measures it all the same"
         )
-        _end(job, model, "left out", reason)
+        job.end(model, "left out", reason)
 
 
 def _score(jobs: Sequence[Job], split: Split, model: OpenModel, progress: Progress) -> None:
@@ -247,7 +188,7 @@ def _finish(job: Job, model: OpenModel) -> None:
         p=grid(selection.p),
         held=held,
     )
-    _end(job, model, "measured", None, scores=scores, tested=tested, causal_why=why)
+    job.end(model, "measured", None, scores=scores, tested=tested, causal_why=why)
 
 
 def _cause(job: Job, model: OpenModel) -> tuple[Tested | None, str]:
@@ -277,30 +218,3 @@ def _cause(job: Job, model: OpenModel) -> tuple[Tested | None, str]:
     if effects is None:
         return None, "no random set of as many other heads exists in this model"
     return Tested(heads=list(map(str, heads)), figures=cause_of(rule, effects, slice(None))), ""
-
-
-def _end(
-    job: Job,
-    model: OpenModel,
-    status: str,
-    reason: str | None,
-    scores: TypeScores | None = None,
-    tested: Tested | None = None,
-    causal_why: str = "not measured",
-) -> None:
-    """End a job with its part."""
-    job.part = TypePart.model_validate(
-        {
-            "entry": job.key.entry,
-            "model": job.key.model,
-            "settings": job.key.settings,
-            "environment": environment(model, job.key.settings.seed, job.started, 0.0),
-            "status": status,
-            "reason": reason,
-            "scores": scores,
-            "behaviour": job.behaviour,
-            "tested": tested,
-            "causal_why": causal_why,
-            "work": job.work,
-        }
-    )

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.census import budget, measuring
+from headatlas.census import budget
 from headatlas.census.budget import Budget
+from headatlas.census.job import start
 from headatlas.census.parallel import CensusRequest, default_jobs
 from headatlas.census.running import plan_of, units
 from headatlas.census.schema import Settings
@@ -103,9 +104,9 @@ def costs_of(
     left_out, prompts, tokens, clock = {}, 0, 0, time.perf_counter()
     for number, id in enumerate(ids):
         progress(f"drawing the prompts of {id}", number, len(ids))
-        job = measuring.start(catalog, id, record, settings)
+        job = start(catalog, id, record, settings)
         try:
-            measuring.draw_few(job, model)
+            job.draw(model)
         except UntestableError as error:
             left_out[id] = str(error)
             continue

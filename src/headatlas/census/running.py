@@ -6,6 +6,7 @@ from pathlib import Path
 from headatlas.catalog.catalog import Catalog
 from headatlas.census import cache, measuring
 from headatlas.census.cache import Plan, TypePart
+from headatlas.census.job import Job, start
 from headatlas.census.schema import Settings
 from headatlas.lab import OpenModel
 from headatlas.progress import Progress, no_progress
@@ -54,9 +55,9 @@ def measure_types(
     if folder:
         folder = cache.own(folder, plan.model)
         cache.claim_parts(folder, plan.model)
-    waiting: list[measuring.Job] = []
+    waiting: list[Job] = []
     for id in chosen:
-        job = measuring.start(catalog, id, plan.model, plan.settings)
+        job = start(catalog, id, plan.model, plan.settings)
         known = cache.load_cached(folder, id, job.key) if folder else None
         if known:
             yield known
