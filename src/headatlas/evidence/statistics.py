@@ -59,16 +59,16 @@ def mean_interval(values: Array) -> tuple[float | None, float | None, float | No
     return mean, float(low), float(high)
 
 
-def above_control(score: Array, control: Array) -> Array:
-    """One-sided p of a paired t test that a head's score exceeds its control.
+def p_above_null(score: Array, null: Array) -> Array:
+    """One-sided p of a paired t test that a head's score exceeds its null.
 
     Args:
-        score, control: [unit layer head].
+        score, null: [unit layer head].
 
     Returns:
         [layer head]. Where all differences are equal, 0 if they are positive and 1 if not; NaN where they are NaN.
     """
-    difference = score - control
+    difference = score - null
     constant = np.ptp(difference, axis=0) < 1e-9  # a spread of rounding errors is none
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # about the constant ones, which we judge ourselves
