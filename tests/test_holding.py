@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headatlas import locations
-from headatlas.census import comparing, exchange, page, reading, running
+from headatlas.census import comparing, exchange, job, page, reading, running
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
