@@ -62,7 +62,9 @@ def programs(catalog: "Catalog", folder: Path) -> Iterator[Problem]:
             )
         if head.rule is None and script.is_file():
             yield Problem(
-                f"../reproductions/{script.name}", "", f"heads/{head.id}.yaml has no rule for it; fix one there"
+                f"../reproductions/{script.name}",
+                "",
+                f"heads/{head.id}.yaml has no rule for it; fix one there, or remove it",
             )
     for name, depth in _RECORDS.items():
         yield from _records(folder / name, folder, depth)
