@@ -302,7 +302,7 @@ def test_ctrl_c_keeps_what_is_written_and_says_so(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2, error
-    assert "interrupted; what is written is kept" in error and "Traceback" not in error
+    assert "interrupted; finished files are kept" in error and "Traceback" not in error
     assert records.read(first)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["successor.json"]
 

@@ -424,7 +424,7 @@ class TestOneName:
         capsys.readouterr()
         assert main(["merge", one, "--out", str(Path(other) / "model")]) == 2
         said = capsys.readouterr().err
-        assert "is of another model" in said and said.count("\n") == 1
+        assert "belongs to another model" in said and said.count("\n") == 1
 
 
 class TestAtHand:

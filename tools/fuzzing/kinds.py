@@ -17,7 +17,7 @@ from fuzzing import base, mutate
 from headatlas import HeadatlasError
 from headatlas.cli import program
 
-FAULTS = ("Traceback", "a fault in headatlas itself", "please report")
+FAULTS = ("Traceback", "a bug in headatlas", "please report")
 
 
 class Outcome(NamedTuple):
