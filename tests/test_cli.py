@@ -63,7 +63,7 @@ class TestList:
 
     def test_conditions_that_nothing_meets(self, capsys: Capture) -> None:
         words = ("list", "--stage", "KR", "--group", "signal-amplification")
-        assert "no head type meets all of these conditions" in out(capsys, *words)
+        assert "no head type meets all these conditions" in out(capsys, *words)
         assert rows(capsys, *words) == []
 
 

@@ -547,7 +547,7 @@ class TestOptions:
 
     def test_compare_gives_a_revision_to_models_of_the_hub_alone(self, plain: Path, capsys: Capture) -> None:
         assert main(["compare", str(plain), "specimen", "--revision", "v1"]) == 2
-        assert "neither of these is one" in capsys.readouterr().err
+        assert "neither model is one" in capsys.readouterr().err
 
     def test_a_toy_takes_none(self, tmp_path: Path, capsys: Capture) -> None:
         words = ["run", "iteration", "--model", "toy", "--dtype", "bfloat16", "--out", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""Starts a new head type from the commented template beside this file."""
+"""Writes a new head type from the commented template beside this file."""
 
 import re
 from datetime import date
@@ -12,10 +12,10 @@ _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def new(id: str, folder: Path | None = None) -> Path:
-    """Write heads/<id>.yaml into the catalog, or into the one in `folder`; returns its path.
+    """Write heads/<id>.yaml into the catalog, or into the one in `folder`; returns the path.
 
     Raises:
-        HeadatlasError: for an id of another form, an id that is taken, or a folder that cannot be written.
+        HeadatlasError: for an invalid id, an existing id, or a folder that cannot be written.
     """
     if not _ID.fullmatch(id) or len(id) > 60:
         raise HeadatlasError(f"{id!r} is not an id; use lower-case words joined by hyphens, such as quotation-mark")
@@ -32,7 +32,7 @@ def new(id: str, folder: Path | None = None) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise HeadatlasError(f"{path} is there already; edit it, or choose another id") from None
+        raise HeadatlasError(f"{path} already exists; edit it, or choose another id") from None
     except OSError as error:
         raise HeadatlasError(f"cannot write {path} ({error.strerror}); check the folder's permissions") from error
     return path
