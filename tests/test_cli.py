@@ -75,7 +75,7 @@ class TestShow:
 
     def test_an_entry_without_one(self, capsys: Capture) -> None:
         text = " ".join(out(capsys, "show", "safety").split())
-        assert "no reproduction yet" in text and "A rerun needs" in text and "the survey lacks it" in text
+        assert "no reproduction yet" in text and "A rerun needs" in text and "not in the survey" in text
 
     @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
     def test_every_entry_can_be_shown(self, capsys: Capture, head: HeadType) -> None:

@@ -138,7 +138,7 @@ def test_a_record_that_finds_a_head_it_has_no_score_of_is_one_line(earlier: reco
     for name in ("L9H0", "L0H9"):
         data = old(earlier)
         data["detection"]["selected"] = [name]
-        with pytest.raises(HeadatlasError, match=f"{name} is not one of .*; run it again"):
+        with pytest.raises(HeadatlasError, match=f"{name} is not a head of .*; run it again"):
             records.read(files.write(tmp_path / "old.json", json.dumps(data)))
 
 

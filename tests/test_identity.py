@@ -314,7 +314,7 @@ def test_each_part_that_changes_is_measured_again_and_nothing_is_lost(
     assert measured.anew(folder, options) == (True, True, True)
     said = capsys.readouterr().err
     aside = f"model-{before.sha256[:8]}"
-    assert f"other {part}); what it holds is now in {tmp_path / 'census' / aside}" in said
+    assert f"different {part}); its results are now in {tmp_path / 'census' / aside}" in said
     assert measured.anew(folder, options) == (False, False, False)
     assert {path.name: path.read_text() for path in tmp_path.glob(f"*/{aside}/*.*")} == kept, "the older is kept"
 

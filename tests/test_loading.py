@@ -211,7 +211,7 @@ class TestBibliography:
             ("@article{zzz2020x,\n title={T},\n author={A, B},\n year={2020},\n url={https://e.org}\n}\n",
              "@article needs journal"),
             ("@unpublished{zzz2020x,\n title={T}\n}\n", "@unpublished is not used here"),
-            ("@misc{zzz2020x,\n title={T},\n author={A, B},\n year={2020}\n}\n", "needs one of doi, eprint, url"),
+            ("@misc{zzz2020x,\n title={T},\n author={A, B},\n year={2020}\n}\n", "needs doi, eprint or url"),
             ("@misc{Zzz,\n title={T},\n author={A, B},\n year={2020},\n url={https://e.org}\n}\n", "Zzz.key"),
         ],
     )  # fmt: skip

@@ -188,8 +188,8 @@ class TestValidate:
             ("models/tiny.yaml", "licence: MIT", "licence: MIT #2", 7, "licence: the text ends at 'MIT', before `#2`"),
             ("models/tiny.yaml", "licence: MIT", "licence: MIT: yes", 7, "put text that contains a colon in quotes"),
             ("models/tiny.yaml", "licence: MIT", "licence:", 7, "licence: has no value"),
-            ("heads/induction.yaml", "added: '2026-11-24'", "added: 2026-11-4", 2, "'2026-11-4' is no day; write YYYY"),
-            ("heads/induction.yaml", "added: '2026-11-24'", "added: '1764460800'", 2, "no day; write YYYY-MM-DD"),
+            ("heads/induction.yaml", "added: '2026-11-24'", "added: 2026-11-4", 2, "'2026-11-4' is not a date; write YYYY"),
+            ("heads/induction.yaml", "added: '2026-11-24'", "added: '1764460800'", 2, "not a date; write YYYY-MM-DD"),
             ("heads/induction.yaml", "L1H1: 0.9", "1.1: 0.9", 30, "scores.1.1"),
         ],
     )

@@ -1,8 +1,9 @@
 """Reads YAML as it looks: numbers as in JSON, everything else as text; reports what other readers read differently.
 
-YAML 1.1 reads `010` as eight, `12:30` as 750, `no` as false, `1e3` as text, and cuts `figure #2` at the `#`. This reader
-takes a plain word as a number, true, false or null only if it looks like one to everybody. It reports as a fault, with
-its line: text that a program could read as another number, text that a comment cuts off, anchors, tags and escapes.
+YAML 1.1 reads `010` as eight, `12:30` as 750, `no` as false, `1e3` as text, and cuts `figure #2` at the `#`. This
+reader takes a plain word as a number, true, false or null only if it looks like one to everybody. It reports as a
+fault, with its line: text that a program could read as another number, text that a comment cuts off, anchors, tags and
+escapes.
 """
 
 import math
