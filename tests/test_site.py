@@ -74,7 +74,7 @@ def test_the_viewer_starts_at_the_pair_that_is_due() -> None:
     example = Example("L1H2", ["<s>", " A", " B"], 2, 1, [{0: 1.0}, {0: 0.25, 1: 0.75}, {1: 0.9}], [0.0, 0.9, 0.0])
     page = head_page(ATLAS, CATALOG.heads["induction"], example)
     assert "From B (token 2) 0.90 of the weight goes to A (token 1)" in page
-    assert page.count("atlas-query") == page.count("atlas-due") == 1
+    assert page.count("atlas-query") == page.count("atlas-expected") == 1
     assert '[{"0":1.0},{"0":0.25,"1":0.75},{"1":0.9}]' in page and "&#60;s&#62;" in page
 
 

@@ -195,7 +195,7 @@ class TestTrainedAgain:
         assert specimens.card()["retrained"] == [found]
         assert specimens.card()["families"] == json.loads((again / "card.json").read_text())["families"]
         main(["specimen"])
-        assert "it came out the same, byte for byte" in " ".join(capsys.readouterr().out.split())
+        assert "byte-identical weights" in " ".join(capsys.readouterr().out.split())
 
     def test_what_came_out_the_same_stands_first(self, again) -> None:
         other = {"identical": False, "machine": "another", "kernels": ""}
