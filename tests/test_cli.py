@@ -47,7 +47,7 @@ class TestList:
 
     def test_what_a_person_sees(self, capsys: Capture) -> None:
         text = out(capsys, "list")
-        assert "induction" in text and "EP expression preparation" in text and "we placed them" in text
+        assert "induction" in text and "EP expression preparation" in text and "placed by headatlas" in text
 
     def test_filters(self, capsys: Capture) -> None:
         found = rows(capsys, "list", "--stage", "EP", "--group", "information-aggregation")

@@ -139,8 +139,8 @@ def test_a_formula_with_a_problem_is_reported_with_file_and_field(tmp_path: Path
     edit(folder, "heads/previous-token.yaml", findings=[finding("first", formula="costs 5 $ each")])
     found = [str(each) for each in check(folder)[1]]
     assert [each for each in found if "formula" in each] == [
-        "catalog/heads/previous-token.yaml: findings.0.formula: a $ has no partner; put one $ on each side of the LaTeX, "
-        "and no $ elsewhere"
+        "catalog/heads/previous-token.yaml: findings.0.formula: a $ has no partner; put one $ on each side of the "
+        "LaTeX, and no $ elsewhere"
     ]
 
 

@@ -218,7 +218,7 @@ def test_no_export_has_it(taken: Census) -> None:
     table = list(csv.DictReader(io.StringIO(page.table(taken))))
     assert {row["head"] for row in table if row["type"] == "unknown"} >= lost
     text = page.page(CATALOG, taken)
-    assert "2 more did not hold on new prompts" in text and 'data-h="L1H2"' not in text
+    assert "2 more failed on new prompts" in text and 'data-h="L1H2"' not in text
     assert 'aria-label="L1H2: unknown"' in text
 
 

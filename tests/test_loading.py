@@ -345,7 +345,7 @@ class TestMacros:
             (source(title="{100% right}"), "TeX stops at '%'"),
             (source(title="{the b_1 head}"), "TeX stops at '_'"),
             ('@preamble{"\\newcommand{\\x}{y}"}\n' + source(), "line 1: citations do not contain @preamble"),
-            (source() + "misc{roe2024lost,\n title = {T},\n}\n", "line 7: 'misc{roe2024lost, title = {T}, }' is outside"),
+            (source() + "misc{roe2024lost,\n title = {T},\n}\n", "line 7: 'misc{roe2024lost, title = {T}, }' is"),
             (source() + "@ misc{roe2024lost, title = {T}}\n", "is outside any entry"),
             (source().replace("{Heads}", "{Heads}}"), "is outside any entry"),
             (source().replace("lee2024heads,", "lee2024heads"), "Expected comma after entry key"),

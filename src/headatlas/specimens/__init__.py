@@ -64,8 +64,8 @@ def retrained(found: Mapping[str, Any]) -> str:
     gaps = ", ".join(f"{family} {gap:+.2f}" for family, gap in found["largest_gaps"].items())
     return (
         f"Retrained {where}: different weights, as if from another seed. The most likely token is the same in "
-        f"{found['same_answers']:.1%} of held-out questions. Accuracy differs by {found['mean_gap']:.3f} on average over "
-        f"the families, most in: {gaps}"
+        f"{found['same_answers']:.1%} of held-out questions. Accuracy differs by {found['mean_gap']:.3f} on average "
+        f"over the families, most in: {gaps}"
     )
 
 
