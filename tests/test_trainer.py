@@ -228,7 +228,7 @@ class TestTrainedAgain:
 
     def test_mistakes(self, again) -> None:
         self._says(again, recipe={**specimens.card()["recipe"], "seed": 5})
-        with pytest.raises(HeadatlasError, match=r"another recipe than specimen \(seed 5 for 0\); give its own"):
+        with pytest.raises(HeadatlasError, match=r"another recipe than specimen \(seed 5 for 0\); give the options"):
             cards.compare("specimen", again)
         (again / "card.json").unlink()
         with pytest.raises(HeadatlasError, match="holds no finished training"):
