@@ -63,7 +63,7 @@ def test_a_full_disk_costs_nothing_that_was_written(tmp_path, monkeypatch: pytes
         raise RuntimeError("PytorchStreamWriter failed writing file\nmore of it")
 
     monkeypatch.setattr(trainer.torch, "save", full)
-    with pytest.raises(HeadatlasError, match=r"cannot write .*writing file\); make room, and the same command goes on"):
+    with pytest.raises(HeadatlasError, match=r"cannot write .*writing file\); free space, and repeat the command"):
         trainer._save({"step": 2}, path)
     assert torch.load(path) == {"step": 1} and [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 

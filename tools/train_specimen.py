@@ -174,7 +174,7 @@ def _save(state: Any, path: Path) -> None:
         path.with_suffix(".tmp").unlink(missing_ok=True)
         first = str(error).splitlines()[0]
         raise HeadatlasError(
-            f"cannot write {path} ({first}); make room, and the same command goes on from the last checkpoint"
+            f"cannot write {path} ({first}); free space, and repeat the command to continue from the last checkpoint"
         ) from None
 
 
@@ -276,7 +276,7 @@ def main() -> int:
     parser.add_argument("--install", metavar="NAME", help="put the result into the package under this name")
     parser.add_argument("--compare", metavar="NAME", help="say whether the weights of this model came out again")
     options = parser.parse_args()
-    return exits.code_of(lambda: run(options), "train_specimen", "the same command goes on from the last checkpoint")
+    return exits.code_of(lambda: run(options), "train_specimen", "repeat the command to continue from the last checkpoint")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ def recorded() -> list[Collaboration]:
     """The recorded collaborations, the specimen's first.
 
     Raises:
-        HeadatlasError: where one cannot be read.
+        HeadatlasError: if one cannot be read.
     """
     found = [schema.read(path) for path in sorted(locations.collaborations().glob("*.json"))]
     return sorted(found, key=lambda each: each.model.id != specimens.SPECIMEN)

@@ -168,7 +168,7 @@ def _entity(path: Path, folder: Path, schema: type[Entity], problems: list[Probl
 
 
 def _data(path: Path, file: str, problems: list[Problem]) -> reading.Read | None:
-    """What a file holds; where it cannot be read, that is a problem."""
+    """Read a file; adds a problem if the file cannot be read."""
     try:
         return reading.read(reading.text_of(path))
     except yaml.MarkedYAMLError as error:

@@ -77,7 +77,7 @@ def above_control(score: Array, control: Array) -> Array:
 
 
 def q_values(p: Array) -> Array:
-    """Benjamini-Hochberg adjusted p over all heads of the model: [layer head], NaN where p is."""
+    """Benjamini-Hochberg adjusted p over all heads of the model: [layer head], NaN if p is NaN."""
     known = ~np.isnan(p)
     q = np.full(p.shape, np.nan)
     if known.any():
