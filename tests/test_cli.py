@@ -70,7 +70,7 @@ class TestList:
 class TestShow:
     def test_an_entry_with_a_reproduction(self, capsys: Capture) -> None:
         text = out(capsys, "show", "Successor heads")
-        assert "Expected before running" in text and "What papers report" in text
+        assert "Expected before the run" in text and "What papers report" in text
         assert json.loads(out(capsys, "show", "successor", "--json"))["id"] == "successor"
 
     def test_an_entry_without_one(self, capsys: Capture) -> None:

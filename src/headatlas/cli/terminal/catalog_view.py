@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -108,21 +109,27 @@ def _print_reproduction(console: Console, head: HeadType) -> None:
         console.print("\n[dim]no reproduction yet: reproductions/ has no script for this type[/dim]")
         return
     _print_rule(console, rerun.rule)
-    console.print("[bold]Expected before running[/bold]")
+    console.print("[bold]Expected before the run[/bold]")
     for expected in rerun.expected:
         heads = f" ({' '.join(map(str, expected.heads))})" if expected.heads else ""
-        console.print(f"  {expected.model}: {expected.verdict}{heads}. {escape(expected.why)}")
+        _print_indented(console, f"{expected.model}: {expected.verdict}{heads}. {escape(expected.why)}")
     console.print(f"\n[dim]to rerun: headatlas run {head.id}[/dim]")
+
+
+def _print_indented(console: Console, text: str) -> None:
+    """Print a line whose continuation lines are indented too."""
+    console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _print_rule(console: Console, rule: Rule) -> None:
     needed, cause = max(rule.behaviour.chance, rule.behaviour.minimum), rule.cause
     console.print(f"\n[bold]Rule[/bold] (version {rule.version}, fixed {rule.fixed})")
-    console.print(f"  behaviour  {escape(rule.behaviour.metric)}: above {needed:g}")
-    console.print(f"  detection  {escape(rule.detection.metric)}: at least {rule.detection.threshold:g}")
-    console.print(
-        f"  cause      {cause.intervention} on the heads found: {cause.direction}, "
-        f"more than with {cause.percentile:g}% of matched random sets"
+    _print_indented(console, f"behaviour  {escape(rule.behaviour.metric)}: above {needed:g}")
+    _print_indented(console, f"detection  {escape(rule.detection.metric)}: at least {rule.detection.threshold:g}")
+    _print_indented(
+        console,
+        f"cause      {cause.intervention} on the heads found: {cause.direction}, "
+        f"more than with {cause.percentile:g}% of matched random sets",
     )
 
 

@@ -144,8 +144,11 @@ def _print_literature(console: Console, catalog: Catalog, record: Record) -> Non
 def _print_expectation(console: Console, entry: HeadType, record: Record) -> None:
     for expected in entry.reproduction.expected:
         if expected.model == record.model.catalog_id:
-            word = "as expected" if expected.verdict == record.verdict.label else "not as expected"
-            console.print(Text(f"  expected before running: {expected.verdict} ({word})"))
+            undecided = record.verdict.label == "inconclusive"
+            word = "undecided" if undecided else "not as expected"
+            if record.verdict.label == expected.verdict:
+                word = "as expected"
+            console.print(Text(f"  expected before the run: {expected.verdict} ({word})"))
 
 
 def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
