@@ -48,7 +48,7 @@ class TestList:
 
     def test_what_a_person_sees(self, capsys: Capture) -> None:
         text = out(capsys, "list")
-        assert "induction" in text and "EP expression preparation" in text and "we placed them" in text
+        assert "induction" in text and "EP expression preparation" in text and "placed by headatlas" in text
 
     def test_filters(self, capsys: Capture) -> None:
         found = rows(capsys, "list", "--stage", "EP", "--group", "information-aggregation")
@@ -64,19 +64,19 @@ class TestList:
 
     def test_conditions_that_nothing_meets(self, capsys: Capture) -> None:
         words = ("list", "--stage", "KR", "--group", "signal-amplification")
-        assert "no head type meets all of these conditions" in out(capsys, *words)
+        assert "no head type meets all these conditions" in out(capsys, *words)
         assert rows(capsys, *words) == []
 
 
 class TestShow:
     def test_an_entry_with_a_reproduction(self, capsys: Capture) -> None:
         text = out(capsys, "show", "Successor heads")
-        assert "Expected before running" in text and "What papers report" in text
+        assert "Expected before the run" in text and "What papers report" in text
         assert json.loads(out(capsys, "show", "successor", "--json"))["id"] == "successor"
 
     def test_an_entry_without_one(self, capsys: Capture) -> None:
         text = " ".join(out(capsys, "show", "safety").split())
-        assert "no reproduction yet" in text and "A rerun needs" in text and "the survey lacks it" in text
+        assert "no reproduction yet" in text and "A rerun needs" in text and "not in the survey" in text
 
     @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
     def test_every_entry_can_be_shown(self, capsys: Capture, head: HeadType) -> None:
@@ -302,7 +302,7 @@ def test_ctrl_c_keeps_what_is_written_and_says_so(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2, error
-    assert "interrupted; what is written is kept" in error and "Traceback" not in error
+    assert "interrupted; finished files are kept" in error and "Traceback" not in error
     assert records.read(first)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["successor.json"]
 

@@ -28,15 +28,15 @@ MODELS = (
 # What README.md says, with the name of a count in place of each; every one of them stands there exactly once.
 SENTENCES = (
     "what is known: {types} head types (the {survey} of",
-    "{rerun} of its {types} head types can be rerun so far (`headatlas list --reproduction`): {survey_rerun} of the "
-    "survey's {survey} and {rerun_beyond} more",
-    "the specimen has {reproduced} types as `reproduced`",
-    "{partly} as `partly`",
-    "{not_reproduced} as `not-reproduced`",
-    "{inconclusive} as `inconclusive`",
-    "verdicts hold on {same_specimen_gpt2_1} and {same_specimen_gpt2_2} of {recorded} types from the other seeds, and "
-    "on {same_specimen_llama_0}, {same_specimen_llama_1} and {same_specimen_llama_2} in the other architecture; "
-    "{everywhere} types are `reproduced` in all six models",
+    "{rerun} of its {types} head types can be rerun (`headatlas list --reproduction`): {survey_rerun} of the survey's "
+    "{survey} and {rerun_beyond} more",
+    "{reproduced} types `reproduced`, e.g.",
+    "{partly} types `partly`, e.g.",
+    "{not_reproduced} types `not-reproduced`, e.g.",
+    "{inconclusive} types `inconclusive`, mostly",
+    "In the records that ship, {same_specimen_gpt2_1} and {same_specimen_gpt2_2} of {recorded} types have the "
+    "specimen's verdict in the other GPT-2 models, and {same_specimen_llama_0}, {same_specimen_llama_1} and "
+    "{same_specimen_llama_2} in the Llama models. {everywhere} types are `reproduced` in all six models",
 )
 
 

@@ -1,4 +1,4 @@
-"""Starts a new head type from the two commented templates beside this file."""
+"""Writes a new head type from the two commented templates beside this file."""
 
 import re
 from datetime import date
@@ -25,7 +25,7 @@ def new(id: str, folder: Path | None = None) -> Started:
     """Write heads/<id>.yaml into the catalog, or into the one in `folder`, and <id>.py into its reproductions.
 
     Raises:
-        HeadatlasError: for an id of another form, an id that is taken, or a folder that cannot be written.
+        HeadatlasError: for an invalid id, an existing id, or a folder that cannot be written.
     """
     if not _ID.fullmatch(id) or len(id) > 60:
         raise HeadatlasError(f"{id!r} is not an id; use lower-case words joined by hyphens, such as quotation-mark")
