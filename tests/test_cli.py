@@ -145,7 +145,7 @@ class TestNew:
         script.unlink()
         assert main(["validate", "--catalog", str(folder)]) == 2
         problems = capsys.readouterr().err.splitlines()[1:]
-        assert all("still says TODO" in line or "no BibTeX entry 'todo2026source'" in line for line in problems)
+        assert all("still contains TODO" in line or "no BibTeX entry 'todo2026source'" in line for line in problems)
         assert len(problems) >= 8
         path.write_text(path.read_text().replace("TODO", "Written").replace("todo2026source", "lee2024heads"))
         assert main(["validate", "--catalog", str(folder)]) == 0
