@@ -9,8 +9,8 @@ import pytest
 
 from headatlas import HeadatlasError
 from headatlas.evidence import records, statistics
+from headatlas.evidence.judge import judge
 from headatlas.notation import Head
-from headatlas.protocol.judge import judge
 
 RNG = np.random.default_rng(0)
 

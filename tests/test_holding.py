@@ -14,10 +14,10 @@ from headatlas.census import comparing, exchange, measuring, page, reading, runn
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding, records
+from headatlas.evidence import files, holding, judge, records
 from headatlas.lab import OpenModel, Scores
 from headatlas.notation import Head
-from headatlas.protocol import assess, judge
+from headatlas.protocol import assess
 from headatlas.protocol.script import PromptSample, load_script
 from made_census import CATALOG, cause, census, model_record, part
 from test_census_models import plan_of

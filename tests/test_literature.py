@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import headatlas
-from headatlas.evidence import records
+from headatlas.evidence import judge, records
 from headatlas.evidence.records import Behaviour, Cause, Detection
 from headatlas.lab import Scores
 from headatlas.notation import Head
-from headatlas.protocol import assess, judge
+from headatlas.protocol import assess
 
 CATALOG = headatlas.load()
 PUBLISHED = {

@@ -9,9 +9,6 @@ from pathlib import Path
 from types import FrameType
 
 from headatlas.cli.commands import (
-    DEFAULT_CENSUS,
-    DEFAULT_COLLABORATION,
-    DEFAULT_OUT,
     HEAD_FORMATS,
     catalog,
     census,
@@ -21,6 +18,7 @@ from headatlas.cli.commands import (
     streams,
 )
 from headatlas.cli.commands.opening import add_model_options
+from headatlas.locations import DEFAULT_CENSUS, DEFAULT_COLLABORATION, DEFAULT_OUT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

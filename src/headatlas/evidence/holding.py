@@ -12,10 +12,9 @@ that a reader of a file comes to the same answer.
 
 from collections.abc import Sequence
 
-from headatlas.evidence import statistics
+from headatlas.evidence import judge, statistics
 from headatlas.evidence.records import Detection, Literature, Record
 from headatlas.notation import Head
-from headatlas.protocol import judge
 
 Grid = Sequence[Sequence[float]]  # [layer][head]
 

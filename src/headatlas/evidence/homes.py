@@ -21,12 +21,6 @@ TOY = "toy"  # each method trains its own, and all of them are one model to a re
 _SHOWN = 8  # digits of a hash: enough to tell models apart by eye
 
 
-def folder_name(name: str) -> str:
-    """What a model in a folder is called: as its folder, also where that was given as '.' or with '..'."""
-    path = Path(name)
-    return path.name if path.name not in ("", "..") else path.resolve().name
-
-
 def label(model: ModelRecord) -> str:
     """A short name of what was opened: the beginning of its hash."""
     return (model.identity.sha256 if model.identity else model.sha256)[:_SHOWN]

@@ -18,14 +18,15 @@ from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import homes, records, statistics
+from headatlas.evidence import judge, records, statistics
+from headatlas.evidence.identity import folder_name
 from headatlas.lab import OpenModel, Scores, ablate_sets, attention_scores, metric_per_prompt
 from headatlas.lab.ablation import AblationKind, Patch, Reference
 from headatlas.lab.fits.toys import TOY
 from headatlas.lab.loading.identifying import edited, identity, weights_read
 from headatlas.notation import Head
 from headatlas.progress import Progress, no_progress
-from headatlas.protocol import freshness, judge
+from headatlas.protocol import freshness
 from headatlas.protocol.assess import Array, Effects, behaviour_of, detection_of, literature_of, of_heads
 from headatlas.protocol.script import PromptSample, Script, Split, load_script
 from headatlas.stimuli.prompts import UntestableError, Vocabulary
@@ -329,7 +330,7 @@ def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
     alike = len(set(heads)) == len(set(kv_heads)) == 1
     return records.ModelRecord(
         id=model.id,
-        name=homes.folder_name(model.name) if Path(model.name).is_dir() else model.name,
+        name=folder_name(model.name) if Path(model.name).is_dir() else model.name,
         revision=model.revision,
         sha256=model.sha256 if what.weights == weights_read(model.opened) else what.weights,
         architecture=model.architecture,

@@ -55,9 +55,9 @@ def run(options: argparse.Namespace) -> int:
 def collaborate(options: argparse.Namespace) -> int:
     """Measure the edges between the heads found in a model, and write them down."""
     from headatlas import load, locations
-    from headatlas.cli.commands import DEFAULT_OUT
     from headatlas.cli.terminal.progress import Progress
     from headatlas.evidence import records
+    from headatlas.locations import DEFAULT_OUT
 
     catalog = load()
     records.require_writable(options.out)

@@ -15,7 +15,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import homes
+from headatlas.evidence.identity import folder_name
 from headatlas.lab.anatomy import families
 from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine, no_route
 from headatlas.lab.hooks.attention_interface import IMPLEMENTATIONS
@@ -75,7 +75,7 @@ class OpenModel:
     @property
     def id(self) -> str:
         """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
-        name = homes.folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
+        name = folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
         return re.sub(r"[^\w.-]+", "-", name)
 
     @property
