@@ -1,22 +1,65 @@
-"""The commands about all heads of a model."""
+"""The commands that take a census of all heads of a model."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_MISTAKE
-from headatlas.cli.commands.opening import model_options
-from headatlas.cli.commands.output import print_json, write_data, write_json
+from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.opening import add_model_options, model_options
+from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
+from headatlas.locations import DEFAULT_CENSUS
 
 if TYPE_CHECKING:
     from headatlas.catalog.catalog import Catalog
     from headatlas.census.schema import Census
+    from headatlas.cli.commands.adding import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """The commands of the census, with their options."""
+    parser = add(
+        commands,
+        "census",
+        census,
+        "name every head of a model",
+        "headatlas census gpt2",
+        json="print the census, or with --dry-run the plan, as JSON",
+    )
+    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would take: passes, tokens, time, memory")
+    parser.add_argument(
+        "--budget",
+        choices=("quick", "full"),
+        default="quick",
+        help="how many prompts; full: what the rules of the entries ask (default quick)",
+    )
+    parser.add_argument("--prompts", type=int, metavar="N", help="of each family, instead of what the budget says")
+    parser.add_argument("--types", metavar="ID,ID", help="only these head types")
+    parser.add_argument("--no-cause", dest="cause", action="store_false", help="do not intervene on the heads found")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="only this share of the work; `merge` joins them")
+    parser.add_argument("--jobs", type=int, help="processes; default one per core for a light model, else one")
+    parser.add_argument("--out", type=Path, default=DEFAULT_CENSUS, help=f"folder (default {DEFAULT_CENSUS})")
+    parser.add_argument("--pages", metavar="URL", help="where the catalog's pages lie, to link types to them")
+    add_model_options(parser)
+
+    parser = add(
+        commands,
+        "merge",
+        merge,
+        "join the shards of a census",
+        "headatlas merge shard-1 shard-2",
+        json="print the census as JSON",
+    )
+    parser.add_argument("shards", nargs="+", type=Path, metavar="FOLDER", help="the --out of each shard")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the census goes; default the first folder")
+    parser.add_argument("--pages", metavar="URL", help="where the catalog's pages lie, to link types to them")
 
 
 def census(options: argparse.Namespace) -> int:
@@ -125,81 +168,3 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= number <= of:
         raise HeadatlasError(f"--shard {text} is not i/n, such as 2/3; shards count from 1")
     return number, of
-
-
-def compare(options: argparse.Namespace) -> int:
-    """The same types in two models."""
-    from headatlas.census import comparing
-
-    names = (options.first, options.second)
-    if options.revision is not None and not any(map(_may_have_revisions, names)):
-        raise HeadatlasError("--revision is for models of the hub, and neither of these is one; leave it out")
-    first, second = (_taken(name, options) for name in names)
-    found = comparing.compare(first, second)
-    if options.json:
-        print_json([asdict(each) for each in found])
-    else:
-        from headatlas.cli.terminal import census_view
-
-        census_view.print_comparison(first, second, found)
-    return 0
-
-
-def heads(options: argparse.Namespace) -> int:
-    """The heads of one type of a model, for other tools."""
-    from headatlas import load
-    from headatlas.census import exchange
-    from headatlas.evidence import files
-
-    id = load().head(options.type).id
-    found = _taken(options.model, options)
-    format: exchange.Format = "json" if options.json else options.format
-    text, rule = exchange.text(found, id, format), exchange.rule(found, id)
-    if options.out is None:
-        (write_json if format in ("json", "headkv", "transformerlens") else write_data)(text)
-        if format not in ("json", "qrhead"):  # these say it themselves
-            print(f"{rule['type']} heads of {rule['model']}: {rule['rule']}", file=sys.stderr)
-        return 0
-    files.write(options.out, text)
-    beside = files.write(options.out.with_name(f"{options.out.name}.rule.json"), json.dumps(rule, indent=1) + "\n")
-    print(f"wrote {options.out}, and the rule to {beside}")
-    return 0
-
-
-def _tell(line: str) -> None:
-    print(f"headatlas: {line}", file=sys.stderr)
-
-
-def _may_have_revisions(name: str) -> bool:
-    """Whether a name may be that of a model of the hub."""
-    from headatlas import specimens
-
-    return not (Path(name).exists() or Path(name).suffix == ".json" or name in specimens.names())
-
-
-def _taken(name: str, options: argparse.Namespace) -> Census:
-    """The census of a model: a file, one taken before of this very model, one that ships, or else one taken now."""
-    from headatlas.census import at_hand, reading
-
-    given = reading.as_given(name)
-    if given is not None:
-        return reading.read(given)
-    if Path(name).suffix == ".json":
-        raise HeadatlasError(f"there is no census {name}; `headatlas census MODEL` takes one")
-    asked, places = model_options(options), reading.by_name(name, options.census)
-    if not _may_have_revisions(name) and options.command is compare:
-        asked = replace(asked, revision=None)  # it is that of the other
-    if known := at_hand.fitting(name, asked, options.dtype is not None, places, _tell):
-        return known
-    from headatlas import load
-    from headatlas.cli.terminal.progress import Progress
-
-    catalog = load()
-    with Progress(f"census of {name}") as progress:
-        from headatlas.census import labelling, page, parallel
-
-        order = parallel.CensusRequest(name, asked)
-        _, folder = parallel.run_census(catalog, order, options.census, None, progress, progress.tell)
-        found, _ = labelling.collect(catalog, [folder])
-    page.write_all(catalog, found, folder)
-    return found

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes, Naming
-from headatlas.catalog.schema import Finding, HeadType, Model, Reference, Rule
+from headatlas.catalog.schema import Finding, HeadType, Model, Rule
 from headatlas.catalog.search import Hit
 from headatlas.cli.terminal import console as _console
 from headatlas.notation import Head
@@ -162,9 +162,3 @@ def print_who(catalog: Catalog, model: Model, head: Head, namings: Sequence[Nami
             table.add_row("  -", f"part of the circuit {escape(circuit.name)} [dim]({escape(source)})[/dim]")
         console.print(table)
         console.print()
-
-
-def print_references(references: Iterable[Reference]) -> None:
-    """A bibliography, one source a line."""
-    for reference in references:
-        print(reference.text)

@@ -63,7 +63,7 @@ def published_picture(parts: Sequence[Part], arrows: Sequence[Arrow], title: str
 
 def _ranks(parts: Sequence[Part], arrows: Sequence[Arrow]) -> dict[str, int]:
     """How many arrows lead to each type at most; types in a circle of arrows share a rank."""
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(part.type for part in parts)
     graph.add_edges_from((arrow.sender, arrow.receiver) for arrow in arrows)
     circles = nx.condensation(graph)

@@ -106,7 +106,7 @@ class _Placed:
 def _place(nodes: Sequence[Node], links: Sequence[Link], layer: Mapping[str, int]) -> _Placed:
     """Stack each column in the spectral order of all that is joined, which keeps what is joined on one height."""
     layers = sorted({node.layer for node in nodes})
-    joined = nx.Graph()
+    joined: nx.Graph[tuple[str, int]] = nx.Graph()
     joined.add_nodes_from((node.name, node.layer) for node in nodes)
     for link in links:
         for here, there in itertools.pairwise(_stops(link, layers, layer)):
