@@ -25,12 +25,12 @@ from headatlas.lab.ablation.batched_copies import CopyEdit
 from headatlas.lab.ablation.clean_run import CleanRun, run_clean
 from headatlas.lab.ablation.partial_rerun import rerun
 from headatlas.lab.ablation.screening import attribution_patching, screen
-from headatlas.lab.ablation.sweeps import ablate_sets, naive_sweep, sweep
+from headatlas.lab.ablation.sweeps import ablate_sets, sweep
 from headatlas.lab.activations import edits
 from headatlas.lab.hooks import attention_interface
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
-from oracles import ablated_metric
+from oracles import ablated_metric, naive_sweep
 
 Tiny = Callable[[str], Path]
 LENGTH = 24  # beyond the windows of 16
@@ -247,10 +247,9 @@ class TestSweep:
 
     def test_progress_counts_heads_times_prompts(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("gpt2")))
-        for each in (sweep, naive_sweep):
-            done: list[int] = []
-            each(model, PROMPTS, logit_difference, "zero", contrast=True, progress=done.append)
-            assert sum(done) == 2 * 4 * len(PROMPTS)
+        done: list[int] = []
+        sweep(model, PROMPTS, logit_difference, "zero", contrast=True, progress=done.append)
+        assert sum(done) == 2 * 4 * len(PROMPTS)
 
     def test_each_ablation_is_applied_exactly_once(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))
@@ -283,7 +282,7 @@ class TestMistakes:
     )
     def test_of_users(self, tiny: Tiny, options: dict[str, Any], complaint: str) -> None:
         model = open_model(str(tiny("gpt2")))
-        for each in (sweep, naive_sweep, attribution_patching):
+        for each in (sweep, attribution_patching):
             with pytest.raises(HeadatlasError, match=complaint):
                 each(model, PROMPTS, logit_difference, **options)
 

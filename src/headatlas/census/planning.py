@@ -269,7 +269,7 @@ def calibrate(model: OpenModel, prompts: Sequence[Prompt]) -> tuple[Speed, bool]
     per_token = max(long - short, 1e-9) / (rows.numel() - 8)
     read, total = [prompt for prompt in prompts if prompt.readouts][:64], 0.0
     for prompt in read:
-        logits = forward(model, stack_tokens([prompt.tokens]), {}, torch.tensor([prompt.readouts[-1].position]))
+        logits = forward(model, stack_tokens([prompt.tokens]), positions=torch.tensor([prompt.readouts[-1].position]))
         total -= float(logits[0, 0].log_softmax(-1)[prompt.readouts[-1].answer])
     learned = bool(read) and total / len(read) < CHANCE * math.log(model.vocabulary.size)
     return Speed(max(short - 8 * per_token, 0.0), per_token), learned

@@ -148,7 +148,7 @@ def _batch(
 def naive(part: SweepBatch) -> SweepResult:
     """Every set by one full run of the model."""
     model, keep, alone = part.task.model, part.readouts[0], CopiesInBatch(len(part.tokens), copies=1)
-    clean = part.read(forward(model, part.tokens, {}, keep)[None])[0]
+    clean = part.read(forward(model, part.tokens, positions=keep)[None])[0]
     ablated = []
     for heads in part.task.sets:
         taps = {

@@ -4,14 +4,14 @@ Three ways, equal but for rounding: "naive" runs the whole model once per head; 
 on, all heads of a layer at once; "tokens" also leaves out the positions before the first edited one.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
 from headatlas.lab.ablation.sources import Reference
-from headatlas.lab.ablation.sweep_engine import SweepBatch, SweepResult, SweepTask, Way, naive, reuse, run_sweep
+from headatlas.lab.ablation.sweep_engine import SweepTask, Way, reuse, run_sweep
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import Array, OnDone
 from headatlas.lab.running.metrics import Metric
@@ -78,24 +78,11 @@ def sweep(
     """
     sets = _alone(model, heads)
     task = SweepTask(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
-    return _sweep(task, prompts, contrast, lambda part: reuse(part, memory))
-
-
-def naive_sweep(
-    model: OpenModel,
-    prompts: Sequence[Prompt],
-    behaviour: Metric,
-    ablation: AblationKind | Reference | Patch = "mean",
-    positions: EditPositions = "all",
-    heads: Iterable[Head] | None = None,
-    contrast: bool = False,
-    source: Sequence[tuple[int, ...]] | None = None,
-    progress: OnDone | None = None,
-) -> Sweep:
-    """The same by one full run of the model per head: slow, and nothing in it can be wrong. Arguments as in `sweep`."""
-    sets = _alone(model, heads)
-    task = SweepTask(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
-    return _sweep(task, prompts, contrast, naive)
+    found = run_sweep(task, prompts, contrast, lambda part: reuse(part, memory))
+    ablated = np.full((model.anatomy.layers, model.anatomy.heads, len(prompts)), np.nan)
+    for (head,), values in zip(sets, found.ablated, strict=True):
+        ablated[head] = values
+    return Sweep(found.clean, ablated, found.ways, found.notes)
 
 
 def ablate_sets(
@@ -140,14 +127,3 @@ def _alone(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head, .
         raise ValueError("no heads to sweep; give at least one")
     model.anatomy.require(chosen)
     return [(head,) for head in chosen]
-
-
-def _sweep(
-    task: SweepTask, prompts: Sequence[Prompt], contrast: bool, how: Callable[[SweepBatch], SweepResult]
-) -> Sweep:
-    found = run_sweep(task, prompts, contrast, how)
-    anatomy = task.model.anatomy
-    ablated = np.full((anatomy.layers, anatomy.heads, len(prompts)), np.nan)
-    layers, heads = np.array([head for (head,) in task.sets]).T
-    ablated[layers, heads] = found.ablated
-    return Sweep(found.clean, ablated, found.ways, found.notes)

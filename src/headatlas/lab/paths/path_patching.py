@@ -67,7 +67,7 @@ class PathRuns:
     def logits_now(self) -> Tensor:
         """The kept logits of the clean prompts with whatever edits are in force, [batch kept vocabulary]."""
         with only_logits_of(self.model, self.vocabulary):
-            return forward(self.model, self.tokens, {}, self.kept)
+            return forward(self.model, self.tokens, positions=self.kept)
 
 
 def path_runs(
