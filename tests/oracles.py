@@ -61,13 +61,13 @@ def naive_sweep(
     metric: Metric,
     ablation: AblationKind | Reference | Patch = "mean",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
 ) -> Sweep:
     """What `sweep` computes, by one whole run of the model for each head."""
     replacement = Replacement(model, prompts, ablation, source)
     sets = [(head,) for head in model.anatomy.all_heads]
-    found = run_sweep(SweepTask(model, metric, sets, replacement, positions, None), prompts, contrast, naive)
+    found = run_sweep(SweepTask(model, metric, sets, replacement, positions, None), prompts, minus_corrupted, naive)
     ablated = np.full((model.anatomy.layers, model.anatomy.heads, len(prompts)), np.nan)
     for (head,), values in zip(sets, found.ablated, strict=True):
         ablated[head] = values

@@ -44,11 +44,12 @@ class Sweep:
 def sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference | Patch = "mean",
     positions: EditPositions = "all",
+    *,
     heads: Iterable[Head] | None = None,
-    contrast: bool = False,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     memory: int | None = None,
     progress: OnDone | None = None,
@@ -58,14 +59,14 @@ def sweep(
     Args:
         model: what to run.
         prompts: with readouts.
-        behaviour: what to read from the logits.
+        metric: what to read from the logits.
         ablation: what a head's z becomes. 'mean': its mean over the sources, all positions but the first;
             'position mean': its mean over the sources of the prompt's length, at each position; 'resample': its z at
             the same position of the prompt's own source, which is patching; 'zero': nothing; a Reference that fits
             every prompt; or a Patch, which makes one for each batch of prompts.
         positions: where it is replaced: 'all', 'last', or positions counted from 0, or from the end where negative.
         heads: which; all by default.
-        contrast: read the behaviour as prompt minus corrupted prompt, the head ablated in both.
+        minus_corrupted: read the behaviour as prompt minus corrupted prompt, the head ablated in both.
         source: the other run: one token list per prompt, of its length; the corrupted prompts by default.
         memory: bytes that the activations of one rerun may take; by default 128 MiB on a CPU, half of what is free
             on an accelerator.
@@ -77,8 +78,8 @@ def sweep(
         ValueError: for no prompts, no heads, or heads the model does not have.
     """
     sets = _alone(model, heads)
-    task = SweepTask(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
-    found = run_sweep(task, prompts, contrast, lambda part: reuse(part, memory))
+    task = SweepTask(model, metric, sets, Replacement(model, prompts, ablation, source), positions, progress)
+    found = run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
     ablated = np.full((model.anatomy.layers, model.anatomy.heads, len(prompts)), np.nan)
     for (head,), values in zip(sets, found.ablated, strict=True):
         ablated[head] = values
@@ -88,11 +89,12 @@ def sweep(
 def ablate_sets(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     sets: Sequence[Sequence[Head]],
     ablation: AblationKind | Reference | Patch = "mean",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    minus_corrupted: bool = False,
+    *,
     source: Sequence[tuple[int, ...]] | None = None,
     memory: int | None = None,
     progress: OnDone | None = None,
@@ -113,8 +115,8 @@ def ablate_sets(
     if not order:
         raise ValueError("no heads to ablate; give at least one set that is not empty")
     chosen = [unique[number] for number in order]
-    task = SweepTask(model, behaviour, chosen, Replacement(model, prompts, ablation, source), positions, progress)
-    found = run_sweep(task, prompts, contrast, lambda part: reuse(part, memory))
+    task = SweepTask(model, metric, chosen, Replacement(model, prompts, ablation, source), positions, progress)
+    found = run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
     values: Array = np.tile(found.clean, (len(sets), 1))
     values[order] = found.ablated
     return values

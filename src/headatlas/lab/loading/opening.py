@@ -107,6 +107,25 @@ class OpenModel:
         """The tokenizer as stimuli see it."""
         return Vocabulary(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
 
+    def tokens(self, text: str) -> torch.Tensor:
+        """Token ids of a text, after BOS where the tokenizer has one: [1 position].
+
+        Raises:
+            HeadatlasError: where the tokenizer has no tokens for it.
+        """
+        return torch.tensor([self.vocabulary.prompt(text)])
+
+    def text(self, tokens: torch.Tensor) -> str:
+        """The text of one prompt, BOS left out.
+
+        Args:
+            tokens: [position] or [1 position].
+        """
+        ids = tokens.squeeze(0).tolist() if tokens.ndim == 2 else tokens.tolist()
+        start = len(self.vocabulary.bos) if tuple(ids[:1]) == self.vocabulary.bos else 0
+        found: str = self.tokenizer.decode(ids[start:])
+        return found
+
 
 def open_model(
     name: str | Path | torch.nn.Module,

@@ -75,6 +75,7 @@ def path_runs(
     clean: Tokens,
     corrupted: Tokens,
     positions: Sequence[int] | None = None,
+    *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
     vocabulary: Sequence[int] | None = None,
 ) -> PathRuns:
@@ -117,6 +118,7 @@ def path_patch(
     senders: Iterable[Head],
     receivers: Iterable[Receiver] | Literal["logits"],
     metric: PathMetric,
+    *,
     sender_positions: Positions = None,
     receiver_positions: Positions = None,
 ) -> Tensor:
