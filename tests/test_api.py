@@ -1,6 +1,5 @@
 """Rerunning a finding from Python."""
 
-import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -46,8 +45,8 @@ def test_it_shows_itself(found: Rerun) -> None:
 
 def test_it_can_be_saved(found: Rerun, tmp_path: Path) -> None:
     path = found.save(tmp_path)
-    assert records.read(path) == found.record and path.name == "induction.json"
-    assert json.loads(path.read_text())["verdict"]["label"] == "reproduced"
+    assert path == tmp_path / "specimen" / "induction.json"
+    assert records.read(path).selected == found.heads and records.read(path).verdict == found.verdict
 
 
 def test_without_scores_there_are_no_rows(found: Rerun) -> None:
