@@ -73,10 +73,11 @@ class Screening:
 def attribution_patching(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference = "resample",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    *,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     progress: OnDone | None = None,
 ) -> Estimates:
@@ -85,10 +86,10 @@ def attribution_patching(
     Args:
         model: what to run.
         prompts: with readouts.
-        behaviour: one with a gradient.
+        metric: one with a gradient.
         ablation: as in `sweep`; 'resample' is attribution patching.
         positions: as in `sweep`.
-        contrast: of prompt minus corrupted prompt.
+        minus_corrupted: of prompt minus corrupted prompt.
         source: as in `sweep`.
         progress: called with the number of prompts done.
 
@@ -107,9 +108,9 @@ def attribution_patching(
             stack_tokens([prompt.tokens for prompt in batch]),
             stack_tokens([prompt.corrupted for prompt in batch]),
         )
-        estimate = _first_order(model, tokens, readouts, behaviour, reference, at)
-        if contrast:
-            estimate = estimate - _first_order(model, corrupted, readouts, behaviour, reference, at)
+        estimate = _first_order(model, tokens, readouts, metric, reference, at)
+        if minus_corrupted:
+            estimate = estimate - _first_order(model, corrupted, readouts, metric, reference, at)
         found |= dict(zip(index, estimate.cpu().numpy(), strict=True))
         if progress:
             progress(len(batch))
@@ -120,13 +121,13 @@ def _first_order(
     model: OpenModel,
     tokens: Tensor,
     readouts: tuple[Tensor, Tensor, Tensor, Tensor],
-    behaviour: Metric,
+    metric: Metric,
     reference: Reference,
     at: Tensor,
 ) -> Tensor:
     """[prompt layer head position]"""
     layers = {}
-    for layer, (z, gradient) in z_gradients(model, tokens, readouts, behaviour).items():
+    for layer, (z, gradient) in z_gradients(model, tokens, readouts, metric).items():
         change = reference.z[layer].to(z).expand(z.shape) - z  # [prompt position head d_head]
         chosen = torch.zeros(z.shape[1], device=z.device, dtype=torch.bool).index_fill(0, at.to(z.device), True)
         estimate = (change.double() * gradient.double()).sum(-1)
@@ -135,7 +136,7 @@ def _first_order(
 
 
 def z_gradients(
-    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Metric
+    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], metric: Metric
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """z and the behaviour's gradient with respect to it, per layer with attention [prompt position head d_head].
 
@@ -158,7 +159,7 @@ def z_gradients(
         logits = logits_at(model, tokens, positions)
         rows = torch.arange(len(tokens), device=logits.device)[:, None]
         chosen = logits[rows, where.to(logits.device)]  # [prompt readout vocabulary]
-        value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
+        value = metric(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
         if not value.requires_grad:
             raise HeadatlasError(
                 "this behaviour has no gradient (it counts, or compares); screen with logit_difference or "
@@ -174,10 +175,11 @@ def z_gradients(
 def screen(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference = "resample",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    *,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     top: int = 20,
     sample: int = 20,
@@ -191,8 +193,8 @@ def screen(
     Args:
         model: what to run.
         prompts: with readouts.
-        behaviour: one with a gradient.
-        ablation, positions, contrast, source, memory: as in `sweep`.
+        metric: one with a gradient.
+        ablation, positions, minus_corrupted, source, memory: as in `sweep`.
         top: how many heads to verify because their estimate is large.
         sample: how many of the rest to verify to learn what the estimate misses.
         threshold: the absolute mean effect from which a head counts; by default the smallest among the top, so that a
@@ -205,13 +207,27 @@ def screen(
     """
     if top < 1 or sample < 0:
         raise ValueError(f"top is {top} and sample {sample}; verify at least one head, and no fewer than no others")
-    estimate = attribution_patching(model, prompts, behaviour, ablation, positions, contrast, source).estimate.mean(-1)
+    estimates = attribution_patching(
+        model, prompts, metric, ablation, positions, minus_corrupted=minus_corrupted, source=source
+    )
+    estimate = estimates.estimate.mean(-1)
     order = [Head(int(layer), int(head)) for layer, head in np.argwhere(np.isfinite(estimate))]
     order.sort(key=lambda head: (-abs(estimate[head]), head))
     best, rest = order[:top], order[top:]
     drawn = np.random.default_rng(seed).choice(len(rest), min(sample, len(rest)), replace=False)
     others = [rest[number] for number in sorted(drawn)]
-    exact = sweep(model, prompts, behaviour, ablation, positions, best + others, contrast, source, memory, progress)
+    exact = sweep(
+        model,
+        prompts,
+        metric,
+        ablation,
+        positions,
+        heads=best + others,
+        minus_corrupted=minus_corrupted,
+        source=source,
+        memory=memory,
+        progress=progress,
+    )
     effect = exact.effect.mean(-1)  # [layer head]
     least = min(abs(effect[head]) for head in best) if threshold is None else threshold
     missed = tuple(head for head in others if abs(effect[head]) >= least)

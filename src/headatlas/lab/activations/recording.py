@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.attention_edits import rows_of_heads
@@ -12,7 +12,7 @@ from headatlas.lab.activations.interventions import on_projection, on_stream, re
 from headatlas.lab.activations.sites import SITES, Positions, Recording, Site, located, union
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.metrics import all_finite
 
 Tokens = Tensor | Sequence[Sequence[int]]  # [batch position], prompts of one length
@@ -48,7 +48,7 @@ def record(
     prompts = batch_of(model, tokens)
     index = None if positions is None else located(positions, *prompts.shape)  # [batch position]
     found: dict[tuple[Site, int], Tensor] = {}
-    taps: dict[nn.Module, AttentionHook] = {}
+    taps: dict[int, AttentionHook] = {}
     with ExitStack() as stack:
         for layer in range(model.anatomy.layers + 1) if layers is None else layers:
             heads = layers is not None or layer in model.anatomy.attention
@@ -57,12 +57,12 @@ def record(
                 require_site(model.anatomy, site, layer)
             watch = _Watch(model, layer, index, found)
             if seam := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
-                taps[model.anatomy.attention[layer]] = watch.tap(seam)
+                taps[layer] = watch.tap(seam)
             if "resid" in chosen:
                 stack.callback(on_stream(model.anatomy, layer, watch.keeper("resid")).remove)
             if written := [site for site in chosen if site in ("result", "attn_out")]:
                 stack.callback(on_projection(model.anatomy, layer, watch.writing(written)).remove)
-        forward(model, prompts, taps, torch.tensor([0]))
+        run_layers(model, prompts, taps.__getitem__, taps)
     for (site, layer), activation in found.items():
         if not all_finite(activation):
             raise HeadatlasError(
