@@ -1,4 +1,4 @@
-"""Sums of scores over many batches, that can be merged across shards."""
+"""Accumulates scores over many batches, mergeable across shards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from headatlas.errors import HeadatlasError
 
 @dataclass
 class ScoreAccumulator:
-    """Means and variances of scores over sequences, and each sequence's own value for bootstraps.
+    """Means and variances of scores over sequences, plus each sequence's value for bootstraps.
 
-    A sequence counts once however many queries or pairs it has: its value is their mean. What is kept per sequence is
-    one number per head and score; nothing grows with the length of the prompts.
+    A sequence's value is the mean over its queries or pairs, so every sequence counts once. Memory is one number per
+    sequence, head and score, independent of prompt length.
 
     Attributes:
-        n: how many sequences.
-        sums, squares: by name, [layer head ...] in float64.
+        n: number of sequences.
+        sums, squares: by score name, [layer head ...] in float64.
     """
 
     n: int = 0
@@ -27,10 +27,10 @@ class ScoreAccumulator:
     _values: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def add(self, results: Mapping[str, Tensor]) -> None:
-        """Add a batch of scores, by name: [batch layer head], or [batch layer head query ...] to be averaged.
+        """Add a batch of scores, by name: [batch layer head], or [batch layer head query ...], averaged over queries.
 
         Raises:
-            HeadatlasError: where the names are not those of earlier batches, or the batches differ in size or shape.
+            HeadatlasError: if names or shapes differ from earlier batches, or the scores differ in batch size.
         """
         values = {
             name: (each.double().mean(3) if each.ndim > 3 else each.double()).cpu() for name, each in results.items()
@@ -48,10 +48,10 @@ class ScoreAccumulator:
         )
 
     def merge(self, other: "ScoreAccumulator") -> "ScoreAccumulator":
-        """Both together, this one's sequences first; neither is changed.
+        """Combine two accumulators, this one's sequences first; neither is changed.
 
         Raises:
-            HeadatlasError: where they hold different scores, or heads of different models.
+            HeadatlasError: if they hold different scores, or heads of different models.
         """
         merged = ScoreAccumulator()
         for each in (self, other):
@@ -60,16 +60,16 @@ class ScoreAccumulator:
         return merged
 
     def mean(self, name: str) -> Tensor:
-        """Over sequences: [layer head ...], float64."""
+        """Mean over sequences: [layer head ...], float64."""
         return self.sums[name] / self.n
 
     def variance(self, name: str) -> Tensor:
-        """Over sequences, with n - 1: [layer head ...], float64; NaN for fewer than two."""
+        """Variance over sequences, with n - 1: [layer head ...], float64; NaN for fewer than two."""
         spread = self.squares[name] - self.sums[name].square() / self.n
         return spread.clamp_min(0) / (self.n - 1) if self.n > 1 else torch.full_like(spread, float("nan"))
 
     def values(self, name: str) -> Tensor:
-        """Of each sequence, in the order added: [sequence layer head ...], float32."""
+        """Value of each sequence, in the order added: [sequence layer head ...], float32."""
         return torch.cat(self._values[name])
 
     def _combine(self, other: "ScoreAccumulator") -> None:

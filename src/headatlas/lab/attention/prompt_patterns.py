@@ -1,4 +1,4 @@
-"""Any score of the attention patterns of short prompts, of any lengths."""
+"""Arbitrary scores of the attention patterns of short prompts, of any lengths."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,14 +19,14 @@ def pattern_scores(
     measure: Callable[[Prompt, Array], Array],
     corrupted: bool = False,
 ) -> Array:
-    """What `measure` makes of each prompt's whole attention pattern. For prompts whose patterns fit in memory.
+    """Apply `measure` to each prompt's whole attention pattern; patterns must fit in memory.
 
     Args:
         model: to run.
         prompts: of any lengths, at least one.
-        measure: (prompt, pattern [layer head query key]) -> an array, of one shape for all prompts. Heads that do not
-            exist have a pattern of NaN.
-        corrupted: give it the patterns of the corrupted prompts.
+        measure: (prompt, pattern [layer head query key]) -> an array, of the same shape for all prompts. Patterns of
+            heads that do not exist are NaN.
+        corrupted: use the patterns of the corrupted prompts.
 
     Returns:
         [prompt ...], float64.

@@ -1,4 +1,4 @@
-"""The unembedding cut to a few tokens: most logits are never read."""
+"""Restricts the unembedding to a few tokens, because most logits are never used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from headatlas.lab.loading.opening import OpenModel
 
 @contextmanager
 def only_logits_of(model: OpenModel, vocabulary: Tensor | None) -> Iterator[None]:
-    """While active, the model gives the logits of these tokens alone, [... token]; of all where None.
+    """While active, the model computes logits of `vocabulary` only, [... token]; None means all tokens.
 
     Raises:
-        HeadatlasError: for tokens the model does not have, or where its unembedding could not be confirmed.
+        HeadatlasError: for tokens outside the vocabulary, or if the unembedding is unconfirmed.
     """
     if vocabulary is None:
         yield
