@@ -56,7 +56,7 @@ def test_every_family_is_safe(family: str, tiny: Tiny) -> None:
     assert diagnosis.safe and "is safe to measure" in diagnosis.conclusion, diagnosis.conclusion
     assert len(found) == len(CHECKS)
     assert found["pass-through"].figure == 0.0
-    for name in ("identity", "causality", "recomputed", "weights", "ending", "padding"):
+    for name in ("identity", "causality", "recomputed", "weights", "unembed", "padding"):
         figure = found[name].figure
         assert found[name].verdict == "pass" and figure is not None and figure < 1e-5, found[name]
     assert NOTES.get(family, "") in found["peculiarities"].detail

@@ -114,7 +114,7 @@ def _attach(stack: ExitStack, anatomy: Anatomy, layer: int, edits: list[LayerEdi
         handle = on_stream(anatomy, layer, lambda x: _all(at["resid"], x.unsqueeze(2)).squeeze(2))
         stack.callback(handle.remove)
     if at.keys() & {"q", "k", "v", "scores", "pattern"}:
-        stack.enter_context(attention_pre_hooks({anatomy.attention[layer]: _rewrite(at)}))
+        stack.enter_context(attention_pre_hooks({anatomy.attention[layer]: _pre_hook(at)}))
     if "z" in at:
         stack.enter_context(attention_hooks({anatomy.attention[layer]: lambda call, z: _all(at["z"], z)}))
     if "result" in at:
@@ -131,10 +131,10 @@ def _all(edits: Iterable[LayerEdit], x: Tensor) -> Tensor:
     return x
 
 
-def _rewrite(at: dict[str, list[LayerEdit]]) -> AttentionPreHook:
+def _pre_hook(at: dict[str, list[LayerEdit]]) -> AttentionPreHook:
     weights = (*at.get("scores", ()), *at.get("pattern", ()))
 
-    def rewrite(call: AttentionCall) -> AttentionCall:
+    def pre_hook(call: AttentionCall) -> AttentionCall:
         query, key, value = call.query, call.key, call.value
         if "q" in at:
             query = _all(at["q"], query.transpose(1, 2)).transpose(1, 2)
@@ -151,7 +151,7 @@ def _rewrite(at: dict[str, list[LayerEdit]]) -> AttentionPreHook:
             pattern = PatternEdits((*earlier, *weights))
         return replace(call, query=query, key=key, value=value, pattern=pattern)
 
-    return rewrite
+    return pre_hook
 
 
 def _results(anatomy: Anatomy, layer: int, edits: list[LayerEdit]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -46,7 +46,7 @@ def record(
     prompts = batch_of(model, tokens)
     index = None if positions is None else located(positions, *prompts.shape)  # [batch position]
     found: dict[tuple[Site, int], Tensor] = {}
-    taps: dict[nn.Module, AttentionHook] = {}
+    hooks: dict[nn.Module, AttentionHook] = {}
     with ExitStack() as stack:
         for layer in range(model.anatomy.layers + 1) if layers is None else layers:
             heads = layers is not None or layer in model.anatomy.attention
@@ -54,13 +54,13 @@ def record(
             for site in chosen:
                 require_site(model.anatomy, site, layer)
             watch = _Watch(model, layer, index, found)
-            if seam := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
-                taps[model.anatomy.attention[layer]] = watch.tap(seam)
+            if in_attention := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
+                hooks[model.anatomy.attention[layer]] = watch.hook(in_attention)
             if "resid" in chosen:
                 stack.callback(on_stream(model.anatomy, layer, watch.keeper("resid")).remove)
             if written := [site for site in chosen if site in ("result", "attn_out")]:
                 stack.callback(on_projection(model.anatomy, layer, watch.writing(written)).remove)
-        forward(model, prompts, taps, torch.tensor([0]))
+        forward(model, prompts, hooks, torch.tensor([0]))
     for (site, layer), activation in found.items():
         if not all_finite(activation):
             raise HeadatlasError(
@@ -86,7 +86,7 @@ class _Watch:
     def keeper(self, site: Site) -> Callable[[Tensor], None]:
         return lambda x: self.keep(site, x)
 
-    def tap(self, sites: Sequence[Site]) -> AttentionHook:
+    def hook(self, sites: Sequence[Site]) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
             seen = {"q": call.query, "k": call.key, "v": call.value}
             for site in sites:

@@ -36,15 +36,15 @@ def pattern_scores(
         tokens = stack_tokens([prompt.corrupted if corrupted else prompt.tokens for prompt in batch])
         seen: dict[int, torch.Tensor] = {}
 
-        def tap(layer: int, seen: dict[int, torch.Tensor] = seen) -> AttentionHook:
+        def hook(layer: int, seen: dict[int, torch.Tensor] = seen) -> AttentionHook:
             def look(call: AttentionCall, z: torch.Tensor) -> None:
                 queries = torch.arange(z.shape[1], device=z.device).expand(len(z), -1)
                 seen[layer] = attention_rows(call, queries).cpu()  # [batch head query key]
 
             return look
 
-        taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
-        forward(model, tokens, taps, torch.tensor([0]))
+        hooks = {module: hook(layer) for layer, module in model.anatomy.attention.items()}
+        forward(model, tokens, hooks, torch.tensor([0]))
         patterns = model.anatomy.stack(seen, 1).double().numpy()
         found |= {number: measure(*each) for number, *each in zip(index, batch, patterns, strict=True)}
     return np.stack([found[number] for number in range(len(prompts))]).astype(float)

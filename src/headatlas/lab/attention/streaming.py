@@ -176,7 +176,7 @@ def score_heads(
     readings = [score.reading(length, queries) for score in scores.values()]
     found: dict[int, list[Tensor]] = {}
 
-    def tap(layer: int) -> AttentionHook:
+    def hook(layer: int) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
             found[layer] = [each.cpu() for each in read_scores(call, readings, model.anatomy.w_o(layer))]
             if progress:
@@ -185,7 +185,7 @@ def score_heads(
         return look
 
     forward(
-        model, prompts, {module: tap(layer) for layer, module in model.anatomy.attention.items()}, torch.tensor([0])
+        model, prompts, {module: hook(layer) for layer, module in model.anatomy.attention.items()}, torch.tensor([0])
     )
     return {
         name: _checked(model, name, {layer: each[number] for layer, each in found.items()})

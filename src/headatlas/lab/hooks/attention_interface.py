@@ -133,28 +133,28 @@ _hooks: WeakKeyDictionary[nn.Module, list[AttentionHook]] = WeakKeyDictionary()
 
 
 @contextmanager
-def attention_hooks(taps: dict[nn.Module, AttentionHook]) -> Iterator[None]:
+def attention_hooks(hooks: dict[nn.Module, AttentionHook]) -> Iterator[None]:
     """Attach a hook to each attention module; all are removed on exit, also after an error."""
-    for module, hook in taps.items():
+    for module, hook in hooks.items():
         _hooks.setdefault(module, []).append(hook)
         _listen(module)
     try:
         yield
     finally:
-        for module, hook in taps.items():
+        for module, hook in hooks.items():
             _hooks[module].remove(hook)
             _listen(module)
 
 
 @contextmanager
-def attention_pre_hooks(rewrites: dict[nn.Module, AttentionPreHook]) -> Iterator[None]:
+def attention_pre_hooks(pre_hooks: dict[nn.Module, AttentionPreHook]) -> Iterator[None]:
     """Attach a pre-hook to each attention module, which changes the call before attention runs; removed on exit."""
-    for module, pre_hook in rewrites.items():
+    for module, pre_hook in pre_hooks.items():
         _pre_hooks.setdefault(module, []).append(pre_hook)
     try:
         yield
     finally:
-        for module, pre_hook in rewrites.items():
+        for module, pre_hook in pre_hooks.items():
             _pre_hooks[module].remove(pre_hook)
 
 

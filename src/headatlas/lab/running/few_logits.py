@@ -23,17 +23,17 @@ def only_logits_of(model: OpenModel, vocabulary: Tensor | None) -> Iterator[None
     if vocabulary is None:
         yield
         return
-    ending = model.anatomy.unembed
-    if ending is None:
+    unembed = model.anatomy.unembed
+    if unembed is None:
         raise HeadatlasError(f"{model.name}: its unembedding could not be confirmed; read the logits of all tokens")
-    weight = columns(ending.unembedding).T  # [vocabulary d_model]
+    weight = columns(unembed.unembedding).T  # [vocabulary d_model]
     outside = vocabulary[(vocabulary < 0) | (vocabulary >= len(weight))]
     if len(outside):
         raise HeadatlasError(
             f"token {int(outside[0])} lies outside the vocabulary of {model.name} (0 to {len(weight) - 1})"
         )
     chosen = vocabulary.to(weight.device)
-    bias: Tensor | None = getattr(ending.unembedding, "bias", None)
+    bias: Tensor | None = getattr(unembed.unembedding, "bias", None)
     few = partial(linear, weight=weight[chosen], bias=None if bias is None else bias[chosen])
-    with acting(ending.unembedding, few):
+    with acting(unembed.unembedding, few):
         yield

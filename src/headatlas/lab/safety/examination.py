@@ -213,18 +213,18 @@ def _weights(model: OpenModel, seen: Seen) -> Check:
     return _judged("weights", worst, seen, f"{kinds}, confirmed by the attention call", f"{kinds}, values differ")
 
 
-def _ending(model: OpenModel, seen: Seen) -> Check:
-    ending = model.anatomy.unembed
-    if ending is None:
-        return Check("ending", "note", "final norm and unembedding could not be confirmed; residuals are not read")
-    start = (*ending.chain, ending.unembedding)[0]
+def _unembed(model: OpenModel, seen: Seen) -> Check:
+    unembed = model.anatomy.unembed
+    if unembed is None:
+        return Check("unembed", "note", "final norm and unembedding could not be confirmed; residuals are not read")
+    start = (*unembed.chain, unembed.unembedding)[0]
     states = next(step.read for step in reversed(seen.small.outside) if step.module is start)
-    names = [type(module).__name__ for module in (*ending.chain, ending.unembedding)]
-    cap = "" if ending.softcap is None else f", softcap {ending.softcap:g}"
-    scale = "" if ending.scale == 1 else f", times {ending.scale:.4g}"
+    names = [type(module).__name__ for module in (*unembed.chain, unembed.unembedding)]
+    cap = "" if unembed.softcap is None else f", softcap {unembed.softcap:g}"
+    scale = "" if unembed.scale == 1 else f", times {unembed.scale:.4g}"
     said = f"{' then '.join(names)}{scale}{cap}"
     return _judged(
-        "ending", gap(ending.logits(states), seen.small.logits), seen, said, f"{said}: not the logits", "note"
+        "unembed", gap(unembed.logits(states), seen.small.logits), seen, said, f"{said}: not the logits", "note"
     )
 
 
@@ -332,7 +332,7 @@ CHECKS: tuple[Callable[[OpenModel, Seen], Check], ...] = (
     _groups,
     _padding,
     _weights,
-    _ending,
+    _unembed,
     _head_width,
     _peculiar,
     _tokenizer,

@@ -57,13 +57,13 @@ def inspect_prompts(model: OpenModel) -> Inspection:
 def _inspect(model: OpenModel, tokens: Tensor, said: str) -> Inspection:
     found, anatomy = Inspection(tokens, said), model.anatomy
     rows, left = _rows(model, tokens.shape[1]), dict[int, Tensor]()  # z by layer, until the output projection runs
-    taps: dict[nn.Module, AttentionHook] = {
+    hooks: dict[nn.Module, AttentionHook] = {
         m: _look(found, layer, rows, left) for layer, m in anatomy.attention.items()
     }
     with ExitStack() as stack:
         for layer in anatomy.attention:
             stack.callback(on_projection(anatomy, layer, _adds_up(found, anatomy, layer, left)).remove)
-        stack.enter_context(attention_hooks(taps))
+        stack.enter_context(attention_hooks(hooks))
         logits = model.model(tokens, use_cache=False).logits
     if not torch.isfinite(logits).all():
         found.broken = found.broken or "the logits"
