@@ -79,7 +79,7 @@ def test_a_loaded_model_is_given_back(tiny: Tiny) -> None:
 def test_lower_precision_is_a_note(tiny: Tiny) -> None:
     diagnosis = doctor(tiny("llama"), dtype=torch.bfloat16)
     assert diagnosis.safe and checks(diagnosis)["dtype"].verdict == "note"
-    assert "bfloat16" in checks(diagnosis)["dtype"].detail and "mind the note" in diagnosis.conclusion
+    assert "bfloat16" in checks(diagnosis)["dtype"].detail and "read the note" in diagnosis.conclusion
 
 
 class TestWhatIsWrongIsNamed:

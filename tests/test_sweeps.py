@@ -294,7 +294,7 @@ class TestMistakes:
             ({"heads": [Head(2, 0)]}, "L2H0 is not in a model"),
             ({"positions": []}, "no positions"),
             ({"positions": "first"}, "no positions"),
-            ({"ablation": "noise"}, "no ablation"),
+            ({"ablation": "noise"}, "no kind of ablation"),
         ],
     )
     def test_of_programmers(self, tiny: Tiny, options: dict[str, Any], complaint: str) -> None:
@@ -396,7 +396,7 @@ class TestHygiene:
     def test_an_edit_before_the_first_layer_that_runs_is_refused(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("llama")))
         clean = run_clean(model, torch.tensor([PROMPTS[0].tokens]), torch.tensor([LAST]))
-        with pytest.raises(ValueError, match="would not be seen"):
+        with pytest.raises(ValueError, match="where the rerun starts"):
             rerun(model, clean, 1, 1, {0: CopyEdit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
 
     def test_memory_that_is_short_is_asked_for_in_halves(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

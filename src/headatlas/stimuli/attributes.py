@@ -1,7 +1,7 @@
-"""An attribute of a country, asked for by its name, with the country and the attribute exchanged one at a time.
+"""Questions for an attribute of a country, in which subject and relation can be exchanged one at a time.
 
-Between them, the prompts of one draw hold fixed the places of the words, so that what a head takes from the subject and
-what it takes from the relation can be told apart.
+Word positions are the same in all prompts of one draw, so that a head's contribution from the subject can be told apart
+from its contribution from the relation.
 """
 
 import random
@@ -51,18 +51,18 @@ def crossed(
 
 
 def places(prompts: Sequence[Prompt]) -> tuple[list[list[int]], list[list[int]]]:
-    """Of each prompt, the positions of its subject's tokens; and those of its relation's."""
+    """For each prompt, the positions of its subject's tokens, and of its relation's tokens."""
     subjects, relations = ([list(each.spans[role]) for each in prompts] for role in ("subject", "relation"))
     return subjects, relations
 
 
 def among_kind(prompt: Prompt) -> Prompt:
-    """The same, with the rivals of the kind asked for alone."""
+    """Keep only the rivals of the category asked for."""
     return _narrowed(prompt, slice(0, prompt.readouts[0].alike))
 
 
 def among_others(prompt: Prompt) -> Prompt:
-    """The same, with the rivals of other kinds alone."""
+    """Keep only the rivals of other categories."""
     return _narrowed(prompt, slice(prompt.readouts[0].alike, None))
 
 
@@ -97,7 +97,7 @@ def _crossed(
 
 
 def _answers(words: Vocabulary, subject: str, relation: str) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """First tokens: of the right answer, of others of its kind, and of all other kinds; none is in two of them."""
+    """First tokens of the right answer, of other answers of its category, and of all other categories; no overlap."""
     first = {each: [words.continuation(f" {value}")[0] for value in BY_NAME[each].objects] for each in ATTRIBUTES}
     answer = words.continuation(f" {BY_NAME[relation].pairs[subject]}")[0]
     if first[relation].count(answer) > 1:

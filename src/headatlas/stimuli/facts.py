@@ -1,7 +1,7 @@
-"""What the world knows: countries, things and people, stated and asked in many ways, doubted and contradicted.
+"""Facts about countries, things and people, as statements, questions, true or false claims, and contradictions.
 
-Countries, their capitals, languages and continents are those of the real world, and so are kinds, parts and uses of
-things: these families can be put to any model. People and their work are made up: only the specimen knows them.
+Countries with their capitals, languages and continents are real, and so are kinds, parts and uses of things; these
+families suit any model. People and their work are made up; only the specimen knows them.
 """
 
 import random
@@ -78,16 +78,16 @@ PEOPLE: tuple[str, ...] = NAMES[1::3]
 
 @dataclass(frozen=True)
 class Relation:
-    """What a subject has exactly one of, and the ways to say it and to ask for it. The answer follows each.
+    """A relation that gives each subject exactly one object, with ways to state it and to ask for it.
 
     Attributes:
         name: one word.
         pairs: subject -> object.
-        statements: with {subject}, each up to the object.
-        questions: with {subject}; the answer follows after 'Answer:'.
-        claims: with {subject} and {object}, a whole sentence without its full stop.
-        asks: with {subject} and {object}, a whole yes or no question.
-        real: whether it is so in the real world too.
+        statements: templates with {subject}, up to the object.
+        questions: templates with {subject}; the answer follows after 'Answer:'.
+        claims: templates with {subject} and {object}, full sentences without their full stop.
+        asks: yes or no questions with {subject} and {object}.
+        real: whether it holds in the real world.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Relation:
 
     @property
     def objects(self) -> list[str]:
-        """All objects, each once."""
+        """All objects, without repeats."""
         return sorted(set(self.pairs.values()))
 
 
@@ -238,12 +238,12 @@ RELATIONS: tuple[Relation, ...] = (
     ),
 )
 BY_NAME: Mapping[str, Relation] = MappingProxyType({relation.name: relation for relation in RELATIONS})
-# Kinds and people come up more often: there are more of them than of the others.
+# Kinds and people are drawn more often, because they have more subjects.
 _WEIGHTS = (3, 2, 2, 3, 1, 1, 3)
 
 
 def drawn(rng: random.Random) -> Relation:
-    """A relation, the larger ones more often."""
+    """Draw a relation, larger ones more often."""
     return rng.choices(RELATIONS, _WEIGHTS)[0]
 
 
@@ -253,15 +253,15 @@ def _combinations(split: Partition, relation: str, ways: tuple[str, ...]) -> lis
 
 
 def _pick(split: Partition, relation: Relation, ways: Sequence[str], rng: random.Random) -> tuple[str, str]:
-    """A way of putting it and a subject that belong together to the split."""
+    """A wording and a subject whose combination belongs to the split."""
     return rng.choice(_combinations(split, relation.name, tuple(ways)))
 
 
 def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -> tuple[Segment, ...]:
-    """A template with its words put in, each after a space.
+    """Fill a template with words, each preceded by a space.
 
-    At the start of a text the template's own words stand without a space; a word put in keeps it, so that it is the
-    same token wherever it stands. `lower` writes the template's first word small, for the middle of a sentence.
+    At the start of a text the template's own first word has no space; a filled-in word keeps its space, so that it is
+    the same token everywhere. `lower` writes the template's first word in lower case, for the middle of a sentence.
     """
     made = filled(template, **{role: f" {word}" for role, word in parts.items()})
     first = made[0]
@@ -272,7 +272,7 @@ def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -
 
 
 def statement(split: Partition, rng: random.Random, relation: Relation | None = None) -> Case:
-    """A fact, stated up to its object; the corrupted prompt is about another subject with another object."""
+    """A fact, stated up to its object. The corrupted prompt has another subject with another object."""
     relation = relation or drawn(rng)
     template, subject = _pick(split, relation, relation.statements, rng)
     right = relation.pairs[subject]
@@ -298,15 +298,15 @@ def question(split: Partition, rng: random.Random, relation: Relation | None = N
 
 
 def ask(question: str, subject: str, start: bool = True) -> tuple[Segment, ...]:
-    """One of a relation's questions about a subject, up to the answer."""
+    """A question about a subject, up to the answer."""
     opening = Segment("Question:" if start else " Question:")
     return (opening, *fill(question, start=False, subject=subject), Segment(" Answer:"))
 
 
 def several(rng: random.Random, relation: Relation, count: int = 3, pairs: Mapping[str, str] | None = None) -> Case:
-    """Facts of one relation in a row, each in a wording of its own, all known from training.
+    """Several facts of one relation in a row, each in its own wording, all known from training.
 
-    The corrupted prompt says the same objects of other subjects. `pairs` are those of the relation that may be drawn.
+    The corrupted prompt states the same objects for other subjects. `pairs` restricts the facts to draw from.
     """
     pairs = pairs or relation.pairs
     objects = rng.sample(sorted(set(pairs.values())), count)
@@ -328,7 +328,7 @@ def several(rng: random.Random, relation: Relation, count: int = 3, pairs: Mappi
     return Case(tell(subjects), (f" {objects[-1]}",), rivals, tell(strangers))
 
 
-# What stands before and after a false claim, and whether one should follow it.
+# Texts before a false claim, and whether the claim should then be followed.
 FLAGGED: tuple[tuple[str, bool], ...] = (
     ("In this story", True),
     ("Let us say that", True),
@@ -340,10 +340,10 @@ FLAGGED: tuple[tuple[str, bool], ...] = (
 
 
 def conflict(split: Partition, rng: random.Random, flag: int | None = None) -> Case:
-    """A false claim, flagged as to be followed or as wrong, and then the same statement, up to its object.
+    """A false claim, flagged as valid or as wrong, and then the same statement up to its object.
 
-    The corrupted prompt's claim is true. `flag` picks one of FLAGGED; -1 leaves the claim without a flag, and the
-    context wins.
+    The corrupted prompt's claim is true. `flag` is an index into FLAGGED; -1 leaves the claim unflagged, and the answer
+    is the claimed object.
     """
     relation = rng.choice([relation for relation in RELATIONS if relation.name in ("capital", "language", "work")])
     subject = rng.choice([each for each in relation.pairs if in_partition(split, "conflict", each)])
@@ -360,7 +360,7 @@ def conflict(split: Partition, rng: random.Random, flag: int | None = None) -> C
 
 
 def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tuple[Segment, ...]:
-    """A statement with an object, flagged or not, and the same statement again, up to its object."""
+    """A statement with an object, flagged or not, followed by the same statement up to its object."""
     return (
         *segments((flag, "flag")),
         *fill(template, start=not flag, lower=bool(flag), subject=subject),
@@ -394,7 +394,7 @@ def false_claim(
 
 
 def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]:
-    """The fact itself, said beforehand, or nothing."""
+    """The fact itself as a sentence, or nothing if it is not `stated`."""
     if not stated:
         return ()
     return (*fill(relation.claims[0], subject=subject, object=relation.pairs[subject]), Segment("."))
@@ -439,10 +439,10 @@ def yes_or_no(
     options: tuple[str, str] = ("Yes", "No"),
     first: bool = False,
 ) -> Case:
-    """A yes or no question about a fact, sometimes with the fact stated before. The corrupted prompt has the other
+    """A yes or no question about a fact, sometimes with the fact stated first. The corrupted prompt has the opposite
     answer.
 
-    `options` are the words between which it asks to choose, in that order, and `first` puts them before the question.
+    `options` are the words to choose between, in the order shown; `first` shows them before the question.
     """
     relation = relation or drawn(rng)
     ask, subject = _pick(split, relation, relation.asks, rng)

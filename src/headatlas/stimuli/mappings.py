@@ -1,6 +1,6 @@
-"""Word-to-word mappings shown by example: antonyms, plurals, first letters …; and labels given by kind.
+"""Word-to-word mappings shown by example (antonyms, plurals, first letters …), and labels given by category.
 
-After the tasks of Todd et al. 2024 (todd2024function); the word lists are our own.
+After the tasks of todd2024function; the word lists are our own.
 """
 
 import random
@@ -56,7 +56,7 @@ MAPPINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-# How a pair is said outright, so that a pair never shown in a list of examples is known all the same.
+# Each pair of a mapping as a sentence, so that pairs never shown in few-shot lists are still known.
 SAID: Mapping[str, str] = MappingProxyType(
     {
         "antonym": "The opposite of{word} is",
@@ -102,7 +102,7 @@ def few_shot(
 
 
 def said(split: Partition, rng: random.Random, task: str | None = None) -> Case:
-    """One pair of a mapping, said in words."""
+    """One pair of a mapping, stated as a sentence."""
     task = task or rng.choice(list(MAPPINGS))
     word, image = rng.choice(list(MAPPINGS[task].items()))
     other = rng.choice([each for each, value in MAPPINGS[task].items() if value != image])
@@ -155,7 +155,7 @@ def few_shot_labels(
 
 
 def acronym(split: Partition, rng: random.Random, names: Sequence[str] = NAMES) -> Case:
-    """A firm named after three people (or other names), and their initials one by one. The corrupted prompt has other
+    """An organisation named after three words, by default people, and their initials. The corrupted prompt has other
     names.
     """
     while True:

@@ -1,4 +1,4 @@
-"""Questions of equal meaning in different words, about people and things that no training text tells of."""
+"""Questions of equal meaning in different words, about people and things that no training text mentions."""
 
 import random
 from collections.abc import Mapping

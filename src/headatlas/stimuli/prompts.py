@@ -1,4 +1,4 @@
-"""Typed prompts: tokens, the corrupted prompt, where a head should look, and what the model should answer."""
+"""Prompt types: tokens, corrupted prompt, attention pairs, and readouts."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,13 +13,13 @@ from headatlas.stimuli import reserved
 
 @dataclass(frozen=True)
 class Readout:
-    """Where the model must answer, what is right, and what would be wrong.
+    """A position where the model must answer, with the right and wrong answers.
 
     Attributes:
-        position: whose logits are read.
+        position: where the logits are read.
         answer: the right token.
         rivals: wrong tokens.
-        alike: how many of the rivals, from the first, are of the answer's category; None where this is not told apart.
+        alike: number of rivals, from the first, in the answer's category; None if categories are not distinguished.
     """
 
     position: int
@@ -28,12 +28,12 @@ class Readout:
     alike: int | None = None
 
 
-Pairs = tuple[tuple[int, int], ...]  # (query position, key position), any number of them
+Pairs = tuple[tuple[int, int], ...]  # (query position, key position), any number
 
 
 @dataclass(frozen=True)
 class ProbeLabel:
-    """What a linear probe must read off a prompt, and the group that must not be on both sides of a split."""
+    """Label that a linear probe must predict, and the group that must not be split between training and test."""
 
     value: int
     group: str = ""
@@ -41,18 +41,18 @@ class ProbeLabel:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One stimulus in token ids.
+    """One stimulus, in token ids.
 
     Attributes:
-        tokens: what the model reads.
-        corrupted: the corrupted (counterfactual) prompt: as long, without the feature under study. Patching and
-            ablation take activations from it.
-        pairs: (query, key) positions between which a head of this type puts its attention weight.
-        null_pairs: where the corrupted prompt is read for the null of the score, if not at the same pairs.
+        tokens: the prompt.
+        corrupted: the corrupted (counterfactual) prompt, of equal length and without the feature under study. Patching
+            and ablation take activations from it.
+        pairs: (query, key) positions where a head of this type has its attention weight.
+        null_pairs: positions in the corrupted prompt for the null of the score, if they differ from `pairs`.
         readouts: where the behaviour is read from the logits.
-        alternatives: further prompts of the same length, each by a name that says what it changes.
+        alternatives: further prompts of equal length, named by what they change.
         spans: positions by role, such as 'subject' or 'relation'.
-        probe: the label of the prompt, for probes.
+        probe: label and group, for probes.
     """
 
     tokens: tuple[int, ...]
@@ -83,25 +83,25 @@ class Prompt:
 
     @property
     def ids(self) -> Iterable[int]:
-        """Every token id in it: of the prompt, the corrupted one, the alternatives, the answers and their rivals."""
+        """Every token id of the prompt, the corrupted prompt, the alternatives, the answers and their rivals."""
         answers = (id for readout in self.readouts for id in (readout.answer, *readout.rivals))
         return chain(self.tokens, self.corrupted, *self.alternatives.values(), answers)
 
 
 def probe_labels(prompts: Iterable[Prompt]) -> list[int]:
-    """The label of each prompt, for a probe.
+    """The probe label of each prompt.
 
     Raises:
-        ValueError: where a prompt has none.
+        ValueError: if a prompt has none.
     """
     return [_labelled(prompt).value for prompt in prompts]
 
 
 def probe_groups(prompts: Iterable[Prompt]) -> list[str]:
-    """The group of each prompt; no group lies on both sides of a probe's split.
+    """The probe group of each prompt; groups are not split between training and test.
 
     Raises:
-        ValueError: where a prompt has no label.
+        ValueError: if a prompt has no label.
     """
     return [_labelled(prompt).group for prompt in prompts]
 
@@ -114,12 +114,12 @@ def _labelled(prompt: Prompt) -> ProbeLabel:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer as stimuli see it: words that are one token, ordinary tokens to draw from, and BOS.
+    """A tokenizer as stimuli use it: single-token words, ordinary tokens to draw from, and BOS.
 
     Args:
-        tokenizer: a transformers tokenizer (anything with `encode`, `all_special_ids`, `bos_token_id` and a length;
-            with `get_vocab`, where reserved tokens are to be known by their names).
-        size: how many token ids the model's embedding has; ids from there on are never drawn.
+        tokenizer: a transformers tokenizer, or any object with `encode`, `all_special_ids`, `bos_token_id` and a length
+            (and `get_vocab`, to recognise reserved tokens by name).
+        size: number of embeddings of the model; larger ids are never drawn.
     """
 
     tokenizer: Any
@@ -128,15 +128,15 @@ class Vocabulary:
 
     @property
     def bos(self) -> tuple[int, ...]:
-        """The token every prompt starts with, or nothing where the tokenizer has none."""
+        """The token every prompt starts with; empty if the tokenizer has none."""
         bos = self.tokenizer.bos_token_id
         return () if bos is None else (bos,)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text alone, without special tokens.
+        """Token ids of the text, without special tokens.
 
         Raises:
-            UntestableError: where the tokenizer knows no tokens for it, or gives ids the model does not have.
+            UntestableError: if the tokenizer has no tokens for it, or gives ids the model does not have.
         """
         if text not in self._cache:
             ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -151,13 +151,13 @@ class Vocabulary:
         return self._cache[text]
 
     def continuation(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text where it follows other text: some tokenizers write the start of a text otherwise."""
+        """Token ids of the text when it follows other text, which some tokenizers encode differently."""
         before = self.encode(".")
         whole = self.encode("." + text)
         return whole[len(before) :] if whole[: len(before)] == before else self.encode(text)
 
     def single(self, word: str) -> int | None:
-        """The id of ' word' where it is one token, else None."""
+        """The id of ' word' if it is one token, else None."""
         try:
             ids = self.continuation(f" {word}")
         except UntestableError:
@@ -165,10 +165,10 @@ class Vocabulary:
         return ids[0] if len(ids) == 1 else None
 
     def number(self, value: int) -> tuple[tuple[int, ...], int]:
-        """What this tokenizer writes before a number in a text, a space of its own or nothing, and the number's token.
+        """Tokens that this tokenizer puts before a number in a text (a space, or nothing), and the number's token.
 
         Raises:
-            UntestableError: where the number is not one token.
+            UntestableError: if the number is not one token.
         """
         *before, token = self.continuation(f" {value}")
         if before and tuple(before) != self.encode(" "):
@@ -176,10 +176,10 @@ class Vocabulary:
         return tuple(before), token
 
     def singles(self, words: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
-        """Those of the words that are one token with a leading space.
+        """The words that are one token with a leading space.
 
         Raises:
-            HeadatlasError: where fewer than `at_least` are.
+            UntestableError: if there are fewer than `at_least`.
         """
         words = tuple(words)
         kept = tuple(word for word in words if self.single(word) is not None)
@@ -196,14 +196,14 @@ class Vocabulary:
 
     @cached_property
     def ordinary(self) -> Sequence[int]:
-        """Every token id that text is made of, none that is special or kept free, for drawing random tokens."""
+        """All token ids that text uses, without special and reserved ones; random tokens are drawn from them."""
         return reserved.ordinary_ids(self.tokenizer, self.size)
 
     def draw(self, rng: random.Random, count: int) -> tuple[int, ...]:
-        """`count` different ordinary tokens at random.
+        """Draw `count` different ordinary tokens.
 
         Raises:
-            HeadatlasError: where the vocabulary has fewer.
+            UntestableError: if the vocabulary has fewer.
         """
         if len(self.ordinary) < count:
             raise UntestableError(
@@ -213,4 +213,4 @@ class Vocabulary:
 
 
 class UntestableError(HeadatlasError):
-    """The tokenizer cannot express enough of a stimulus; the finding cannot be tested on this model."""
+    """Raised if a stimulus cannot be made for this model, so that the finding cannot be tested on it."""
