@@ -84,14 +84,14 @@ def prune_edges(
         return sum(count * circuit.divergence(removed) for count, circuit in parts) / len(prompts)
 
     graph, removed, current = Graph(tau=tau, tried=tried), Removed(), 0.0
-    for reader, senders in order:
+    for receiver, senders in order:
         for sender in senders:
-            trial = {**removed, reader: removed.get(reader, set()) | {sender}}
+            trial = {**removed, receiver: removed.get(receiver, set()) | {sender}}
             found = divergence(trial)
             if found - current < tau:
                 removed, current = trial, found
             else:
-                names = (EMBEDDING if sender is None else str(sender), LOGITS if reader is None else str(reader))
+                names = (EMBEDDING if sender is None else str(sender), LOGITS if receiver is None else str(receiver))
                 graph.add_edge(*names, weight=found - current)
             if progress:
                 progress(1)
@@ -105,8 +105,8 @@ def _order(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head | 
     model.anatomy.require(chosen)
     backwards = sorted(chosen, reverse=True)
     order: list[tuple[Head | None, list[Head | None]]] = [(None, [*backwards, None])]
-    for reader in backwards:
-        order.append((reader, [*(sender for sender in backwards if sender.layer < reader.layer), None]))
+    for receiver in backwards:
+        order.append((receiver, [*(sender for sender in backwards if sender.layer < receiver.layer), None]))
     return order
 
 
@@ -168,7 +168,7 @@ class _Circuit:
             stream = stream[: len(self._tokens)]  # drop the copies of the previous block
             if last:
                 return (stream.float() + self._change(removed.get(None, set()), added, stream)).to(stream)
-            changed = [stream.float() + self._change(removed[reader], added, stream) for reader in block.readers]
+            changed = [stream.float() + self._change(removed[receiver], added, stream) for receiver in block.receivers]
             return torch.cat([stream, *(each.to(stream) for each in changed)])
 
         return enter
@@ -190,15 +190,15 @@ class _Block:
     """The copies of a batch in one block: the batch itself, then one copy per receiver with pruned edges."""
 
     batch: int
-    readers: list[Head]
+    receivers: list[Head]
 
     def merge(self, call: AttentionCall) -> AttentionCall:
         """Take queries, keys and values of each head from its own copy, giving those of one batch."""
-        if not self.readers:
+        if not self.receivers:
             return call
         heads = call.query.shape[1]
         own = torch.zeros(heads, dtype=torch.long)
-        own[[reader.head for reader in self.readers]] = torch.arange(1, len(self.readers) + 1)
+        own[[receiver.head for receiver in self.receivers]] = torch.arange(1, len(self.receivers) + 1)
 
         def of_heads(each: Tensor) -> Tensor:
             copies = each.reshape(-1, self.batch, *each.shape[1:])  # [copy batch head|kv_head position d_head]
@@ -209,4 +209,4 @@ class _Block:
 
     def spread(self, call: AttentionCall, z: Tensor) -> Tensor | None:
         """Repeat z of the batch for all copies."""
-        return z.repeat(len(self.readers) + 1, 1, 1, 1) if self.readers else None
+        return z.repeat(len(self.receivers) + 1, 1, 1, 1) if self.receivers else None

@@ -169,27 +169,27 @@ class _Weights:
         for layer, head in anatomy.all_heads:
             self._read(str(Head(layer, head)), layer, changes, reads.of_head(layer, head))
 
-    def _read(self, reader: str, layer: int, changes: StreamContributions, gradients: Tensor) -> None:
+    def _read(self, receiver: str, layer: int, changes: StreamContributions, gradients: Tensor) -> None:
         """Add the weights of a receiver's incoming edges, from its gradients [kind batch position d_model]."""
-        self._sum(EMBEDDING, reader, torch.einsum("bqm,kbqm->k", changes.embedding.to(gradients), gradients))
+        self._sum(EMBEDDING, receiver, torch.einsum("bqm,kbqm->k", changes.embedding.to(gradients), gradients))
         for earlier, change in changes.heads.items():
             if earlier >= layer:
                 break
             found = torch.einsum("hbqm,kbqm->hk", change.to(gradients), gradients)
             for head, each in enumerate(found):
-                self._sum(str(Head(earlier, head)), reader, each)
+                self._sum(str(Head(earlier, head)), receiver, each)
 
-    def _sum(self, writer: str, reader: str, found: Tensor) -> None:
+    def _sum(self, sender: str, receiver: str, found: Tensor) -> None:
         found = found.double().cpu()
-        self.sums[writer, reader] = self.sums.get((writer, reader), torch.zeros_like(found)) + found
+        self.sums[sender, receiver] = self.sums.get((sender, receiver), torch.zeros_like(found)) + found
 
     def graph(self, most: int, prompts: int) -> Graph:
         """The graph of the strongest edges."""
         ranked = sorted(self.sums.items(), key=lambda item: -abs(item[1].sum().item()))
         graph = Graph()
-        for (writer, reader), parts in ranked[:most]:
+        for (sender, receiver), parts in ranked[:most]:
             weight = parts.sum().item() / prompts
             if weight:
                 kinds = dict(zip(KINDS, (parts / prompts).tolist(), strict=True)) if len(parts) > 1 else {}
-                graph.add_edge(writer, reader, weight=weight, **kinds)
+                graph.add_edge(sender, receiver, weight=weight, **kinds)
         return graph

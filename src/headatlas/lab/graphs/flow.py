@@ -102,7 +102,7 @@ def information_flow(
         earlier = torch.zeros_like(flow)
         earlier[active] = flow[active] * rest[:, None]
         for head, each in enumerate(near):
-            taken = each.T @ flow[active]  # [key reader]
+            taken = each.T @ flow[active]  # [key receiver]
             _connect(graph, anatomy.heads, str(Head(layer, head)), taken.sum(0))
             earlier[:, layer * anatomy.heads + head] += taken.sum(1)
             if each.any():
@@ -143,11 +143,11 @@ def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, in
     return flow
 
 
-def _connect(graph: Graph, heads: int, writer: str, weights: Tensor) -> None:
+def _connect(graph: Graph, heads: int, sender: str, weights: Tensor) -> None:
     """Add edges from a sender to its receivers, weights [receiver]."""
-    for reader in weights.nonzero()[:, 0].tolist():
-        name = LOGITS if reader == len(weights) - 1 else str(Head(*divmod(reader, heads)))
-        graph.add_edge(writer, name, weight=weights[reader].item())
+    for receiver in weights.nonzero()[:, 0].tolist():
+        name = LOGITS if receiver == len(weights) - 1 else str(Head(*divmod(receiver, heads)))
+        graph.add_edge(sender, name, weight=weights[receiver].item())
 
 
 class _Run:

@@ -182,7 +182,7 @@ def attached(module: nn.Module) -> bool:
 
 
 def read_z_at(module: nn.Module, projection: nn.Module, between: Between) -> None:
-    """Register `projection` as the reader of an attention module's z, which differs from its attention output."""
+    """Record that z of an attention module is the input of `projection`, which differs from its attention output."""
     _readers[module] = ProjectionReader(projection, between)
 
 

@@ -84,14 +84,14 @@ class FoldedNorms:
         norm = self.after[layer]
         if norm is None:
             return torch.ones_like(attn_out, dtype=torch.float32)
-        gain = recognise_norm(norm, attn_out.shape[-1])
-        if gain.centred:
+        linear = recognise_norm(norm, attn_out.shape[-1])
+        if linear.centred:
             raise HeadatlasError(
                 f"layer {layer} of {self.model.name} subtracts the mean of its heads' outputs; not supported yet"
             )
-        whole, found = gain.apply(attn_out.float()), without_bias(norm, attn_out)
+        whole, found = linear.apply(attn_out.float()), without_bias(norm, attn_out)
         divided = (found * whole).sum(-1, keepdim=True) / whole.square().sum(-1, keepdim=True).clamp_min(1e-30)
-        return gain.gain.to(divided) * divided
+        return linear.gain.to(divided) * divided
 
     def qk(self, layer: int) -> LowRank:
         """The QK circuit W_Q W_K^T of each head, [head d_model d_model], with the norm before attention on both sides.
@@ -101,8 +101,8 @@ class FoldedNorms:
         plain, norm = self.model.anatomy.qk(layer), self.before[layer]
         if norm is None:
             return LowRank(plain.left.float(), plain.right.float())
-        gain = recognise_norm(norm, self.model.anatomy.d_model)
-        return LowRank(gain.into(plain.left.float()), gain.into(plain.right.float().mT).mT)
+        linear = recognise_norm(norm, self.model.anatomy.d_model)
+        return LowRank(linear.into(plain.left.float()), linear.into(plain.right.float().mT).mT)
 
     def ov(self, layer: int) -> LowRank:
         """The OV circuit W_V W_O of each head, [head d_model d_model], with the norms before and after attention.
@@ -112,9 +112,9 @@ class FoldedNorms:
         plain, norm = self.model.anatomy.ov(layer), self.before[layer]
         left, right = plain.left.float(), self.written(layer, plain.right.float())
         if norm is not None:
-            gain = recognise_norm(norm, self.model.anatomy.d_model)
-            left = gain.into(left)
-            right = right - right.mean(-1, keepdim=True) if gain.centred else right
+            linear = recognise_norm(norm, self.model.anatomy.d_model)
+            left = linear.into(left)
+            right = right - right.mean(-1, keepdim=True) if linear.centred else right
         return LowRank(left, right)
 
 
