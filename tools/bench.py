@@ -6,12 +6,12 @@ least twice, and up to seven times while its share of time lasts. Memory is the 
 what the process held when it was ready. What the processes computed must agree to 1e-4, or the program ends with 1.
 
 Exact ablation of all 144 heads would take TransformerLens minutes a repeat. A loop of full passes costs the same for
-every head, so a repeat of those is one head, and stands for 144. headatlas skips the layers before a head, so at all
+every head, so a repeat of those is one head, and counts 144 times. headatlas skips the layers before a head, so at all
 positions it runs a quarter of the heads of every layer, and counts four times; that counts its clean pass four times
 too. At the last position it runs all heads. Ablation is by zero, and read as a logit difference at the last position.
 
 Path patching of all heads to the logits ("the direct effect of every head") is for 5,000 pairs of prompts of 16 tokens;
-64 pairs stand for all. With MLPs recomputed, its floor is the matrix products of the MLPs that a sender passes, at one
+64 pairs are measured. With MLPs recomputed, its floor is the matrix products of the MLPs that a sender passes, at one
 position of each prompt; with MLPs frozen, the two runs that path patching starts from.
 
 Each work has a floor: what is left if nothing but the model's own passes took time. Takes under 10 minutes on 2 cores,
@@ -114,7 +114,7 @@ def _memory(field: str) -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """How somebody does a job; what is measured stands for `factor` times as much."""
+    """How a tool does a job; the measured part is one `factor`-th of it."""
 
     name: str
     prepare: Prepare
@@ -232,7 +232,7 @@ def ratios(theirs: Cost, ours: Cost) -> tuple[Ratio, Ratio]:
 
 
 def disagreement(theirs: Cost, ours: Cost) -> str | None:
-    """Where two computed different numbers, in words."""
+    """A sentence on where two tools computed different numbers, or None."""
     shared = theirs.values.keys() & ours.values.keys()
     if not shared:
         return "nothing that both computed"

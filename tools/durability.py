@@ -149,7 +149,7 @@ def kill(count: int, seed: int, folder: Path, commands: dict[str, list[str]]) ->
 
 @contextmanager
 def small_disk(place: Path, kilobytes: int) -> Iterator[Callable[[], None] | None]:
-    """A disk of so many KiB at `place`, as root; else what a process does first to be allowed only small files."""
+    """A disk of `kilobytes` KiB at `place`, as root; else a function that limits a process to small files."""
     place.mkdir(parents=True, exist_ok=True)
     size = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
     if os.geteuid() == 0 and subprocess.run(size, capture_output=True).returncode == 0:

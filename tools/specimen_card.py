@@ -359,7 +359,7 @@ def tokens_seen(recipe: Any, step: int) -> int:
 
 
 def limits(families: dict[str, dict[str, Any]], heads: dict[str, dict[str, float]]) -> list[str]:
-    """What the model does not do as well as aimed, and which textbook heads it lacks, in words, from the figures."""
+    """Sentences on what the model does worse than aimed at, and which textbook heads it lacks, from the figures."""
     found = []
     for family, each in families.items():
         places = 2 if round(each["accuracy"], 2) != each["aim"] else 4  # 0.7967 is not 0.80

@@ -351,7 +351,7 @@ _HEADS = (
     "L99999999999999999999H1 blocks.5.attn.hook_z[10] blocks.5 L5H10; 5,10 [5,10] nan inf 0x1.1 ½.1 L5H1_0"
 ).split()
 
-# Of so many inputs, how many are of a kind.
+# Relative frequency of each kind of input.
 KINDS: dict[str, tuple[int, Callable[[Bench, random.Random], Outcome]]] = {
     "config": (16, config),
     "tokenizer": (8, tokenizer),

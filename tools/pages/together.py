@@ -49,7 +49,7 @@ def _circuit(atlas: Atlas, circuit: Circuit, measured: Sequence[Collaboration]) 
 
 
 def _row(model: str, edge: schema.MeasuredEdge) -> dict[str, Any]:
-    """One published edge in one model, in words."""
+    """A description of one published edge in one model."""
     through = {"Q": "queries", "K": "keys", "V": "values"}.get(edge.via or "", "")
     stand = sum(pair.patched.stands for pair in edge.pairs)
     said = f"{stand} of {len(edge.pairs)} pairs of heads do more than other senders"

@@ -25,7 +25,7 @@ def colored_objects(split: Partition, rng: random.Random, count: int | None = No
     colors = rng.sample(COLORS, count)
     moved = [*colors[1:], colors[0]]
     lie, ask = FRAMES[rng.randrange(len(FRAMES)) if frame is None else frame]
-    short = frame is None and rng.random() < 0.5  # an easier form for training: thing and color only
+    short = frame is None and rng.random() < 0.5  # a first lesson: the thing alone, and its color
     asked = rng.sample(range(count), rng.randint(1, count if short else 2))
 
     def write(each: list[str]) -> tuple[Segment, ...]:

@@ -135,7 +135,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 
-# Families in words that no other model knows; in `facts`, the relation 'work' is made up too (`real` is False).
+# Families whose words no other model knows; in `facts`, the relation 'work' is made up too (`real` is False).
 SPECIMEN_ONLY: frozenset[str] = frozenset({"dictionary", "translation", "consistency"})
 
 

@@ -94,8 +94,8 @@ def _full_precision(name: str, method: str) -> str:
     }.get(method)
     advice = f", or {how}, and give open_model the loaded model" if how else ""
     return (
-        f"{name} is quantised by {method}, and headatlas cannot read its matrices; open the full-precision model it "
-        f"was made from{advice}"
+        f"{name} is quantised by {method}, and headatlas cannot read its matrices; open the model it was made from, "
+        f"at full precision{advice}"
     )
 
 

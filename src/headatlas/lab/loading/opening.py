@@ -74,7 +74,7 @@ class OpenModel:
 
     @property
     def id(self) -> str:
-        """The name made safe for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
+        """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
         name = homes.folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
         return re.sub(r"[^\w.-]+", "-", name)
 
