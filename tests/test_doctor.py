@@ -193,7 +193,7 @@ class TestCommand:
     def test_safe(self, tiny: Tiny, capsys: Capture) -> None:
         assert main(["doctor", str(tiny("gemma2"))]) == 0
         text = capsys.readouterr().out
-        assert text.rstrip().splitlines()[-1].endswith("mind the 2 notes") and "softcapped" in text
+        assert text.rstrip().splitlines()[-1].endswith("read the 2 notes") and "softcapped" in text
 
     def test_json(self, tiny: Tiny, capsys: Capture) -> None:
         assert main(["doctor", str(tiny("qwen2")), "--json", "--dtype", "bfloat16"]) == 0
