@@ -23,29 +23,29 @@ Exchanged = Literal["subject", "relation", "both"]
 
 
 def ask(way: str, relation: str, subject: str) -> tuple[Segment, ...]:
-    """One of WAYS to ask, up to the answer; the roles are 'relation' and 'subject'."""
+    """A question (or statement) for an attribute, up to the answer; `way` is one of WAYS."""
     return fill(way, relation=relation, subject=subject)
 
 
 def crossed(
     words: Vocabulary, rng: random.Random, way: str, corrupted: Exchanged, alternative: Exchanged | None = None
 ) -> Prompt:
-    """An attribute asked for, and the same with other words in its places.
+    """A question for an attribute of a country, with variants that exchange subject, relation or both.
 
     Args:
-        words: of the model.
-        rng: draws the country and the attribute; another country shares no attribute with it.
-        way: how it is asked, one of WAYS.
+        words: vocabulary of the model.
+        rng: draws the country and the attribute; the exchanged country shares no attribute with it.
+        way: the wording, one of WAYS.
         corrupted: what the corrupted prompt exchanges.
-        alternative: what the prompt of that name among the alternatives exchanges; there is none by default.
+        alternative: what the alternative of that name exchanges; by default there is no alternative.
 
     Returns:
-        A prompt with the spans 'subject' and 'relation'. Its pairs lead from its end to the subject, its null_pairs to
-        the relation. The rivals are all other answers to all of ATTRIBUTES, those of the kind asked for first;
-        `Readout.alike` says how many these are.
+        A prompt with the spans 'subject' and 'relation'. Pairs lead from its end to the subject, null pairs to the
+        relation. The rivals are all other answers to all ATTRIBUTES, those of the category asked for first;
+        `Readout.alike` counts these.
 
     Raises:
-        UntestableError: where the tokenizer gives subjects or relations of different lengths, again and again.
+        UntestableError: if the tokenizer keeps giving subjects or relations of different lengths.
     """
     return first_usable(lambda: _crossed(words, rng, way, corrupted, alternative))
 

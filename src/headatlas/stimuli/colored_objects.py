@@ -21,16 +21,16 @@ FRAMES: tuple[tuple[str, str], ...] = (
 def colored_objects(
     split: Partition, rng: random.Random, count: int | None = None, frame: tuple[str, str] | None = None
 ) -> Case:
-    """Two to four colored things, then the color of one or two of them; corrupted, the colors are swapped around.
+    """Two to four colored things, then the color of one or two of them. The corrupted prompt permutes the colors.
 
-    `frame` is one of FRAMES: how the things are told, and how their color is asked; drawn by default.
+    `frame` is one of FRAMES (how the things are listed, and how the color is asked for), drawn by default.
     """
     count = rng.randint(2, 4) if count is None else count
     things = rng.sample(of_partition(split, (*THINGS, *GIFTS), "colored"), count)
     colors = rng.sample(COLORS, count)
     moved = [*colors[1:], colors[0]]
     lie, ask = rng.choice(FRAMES) if frame is None else frame
-    short = frame is None and rng.random() < 0.5  # a first lesson: the thing alone, and its color
+    short = frame is None and rng.random() < 0.5  # an easier form for training: thing and color only
     asked = rng.sample(range(count), rng.randint(1, count if short else 2))
 
     def write(each: list[str]) -> tuple[Segment, ...]:

@@ -259,13 +259,13 @@ def _pick(split: Partition, relation: Relation, ways: Sequence[str], rng: random
 
 
 def worded_like(relation: Relation, kind: Literal["statements", "questions", "claims"], like: str) -> str:
-    """The wording of a relation that has the place of `like` among those of its own relation.
+    """The wording of a relation with the same index as `like` has among the wordings of its own relation.
 
-    So "In{subject} people speak" is worded like "In{subject} the capital is". A relation with fewer wordings begins
-    again with its first.
+    So "In{subject} people speak" is worded like "In{subject} the capital is". The index wraps around if the relation
+    has fewer wordings.
 
     Raises:
-        ValueError: where no relation has the wording `like`.
+        ValueError: if no relation has the wording `like`.
     """
     places = [getattr(each, kind).index(like) for each in RELATIONS if like in getattr(each, kind)]
     if not places:
@@ -304,7 +304,7 @@ def statement(split: Partition, rng: random.Random, relation: Relation | None = 
 
 
 def question(split: Partition, rng: random.Random, relation: Relation | None = None, like: str | None = None) -> Case:
-    """The same, asked; `like` is the question that `worded_like` follows: one fact can be asked in several ways."""
+    """A fact as a question; `like` fixes the wording (see `worded_like`). The corrupted prompt has another subject."""
     relation = relation or drawn(rng)
     ways = relation.questions if like is None else (worded_like(relation, "questions", like),)
     template, subject = _pick(split, relation, ways, rng)
@@ -390,11 +390,11 @@ def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tup
 def false_claim(
     split: Partition, rng: random.Random, relation: Relation, flag: str = "", like: str | None = None
 ) -> Case:
-    """A false claim and the statement again, as in `conflict`, with both answers marked whatever the flag.
+    """A false claim and the statement again, as in `conflict`, but with the same answers for every flag.
 
-    Right is what was learned, the first rival what is claimed, and the others are all other objects. The corrupted
-    prompt makes another false claim about another subject; neither answer is in it or belongs to its subject. `flag`
-    stands before the claim; `like` is the statement that `worded_like` follows.
+    The answer is the true object, the first rival is the claimed one, and the other rivals are all other objects. The
+    corrupted prompt makes another false claim about another subject, and neither answer occurs in it or belongs to its
+    subject. `flag` is text before the claim; `like` fixes the wording (see `worded_like`).
     """
     template = rng.choice(relation.statements[:3]) if like is None else worded_like(relation, "statements", like)
     subject = rng.choice([each for each in relation.pairs if in_partition(split, "conflict", each)])
@@ -424,9 +424,9 @@ def true_or_false(
     like: str | None = None,
     stated: bool | None = None,
 ) -> Case:
-    """A claim, true or false, and the question which. The corrupted prompt is the claim of the other truth.
+    """A true or false claim, to be judged. The corrupted prompt has a claim with the opposite judgement.
 
-    `like` is the claim that `worded_like` follows; `stated` says whether the fact is said beforehand.
+    `like` fixes the wording (see `worded_like`); `stated` says whether the fact is stated first.
     """
     relation = relation or drawn(rng)
     ways = relation.claims if like is None else (worded_like(relation, "claims", like),)

@@ -70,7 +70,7 @@ SAID: Mapping[str, str] = MappingProxyType(
     }
 )
 PairFormat: TypeAlias = tuple[str, str, str]
-# What stands before a word, before its image, and before the next pair.
+# Text before a word, before its image, and before the next pair.
 FORMATS: tuple[PairFormat, ...] = (("", " ->", ","), ("", ":", ";"), (" Q:", " A:", "."))
 
 
@@ -81,14 +81,14 @@ def few_shot(
     shots: int | None = None,
     form: PairFormat | None = None,
 ) -> Case:
-    """Pairs of one mapping, then a word to be mapped. The corrupted prompt's examples have their images shuffled.
+    """Examples of a mapping, then a word to be mapped. The corrupted prompt shuffles the images of the examples.
 
     Args:
-        split: the word that is asked for is of it.
-        rng: draws what is not given.
-        task: of MAPPINGS.
-        shots: how many pairs.
-        form: how they are written, one of FORMATS.
+        split: partition of the queried word.
+        rng: draws everything that is not given.
+        task: a key of MAPPINGS.
+        shots: number of examples.
+        form: how pairs are written, one of FORMATS.
     """
     task = task or rng.choice(list(MAPPINGS))
     table = MAPPINGS[task]
@@ -138,10 +138,10 @@ def few_shot_labels(
     form: PairFormat | None = None,
     among: Sequence[str] = LABELS,
 ) -> Case:
-    """Words of two kinds, each kind with a label of its own, then a word to be labelled. The corrupted prompt swaps the
+    """Words of two categories, each category with a label, then a word to be labelled. The corrupted prompt swaps the
     labels.
 
-    The two labels are drawn `among` those given; `form` is one of FORMATS.
+    The labels are drawn from `among`; `shots` is the number of examples, and `form` is one of FORMATS.
     """
     shots = rng.randint(5, 8) if shots is None else shots
     kinds = rng.sample([kind for kind, words in facts.KINDS.items() if len(words) >= 6], 2)

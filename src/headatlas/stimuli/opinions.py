@@ -24,7 +24,7 @@ VERDICTS: tuple[str, str] = (" great", " terrible")
 
 
 def review(split: Partition, rng: random.Random, template: str | None = None) -> Case:
-    """A review in words of one mood, and its conclusion. The corrupted prompt is of the other mood, word for word.
+    """A review of one sentiment, and its conclusion. The corrupted prompt has the opposite sentiment, word for word.
 
     `template` is one of REVIEWS, drawn by default.
     """

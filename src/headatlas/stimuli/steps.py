@@ -43,7 +43,7 @@ SUMS: tuple[str, ...] = ("The sum of{first} and{second} is", "Sum:{first} +{seco
 
 
 def addition(split: Partition, rng: random.Random, form: str | None = None, changed: int = 0) -> Case:
-    """Two numbers to add. The corrupted prompt has another first number, or another second one where `changed` is 1.
+    """Two numbers to add. The corrupted prompt changes the first number, or the second if `changed` is 1.
 
     `form` is one of SUMS, drawn by default.
     """
@@ -107,10 +107,10 @@ YEARS: tuple[str, ...] = (
 
 
 def greater_year(split: Partition, rng: random.Random, template: str | None = None, corrupted: int = 1) -> Case:
-    """A span of years, cut before the last two digits of its end: any later year is right.
+    """A span of years, cut before the last two digits of its end; any later year is right (after hanna2023how).
 
-    After Hanna et al. 2023 (hanna2023how). The corrupted prompt begins in a `corrupted` year, 01 as theirs does.
-    `template` is one of YEARS, drawn by default.
+    The corrupted prompt begins in year `corrupted` of the century, 01 as in the paper. `template` is one of YEARS,
+    drawn by default.
     """
     while True:
         century, year = str(rng.randint(11, 17)), rng.randint(2, 98)

@@ -42,7 +42,7 @@ class Sweep:
 
     @property
     def effect_per_prompt(self) -> Array:
-        """The same, as scores are ordered: [prompt layer head]."""
+        """`effect` with the axes of scores: [prompt layer head]."""
         return self.effect.transpose(2, 0, 1)
 
 
