@@ -78,7 +78,7 @@ def in_sentences(name: str, runs: Sequence[Sequence[str]], rng: random.Random) -
 def shuffled(items: Sequence[Item], rng: random.Random) -> list[Item]:
     """Shuffle the items so that none is followed by its original successor."""
     if len(items) < 3:
-        raise ValueError("fewer than three items cannot be shuffled without keeping a neighbour; give three or more")
+        raise ValueError("two items have no order without their old neighbours but the reverse; give three or more")
     following = set(itertools.pairwise(items))
     while True:
         order = rng.sample(list(items), len(items))
