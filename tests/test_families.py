@@ -351,7 +351,7 @@ class TestWhatStandsBeforeTheProjection:
                 lambda: edge_attribution(model, PROMPTS, logit_difference),
                 lambda: prune_edges(model, PROMPTS, 0.1, [Head(0, 0), Head(1, 0)]),
             ):
-                with pytest.raises(HeadatlasError, match="by a gate on their output too"):
+                with pytest.raises(HeadatlasError, match="through a gate on their output"):
                     what()
 
     def test_hidden_keys_behind_a_norm_are_refused(self) -> None:

@@ -706,7 +706,7 @@ class TestBadInput:
             forward(pair[0], TOKENS, {})
 
     def test_paths(self, pair: Pair) -> None:
-        with pytest.raises(HeadatlasError, match="pairs of one length"):
+        with pytest.raises(HeadatlasError, match="pairs of equal length"):
             path_runs(pair[0], TOKENS, OTHERS[:, :9])
         runs = path_runs(pair[0], TOKENS, OTHERS)
         with pytest.raises(ValueError, match="no heads"):

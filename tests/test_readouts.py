@@ -211,7 +211,7 @@ class TestAttribution:
             def forward(self, x: Tensor) -> Tensor:
                 return x**3 * self.weight
 
-        with pytest.raises(HeadatlasError, match="neither a layer norm"):
+        with pytest.raises(HeadatlasError, match="neither a LayerNorm"):
             freeze_norm(Cubic(), torch.randn(2, 32, generator=torch.Generator().manual_seed(0)))
 
     @pytest.mark.parametrize("size", [32, 33])

@@ -1,4 +1,4 @@
-"""Typed prompts: tokens, the corrupted prompt, where a head should look, and what the model should answer."""
+"""Prompt types: tokens, corrupted prompt, attention pairs, and readouts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from headatlas.stimuli.vocabulary import Vocabulary as Vocabulary
 
 @dataclass(frozen=True)
 class Readout:
-    """Where the model must answer, what is right, and what would be wrong.
+    """A position where the model must answer, with the right and wrong answers.
 
     Attributes:
-        position: whose logits are read.
+        position: where the logits are read.
         answer: the right token.
         rivals: wrong tokens.
-        alike: how many of the rivals, from the first, are of the answer's category; None where this is not told apart.
+        alike: number of rivals, from the first, in the answer's category; None if categories are not distinguished.
     """
 
     position: int
@@ -27,12 +27,12 @@ class Readout:
     alike: int | None = None
 
 
-Pairs = tuple[tuple[int, int], ...]  # (query position, key position), any number of them
+Pairs = tuple[tuple[int, int], ...]  # (query position, key position), any number
 
 
 @dataclass(frozen=True)
 class ProbeLabel:
-    """What a linear probe must read off a prompt, and the group that must not be on both sides of a split."""
+    """Label that a linear probe must predict, and the group that must not be split between training and test."""
 
     value: int
     group: str = ""
@@ -40,18 +40,18 @@ class ProbeLabel:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One stimulus in token ids.
+    """One stimulus, in token ids.
 
     Attributes:
-        tokens: what the model reads.
-        corrupted: the corrupted (counterfactual) prompt: as long, without the feature under study. Patching and
-            ablation take activations from it.
-        pairs: (query, key) positions between which a head of this type puts its attention weight.
-        null_pairs: where the corrupted prompt is read for the null of the score, if not at the same pairs.
+        tokens: the prompt.
+        corrupted: the corrupted (counterfactual) prompt, of equal length and without the feature under study. Patching
+            and ablation take activations from it.
+        pairs: (query, key) positions where a head of this type has its attention weight.
+        null_pairs: positions in the corrupted prompt for the null of the score, if they differ from `pairs`.
         readouts: where the behaviour is read from the logits.
-        alternatives: further prompts of the same length, each by a name that says what it changes.
+        alternatives: further prompts of equal length, named by what they change.
         spans: positions by role, such as 'subject' or 'relation'.
-        probe: the label of the prompt, for probes.
+        probe: label and group, for probes.
     """
 
     tokens: tuple[int, ...]
@@ -114,25 +114,25 @@ class Prompt:
 
     @property
     def ids(self) -> Iterable[int]:
-        """Every token id in it: of the prompt, the corrupted one, the alternatives, the answers and their rivals."""
+        """Every token id of the prompt, the corrupted prompt, the alternatives, the answers and their rivals."""
         answers = (id for readout in self.readouts for id in (readout.answer, *readout.rivals))
         return chain(self.tokens, self.corrupted, *self.alternatives.values(), answers)
 
 
 def probe_labels(prompts: Iterable[Prompt]) -> list[int]:
-    """The label of each prompt, for a probe.
+    """The probe label of each prompt.
 
     Raises:
-        ValueError: where a prompt has none.
+        ValueError: if a prompt has none.
     """
     return [_labelled(prompt).value for prompt in prompts]
 
 
 def probe_groups(prompts: Iterable[Prompt]) -> list[str]:
-    """The group of each prompt; no group lies on both sides of a probe's split.
+    """The probe group of each prompt; groups are not split between training and test.
 
     Raises:
-        ValueError: where a prompt has no label.
+        ValueError: if a prompt has no label.
     """
     return [_labelled(prompt).group for prompt in prompts]
 

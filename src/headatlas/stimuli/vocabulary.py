@@ -11,7 +11,7 @@ from headatlas.stimuli import reserved
 
 
 class UntestableError(HeadatlasError):
-    """The tokenizer cannot express enough of a stimulus; the finding cannot be tested on this model."""
+    """Raised if a stimulus cannot be made for this model, so that the finding cannot be tested on it."""
 
 
 class HasVocabulary(Protocol):

@@ -1,4 +1,4 @@
-"""Replacing what heads give, one head or set at a time, and measuring what the behaviour loses."""
+"""Ablates heads, one or a set at a time, and measures the effect on a behaviour."""
 
 from headatlas.lab.ablation.masked_keys import without_keys
 from headatlas.lab.ablation.replacement import AblationKind, Patch

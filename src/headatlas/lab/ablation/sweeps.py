@@ -1,7 +1,7 @@
-"""The exact effect of every head on a behaviour: each ablated, or patched from another run, one at a time.
+"""The exact effect of every head on a behaviour: each head ablated, or patched from another run, one at a time.
 
-Three ways, equal but for rounding: "naive" runs the whole model once per head; "layers" runs it from the head's layer
-on, all heads of a layer at once; "tokens" also leaves out the positions before the first edited one.
+There are three ways, which agree up to rounding. "naive" runs the whole model once per head. "layers" reruns it from
+the head's layer on, all heads of a layer at once. "tokens" also skips the positions before the first edited one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,13 +21,13 @@ from headatlas.stimuli.prompts import Prompt
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a behaviour becomes when each head is ablated alone.
+    """The behaviour with each head ablated alone.
 
     Attributes:
-        clean: [prompt], untouched.
-        ablated: [layer head prompt]; NaN for heads that were not asked for, or do not exist.
-        ways: how it was computed: "naive", "layers", "tokens"; more than one where prompts differ in length.
-        notes: what was not as usual, in words: a slower way was taken, or memory was short.
+        clean: [prompt], without ablation.
+        ablated: [layer head prompt]; NaN for heads that were not requested or do not exist.
+        ways: how it was computed ("naive", "layers", "tokens"); several if prompts differ in length.
+        notes: sentences on anything unusual, such as a slower way or a lack of memory.
     """
 
     clean: Array
@@ -37,12 +37,12 @@ class Sweep:
 
     @property
     def effect(self) -> Array:
-        """What the ablation changes: [layer head prompt], ablated minus clean."""
+        """Ablated minus clean: [layer head prompt]."""
         return self.ablated - self.clean
 
     @property
     def effect_per_prompt(self) -> Array:
-        """The same, as scores are ordered: [prompt layer head]."""
+        """`effect` with the axes of scores: [prompt layer head]."""
         return self.effect.transpose(2, 0, 1)
 
 
@@ -59,28 +59,29 @@ def sweep(
     memory: int | None = None,
     progress: OnDone | None = None,
 ) -> Sweep:
-    """Ablate every head in turn and read the behaviour, computing only what the ablation can change.
+    """Ablate every head in turn and measure the behaviour, computing only what the ablation can change.
+
+    Mean ablation and resample ablation follow wang2023interpretability; see also zhang2023towards.
 
     Args:
-        model: what to run.
+        model: to run.
         prompts: with readouts.
-        metric: what to read from the logits.
-        ablation: what a head's z becomes. 'mean': its mean over the sources, all positions but the first;
-            'position mean': its mean over the sources of the prompt's length, at each position; 'resample': its z at
-            the same position of the prompt's own source, which is patching; 'zero': nothing; a Reference that fits
-            every prompt; or a Patch, which makes one for each batch of prompts.
-        positions: where it is replaced: 'all', 'last', or positions counted from 0, or from the end where negative.
-        heads: which; all by default.
-        minus_corrupted: read the behaviour as prompt minus corrupted prompt, the head ablated in both.
-        source: the other run: one token list per prompt, of its length; the corrupted prompts by default.
-        memory: bytes that the activations of one rerun may take; by default 128 MiB on a CPU, half of what is free
-            on an accelerator.
-        progress: called with the number of (head, prompt) pairs that have been done since.
+        metric: the metric.
+        ablation: replacement for the head's z. 'mean': its mean over the sources, all positions but the first;
+            'position mean': its mean over sources of equal length, at each position; 'resample': its z at the same
+            position of the prompt's own source (activation patching); 'zero'; a Reference that fits every prompt; or a
+            Patch, which makes one per batch of prompts.
+        positions: where z is replaced: 'all', 'last', or positions; negative ones count from the end.
+        heads: to ablate; all by default.
+        minus_corrupted: measure the behaviour on prompt minus corrupted prompt, with the head ablated in both.
+        source: one token sequence per prompt, of equal length; the corrupted prompts by default.
+        memory: bytes for the activations of one rerun; by default 128 MiB on a CPU, half of the free memory on a GPU.
+        progress: called with the number of (head, prompt) pairs done since the last call.
 
     Raises:
-        HeadatlasError: where prompts have no readouts, a position or source does not fit, logits are not finite, or
-            memory is too short for a single prompt.
-        ValueError: for no prompts, no heads, or heads the model does not have.
+        HeadatlasError: if prompts have no readouts, a position or source does not fit, logits are not finite, or memory
+            is too short for a single prompt.
+        ValueError: for no prompts, no heads, or heads the model lacks.
     """
     sets = _alone(model, heads)
     task = SweepTask(model, metric, sets, Replacement(model, prompts, ablation, source), positions, progress)
@@ -104,9 +105,9 @@ def ablate_sets(
     memory: int | None = None,
     progress: OnDone | None = None,
 ) -> Array:
-    """The behaviour with each set of heads ablated together, computing only what the set can change.
+    """Measure the behaviour with each set of heads ablated together, computing only what the set can change.
 
-    Arguments as in `sweep`; an empty set stands for the untouched model.
+    Arguments as in `sweep`; an empty set means the clean model.
 
     Returns:
         [set prompt]
@@ -128,7 +129,7 @@ def ablate_sets(
 
 
 def _alone(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head, ...]]:
-    """Each head as a set of its own, ascending; all of the model's by default."""
+    """Each head as a set of its own, ascending; all heads of the model by default."""
     chosen = model.anatomy.all_heads if heads is None else sorted(set(heads))
     if not chosen:
         raise ValueError("no heads to sweep; give at least one")

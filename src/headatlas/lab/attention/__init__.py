@@ -1,4 +1,4 @@
-"""Scores read from attention weights, of whole prompts, of chosen pairs, or of every token."""
+"""Scores computed from attention weights: of whole prompts, of chosen pairs, or of every token."""
 
 from headatlas.lab.attention.cmr import cmr_fit
 from headatlas.lab.attention.pairs import pair_weights

@@ -1,4 +1,4 @@
-"""Opens a model: the specimen, a local folder, a hub id or one already loaded; refuses what it could not measure."""
+"""Opens the specimen, a local folder, a hub id or a loaded model; refuses models that cannot be measured safely."""
 
 import re
 from contextlib import ExitStack
@@ -35,15 +35,15 @@ from headatlas.stimuli.prompts import Vocabulary
 class OpenModel:
     """A model ready to be measured, and a record of exactly what was opened.
 
-    Close it, or open it in a `with` statement, to get a model that was already loaded back as it was.
+    `close`, or leaving a `with` block, restores the model's own attention implementation and training mode.
 
     Attributes:
-        name: how it was asked for.
+        name: the name or path the user gave.
         revision: the hub's commit, or None for a local folder.
-        sha256: of the weight files in order of their names, with those of the adapter where one was merged, or of the
-            weights of a model that was already loaded.
+        sha256: of the weight files in order of their names, including a merged adapter's; of the weights in memory for
+            a model that was already loaded.
         implementation: the attention implementation that plain transformers would use.
-        opened: what was opened, file by file.
+        opened: provenance, file by file.
     """
 
     name: str
@@ -57,7 +57,7 @@ class OpenModel:
     _restore: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def close(self) -> None:
-        """Give the model its own attention implementation and its training mode back; a second time does nothing."""
+        """Restore the model's own attention implementation and training mode; repeated calls do nothing."""
         self._restore.close()
 
     def __enter__(self) -> "OpenModel":
@@ -76,7 +76,7 @@ class OpenModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the embeddings lie, and prompts must go."""
+        """The device of the embeddings, to which prompts must be moved."""
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
@@ -88,7 +88,7 @@ class OpenModel:
 
     @property
     def context(self) -> int | None:
-        """The most tokens a prompt may have, where the configuration of the language model says."""
+        """The maximum prompt length in tokens, or None if the configuration does not say."""
         config = multimodal.text_config(self.model.config)
         return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
 
@@ -100,7 +100,7 @@ class OpenModel:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The tokenizer as stimuli see it."""
+        """The tokenizer as stimuli use it."""
         return Vocabulary(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
 
     def tokens(self, text: str) -> torch.Tensor:
@@ -137,31 +137,31 @@ def open_model(
 ) -> OpenModel:
     """Open the specimen, a local folder, a hub id, or a transformers model that is already loaded.
 
-    Weights are safetensors and no code of a repository runs, unless asked for in words. Of a multimodal model (Gemma 3,
-    Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
+    Reads only safetensors and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is set. Of a
+    multimodal model (Gemma 3, Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
 
     Args:
         name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', or a model.
         revision: commit, tag or branch, for a hub id.
-        dtype: of the weights, float32 if not given; measurements are made in float32.
-        device: where to put the model, the CPU if not given.
+        dtype: of the weights, float32 by default; measurements are made in float32.
+        device: where to put the model, the CPU by default.
         tokenizer: of a model that is already loaded.
-        called: what to call a model that is already loaded; if not given, what it was loaded from.
+        called: name for a model that is already loaded; by default, the name it was loaded from.
         device_map: how to spread the model over devices, as transformers takes it; instead of `device`.
-        allow_pickle: read pytorch_model*.bin where there are no safetensors.
-        trust_remote_code: run the code that comes with the model.
-        adapter: a folder or hub id of a peft adapter, to be merged into the weights; "none" to leave out one that lies
-            beside the weights. Without it, a folder with both is refused.
-        ignore_unused: open it although its files hold weights that it does not use.
+        allow_pickle: read pytorch_model*.bin if there are no safetensors.
+        trust_remote_code: run the repository's own code.
+        adapter: folder or hub id of a peft adapter to merge into the weights, or "none" to ignore an adapter in the
+            model's folder. If not given, a folder with both is refused.
+        ignore_unused: open the model although its files hold weights that it does not use.
 
     Raises:
-        HeadatlasError: where it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
-        ValueError: for options that do not go together.
+        HeadatlasError: if it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
+        ValueError: for options that exclude each other.
     """
     if isinstance(name, torch.nn.Module):
         asked = (revision, dtype, device, device_map, adapter)
         if any(each is not None for each in asked) or allow_pickle or trust_remote_code or ignore_unused:
-            raise ValueError("a loaded model stays as it is: give it a tokenizer and what it is called, nothing else")
+            raise ValueError("a loaded model stays as it is: open_model takes only its tokenizer and `called`")
         return _adopt(name, tokenizer, called or getattr(name, "name_or_path", "") or type(name).__name__)
     if not isinstance(name, (str, PathLike)):
         raise HeadatlasError(refusals.no_model(name))
@@ -220,7 +220,7 @@ def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
 
 
 def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
-    """Route the attention of the model through headatlas and examine it; where that fails it is left as it came."""
+    """Route attention through headatlas's hooks and examine the model; on failure, restore it."""
     with ExitStack() as restore:
         restore.callback(_set_training, {module: module.training for module in model.modules()})
         model.eval()
@@ -245,6 +245,6 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
             raise HeadatlasError(
                 f"{parameter} of {name} is not in memory (offloaded, or never loaded); load the whole model"
             )
-        # Fused attention can swallow a NaN without a trace, so looking at the logits is not enough.
+        # Fused attention can absorb a NaN without a trace, so looking at the logits is not enough.
         if not torch.isfinite(weight).all():
             raise UnsafeModelError("finite", f"{name} has NaN or infinite numbers in {parameter}; it is broken")

@@ -1,4 +1,4 @@
-"""Running prompts: batches, one forward pass, the logits at the readouts, and the metric of a behaviour."""
+"""Runs prompts: batches, one forward pass, logits at the readouts, and the metric of a behaviour."""
 
 from headatlas.lab.running.metrics import (
     Metric,

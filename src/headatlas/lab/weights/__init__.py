@@ -1,4 +1,4 @@
-"""Scores read from the weights alone: OV and QK matrices, composition of two heads, their chance level."""
+"""Scores computed from the weights alone: OV and QK circuits, composition of two heads, and their null."""
 
 from headatlas.lab.weights.composition_null import composition_chance
 from headatlas.lab.weights.head_composition import Composition
