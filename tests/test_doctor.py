@@ -56,7 +56,7 @@ def test_every_family_is_safe(family: str, tiny: Tiny) -> None:
     assert diagnosis.safe and "is safe to measure" in diagnosis.conclusion, diagnosis.conclusion
     assert len(found) == len(CHECKS)
     assert found["pass-through"].figure == 0.0
-    for name in ("identity", "causality", "recomputed", "weights", "ending", "padding"):
+    for name in ("identity", "causality", "recomputed", "weights", "unembed", "padding"):
         figure = found[name].figure
         assert found[name].verdict == "pass" and figure is not None and figure < 1e-5, found[name]
     assert NOTES.get(family, "") in found["peculiarities"].detail
@@ -79,7 +79,7 @@ def test_a_loaded_model_is_given_back(tiny: Tiny) -> None:
 def test_lower_precision_is_a_note(tiny: Tiny) -> None:
     diagnosis = doctor(tiny("llama"), dtype=torch.bfloat16)
     assert diagnosis.safe and checks(diagnosis)["dtype"].verdict == "note"
-    assert "bfloat16" in checks(diagnosis)["dtype"].detail and "mind the note" in diagnosis.conclusion
+    assert "bfloat16" in checks(diagnosis)["dtype"].detail and "read the note" in diagnosis.conclusion
 
 
 class TestWhatIsWrongIsNamed:
@@ -193,7 +193,7 @@ class TestCommand:
     def test_safe(self, tiny: Tiny, capsys: Capture) -> None:
         assert main(["doctor", str(tiny("gemma2"))]) == 0
         text = capsys.readouterr().out
-        assert text.rstrip().splitlines()[-1].endswith("mind the 2 notes") and "softcapped" in text
+        assert text.rstrip().splitlines()[-1].endswith("read the 2 notes") and "softcapped" in text
 
     def test_json(self, tiny: Tiny, capsys: Capture) -> None:
         assert main(["doctor", str(tiny("qwen2")), "--json", "--dtype", "bfloat16"]) == 0

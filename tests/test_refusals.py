@@ -293,7 +293,7 @@ class TestConfiguration:
             f"model.layers.0.self_attn.q_proj.{name}": torch.ones(4, dtype=torch.int32) for name in ("qweight", "g_idx")
         }
         save_file(weights | packed, folder / "model.safetensors", metadata={"format": "pt"})
-        assert "are those of a quantised model" in said(folder)
+        assert "belong to a quantised model" in said(folder)
 
     @pytest.mark.parametrize(
         ("architecture", "expected"),

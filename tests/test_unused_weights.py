@@ -246,7 +246,7 @@ class TestKnownLeftovers:
         }
         copied(tiny("llama"), tmp_path / "model", **more)
         check = next(check for check in doctor(tmp_path / "model").checks if check.name == "files")
-        assert check.verdict == "note" and "pictures and sound" in check.detail
+        assert check.verdict == "note" and "vision and audio" in check.detail
 
 
 class TestOtherFilesBeside:
@@ -286,5 +286,5 @@ class TestMissing:
         self, changes: dict[str, int], tiny: Tiny, tmp_path: Path
     ) -> None:
         folder = configured(shutil.copytree(tiny("llama"), tmp_path / "model"), **changes)
-        with pytest.raises(HeadatlasError, match="not of one model"):
+        with pytest.raises(HeadatlasError, match="different models"):
             open_model(folder)

@@ -179,7 +179,7 @@ class TestFromItsFolder:
         folder, plain = wrapped(kind)
         with open_model(folder) as model:
             ((why, names),) = model.opened.left_out.items()
-            assert "pictures and sound" in why and not any("language_model" in name for name in names)
+            assert "vision and audio" in why and not any("language_model" in name for name in names)
             kept = set(model.model.state_dict())
             whole = set(plain.state_dict())
             assert kept | set(names) == whole and kept.isdisjoint(names) and names
@@ -191,7 +191,7 @@ class TestFromItsFolder:
         assert diagnosis.safe, diagnosis.conclusion
         assert diagnosis.architecture == f"language model of {WRAPPERS[kind][0]}"
         assert found["pass-through"].figure == 0.0
-        assert found["files"].verdict == "note" and "pictures and sound" in found["files"].detail
+        assert found["files"].verdict == "note" and "vision and audio" in found["files"].detail
 
 
 @pytest.mark.parametrize("kind", WRAPPERS)
