@@ -20,6 +20,7 @@ from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, attention_scores, open_model
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, Script
+from places import ROOT
 
 # Models this small are many times slower on several threads than on one.
 torch.set_num_threads(1)
@@ -112,7 +113,7 @@ GATED = ("qwen3_next", "qwen3_5_text")
 
 def load_tool(name: str) -> ModuleType:
     """A maintainers' program, tools/<name>.py, as a module."""
-    path = Path(__file__).parent.parent / "tools" / f"{name}.py"
+    path = ROOT / "tools" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -200,6 +201,23 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def specimen() -> OpenModel:
     """The embedded model."""
     return open_model("specimen")
+
+
+@pytest.fixture(scope="session")
+def untrained() -> list[OpenModel]:
+    """Random weights of three architectures, five times as large as usual, so that attention is not flat."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(specimens.folder())
+    made = []
+    for seed in range(20):
+        family = ("gpt2", "gpt_neox", "llama")[seed % 3]
+        torch.manual_seed(seed)
+        config = FAMILIES[family]()
+        config.vocab_size = len(tokenizer)
+        config.num_hidden_layers = 2 + seed % 2
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+        louden(model, 5.0)
+        made.append(open_model(model, tokenizer=tokenizer, called=f"untrained {family} {seed}"))
+    return made
 
 
 @pytest.fixture(scope="session", params=["gpt2", "llama"])

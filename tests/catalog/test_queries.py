@@ -8,6 +8,7 @@ import pytest
 import headatlas
 import small_catalog
 from headatlas import Catalog, Head, HeadatlasError
+from places import ROOT
 from small_catalog import edit, entry, finding
 
 SHIPPED = headatlas.load()
@@ -212,7 +213,7 @@ class TestForms:
 
 
 def test_the_examples_of_the_docs_run() -> None:
-    docs = (Path(__file__).parent.parent / "site" / "python.md").read_text()
+    docs = (ROOT / "site" / "python.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
     names: dict[str, object] = {}
     assert len(blocks) >= 4

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import headatlas
-import test_planted
+from census_plans import plan_of, taken
 from headatlas import locations
 from headatlas.census import budget, cache, labelling, measuring, planning, reading, running
 from headatlas.census.cache import Plan
@@ -29,19 +29,10 @@ from headatlas.notation import Head
 from headatlas.protocol.script import load_script
 from headatlas.stimuli import Prompt
 from planted import Architecture
-from test_false_positives import untrained  # noqa: F401
+from planted_circuits import PROMPTS, placing, reciting
 
 CATALOG = headatlas.load()
 FEW = ("duplicate-token", "iteration", "mover", "successor")  # two that share runs of the model, two that do not
-
-
-def plan_of(model: OpenModel, types: Any = None, prompts: int | None = None, cause: bool = False) -> Plan:
-    settings = budget.resolve_settings(CATALOG, budget.parameters(model), "quick", prompts, types, cause)
-    return running.plan_of(CATALOG, model, settings)
-
-
-def taken(model: OpenModel, plan: Plan, folder: Path | None = None) -> Census:
-    return labelling.census_of(CATALOG, plan, running.measure_types(CATALOG, model, plan, folder))
 
 
 def timeless(found: Census) -> dict[str, Any]:
@@ -155,9 +146,9 @@ def test_causes_are_those_of_a_run_with_fewer_sets(specimen: OpenModel) -> None:
 
 @pytest.mark.parametrize("architecture, seed", [("gpt2", 11), ("llama", 12)])
 def test_planted_heads_get_their_names_and_those_with_two_roles_both(architecture: Architecture, seed: int) -> None:
-    made, planted = test_planted.placing(architecture, seed)
+    made, planted = placing(architecture, seed)
     with made.open() as model:
-        found = taken(model, plan_of(model, planted, prompts=test_planted.PROMPTS))
+        found = taken(model, plan_of(model, planted, prompts=PROMPTS))
     named: dict[str, set[str]] = {}
     for type, heads in planted.items():
         for head in heads:
@@ -168,9 +159,9 @@ def test_planted_heads_get_their_names_and_those_with_two_roles_both(architectur
 
 @pytest.mark.parametrize("architecture, seed", [("gpt2", 13), ("llama", 14)])
 def test_a_planted_circuit_is_named_head_by_head(architecture: Architecture, seed: int) -> None:
-    made, planted = test_planted.reciting(architecture, seed)
+    made, planted = reciting(architecture, seed)
     with made.open() as model:
-        found = taken(model, plan_of(model, planted, prompts=test_planted.PROMPTS))
+        found = taken(model, plan_of(model, planted, prompts=PROMPTS))
     for type, heads in planted.items():
         named = [each.head for each in found.heads if type in {label.type for label in each.labels}]
         assert {Head.parse(head) for head in named} == set(heads), type
@@ -179,7 +170,7 @@ def test_a_planted_circuit_is_named_head_by_head(architecture: Architecture, see
 # --- models that have learned nothing -------------------------------------------------------------------------------
 
 
-def test_few_heads_of_twenty_untrained_models_have_a_name(untrained: list[OpenModel]) -> None:  # noqa: F811
+def test_few_heads_of_twenty_untrained_models_have_a_name(untrained: list[OpenModel]) -> None:
     """Every type on every model, of three architectures: at most one head in twenty is given a name by chance."""
     named, heads, claims = 0, 0, []
     for model in untrained:
@@ -191,7 +182,7 @@ def test_few_heads_of_twenty_untrained_models_have_a_name(untrained: list[OpenMo
 
 
 @pytest.mark.parametrize("id", ["truthfulness", "consistency"])
-def test_a_probe_is_never_trained_on_a_handful(id: str, untrained: list[OpenModel]) -> None:  # noqa: F811
+def test_a_probe_is_never_trained_on_a_handful(id: str, untrained: list[OpenModel]) -> None:
     """On four prompts of each family it would find truth in every third model that has learned nothing."""
     rule = CATALOG.heads[id].rule
     assert rule
@@ -211,7 +202,7 @@ def test_what_is_fitted_is_said_in_the_catalog() -> None:
 # --- shards and interruptions ---------------------------------------------------------------------------------------
 
 
-def test_a_share_of_a_behaviour_is_no_score_without_it(untrained: list[OpenModel]) -> None:  # noqa: F811
+def test_a_share_of_a_behaviour_is_no_score_without_it(untrained: list[OpenModel]) -> None:
     model = untrained[0]
     (part,) = running.measure_types(CATALOG, model, plan_of(model, ["faithfulness"], prompts=2))
     assert part.status == "untestable" and part.behaviour and not part.behaviour.passed and part.scores is None
@@ -325,14 +316,14 @@ def test_the_plan_is_within_a_factor_of_two(specimen: OpenModel) -> None:
 
 def test_a_model_that_learned_nothing_is_told_from_one_that_did(
     specimen: OpenModel,
-    untrained: list[OpenModel],  # noqa: F811
+    untrained: list[OpenModel],
 ) -> None:
     drawn = load_script("memory").draw("task", specimen.vocabulary, "test", 8, 0).prompts
     assert planning.calibrate(specimen, drawn)[1]
     assert not planning.calibrate(untrained[0], drawn)[1]
 
 
-def test_a_costly_score_is_left_out_where_the_behaviour_is_absent(untrained: list[OpenModel]) -> None:  # noqa: F811
+def test_a_costly_score_is_left_out_where_the_behaviour_is_absent(untrained: list[OpenModel]) -> None:
     model = untrained[0]
     (part,) = running.measure_types(CATALOG, model, plan_of(model, ["accuracy"], prompts=2))
     assert part.status == "left out" and part.behaviour and not part.behaviour.passed

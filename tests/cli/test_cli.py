@@ -25,6 +25,7 @@ from headatlas.catalog.schema import HeadType
 from headatlas.cli.commands import catalog as catalog_commands
 from headatlas.cli.program import main, parser
 from headatlas.evidence import records
+from places import ROOT
 
 Capture = pytest.CaptureFixture[str]
 CATALOG = headatlas.load()
@@ -183,7 +184,7 @@ class TestEveryCommand:
         assert words[:2] == ["headatlas", name] and parser().parse_args(words[1:])
 
     def test_is_in_the_docs_with_all_its_options(self, name: str) -> None:
-        docs = (Path(__file__).parent.parent / "site" / "commands.md").read_text()
+        docs = (ROOT / "site" / "commands.md").read_text()
         sections = {part.split("\n", 1)[0].strip("` "): part for part in docs.split("\n## ")[1:]}
         assert set(sections) >= {name}, f"site/commands.md has no section on {name}"
         assert f"headatlas {name}" in sections[name]
@@ -194,7 +195,7 @@ class TestEveryCommand:
 
 
 def test_the_readme_counts_right() -> None:
-    text = (Path(__file__).parent.parent / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     assert f"what is known: {len(CATALOG.heads)} head types" in text
     rerun, all_of_them = len(CATALOG.find(reproduction=True)), len(CATALOG.heads)
     words = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -204,7 +205,7 @@ def test_the_readme_counts_right() -> None:
 
 
 def test_the_docs_have_no_command_that_is_not_there() -> None:
-    docs = (Path(__file__).parent.parent / "site" / "commands.md").read_text()
+    docs = (ROOT / "site" / "commands.md").read_text()
     assert {part.split("\n", 1)[0].strip("` ") for part in docs.split("\n## ")[1:]} == set(_commands())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from census_plans import plan_of
 from headatlas import locations
 from headatlas.census import comparing, exchange, measuring, page, reading, running
 from headatlas.census.schema import Census
@@ -20,9 +21,8 @@ from headatlas.notation import Head
 from headatlas.protocol import assess, judge
 from headatlas.protocol.script import PromptSample, load_script
 from made_census import CATALOG, cause, census, model_record, part
-from test_census_models import plan_of
-from test_evidence import NOTHING, behaviour, record
-from test_evidence import cause as caused
+from made_records import NOTHING, behaviour, record
+from made_records import cause as caused
 
 MODEL = model_record(3, 4, kv_heads=2)
 RULE = CATALOG.heads["retrieval"].rule

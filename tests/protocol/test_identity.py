@@ -27,6 +27,7 @@ from headatlas.lab.loading.identifying import identity
 from headatlas.progress import no_progress
 from headatlas.protocol import batch, freshness, results, run
 from headatlas.protocol.model_options import ModelOptions
+from places import ROOT
 
 CATALOG = headatlas.load()
 ENTRY = CATALOG.heads["previous-token"]
@@ -159,7 +160,7 @@ class TestParts:
     def test_there_are_no_others(self) -> None:
         named = {"weights", "configuration", "tokenizer", "generation", "code", "adapter", "quantisation", "dtype"}
         assert set(PARTS) == named | {"attention"}
-        page = (Path(__file__).parent.parent / "site" / "identity.md").read_text()
+        page = (ROOT / "site" / "identity.md").read_text()
         for part in PARTS:
             assert f"| {part} |" in page, f"site/identity.md does not say what {part} is"
 

@@ -2,14 +2,10 @@
 
 import random
 
-import pytest
-import torch
-import transformers
-
 import headatlas
-from conftest import FAMILIES, light, louden, selected
-from headatlas import locations, specimens
-from headatlas.lab import OpenModel, metric_per_prompt, open_model
+from conftest import light, selected
+from headatlas import locations
+from headatlas.lab import OpenModel, metric_per_prompt
 from headatlas.protocol import run
 from headatlas.protocol.assess import behaviour_of
 from headatlas.protocol.script import PromptSample, Script, load_script
@@ -20,23 +16,6 @@ MODELS = 20
 LOOKED_AT = 5  # models on which each script's detection runs
 PROMPTS = 8  # per family
 ALLOWED = 0.05
-
-
-@pytest.fixture(scope="module")
-def untrained() -> list[OpenModel]:
-    """Random weights of three architectures, five times as large as usual, so that attention is not flat."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(specimens.folder())
-    made = []
-    for seed in range(MODELS):
-        family = ("gpt2", "gpt_neox", "llama")[seed % 3]
-        torch.manual_seed(seed)
-        config = FAMILIES[family]()
-        config.vocab_size = len(tokenizer)
-        config.num_hidden_layers = 2 + seed % 2
-        model = transformers.AutoModelForCausalLM.from_config(config).eval()
-        louden(model, 5.0)
-        made.append(open_model(model, tokenizer=tokenizer, called=f"untrained {family} {seed}"))
-    return made
 
 
 def drawn(script: Script, model: OpenModel, seed: int) -> tuple[PromptSample, PromptSample]:

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import pytest
 import transformers
@@ -35,6 +34,7 @@ from headatlas.stimuli.cases import (
     segments,
     tokenize,
 )
+from places import ROOT
 
 rows = load_tool("specimen_rows")
 FAMILIES = list(world.FAMILIES)
@@ -322,7 +322,7 @@ class TestRealTokenizers:
 
     @pytest.fixture
     def words(self, name: str) -> Vocabulary:
-        folder = Path(__file__).parents[2] / "shared" / "tokenizers" / name
+        folder = ROOT.parent / "shared" / "tokenizers" / name
         if not folder.is_dir():
             pytest.skip("real tokenizers are not at hand")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

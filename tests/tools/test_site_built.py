@@ -21,9 +21,9 @@ import yaml
 import build_pages
 from pages import api
 from pages.heads import head_page
+from places import ROOT
 from site_pages import ATLAS, CATALOG, HOSTILE, hostile_atlas
 
-ROOT = Path(__file__).parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
 KINDS = {"heads": "head", "methods": "method", "benchmarks": "benchmark", "circuits": "circuit", "models": "model"}
 MOST = 400_000  # bytes of a page with its styles and scripts; search (index and worker) apart

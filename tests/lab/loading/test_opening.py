@@ -14,20 +14,13 @@ from conftest import FAMILIES
 from headatlas import HeadatlasError, specimens
 from headatlas.lab import attention_scores, forward, open_model
 from headatlas.stimuli import Prompt
+from unrouted import UNROUTED
 
 Tiny = Callable[[str], Path]
 TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
 
+
 # Families whose attention neither passes transformers' registry nor is led through the seam.
-UNROUTED: dict[str, Callable[[], transformers.PretrainedConfig]] = {
-    "xglm": lambda: transformers.XGLMConfig(vocab_size=300, d_model=32, num_layers=2, attention_heads=4, ffn_dim=64),
-    "rwkv": lambda: transformers.RwkvConfig(
-        vocab_size=300, hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=64
-    ),
-    "openai-gpt": lambda: transformers.OpenAIGPTConfig(vocab_size=300, n_embd=32, n_layer=2, n_head=4),
-}
-
-
 def load(folder: Path, **options: object) -> transformers.PreTrainedModel:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
 

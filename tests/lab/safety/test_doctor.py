@@ -17,7 +17,7 @@ from headatlas.cli.program import main
 from headatlas.lab import open_model
 from headatlas.lab.safety.diagnosis import Check, Diagnosis
 from headatlas.lab.safety.examination import CHECKS, doctor
-from test_opening import UNROUTED
+from unrouted import UNROUTED
 
 Tiny = Callable[[str], Path]
 Capture = pytest.CaptureFixture[str]
