@@ -7,7 +7,7 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test site serve record census collaborate train retrain bench clean
+.PHONY: setup reproduce test test-all quick lint site serve record census collaborate train retrain bench clean
 
 # Set up an environment of our own, at the tested versions. torch comes first, at its pin, so that nothing else
 # pulls a build for hardware that is not here.
@@ -24,12 +24,25 @@ $(VENV)/.done: pyproject.toml constraints.txt
 reproduce: setup
 	@$(BIN)/headatlas run --all --model $(MODEL) --jobs $(JOBS) --out $(OUT) || test $$? -eq 1
 
-test: setup
+# Everything but the slow tests, in as many processes as JOBS says. Small models are many times slower on several
+# threads, so each process has one.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
+test: lint
+	$(PYTEST) -m "not slow"
+
+# The slow tests too: every family of transformers, and more untrained models.
+test-all: lint
+	$(PYTEST)
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/headatlas validate
-	$(BIN)/pytest
+
+# Some tests of every room, in less than a minute: for work in progress.
+quick: setup
+	$(PYTEST) -m quick
 
 site: setup
 	$(BIN)/python tools/build_pages.py

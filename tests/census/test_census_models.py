@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +169,25 @@ def test_a_planted_circuit_is_named_head_by_head(architecture: Architecture, see
 # --- models that have learned nothing -------------------------------------------------------------------------------
 
 
-def test_few_heads_of_twenty_untrained_models_have_a_name(untrained: list[OpenModel]) -> None:
-    """Every type on every model, of three architectures: at most one head in twenty is given a name by chance."""
+def test_few_heads_of_untrained_models_have_a_name(untrained: list[OpenModel]) -> None:
+    """Every type on a model of each architecture. One that named a fifth of them would pass once in 60 times."""
+    check_names(untrained[:3], least=28)
+
+
+@pytest.mark.slow
+def test_few_heads_of_twenty_untrained_models_have_a_name(twenty_untrained: list[OpenModel]) -> None:
+    """One that named a tenth of them would pass once in 100 times."""
+    check_names(twenty_untrained, least=200)
+
+
+def check_names(models: list[OpenModel], least: int) -> None:
+    """At most one head in twenty is given a name by chance."""
     named, heads, claims = 0, 0, []
-    for model in untrained:
+    for model in models:
         found = taken(model, plan_of(model))
         named, heads = named + found.summary.labelled, heads + found.summary.heads
         claims += [f"{each.id} on {model.name}: {', '.join(each.heads)}" for each in found.types if each.heads]
-    assert len(untrained) == 20 and heads >= 200
+    assert heads >= least
     assert named <= 0.05 * heads, claims
 
 
@@ -186,7 +196,7 @@ def test_a_probe_is_never_trained_on_a_handful(id: str, untrained: list[OpenMode
     """On four prompts of each family it would find truth in every third model that has learned nothing."""
     rule = CATALOG.heads[id].rule
     assert rule
-    for model in untrained:
+    for model in untrained[:3]:
         plan = plan_of(model, [id], prompts=4)
         (part,) = running.measure_types(CATALOG, model, plan)
         assert part.scores and part.scores.n == 3 * rule.find
@@ -243,12 +253,12 @@ def test_a_finished_census_is_kept_and_what_changed_is_measured_again(
     for path in (folder / "parts").glob("*.json"):
         (tmp_path / "parts").mkdir(exist_ok=True)
         (tmp_path / "parts" / path.name).write_bytes(path.read_bytes())
-    measured: list[str] = []
-    plain: Callable[..., Any] = measuring._guarded
-    monkeypatch.setattr(
-        measuring, "_guarded", lambda job, *rest: (measured.append(job.key.entry.id), plain(job, *rest))[1]
-    )
-    assert close(timeless(taken(specimen, plan, tmp_path)), timeless(one)) and measured == []
+
+    def written() -> dict[str, int]:
+        return {each.stem: each.stat().st_mtime_ns for each in (tmp_path / "parts").glob("*.json")}
+
+    before = written()
+    assert close(timeless(taken(specimen, plan, tmp_path)), timeless(one)) and written() == before
     path = tmp_path / "parts" / "mover.json"
     whole_text = path.read_text()
     for damage in (
@@ -259,9 +269,9 @@ def test_a_finished_census_is_kept_and_what_changed_is_measured_again(
         lambda text: text.replace('"script_sha256":"', '"script_sha256":"0'),
     ):
         path.write_text(damage(whole_text))
-        measured.clear()
+        before = written()
         assert close(timeless(taken(specimen, plan, tmp_path)), timeless(one))
-        assert measured == ["mover"]
+        assert [id for id, when in written().items() if when != before[id]] == ["mover"]
 
 
 def test_a_killed_census_goes_on_where_it_was(whole: tuple[Plan, Path, Census], tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ import argparse
 import csv
 import io
 import json
-import os
-import resource
 import shlex
 import shutil
 import signal
@@ -325,19 +323,3 @@ def test_an_interrupt_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatc
         assert main(["list"]) == 2
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def test_list_starts_fast() -> None:
-    """Against the import of torch on the same machine: some take twice as long for everything as others."""
-
-    def once(*arguments: str) -> float:
-        """Seconds of processor time, so that other work on the machine does not count."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=os.environ)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    listing, torch = (
-        min(once(*each) for _ in range(4)) for each in (("-m", "headatlas", "list"), ("-c", "import torch"))
-    )
-    assert listing < 0.6 * torch  # a third to a half on machines seen; whatever imports torch takes more than all of it

@@ -1,6 +1,8 @@
 """Every causal family that transformers can build small: the lab against plain hooks on plain transformers.
 
-A family either gives the numbers that `plain` gives, or is refused in one line. See `family_zoo` for the models.
+A family either gives the numbers that `plain` gives, or is refused in one line. See `family_zoo` for the models, and
+its SAMPLE for those that are not among the slow tests. `pytest tests/lab/test_every_family.py` sweeps them all, and
+prints how many of each there are.
 """
 
 import re
@@ -338,11 +340,16 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     lines = [f"{len(found.equal)} models equal plain hooks, {len(found.refused)} refused, {len(found.wrong)} wrong"]
     reasons: dict[str, list[str]] = {}
     for name, reason in found.refused.items():
-        reasons.setdefault(re.sub(r"\b[A-Z]\w+(For|Attention|Model)\w*", "its class", reason)[:110], []).append(name)
+        reasons.setdefault(reason_of(reason), []).append(name)
     lines += [f"  refused ({reason}): {', '.join(names)}" for reason, names in reasons.items()]
     lines += [f"  refused {check} alone: {', '.join(names)}" for check, names in found.partly.items()]
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print("\n" + "\n".join(lines))
+
+
+def reason_of(refusal: str) -> str:
+    """The beginning of a refusal, the same for all families that are refused for one reason."""
+    return re.sub(r"\b[A-Z]\w+(For|Attention|Model)\w*", "its class", refusal)[:110]
 
 
 def one_line(error: HeadatlasError) -> str:
@@ -357,10 +364,18 @@ def test_every_family_is_built_or_on_the_list_of_those_that_are_not() -> None:
     built = {member.family for member in family_zoo.members()}
     assert built | set(family_zoo.UNBUILT) == set(families) and not built & set(family_zoo.UNBUILT)
     assert len(family_zoo.UNBUILT) <= 24 and len(built) >= 240, "the recipe must keep up with transformers"
+    assert built >= family_zoo.SAMPLE, "a family of the sample is not built"
+
+
+EVERY = family_zoo.members()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("member", family_zoo.members(), ids=str)
+@pytest.mark.parametrize(
+    "member",
+    [pytest.param(each, marks=() if each.family in family_zoo.SAMPLE else pytest.mark.slow) for each in EVERY],
+    ids=str,
+)
 def test_a_family_is_measured_as_plain_hooks_do_or_refused(member: Member, tmp_path: Path, tally: Tally) -> None:
     model = family_zoo.model_of(member)
     model.save_pretrained(tmp_path)
@@ -383,6 +398,18 @@ def test_a_family_is_measured_as_plain_hooks_do_or_refused(member: Member, tmp_p
             failed.append(f"{check.__name__.removeprefix('check_')}: {type(error).__name__}: {error}")
     (tally.wrong if failed else tally.equal).append(str(member))
     assert not failed, "\n".join(failed)
+
+
+@pytest.mark.slow
+def test_the_sample_has_every_kind(tally: Tally) -> None:
+    """Every reason for which a model or a check is refused comes up in the sample too."""
+    if len(tally.equal) + len(tally.refused) + len(tally.wrong) < len(EVERY):
+        pytest.skip("some members were looked at by another process, or not at all")
+    sample = {str(member) for member in EVERY if member.family in family_zoo.SAMPLE}
+    assert {reason_of(tally.refused[each]) for each in sample & tally.refused.keys()} == {
+        reason_of(refusal) for refusal in tally.refused.values()
+    }
+    assert all(sample & set(names) for names in tally.partly.values())
 
 
 def places(lab: OpenModel) -> dict[int, Layer]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from conftest import FAMILIES, save_tiny
+from conftest import EACH_FAMILY, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import (
     ablate_sets,
@@ -40,7 +40,7 @@ def prompt(tokens: torch.Tensor, control: torch.Tensor | None = None, **parts: o
     return Prompt(tuple(tokens.tolist()), tuple((tokens if control is None else control).tolist()), **parts)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 class TestEveryFamily:
     def test_looking_changes_no_bit_of_the_logits(self, family: str, tiny: Tiny) -> None:
         model = open_model(str(tiny(family)))

@@ -448,7 +448,7 @@ class TestAtHand:
             orders.append(order.options)
             raise HeadatlasError("taken anew")
 
-        monkeypatch.setattr(parallel, "take_all", instead)
+        monkeypatch.setattr(parallel, "run_census", instead)
         return orders
 
     def test_the_same_files_are_not_opened(

@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 import headatlas
 from conftest import light, selected
 from headatlas import locations
@@ -12,10 +14,12 @@ from headatlas.protocol.script import PromptSample, Script, load_script
 
 CATALOG = headatlas.load()
 SCRIPTS = CATALOG.find(reproduction=True)
-MODELS = 20
-LOOKED_AT = 5  # models on which each script's detection runs
+LOOKED_AT = 2  # models on which each script's detection runs
 PROMPTS = 8  # per family
 ALLOWED = 0.05
+# How many models there are is what the tests can tell. If a tenth of all runs claimed something, 318 runs (6 models)
+# would show at most 5% once in 2,000 times, and 106 detections (2 models) once in 25; those of 1,060 and 265 (20 and 5
+# models, among the slow tests) practically never, and once in 500 times.
 
 
 def drawn(script: Script, model: OpenModel, seed: int) -> tuple[PromptSample, PromptSample]:
@@ -40,11 +44,21 @@ def test_every_script_is_put_to_the_test(untrained: list[OpenModel]) -> None:
 
 def test_untrained_models_rarely_pass(untrained: list[OpenModel]) -> None:
     """Every script on every model: where the behaviour is there by chance, the whole run decides."""
+    check_verdicts(untrained)
+
+
+@pytest.mark.slow
+def test_many_untrained_models_rarely_pass(twenty_untrained: list[OpenModel]) -> None:
+    check_verdicts(twenty_untrained)
+
+
+def check_verdicts(models: list[OpenModel]) -> None:
+    """At most one run in twenty claims a finding."""
     claims, runs = [], 0
     for id in SCRIPTS:
         script, entry = load_script(id), light(CATALOG.heads[id], PROMPTS)
-        task, _ = drawn(script, untrained[0], seed=0)
-        for model in untrained:
+        task, _ = drawn(script, models[0], seed=0)
+        for model in models:
             runs += 1
             values = metric_per_prompt(model, task.prompts, script.behaviour, script.contrast)
             if not behaviour_of(entry.rule, values).passed:  # type: ignore[arg-type]
@@ -52,19 +66,29 @@ def test_untrained_models_rarely_pass(untrained: list[OpenModel]) -> None:
             label = run.run(CATALOG, entry, model).verdict.label
             if label in ("reproduced", "partly"):
                 claims.append(f"{id} on {model.name}: {label}")
-    assert runs == MODELS * len(SCRIPTS)
+    assert runs == len(models) * len(SCRIPTS)
     assert len(claims) <= ALLOWED * runs, rate(claims, runs)
 
 
 def test_detection_rarely_selects_in_untrained_models(untrained: list[OpenModel]) -> None:
+    check_selections(untrained, LOOKED_AT)
+
+
+@pytest.mark.slow
+def test_detection_rarely_selects_in_many_untrained_models(twenty_untrained: list[OpenModel]) -> None:
+    check_selections(twenty_untrained, 5)
+
+
+def check_selections(models: list[OpenModel], looked_at: int) -> None:
+    """At most one detection in twenty selects a head; each script looks at models of its own."""
     claims, runs = [], 0
     for number, id in enumerate(SCRIPTS):
         script, rule = load_script(id), CATALOG.heads[id].rule
         assert rule is not None
-        _, stimuli = drawn(script, untrained[0], seed=1)
-        for model in random.Random(number).sample(untrained, LOOKED_AT):
+        _, stimuli = drawn(script, models[0], seed=1)
+        for model in random.Random(number).sample(models, looked_at):
             runs += 1
             if heads := selected(script, rule, model, stimuli):
                 claims.append(f"{id} on {model.name}: {', '.join(map(str, heads))}")
-    assert runs == LOOKED_AT * len(SCRIPTS)
+    assert runs == looked_at * len(SCRIPTS)
     assert len(claims) <= ALLOWED * runs, rate(claims, runs)

@@ -90,6 +90,26 @@ UNBUILT = {
     "udop": _OTHER_ENCODER,
     "vision-encoder-decoder": _OTHER_ENCODER,
 }
+# Families of every kind there is, which the suite always looks at; the others are among the slow tests. That the sample
+# has every kind of refusal, route and shape that all members have is held by a slow test.
+SAMPLE = frozenset((
+    # Attention through transformers' registry: fused and single weights, grouped keys, windows, norms on queries and
+    # keys, biases, capped scores, sinks, parallel blocks, latent and sparse attention, experts.
+    "gpt2", "gpt_neox", "gpt_bigcode", "llama", "opt", "persimmon", "phi", "phi3", "cohere2", "olmo2", "gemma2",
+    "gemma3n_text", "gemma4_text", "gpt_oss", "mimo_v2_flash", "dbrx", "deepseek_v3", "deepseek_v32", "deepseek_v4",
+    "glm_moe_dsa", "longcat_flash", "llama4_text", "granite", "doge", "diffllama", "step3p7",
+    # Outside it, led through it.
+    "bloom", "falcon", "gpt_neo", "gptj", "gpt_neox_japanese", "mpt",
+    # With a gate or a norm before the output projection.
+    "afmoe", "bitnet", "qwen3_5_text",
+    # Hybrids, of which some layers have no attention, and models without any.
+    "bamba", "falcon_h1", "jamba", "kimi_linear", "lfm2", "minimax", "nemotron_h", "qwen3_next", "recurrent_gemma",
+    "zamba2", "mamba", "rwkv", "xlstm",
+    # Encoders, encoders with decoders, and other shapes.
+    "bert", "bart", "biogpt", "ctrl", "moshi", "openai-gpt", "reformer", "whisper", "xglm", "xlnet",
+    # Language models inside multimodal ones.
+    "chameleon", "gemma3", "llava", "mllama", "molmo2", "qwen2_5_vl",
+))  # fmt: skip
 _WITHOUT_ATTENTION = ("linear_attention", "conv", "mamba", "recurrent", "mlp", "moe")
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -305,14 +304,6 @@ class TestShipped:
         ids = tokenizer.encode(" Monday", add_special_tokens=False)
         assert len(ids) == 1 and tokenizer.decode(ids) == " Monday"
         assert len(tokenizer) == model.config.vocab_size
-
-    def test_opening_it_adds_little_to_importing_the_libraries(self) -> None:
-        code = (
-            "import time, torch; from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast; "
-            "began = time.perf_counter(); import headatlas; headatlas.specimen(); print(time.perf_counter() - began)"
-        )
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert float(run.stdout) < 2
 
     def test_an_unknown_one(self) -> None:
         with pytest.raises(HeadatlasError, match="no model 'nothing' ships with headatlas; there are: specimen"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import FAMILIES, loud
+from conftest import EACH_FAMILY, loud
 from headatlas.lab import ablate_sets, intervene, log_probability, metric_per_prompt, pattern_scores, score_heads
 from headatlas.lab.ablation import without_keys
 from headatlas.lab.activations import edits
@@ -32,7 +32,7 @@ def far(prompt: Prompt) -> Iterable[tuple[int, int]]:
     return [(query, key) for query in range(len(prompt.tokens)) for key in range(query - reach)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_hiding_from_heads_of_one_layer_is_knocking_out(family: str, tiny: Tiny) -> None:
     model = loud(tiny(family))
     sets = [[Head(0, 1)], [Head(1, 0)], [Head(1, 0), Head(1, 1)]]
@@ -45,7 +45,7 @@ def test_hiding_from_heads_of_one_layer_is_knocking_out(family: str, tiny: Tiny)
     assert np.abs(values[1:] - values[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_patterns_are_those_of_each_prompt_in_order(family: str, tiny: Tiny) -> None:
     model = loud(tiny(family))
     for control in (False, True):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import FAMILIES, held_bytes, loud, save_tiny
+from conftest import EACH_FAMILY, held_bytes, loud, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import (
     OpenModel,
@@ -65,7 +65,7 @@ def plain_effect(model: OpenModel, head: Head, at: list[int]) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 class TestEveryFamily:
     def test_sweeps_equal_running_everything_for_every_head(self, family: str, tiny: Tiny) -> None:
         model = loud(tiny(family))
@@ -115,7 +115,7 @@ def answer_logit(logits: torch.Tensor, answers: torch.Tensor, rivals: torch.Tens
     return logits.gather(-1, answers[..., None]).squeeze(-1).mean(-1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_sets_of_heads_are_what_behave_says_of_them(family: str, tiny: Tiny) -> None:
     model = loud(tiny(family))
     sets = [[], [Head(1, 2)], [Head(0, 0), Head(0, 3)], [Head(1, 1), Head(0, 1)], [], [Head(0, 1), Head(0, 1)]]

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from conftest import FAMILIES, roughen, save_tiny
+from conftest import EACH_FAMILY, FAMILIES, roughen, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.activations.edits import (
@@ -224,7 +224,7 @@ def direction_of(size: int) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(size))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 class TestEveryFamily:
     def test_recording_equals_what_passes_by_hand(self, pair: Pair) -> None:
         ours, hand = pair

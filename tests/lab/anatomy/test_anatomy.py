@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from conftest import FAMILIES, save_tiny
+from conftest import EACH_FAMILY, save_tiny
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.anatomy.low_rank import LowRank
@@ -57,7 +57,7 @@ def normed(norm: nn.Module | None, heads: Tensor) -> Tensor:
     return norm(heads.transpose(1, 2)).transpose(1, 2)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 class TestEveryFamily:
     def test_value_matrices_give_the_values_of_every_position(
         self, family: str, opened: Callable[[str], OpenModel]

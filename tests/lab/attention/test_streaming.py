@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import FAMILIES, GATED, held_bytes
+from conftest import EACH_FAMILY, GATED, held_bytes
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.attention import fused, layer_scores
@@ -126,7 +126,7 @@ class TestDrawnPatterns:
             self.score(KeyMass(None, norm="value"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_streaming_equals_full_patterns_in_every_family(
     family: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

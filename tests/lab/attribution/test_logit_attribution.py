@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from conftest import FAMILIES, roughen
+from conftest import EACH_FAMILY, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, accuracy, log_probability, logit_difference, open_model
 from headatlas.lab.activations.blocks import find_blocks
@@ -74,7 +74,7 @@ def differences(logits: Tensor) -> Tensor:
     return logits[torch.arange(3), ANSWERS] - torch.stack(means)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 class TestEveryFamily:
     def test_attribution_adds_up_to_the_logits_of_the_plain_model(
         self, family: str, model: OpenModel, tiny: Tiny

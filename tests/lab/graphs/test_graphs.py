@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from conftest import FAMILIES
+from conftest import EACH_FAMILY
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, accuracy, forward, log_probability, open_model
 from headatlas.lab.activations.edits import Edit, patch
@@ -33,7 +33,7 @@ REPEATED = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 class TestEveryFamily:
     def test_what_heads_add_and_what_mlps_add_is_the_stream(self, family: str, tiny: Tiny) -> None:
         model = open_model(str(tiny(family)))

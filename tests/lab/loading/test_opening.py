@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from conftest import FAMILIES
+from conftest import EACH_FAMILY, FAMILIES
 from headatlas import HeadatlasError, specimens
 from headatlas.lab import attention_scores, forward, open_model
 from headatlas.stimuli import Prompt
@@ -30,7 +30,7 @@ def tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
 
 
 class TestLoadedModels:
-    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("family", EACH_FAMILY)
     def test_measure_like_the_same_model_opened_from_its_folder(self, family: str, tiny: Tiny) -> None:
         prompts = [Prompt(tuple(row.tolist()), tuple(row.tolist()), pairs=((20, 3), (7, 7))) for row in TOKENS]
         with open_model(load(tiny(family)), tokenizer=tokenizer(tiny(family))) as loaded:

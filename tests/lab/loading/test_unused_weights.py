@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from conftest import FAMILIES, GQA
+from conftest import EACH_FAMILY, FAMILIES, GQA
 from headatlas import HeadatlasError, specimens
 from headatlas.cli.program import main
 from headatlas.lab import open_model
@@ -77,7 +77,7 @@ def left_out(folder: Path) -> dict[str, tuple[str, ...]]:
         return model.opened.left_out
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+@pytest.mark.parametrize("family", [*EACH_FAMILY, *MORE])
 def test_what_transformers_saves_is_loaded_whole(family: str, tmp_path: Path) -> None:
     """Against transformers' own loading of the folder: no tensor is left out, and every weight is the same."""
     from headatlas.lab.loading import configuration, loading

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import FAMILIES, roughen
+from conftest import EACH_FAMILY, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, logit_difference, open_model, path_patch, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_effects, path_runs
@@ -38,7 +38,7 @@ def one_by_one(runs: PathRuns, *path: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_a_sweep_is_path_patching_of_each_head(tiny: Tiny, family: str, mlps: Literal["recomputed", "frozen"]) -> None:
     runs = path_runs(rough(tiny, family), TOKENS, OTHERS, positions=[7, 19], mlps=mlps)
     own = torch.tensor([[3, 19], [2, 7], [7, 8]])  # of each prompt

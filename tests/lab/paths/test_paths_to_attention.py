@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from conftest import FAMILIES, roughen, save_tiny
+from conftest import EACH_FAMILY, roughen, save_tiny
 from headatlas.lab import attention_scores, composition, intervene, logit_difference, open_model, record
 from headatlas.lab.activations.edits import patch
 from headatlas.lab.anatomy.low_rank import LowRank
@@ -82,7 +82,7 @@ def prompts(count: int = 3, length: int = 20) -> list[Prompt]:
     ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_nothing_patched_is_the_clean_attention(tiny: Tiny, family: str) -> None:
     model = open_model(str(tiny(family)))
     roughen(model.model)

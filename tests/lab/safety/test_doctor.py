@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import nn
 
-from conftest import FAMILIES
+from conftest import EACH_FAMILY, FAMILIES
 from headatlas import HeadatlasError
 from headatlas.cli.program import main
 from headatlas.lab import open_model
@@ -49,7 +49,7 @@ def checks(diagnosis: Diagnosis) -> dict[str, Check]:
     return {check.name: check for check in diagnosis.checks}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_every_family_is_safe(family: str, tiny: Tiny) -> None:
     diagnosis = doctor(tiny(family))
     found = checks(diagnosis)

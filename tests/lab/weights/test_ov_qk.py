@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from conftest import FAMILIES, roughen
+from conftest import EACH_FAMILY, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import open_model
 from headatlas.lab.anatomy.low_rank import LowRank
@@ -33,7 +33,7 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=SEED)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_folded_norms_give_what_attention_reads(family: str, tiny: Tiny) -> None:
     """x through the folded W_Q, divided as the norm divides, is what the weights make of the norm's output."""
     model = open_model(str(tiny(family)))
