@@ -249,16 +249,16 @@ class TestOneLayer:
             torch.testing.assert_close(streamed(call, Entropy(), positions), expected, atol=1e-6, rtol=1e-6)
 
     def test_a_kernel_that_is_wrong_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        call, queries = random_call(d_head=12), torch.arange(40).expand(2, -1)
-        right = fused._on_cpu
-        monkeypatch.setattr(fused, "_on_cpu", lambda *parts: tuple(each + 1e-3 for each in right(*parts)))
-        fused._kernel.cache_clear()
-        try:
-            assert not fused.serves(call, torch.float32)
-            expected = SinkMass().of_pattern(softmax_pattern(call).float())
-            torch.testing.assert_close(streamed(call, SinkMass(), queries), expected, atol=1e-6, rtol=1e-6)
-        finally:
-            fused._kernel.cache_clear()
+        operator = "_scaled_dot_product_flash_attention_for_cpu"
+        right = getattr(torch.ops.aten, operator)
+        assert fused.serves(random_call(d_head=12), torch.float32)
+        monkeypatch.setattr(
+            torch.ops.aten, operator, lambda *parts, **options: [each + 1e-3 for each in right(*parts, **options)]
+        )
+        call, queries = random_call(d_head=28), torch.arange(40).expand(2, -1)  # a size that nothing else has asked for
+        assert not fused.serves(call, torch.float32)
+        expected = SinkMass().of_pattern(softmax_pattern(call).float())
+        torch.testing.assert_close(streamed(call, SinkMass(), queries), expected, atol=1e-6, rtol=1e-6)
 
     def test_edited_patterns_are_what_is_scored(self) -> None:
         class Uniform:

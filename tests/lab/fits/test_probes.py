@@ -12,7 +12,7 @@ from headatlas import HeadatlasError
 from headatlas.lab import forward, open_model
 from headatlas.lab.activations.edits import add
 from headatlas.lab.activations.interventions import intervene
-from headatlas.lab.fits.probes import _fit, _shuffled, _split, collect_z, mean_difference, probe_directions, probe_heads
+from headatlas.lab.fits.probes import collect_z, mean_difference, probe_directions, probe_heads
 from headatlas.notation import Head
 
 PROMPTS, LAYERS, HEADS, SIZE = 80, 2, 3, 6
@@ -74,56 +74,58 @@ def test_a_group_that_leaked_would_be_found_out() -> None:
     assert probe_heads(z, labels, range(PROMPTS), draws=1).accuracy.item() > 0.85
 
 
-def test_shuffling_stays_within_the_design() -> None:
-    generator = torch.Generator().manual_seed(0)
-    groups = torch.arange(20) // 2
-    paired = torch.tensor([0.0, 1.0] * 10).double()
-    constant = (groups % 2).double()
-    for _ in range(10):
-        assert (_shuffled(paired, groups, generator).view(10, 2).sum(1) == 1).all()
-        whole = _shuffled(constant, groups, generator).view(10, 2)
-        assert (whole[:, 0] == whole[:, 1]).all() and whole.sum() == constant.sum()
-    assert len({tuple(_shuffled(paired, groups, generator).tolist()) for _ in range(10)}) > 1
+NOTHING = torch.zeros(24, 1, 1, 2)  # features that say nothing: a probe gives the label its training half has more of
 
 
-def test_shuffling_moves_all_labels_and_keeps_their_number() -> None:
-    """Groups of one to three, most of which have one label: no label stays where it was for want of another."""
-    generator = torch.Generator().manual_seed(0)
-    labels, group = [], []
-    for number in range(60):
-        size = 1 + number % 3
-        group += [number] * size
-        labels += [number // 3 % 2] * size if number % 10 else ([0, 1, 1][:size] if size > 1 else [0])
-    y, groups = torch.tensor(labels).double(), torch.tensor(group)
-    drawn = torch.stack([_shuffled(y, groups, generator) for _ in range(50)])
-    assert (drawn.sum(1) == y.sum()).all()
-    assert ((drawn != y).any(0)).all()
-    for number in range(60):
-        of_group, before = drawn[:, groups == number], y[groups == number]
-        if len(before.unique()) == 1:
-            assert (of_group == of_group[:, :1]).all()
-        else:
-            assert (of_group.sum(1) == before.sum()).all()
+def test_labels_are_shuffled_within_groups_that_have_both() -> None:
+    """So both halves always have as many of each label, and such a probe is right on exactly half of its prompts."""
+    labels, groups = torch.arange(24) % 2, torch.arange(24) // 2
+    assert (probe_heads(NOTHING, labels, groups.tolist(), draws=30).control == 0.5).all()
+    free = probe_heads(NOTHING, labels, range(24), draws=30, seed=1).control
+    assert len({*free.flatten().tolist()}) > 1, "labels that are dealt freely are not so even"
+
+
+def test_labels_are_shuffled_among_whole_groups_of_one_label() -> None:
+    """A group keeps one label: what such a probe gets right comes in whole groups on each of two like halves."""
+    labels, groups = torch.arange(24) // 2 % 2, torch.arange(24) // 2
+    right = probe_heads(NOTHING, labels, groups.tolist(), draws=30).control.flatten() * 24
+    assert (right % 4 == 0).all() and len({*right.tolist()}) > 1
+
+
+def test_no_label_stays_where_it_was_for_want_of_another_group_of_its_size() -> None:
+    """Groups of one to six, each size once, with one label each: a head that tells the label, and no shuffled one."""
+    sizes = [1, 2, 3, 4, 5, 6]
+    groups = [number for number, size in enumerate(sizes) for _ in range(size)]
+    labels = torch.tensor([number % 2 for number in groups])
+    noise = torch.randn(21, generator=torch.Generator().manual_seed(0))
+    z = (6.0 * labels - 3.0 + 0.1 * noise).view(-1, 1, 1, 1)
+    found = probe_heads(z, labels, groups, draws=60)
+    assert found.accuracy.item() == 1.0 and found.control.mean() < 0.7 and found.control.min() < 0.3
 
 
 def test_both_sides_of_a_split_have_both_labels() -> None:
-    groups = torch.arange(4)
+    z = torch.randn(4, 1, 1, 2, generator=torch.Generator().manual_seed(0))
     for seed in range(20):
-        fold = _split(torch.tensor([0.0, 0.0, 1.0, 1.0]).double(), groups, torch.Generator().manual_seed(seed))
+        fold = probe_heads(z, [0, 0, 1, 1], range(4), draws=1, seed=seed).fold
         assert {tuple(sorted(fold[:2].tolist())), tuple(sorted(fold[2:].tolist()))} == {(0, 1)}
 
 
 def test_the_fit_is_the_optimum() -> None:
+    """The direction of a probe is that of the weights which minimise its loss, of features of very different size."""
     generator = torch.Generator().manual_seed(3)
-    x = torch.randn(1, 30, 4, generator=generator, dtype=torch.float64)
-    y = (x[0, :, 0] + torch.randn(30, generator=generator) > 0.3).double()
+    x = torch.randn(30, 4, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 0.2, 5.0, 1.0])
+    y = (x[:, 0] + torch.randn(30, generator=generator) > 0.3).double()
+    x = x.float().double()  # as a model gives it
+    scale = x.std(0, correction=0)
+    standard = ((x - x.mean(0)) / scale).numpy()
 
     def loss(w: np.ndarray) -> float:
-        logits = x[0].numpy() @ w[:4] + w[4]
+        logits = standard @ w[:4] + w[4]
         return float((np.logaddexp(0, logits) - y.numpy() * logits).sum() + 0.35 * (w[:4] ** 2).sum())
 
-    expected = optimize.minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-8}).x
-    assert np.allclose(_fit(x, y, 0.7)[0].numpy(), expected, atol=1e-5)
+    best = optimize.minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-8}).x[:4] / scale.numpy()
+    found = probe_directions(x.float().view(30, 1, 1, 4), y, l2=0.7).vectors[0, 0]
+    assert np.allclose(found.numpy(), best / np.linalg.norm(best), atol=1e-5)
 
 
 @pytest.mark.parametrize("of", [mean_difference, probe_directions])
