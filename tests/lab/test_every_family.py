@@ -349,7 +349,7 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
 
 def reason_of(refusal: str) -> str:
     """The beginning of a refusal, the same for all families that are refused for one reason."""
-    return re.sub(r"\b[A-Z]\w+(For|Attention|Model)\w*", "its class", refusal)[:110]
+    return re.sub(r"\d+", "N", re.sub(r"\b[A-Z]\w+(For|Attention|Model)\w*", "its class", refusal))[:110]
 
 
 def one_line(error: HeadatlasError) -> str:

@@ -105,10 +105,12 @@ SAMPLE = frozenset((
     # Hybrids, of which some layers have no attention, and models without any.
     "bamba", "falcon_h1", "jamba", "kimi_linear", "lfm2", "minimax", "nemotron_h", "qwen3_next", "recurrent_gemma",
     "zamba2", "mamba", "rwkv", "xlstm",
-    # Encoders, encoders with decoders, and other shapes.
-    "bert", "bart", "biogpt", "ctrl", "moshi", "openai-gpt", "reformer", "whisper", "xglm", "xlnet",
+    # Encoders, encoders with decoders, and other shapes; most are refused, each for a reason of its own.
+    "bart", "bert", "bert-generation", "big_bird", "biogpt", "cpmant", "ctrl", "inkling2_text", "inkling_text",
+    "minicpm3", "moshi", "openai-gpt", "prophetnet", "reformer", "whisper", "xglm", "xlm", "xlnet",
     # Language models inside multimodal ones.
-    "chameleon", "gemma3", "llava", "mllama", "molmo2", "qwen2_5_vl",
+    "chameleon", "diffusion_gemma", "gemma3", "glm5_next", "llava", "mllama", "molmo2", "paligemma", "qwen2_5_vl",
+    "shieldgemma2",
 ))  # fmt: skip
 _WITHOUT_ATTENTION = ("linear_attention", "conv", "mamba", "recurrent", "mlp", "moe")
 
