@@ -9,8 +9,8 @@ import pytest
 
 from headatlas import HeadatlasError
 from headatlas.evidence import records, statistics
+from headatlas.evidence.verdict import judge
 from headatlas.notation import Head
-from headatlas.protocol.judge import judge
 from made_records import NOTHING, behaviour, cause, detection, literature, record
 
 RNG = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """Records and their parts, made up."""
 
 from headatlas.evidence import records
-from headatlas.protocol.judge import judge
+from headatlas.evidence.verdict import judge
 
 
 def behaviour(passed: bool = True) -> records.Behaviour:

@@ -12,10 +12,9 @@ that a reader of a file comes to the same answer.
 
 from collections.abc import Sequence
 
-from headatlas.evidence import statistics
+from headatlas.evidence import statistics, verdict
 from headatlas.evidence.records import Detection, Literature, Record
 from headatlas.notation import Head
-from headatlas.protocol import judge
 
 Grid = Sequence[Sequence[float]]  # [layer][head]
 
@@ -63,7 +62,7 @@ def settled(record: Record) -> Record:
             "detection": detection,
             "cause": None,
             "literature": literature,
-            "verdict": judge.judge(record.behaviour, detection, None, literature, untested),
+            "verdict": verdict.judge(record.behaviour, detection, None, literature, untested),
         }
     )
 

@@ -64,12 +64,20 @@ class Part(BaseModel):
 
 
 class Entry(Part):
-    """What was rerun."""
+    """What was rerun.
+
+    Attributes:
+        script_sha256: of the script's code; comments, docstrings and layout do not count.
+        stimuli_sha256: of the code that draws the stimuli.
+        measurement: version of the code that measures (`headatlas.protocol.freshness.MEASUREMENT`). Records made before
+            it was kept have none.
+    """
 
     id: str
     rule_version: int
     script_sha256: str
-    stimuli_sha256: str | None = None  # of the code that draws the stimuli
+    stimuli_sha256: str | None = None
+    measurement: int | None = Field(default=None, exclude_if=_is_none)
 
 
 class ModelRecord(Part):

@@ -30,6 +30,15 @@ class PromptSample:
     families: list[str]
     split: Split
 
+    def only(self, numbers: Sequence[int]) -> "PromptSample":
+        """The prompts of the given numbers."""
+        prompts, families = self.prompts, self.families
+        return PromptSample([prompts[each] for each in numbers], [families[each] for each in numbers], self.split)
+
+    def of_family(self, family: str) -> list[int]:
+        """The numbers of the prompts of one family."""
+        return [number for number, name in enumerate(self.families) if name == family]
+
 
 @dataclass(frozen=True)
 class Script:

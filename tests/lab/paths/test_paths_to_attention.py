@@ -10,18 +10,22 @@ import torch
 from conftest import EACH_FAMILY, roughen
 from headatlas.lab import attention_scores, intervene, logit_difference, open_model, record
 from headatlas.lab.activations.edits import patch
-from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.paths import Receiver, attention_paths, path_effects, set_path_effects
 from headatlas.notation import Head
+from headatlas.stimuli import Prompt, Readout
 
 Tiny = Callable[[str], Path]
-DRAWN = torch.Generator().manual_seed(3)
 
 
-def matrix(width: int, singular: list[float]) -> LowRank:
-    """A matrix with these singular values, in random directions."""
-    left, right = (torch.linalg.qr(torch.randn(width, len(singular), generator=DRAWN)).Q for _ in range(2))
-    return LowRank(left * torch.tensor(singular), right.mT)
+def prompts(count: int = 3, length: int = 20) -> list[Prompt]:
+    drawn = torch.Generator().manual_seed(1)
+    clean, other = torch.randint(1, 299, (2, count, length), generator=drawn).tolist()
+    return [
+        Prompt(
+            tuple(one), tuple(two), pairs=((12, 3), (15, 3), (15, 7)), readouts=(Readout(length - 1, 5 + number, (7,)),)
+        )
+        for number, (one, two) in enumerate(zip(clean, other, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("family", EACH_FAMILY)

@@ -1,6 +1,5 @@
 """How likely a composition score is by chance."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from headatlas.lab.weights import composition_chance
 from headatlas.lab.weights.composition_null import chance_of, spectrum
 from headatlas.lab.weights.head_composition import composition_scores
 from headatlas.notation import Head
-from headatlas.stimuli import Prompt, Readout
 
-Tiny = Callable[[str], Path]
 DRAWN = torch.Generator().manual_seed(3)
 
 
@@ -67,14 +64,3 @@ class TestChance:
         group = {induction} if "gpt2" in str(folder) else {induction, Head(5, 1)}  # its keys are shared
         assert (previous, induction) in standing and standing <= {(previous, each) for each in group}
         assert found.scores[(*previous, *induction)] > 2 * expected[induction.layer]
-
-
-def prompts(count: int = 3, length: int = 20) -> list[Prompt]:
-    drawn = torch.Generator().manual_seed(1)
-    clean, other = torch.randint(1, 299, (2, count, length), generator=drawn).tolist()
-    return [
-        Prompt(
-            tuple(one), tuple(two), pairs=((12, 3), (15, 3), (15, 7)), readouts=(Readout(length - 1, 5 + number, (7,)),)
-        )
-        for number, (one, two) in enumerate(zip(clean, other, strict=True))
-    ]
