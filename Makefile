@@ -41,8 +41,15 @@ lint: setup
 	$(BIN)/headatlas validate
 
 # Some tests of every room, in less than a minute: for work in progress.
+QUICK := test_notation.py catalog/test_reading.py census/test_uneven_census.py cli/test_progress.py \
+	collaboration/test_collaboration.py::TestPictures evidence/test_evidence.py pages protocol/test_literature.py \
+	reproductions/test_script_scores.py stimuli/test_rows.py tools/test_tools.py \
+	$(addprefix lab/,ablation/test_sources.py activations/test_interventions.py anatomy/test_anatomy.py \
+	attention/test_cmr.py attention/test_pairs.py attribution/test_direct_effects.py fits/test_probes.py \
+	graphs/test_graphs.py hooks loading/test_damaged_folders.py paths/test_path_sweeps.py running \
+	safety/test_doctor.py weights/test_ov_qk.py)
 quick: setup
-	$(PYTEST) -m quick
+	$(PYTEST) -m "not slow and not wide" $(addprefix tests/,$(QUICK))
 
 site: setup
 	$(BIN)/python tools/build_pages.py

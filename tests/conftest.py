@@ -122,8 +122,11 @@ ALIKE = {
     "codegen": "gptj",
     "qwen3_5_text": "qwen3_next",
 }
-slow = pytest.mark.slow
-EACH_FAMILY = [pytest.param(family, marks=slow if family in ALIKE else ()) for family in FAMILIES]
+FIRST = ("gpt2", "llama", "gemma2", "falcon", "qwen3_next")  # those that `make quick` looks at
+EACH_FAMILY = [
+    pytest.param(family, marks=pytest.mark.slow if family in ALIKE else () if family in FIRST else pytest.mark.wide)
+    for family in FAMILIES
+]
 
 ROUTED = ("gpt_neo", "gptj", "codegen", "falcon", "falcon_new", "bloom", "mpt")
 GATED = ("qwen3_next", "qwen3_5_text")
