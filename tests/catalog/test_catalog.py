@@ -27,12 +27,8 @@ class TestCoverage:
         assert len(survey) == 41 and set(survey) == set(CATALOG.taxonomy.survey_heads)
         assert len(CATALOG.find(placed_by="headatlas")) >= 25
 
-    def test_findings_and_sources(self) -> None:
-        public = {model.id for model in CATALOG.models.values() if model.hub}
-        named = [finding for _, finding in FINDINGS if finding.heads and finding.model in public]
-        assert len(FINDINGS) >= 220
-        assert len(named) >= 120
-        assert len(CATALOG.references) >= 150
+    def test_somebody_has_reported_every_type(self) -> None:
+        assert [head.id for head in CATALOG.heads.values() if not head.findings] == []
 
     def test_the_groups_of_the_survey_are_as_large_as_in_the_survey(self) -> None:
         sizes = {stage.short: [len(group.heads) for group in stage.groups] for stage in CATALOG.taxonomy.stages}

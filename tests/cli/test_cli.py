@@ -22,6 +22,7 @@ from headatlas.catalog import bibliography
 from headatlas.catalog.schema import HeadType
 from headatlas.cli.commands import catalog as catalog_commands
 from headatlas.cli.program import main, parser
+from headatlas.cli.terminal import catalog_view
 from headatlas.evidence import records
 from places import ROOT
 
@@ -78,7 +79,8 @@ class TestShow:
 
     @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
     def test_every_entry_can_be_shown(self, capsys: Capture, head: HeadType) -> None:
-        text = " ".join(out(capsys, "show", head.id).split())
+        catalog_view.print_head(CATALOG, head)
+        text = " ".join(capsys.readouterr().out.split())
         assert head.name in text and " ".join(head.definition.split()) in text
 
 

@@ -575,7 +575,7 @@ class TestOptions:
             assert record.environment.dtype == "bfloat16" and record.environment.device == "cpu"
             assert record.model.identity and record.model.identity.pickle and record.model.identity.dtype == "bfloat16"
         assert len(list((tmp_path / "r" / "model").glob("*.json"))) == 2
-        few = ["--types", "previous-token,duplicate-token", "--prompts", "2", "--no-cause", "--jobs", "2"]
+        few = ["--types", "previous-token,duplicate-token", "--prompts", "2", "--no-cause", "--jobs", "1"]
         assert main(["census", str(folder), *few, *how, "--out", str(tmp_path / "c")]) == 0
         taken = reading.read(tmp_path / "c" / "model" / "census.json")
         assert taken.environment.dtype == "bfloat16" and taken.model.identity and taken.model.identity.pickle

@@ -162,5 +162,7 @@ class TestCollaboration:
 
     def test_other_senders_are_heads_of_the_model(self, model: OpenModel) -> None:
         paths = patching.Paths(model, load_script("induction"), [Head(1, 0)], [Head(3, 1)], "K", [Head(1, 0)], STANDARD)
-        assert patching._others(paths) == [Head(1, 1), Head(1, 2), Head(1, 3)]
-        assert patching._sets(paths, [Head(1, 0)]).sets == [(Head(1, 1),), (Head(1, 2),), (Head(1, 3),)]
+        _, together, pairs = patching.measure(paths)
+        assert list(pairs) == [(Head(1, 0), Head(3, 1))]
+        assert len(pairs[Head(1, 0), Head(3, 1)].others) == 3, "the three other heads of the only layer before it"
+        assert together and together.distinct_sets == 3

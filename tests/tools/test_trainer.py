@@ -120,7 +120,7 @@ def test_a_name_mover_is_looked_for_between_the_end_and_the_right_name() -> None
     rng = random.Random(0)
     for _ in range(20):
         prompt = cards._names(words, rng)
-        ((last, right),), others = prompt.pairs, [key for _, key in prompt.control_pairs]
+        ((last, right),), others = prompt.pairs, [key for _, key in prompt.null_pairs]
         assert last == len(prompt.tokens) - 1 and len(others) == 2
         assert len({prompt.tokens[key] for key in others}) == 1 and prompt.tokens.count(prompt.tokens[right]) == 1
 
