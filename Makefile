@@ -1,4 +1,4 @@
-# Two commands do everything from a bare machine: `make reproduce` and `make test`.
+# Two commands do everything on a new machine: `make reproduce` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,10 +7,10 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test test-all quick lint site serve record census collaborate train retrain bench clean
+.PHONY: setup reproduce test test-all quick lint readme site serve record census collaborate train retrain bench clean
 
-# Set up an environment of our own, at the tested versions. torch comes first, at its pin, so that nothing else
-# pulls a build for hardware that is not here.
+# Set up a virtual environment with the tested versions. torch is installed first, at its pinned version, so that no
+# other package pulls a build for other hardware.
 setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,8 +19,8 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group test --group site -e .
 	touch $@
 
-# Rerun every finding on the specimen (or MODEL=...): tables here, records in build/records. A finding that does not
-# reproduce is a result, not a broken build.
+# Rerun every finding on the specimen (or MODEL=...): it prints tables and writes records to build/records. A finding
+# that does not reproduce is a result, not a failed build.
 reproduce: setup
 	@$(BIN)/headatlas run --all --model $(MODEL) --jobs $(JOBS) --out $(OUT) || test $$? -eq 1
 
@@ -51,25 +51,29 @@ QUICK := test_notation.py catalog/test_reading.py census/test_uneven_census.py c
 quick: setup
 	$(PYTEST) -m "not slow and not wide" $(addprefix tests/,$(QUICK))
 
+# Write the counts of README.md anew, from the catalog and the records.
+readme: setup
+	$(BIN)/python tools/readme_counts.py
+
 site: setup
 	$(BIN)/python tools/build_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "built: build/site, for any static host; to look at it here: make serve"
+	@echo "built build/site for any static host; to look at it here: make serve"
 
 serve: setup
 	$(BIN)/python tools/build_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-# Rewrite the records that ship with the project, from three seeds each: of the specimen and its siblings, or of
-# MODELS=... What is recorded and has not changed is kept.
+# Rewrite the records that ship with the project, with three seeds each, for the specimen and its siblings or for
+# MODELS=... Current records are kept.
 MODELS ?= $(notdir $(wildcard src/headatlas/specimens/specimen*))
 record: setup
 	@for model in $(MODELS); do \
 		$(BIN)/headatlas run --all --model $$model --seeds 3 --jobs $(JOBS) --out reproductions/results || test $$? -eq 1 || exit; \
 	done
 
-# Rewrite the censuses that ship with the project, of the same models or of MODELS=... (ids or folders). Parts are kept
-# in build/census, and what has not changed is not measured again.
+# Rewrite the censuses that ship with the project, for the same models or for MODELS=... (ids or folders). Parts are in
+# build/census; current parts are not measured again.
 CENSUSES := reproductions/census
 census: setup
 	@mkdir -p $(CENSUSES)
@@ -78,25 +82,25 @@ census: setup
 		cp build/census/$${model##*/}/census.json $(CENSUSES)/$${model##*/}.json || exit; \
 	done
 
-# Measure how the heads that those records found work together.
+# Measure the edges between the heads that these records found.
 collaborate: setup
 	@for model in $(MODELS); do \
 		$(BIN)/headatlas collaborate $$model --records reproductions/results --out reproductions/collaboration || exit; \
 	done
 
-# Train the specimen again, from nothing, and put it into the package; or a sibling, with ARCH, SEED and NAME.
+# Train the specimen from scratch and install it in the package; or a sibling, with ARCH, SEED and NAME.
 ARCH ?= gpt2
 SEED ?= 0
 NAME ?= specimen
 train: setup
 	$(BIN)/python tools/train_specimen.py --arch $(ARCH) --seed $(SEED) --out build/$(NAME) --install $(NAME)
 
-# Train one that ships a second time, and note on its card whether the same weights came out.
+# Train a model that ships a second time, and note on its card whether the weights are identical.
 retrain: setup
 	$(BIN)/python tools/train_specimen.py --arch $(ARCH) --seed $(SEED) --out build/again-$(NAME) --compare $(NAME)
 
-# Compare with TransformerLens on the same random weights: first the numbers, head by head, then time and memory. It has
-# an environment of its own, as TransformerLens is no dependency; nothing but pip needs a network.
+# Compare with TransformerLens on the same random weights: first the numbers, head by head, then time and memory. It uses
+# its own environment, because TransformerLens is not a dependency; only pip needs a network.
 bench: $(BENCH)/.done
 	HF_HUB_OFFLINE=1 $(BENCH)/bin/python tools/cross_check.py
 	HF_HUB_OFFLINE=1 $(BENCH)/bin/python tools/bench.py

@@ -1,21 +1,21 @@
-"""Time and memory of headatlas beside TransformerLens and plain transformers: one table, from one run.
+"""Compares time and memory of headatlas, TransformerLens and plain transformers: one table, from one run.
 
 All read the same random weights in GPT-2's shape (see tools/cross_check.py) and the same prompts, float32 on the CPU.
 Every measurement is a fresh process that loads the model, runs once on a short prompt, and then repeats the work: at
-least twice, and up to seven times while its share of time lasts. Memory is the peak resident set during a repeat, less
-what the process held when it was ready. What the processes computed must agree to 1e-4, or the program ends with 1.
+least twice, and up to seven times within its share of time. Memory is the peak resident set during a repeat, minus the
+memory of the process before it. All processes must compute the same numbers to 1e-4, or the program ends with 1.
 
-Exact ablation of all 144 heads would take TransformerLens minutes a repeat. A loop of full passes costs the same for
-every head, so a repeat of those is one head, and stands for 144. headatlas skips the layers before a head, so at all
-positions it runs a quarter of the heads of every layer, and counts four times; that counts its clean pass four times
-too. At the last position it runs all heads. Ablation is by zero, and read as a logit difference at the last position.
+Exact ablation of all 144 heads would take TransformerLens minutes per repeat. A loop of full passes costs the same for
+every head, so one repeat runs one head and counts 144 times. headatlas skips the layers before a head. At all positions
+it therefore runs a quarter of the heads of every layer and counts four times, its clean pass included. At the last
+position it runs all heads. All ablations are zero ablations, measured as a logit difference at the last position.
 
-Path patching of all heads to the logits ("the direct effect of every head") is for 5,000 pairs of prompts of 16 tokens;
-64 pairs stand for all. With MLPs recomputed, its floor is the matrix products of the MLPs that a sender passes, at one
-position of each prompt; with MLPs frozen, the two runs that path patching starts from.
+Path patching of all heads to the logits (the direct effect of every head) uses 5,000 pairs of prompts of 16 tokens; the
+program runs 64 pairs and scales the time. With MLPs recomputed, its floor is the matrix products of the MLPs that a
+sender passes, at one position of each prompt; with MLPs frozen, the two runs from which path patching starts.
 
-Each work has a floor: what is left if nothing but the model's own passes took time. Takes under 10 minutes on 2 cores,
-when nothing else runs on them. Needs Linux, and no network.
+Each job has a floor: the time of the model's own passes alone. The program takes under 10 minutes on two idle cores. It
+needs Linux, and no network.
 
     make bench                                  after tools/cross_check.py, in an environment with TransformerLens
     build/bench-venv/bin/python tools/bench.py [--small]        --small: 2 layers, short prompts, to try the program
@@ -56,20 +56,20 @@ MB = 1024  # in kB, as Linux counts
 
 @dataclass(frozen=True)
 class Cost:
-    """What a work took, repeat by repeat: seconds, and MB of peak memory above the weights."""
+    """The cost of a job per repeat: seconds, and MB of peak memory above the weights."""
 
     seconds: tuple[float, ...]
     memory: tuple[float, ...]
     values: Values
 
     def times(self, factor: float) -> "Cost":
-        """What `factor` times the work takes: so much longer, in the same memory."""
+        """The cost of `factor` times the work: more time, the same memory."""
         return Cost(tuple(each * factor for each in self.seconds), self.memory, self.values)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all measurements share."""
+    """The settings that all measurements share."""
 
     folder: Path
     vocabulary: int
@@ -78,7 +78,7 @@ class Setting:
 
 
 def measure(setting: Setting, prepare: Prepare, count: int, length: int) -> Cost:
-    """Do the work in this process, on `count` prompts of `length` tokens."""
+    """Run a job in this process, on `count` prompts of `length` tokens."""
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(setting.threads)
     took: list[float] = []
@@ -101,20 +101,20 @@ def measure(setting: Setting, prepare: Prepare, count: int, length: int) -> Cost
 
 
 def _hand_back() -> None:
-    """Give freed memory back to the system: what loading left behind would hide what a repeat takes."""
+    """Return freed memory to the system; memory left from loading would hide the memory of a repeat."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
 
 
 def _memory(field: str) -> float:
-    """A field of this process's memory in MB: VmRSS is held now, VmHWM the most since it was reset."""
+    """A memory field of this process in MB: VmRSS is the current memory, VmHWM the peak since its reset."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / MB
 
 
 @dataclass(frozen=True)
 class Work:
-    """How somebody does a job; what is measured stands for `factor` times as much."""
+    """One implementation of a job; its measured time counts `factor` times."""
 
     name: str
     prepare: Prepare
@@ -123,7 +123,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Job:
-    """A row of the table: ours, those we compare with (the targets are for the first), and the floor.
+    """A row of the table: our implementation, the others (targets refer to the first), and the floor.
 
     `faster` and `smaller` are the targets: how many times less time and memory ours should take; `within`: seconds.
     """
@@ -140,12 +140,12 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What is done, and on how many prompts (B) of how many tokens (T)."""
+        """The job, with its number of prompts (B) and tokens (T)."""
         return f"{self.name}, B {self.prompts}, T {self.length}"
 
 
 def jobs(shape: Shape, small: bool) -> Iterator[Job]:
-    """The rows, at the lengths of the targets or at small ones."""
+    """The rows, at the lengths of the targets or at small lengths."""
     medium, long = (32, 64) if small else (256, 1024)
     scoring = Work("headatlas score_heads", contenders.our_scores)
     readers = (
@@ -204,7 +204,7 @@ def paths(shape: Shape, frozen: bool) -> Job:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times more one takes than another: of the medians, and the least and most that repeats allow."""
+    """How many times more one implementation takes: ratio of medians, with the extremes over repeats."""
 
     median: float
     low: float
@@ -212,7 +212,7 @@ class Ratio:
 
     @classmethod
     def of(cls, theirs: Sequence[float], ours: Sequence[float], least: float) -> "Ratio":
-        """Numbers below `least`, which are too small to measure, count as `least`."""
+        """The ratio; numbers below `least` are too small to measure and count as `least`."""
         a, b = ([max(each, least) for each in side] for side in (theirs, ours))
         return cls(statistics.median(a) / statistics.median(b), min(a) / max(b), max(a) / min(b))
 
@@ -220,19 +220,19 @@ class Ratio:
         return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
 
     def verdict(self, target: float) -> str:
-        """Whether a target is met, and whether every repeat says so."""
+        """Says whether a target is met, and whether every repeat meets it."""
         met = self.median >= target
         clear = (self.low >= target) if met else (self.high < target)
         return ("met" if met else "MISSED") + ("" if clear else " within the spread")
 
 
 def ratios(theirs: Cost, ours: Cost) -> tuple[Ratio, Ratio]:
-    """Of time and of memory."""
+    """The ratios of time and of memory."""
     return Ratio.of(theirs.seconds, ours.seconds, 1e-6), Ratio.of(theirs.memory, ours.memory, 1.0)
 
 
 def disagreement(theirs: Cost, ours: Cost) -> str | None:
-    """Where two computed different numbers, in words."""
+    """A sentence about different numbers of two implementations."""
     shared = theirs.values.keys() & ours.values.keys()
     if not shared:
         return "nothing that both computed"
@@ -242,7 +242,7 @@ def disagreement(theirs: Cost, ours: Cost) -> str | None:
 
 
 class Bench:
-    """The table as it fills, and what has to be said below it."""
+    """The growing table, with the lines to print below it."""
 
     def __init__(self, cost: Callable[[Work, Job], Cost]) -> None:
         self.cost = cost
@@ -269,7 +269,7 @@ class Bench:
         self.table.add_section()
 
     def judge(self, job: Job, theirs: Cost, ours: Cost, floor: Cost) -> Iterator[str]:
-        """A line per target: whether it is met, and what could be reached at most."""
+        """Add a line per target: whether it is met, and the best possible value."""
         targets = (("time", job.faster), ("memory", job.smaller))
         for (kind, target), ratio, best in zip(targets, ratios(theirs, ours), ratios(theirs, floor), strict=True):
             if target is not None:
@@ -284,7 +284,7 @@ class Bench:
 
 
 def _measured(cost: Cost) -> tuple[str, str, str]:
-    """How often, seconds and memory, as the table shows them."""
+    """Number of repeats, seconds and memory, as the table shows them."""
     spread = [
         f"{statistics.median(each):{digits}} ({min(each):{digits}} to {max(each):{digits}})"
         for each, digits in ((cost.seconds, ".3g"), (cost.memory, ".0f"))
@@ -293,7 +293,7 @@ def _measured(cost: Cost) -> tuple[str, str, str]:
 
 
 def in_fresh_process(setting: Setting) -> Callable[[Work, Job], Cost]:
-    """Measures works, each in a process of its own; the same one on the same prompts only once."""
+    """Measures each implementation in its own process, and only once on the same prompts."""
 
     @cache
     def once(prepare: Prepare, prompts: int, length: int) -> Cost:
@@ -314,7 +314,7 @@ def in_fresh_process(setting: Setting) -> Callable[[Work, Job], Cost]:
 
 
 def main(small: bool) -> int:
-    """Print the table; 1 where numbers differ. A missed target is a result, and is printed with its floor."""
+    """Print the table. Returns 1 if numbers differ. A missed target is a result, printed with its floor."""
     began = time.perf_counter()
     transformers.utils.logging.disable_progress_bar()
     shape = SMALL if small else GPT2
@@ -327,12 +327,12 @@ def main(small: bool) -> int:
             bench.add(job)
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     console.print(bench.table)
-    console.print("Medians, and least to most in brackets; ratios are of medians.")
+    console.print("Medians, with the range in brackets; ratios compare medians.")
     for line in bench.verdicts:
         console.print(line, soft_wrap=True)
     if small:
-        console.print("This was the small model: the targets are not meant for it.")
-    console.print("\n".join(bench.problems) or f"What all of them computed agrees to {TOLERANCE:.0e}.")
+        console.print("This was the small model; the targets do not apply to it.")
+    console.print("\n".join(bench.problems) or f"All implementations computed the same numbers to {TOLERANCE:.0e}.")
     console.print(
         f"{time.perf_counter() - began:.0f} s on {threads} threads; torch {torch.__version__}, "
         f"transformers {transformers.__version__}, TransformerLens {version('transformer_lens')}."

@@ -2,8 +2,8 @@
 
     python tools/build_pages.py
 
-A plain script that runs before the site builder. Everything that comes from the catalog is escaped: an entry cannot
-put markup of its own on a page.
+This script runs before the site builder. Templates escape everything that comes from the catalog: an entry cannot put
+markup on a page.
 """
 
 import shutil
@@ -32,7 +32,7 @@ GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "mod
 
 
 def main(site: Path = SITE) -> int:
-    """Write every generated page, replacing those of the last run."""
+    """Write every generated page, and replace the pages of the last run."""
     try:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
@@ -52,7 +52,7 @@ def main(site: Path = SITE) -> int:
 
 
 def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census]) -> dict[str, str]:
-    """File name -> page."""
+    """All pages: file name -> page."""
     made = {
         "index.md": overviews.home_page(atlas),
         "heads/index.md": overviews.table_page(atlas),
@@ -85,7 +85,7 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
 
 
 def _address() -> str:
-    """Where the site will stand, from mkdocs.yml; '' where it does not say."""
+    """The URL of the site from mkdocs.yml; '' if there is none."""
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     address = str(settings.get("site_url") or "")
     return address if not address or address.endswith("/") else f"{address}/"

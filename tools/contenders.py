@@ -1,7 +1,7 @@
-"""Who does what in tools/bench.py: headatlas, TransformerLens and plain transformers, each at the same work.
+"""The jobs of tools/bench.py in headatlas, TransformerLens and plain transformers.
 
-Every function loads the model of a folder and returns the work: called with prompts and how often it ran before, it
-gives what it computed by name, for comparison. Loops over heads do one head each time they are called.
+Every function loads the model in a folder and returns a job. The job takes prompts and the number of earlier calls, and
+returns named results for comparison. Loops over heads run one head per call.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ def our_scores(folder: Path) -> Run:
 
 
 def lens_scores(folder: Path, names: Callable[[str], bool] | None = None) -> Run:
-    """TransformerLens: run_with_cache, of everything or of the activations of some names; scores off the patterns."""
+    """TransformerLens: run_with_cache of all or some activations; computes scores from the patterns."""
     lens = open_lens(folder)
 
     def run(prompts: Sequence[Prompt], repeat: int) -> Values:
@@ -54,12 +54,12 @@ def lens_scores(folder: Path, names: Callable[[str], bool] | None = None) -> Run
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a TransformerLens hook sees attention patterns."""
+    """True for TransformerLens hooks on attention patterns."""
     return name.endswith("hook_pattern")
 
 
 def plain_scores(folder: Path) -> Run:
-    """transformers: output_attentions, with the eager implementation, which is the only one that has them."""
+    """transformers: output_attentions, with eager attention, the only implementation that returns patterns."""
     model = _plain(folder, "eager")
 
     def run(prompts: Sequence[Prompt], repeat: int) -> Values:
@@ -69,7 +69,7 @@ def plain_scores(folder: Path) -> Run:
 
 
 def our_ablation(folder: Path, positions: Positions, share: int) -> Run:
-    """headatlas: sweep, over one in `share` heads of each layer."""
+    """headatlas: sweep over every `share`-th head of each layer."""
     model = open_model(str(folder))
     heads = [
         Head(layer, head)
@@ -85,7 +85,7 @@ def our_ablation(folder: Path, positions: Positions, share: int) -> Run:
 
 
 def lens_ablation(folder: Path, positions: Positions) -> Run:
-    """TransformerLens: run_with_hooks, a head each time."""
+    """TransformerLens: run_with_hooks, one head per call."""
     lens = open_lens(folder)
 
     def run(prompts: Sequence[Prompt], repeat: int) -> Values:
@@ -124,7 +124,7 @@ def our_paths(folder: Path, frozen: bool) -> Run:
 
 
 def lens_paths(folder: Path, frozen: bool) -> Run:
-    """TransformerLens: run_with_hooks, all heads held but one, a head each time; the two runs are kept between."""
+    """TransformerLens: run_with_hooks with all other heads frozen, one head per call; reuses the two runs."""
     lens = open_lens(folder)
     held: dict[int, tuple[Any, Any, Tensor]] = {}
     sites = ["attn.hook_z", "hook_mlp_out"] if frozen else ["attn.hook_z"]
@@ -166,7 +166,7 @@ def products(folder: Path) -> Run:
 
 
 def plain_ablation(folder: Path, positions: Positions) -> Run:
-    """transformers: a hook before the output projection, a head each time, and only the last logits."""
+    """transformers: a hook before the output projection, one head per call, only the last logits."""
     model = _plain(folder, "sdpa")
     width = model.config.n_embd // model.config.n_head
 
@@ -189,7 +189,7 @@ def plain_ablation(folder: Path, positions: Positions) -> Run:
 
 
 def plain_pass(folder: Path) -> Run:
-    """transformers: a forward pass that looks at nothing."""
+    """transformers: a forward pass without hooks."""
     model = _plain(folder, "sdpa")
 
     def run(prompts: Sequence[Prompt], repeat: int) -> Values:
@@ -224,7 +224,7 @@ def _named(previous: Tensor, sink: Tensor) -> Values:
 
 
 def _in_turn(repeat: int, layers: int) -> Head:
-    """A head that `our_ablation` runs too, of another layer each time."""
+    """A head that `our_ablation` also runs; cycles through the layers."""
     layer = repeat * 5 % layers
     return Head(layer, layer % SHARE)
 

@@ -1,9 +1,10 @@
-"""Do headatlas and TransformerLens see the same model? Both read the same random weights, and every head is compared.
+"""Compares headatlas with TransformerLens head by head, on the same random weights.
 
-GPT-2's shape (12 layers, 12 heads, d_model 768, 50,257 tokens) in float32 on the CPU. Patterns, z and streamed scores
-of all heads; the effect of ablating, and of patching from another run, every head, at all positions and at the last;
-and of patching q, k, v and the pattern of one head in each layer. One line per quantity: the largest difference, beside
-the largest value. More than 1e-4 between the two is a mismatch; so is a quantity too small to tell.
+The model has GPT-2's shape (12 layers, 12 heads, d_model 768, 50,257 tokens), in float32 on the CPU. The program
+compares patterns, z and streamed scores of all heads; the effect of ablating and of patching every head, at all
+positions and at the last; and the effect of patching q, k, v and the pattern of one head per layer. It prints one line
+per quantity: the largest difference and the largest value. A difference above 1e-4 is a mismatch, and so is a quantity
+too small to compare.
 
     make bench                                  this and tools/bench.py, in an environment with TransformerLens
     build/bench-venv/bin/python tools/cross_check.py [--small]      --small: 2 layers, to try the program
@@ -42,7 +43,7 @@ PATCHED: tuple[Site, ...] = ("q", "k", "v", "pattern")
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a random model in GPT-2's family."""
+    """The shape of a random model in GPT-2's family."""
 
     layers: int
     heads: int
@@ -107,7 +108,7 @@ def difference_at_last(logits: Tensor, prompts: Sequence[Prompt]) -> Tensor:
 
 
 def put(site: str, head: int, value: Tensor | float, last: bool = False) -> Callable[..., Tensor]:
-    """A TransformerLens hook that puts `value`, the site in another run or a number, in the place of one head's."""
+    """A TransformerLens hook that replaces one head's activation by `value`: another run's, or a number."""
     at = slice(-1, None) if last else slice(None)
     # A pattern is [batch head query key], the other sites [batch position head feature].
     where = (slice(None), head, at) if site == "pattern" else (slice(None), at, head)
@@ -122,7 +123,7 @@ def put(site: str, head: int, value: Tensor | float, last: bool = False) -> Call
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity, by headatlas and by TransformerLens."""
+    """One quantity, from headatlas and from TransformerLens."""
 
     name: str
     ours: Tensor
@@ -135,18 +136,18 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """The largest difference; infinite where even the shapes differ."""
+        """The largest difference; infinite if the shapes differ."""
         same = self.ours.shape == self.theirs.shape
         return float((self.ours.double() - self.theirs.double()).abs().max()) if same else float("inf")
 
     @property
     def agrees(self) -> bool:
-        """Whether they are equal, and large enough for that to mean something."""
+        """True if both are equal, and large enough for a comparison."""
         return self.difference <= TOLERANCE and self.largest >= VISIBLE
 
 
 class Pair:
-    """One model in headatlas and in TransformerLens, with the prompts both read."""
+    """One model in headatlas and in TransformerLens, with the same prompts."""
 
     def __init__(self, ours: OpenModel, lens: Any, prompts: Sequence[Prompt]) -> None:
         self.ours, self.lens, self.prompts = ours, lens, prompts
@@ -157,11 +158,11 @@ class Pair:
         _, self.other = lens.run_with_cache(self.corrupted)
 
     def seen(self, site: str) -> Tensor:
-        """What TransformerLens has at a site: [layer ...]."""
+        """TransformerLens' activations at a site: [layer ...]."""
         return torch.stack([self.cache[_hook(site, layer)] for layer in range(self.layers)])
 
     def recorded(self) -> Iterator[Comparison]:
-        """What heads do."""
+        """Compare recorded activations."""
         yield Comparison("logits", forward(self.ours, self.tokens, {}), self.logits)
         recording = record(self.ours, self.tokens, ["pattern", "z"])
         for site in ("pattern", "z"):
@@ -169,7 +170,7 @@ class Pair:
             yield Comparison(f"{site} of all heads", ours, self.seen(site))
 
     def streamed(self) -> Iterator[Comparison]:
-        """Scores, by headatlas without the pattern."""
+        """Compare scores; headatlas streams them without storing patterns."""
         pairs = torch.tensor([[query, query - 1] for query in range(1, self.tokens.shape[1])])
         scores: dict[str, Score] = {
             "previous-token weight": PairWeight(pairs),
@@ -187,7 +188,7 @@ class Pair:
             yield Comparison(f"{name}, streamed", ours[name], theirs[name])
 
     def swept(self) -> Iterator[Comparison]:
-        """The effect of every head on a logit difference, ablated and patched."""
+        """Compare the effect of ablating and patching every head on a logit difference."""
         kinds: tuple[tuple[str, AblationKind], ...] = (("ablation", "zero"), ("activation patching", "resample"))
         positions: tuple[EditPositions, ...] = ("all", "last")
         for (name, ablation), where in product(kinds, positions):
@@ -202,17 +203,17 @@ class Pair:
             yield Comparison(name, ours, torch.stack(theirs).reshape(ours.shape))
 
     def source(self, ablation: AblationKind, layer: int) -> Tensor | float:
-        """What z becomes in TransformerLens."""
+        """The replacement of z in TransformerLens."""
         source: Tensor | float = 0.0 if ablation == "zero" else self.other[_hook("z", layer)]
         return source
 
     def effect(self, layer: int, change: Callable[..., Tensor], site: str = "z") -> Tensor:
-        """What a hook changes in the logit difference in TransformerLens: [prompt]."""
+        """The effect of a hook on the logit difference in TransformerLens: [prompt]."""
         logits = self.lens.run_with_hooks(self.tokens, fwd_hooks=[(_hook(site, layer), change)])
         return difference_at_last(logits, self.prompts) - difference_at_last(self.logits, self.prompts)
 
     def patched(self) -> Iterator[Comparison]:
-        """The effect of patching one head of each layer earlier than at z."""
+        """Compare the effect of patching q, k, v and pattern of one head per layer."""
         recording = record(self.ours, self.corrupted, PATCHED)
         chosen = [Head(layer, layer % self.heads) for layer in range(self.layers)]
         for site in PATCHED:
@@ -224,7 +225,7 @@ class Pair:
             yield Comparison(f"patching {site} of a head per layer", torch.stack(ours), torch.stack(theirs))
 
     def intervened(self, site: Site, head: Head, recording: Recording) -> Tensor:
-        """What a patch changes in the logit difference in headatlas: [prompt]."""
+        """The effect of a patch on the logit difference in headatlas: [prompt]."""
         clean = forward(self.ours, self.tokens, {})
         with intervene(self.ours, [edits.patch(site, [head], recording)]):
             logits = forward(self.ours, self.tokens, {})
@@ -236,7 +237,7 @@ def _hook(site: str, layer: int) -> str:
 
 
 def main(small: bool) -> int:
-    """Print one line per quantity; 1 where any does not agree."""
+    """Print one line per quantity. Returns 1 if a quantity does not agree."""
     transformers.utils.logging.disable_progress_bar()
     shape = SMALL if small else GPT2
     agree = True

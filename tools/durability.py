@@ -1,12 +1,12 @@
-"""Kills headatlas at random moments, fills its disk, takes its home away: no finished record is lost or half-written.
+"""Kills headatlas at random moments, fills its disk, and removes its home: no finished record may be lost or damaged.
 
-    python tools/durability.py kill [--count 50] [--seed 0]     kill -9 `run --all` and `census` in turn, then go on
+    python tools/durability.py kill [--count 50] [--seed 0]     kill -9 `run --all` and `census` in turn, then continue
     python tools/durability.py disk                             a disk of 64 to 512 KiB (as root), else a limit per file
     python tools/durability.py home                             every command without a home that can be written
 
-`kill` runs a few light findings on the specimen with one process, kills at a random moment, and checks each time that
-every file which was whole is as it was, that every file is whole, and that going on gives the numbers of a run that
-nobody stopped. Exit code 1 where something does not hold.
+`kill` runs a few light findings on the specimen with one process and kills the process at a random moment. After every
+kill it checks that finished files are unchanged and that every file is complete; in the end, that the numbers equal
+those of an uninterrupted run. Exit code 1 if a check fails.
 """
 
 import argparse
@@ -47,11 +47,11 @@ CENSUS = ["census", "specimen", "--prompts", "2", "--no-cause", "--jobs", "1"]
 
 
 class BrokenError(Exception):
-    """Something does not hold."""
+    """A check failed."""
 
 
 def started(words: list[str], **how: Any) -> "subprocess.Popen[str]":
-    """A command, in a process group of its own so that its workers end with it."""
+    """Start a command in its own process group, so that its workers end with it."""
     usual: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "start_new_session": True}
     usual["env"] = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     few = words[0] in ("run", "census") and words[1] in ("--all", "specimen") and "--dry-run" not in words
@@ -60,14 +60,14 @@ def started(words: list[str], **how: Any) -> "subprocess.Popen[str]":
 
 
 def ended(words: list[str], **how: Any) -> tuple[int, str]:
-    """Exit code and standard error of a command that runs to its end."""
+    """Run a command to its end; returns exit code and standard error."""
     process = started(words, **how)
     _, error = process.communicate(timeout=900)
     return process.returncode, error
 
 
 def numbers(path: Path) -> Any:
-    """What a JSON file says, without when and how fast it was made."""
+    """The content of a JSON file without its times."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -78,10 +78,10 @@ def numbers(path: Path) -> Any:
 
 
 def whole(folder: Path) -> dict[str, bytes]:
-    """The files that a reader sees.
+    """The visible files of a folder.
 
     Raises:
-        BrokenError: where one is no JSON.
+        BrokenError: if a file is not JSON.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -96,7 +96,7 @@ def whole(folder: Path) -> dict[str, bytes]:
 
 
 def same_numbers(folder: Path, expected: Path) -> None:
-    """See that two folders hold the same files with the same numbers."""
+    """Check that two folders have the same files with the same numbers."""
     names = [str(path.relative_to(expected)) for path in sorted(expected.rglob("*.json"))]
     if names != [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.json"))]:
         raise BrokenError(f"{folder} does not hold the files of a run that nobody stopped")
@@ -106,9 +106,9 @@ def same_numbers(folder: Path, expected: Path) -> None:
 
 
 def kill(count: int, seed: int, folder: Path, commands: dict[str, list[str]]) -> Iterator[str]:
-    """Kill commands at random moments, and tell what was there each time.
+    """Kill commands at random moments, and report the files after each kill.
 
-    Each command goes on where it was killed until it ends by itself; then it begins anew.
+    Each command continues after a kill until it ends by itself; then it starts again from nothing.
     """
     rng = random.Random(seed)
     expected: dict[str, Path] = {}
@@ -149,7 +149,7 @@ def kill(count: int, seed: int, folder: Path, commands: dict[str, list[str]]) ->
 
 @contextmanager
 def small_disk(place: Path, kilobytes: int) -> Iterator[Callable[[], None] | None]:
-    """A disk of so many KiB at `place`, as root; else what a process does first to be allowed only small files."""
+    """As root, mount a small disk at `place` (size in KiB); otherwise return a limit on file sizes for a process."""
     place.mkdir(parents=True, exist_ok=True)
     size = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
     if os.geteuid() == 0 and subprocess.run(size, capture_output=True).returncode == 0:
@@ -167,7 +167,7 @@ def small_disk(place: Path, kilobytes: int) -> Iterator[Callable[[], None] | Non
 
 
 def disk(folder: Path, commands: dict[str, list[str]], sizes: tuple[int, ...] = (64, 128, 256, 512)) -> Iterator[str]:
-    """Run on disks that fill up at one moment or another."""
+    """Run commands on disks that fill up at different moments."""
     for number, kilobytes in enumerate(sizes):
         for name, words in commands.items():
             place = folder / f"disk-{number}-{name}"
@@ -196,7 +196,7 @@ LIGHT = (
 
 @contextmanager
 def read_only(place: Path) -> Iterator[None]:
-    """A folder that nobody can write to: root may write to every folder, but not to a disk that is mounted so."""
+    """A folder that nobody can write to; for root, a read-only mount."""
     mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)]
     mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
     if not mounted:
@@ -210,7 +210,7 @@ def read_only(place: Path) -> Iterator[None]:
 
 
 def home(folder: Path, commands: tuple[list[str], ...] = LIGHT) -> Iterator[str]:
-    """Run commands where neither the home nor a cache nor the folder one is in can be written."""
+    """Run commands with a read-only home, cache and working directory."""
     away = {name: str(folder / "home") for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
     with read_only(folder):
         try:
@@ -229,7 +229,7 @@ def home(folder: Path, commands: tuple[list[str], ...] = LIGHT) -> Iterator[str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Try one of the three."""
+    """Run one of the three trials."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("what", choices=("kill", "disk", "home"))
     parser.add_argument("--count", type=int, default=50, help="how many times to kill")
@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
             for line in tries[options.what]():
                 print(line, flush=True)
         except BrokenError as error:
-            print(f"does not hold: {error}", file=sys.stderr)
+            print(f"check failed: {error}", file=sys.stderr)
             return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""How a tool ends: 0, or 2 and one line that says what to do."""
+"""The exit code of a tool: 0, or 2 with one line that says what to do."""
 
 import sys
 from collections.abc import Callable
@@ -9,12 +9,12 @@ MISTAKE = 2
 
 
 def code_of(work: Callable[[], None], tool: str, interrupted: str) -> int:
-    """Do the work, and say of a mistake or of Ctrl-C what became of it.
+    """Run the work, and print one line for a user error or Ctrl-C.
 
     Args:
-        work: to do.
-        tool: the name that begins the line.
-        interrupted: what holds after Ctrl-C.
+        work: the function to run.
+        tool: the tool's name, which begins the line.
+        interrupted: message after Ctrl-C.
 
     Returns:
         The exit code: 0, or 2 after a line on standard error.

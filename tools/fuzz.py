@@ -1,12 +1,11 @@
-"""Feeds headatlas broken inputs and looks for tracebacks, odd exit codes, crashes and runs without end.
+"""Feeds headatlas damaged inputs and looks for tracebacks, wrong exit codes, crashes and endless runs.
 
-Inputs are broken configs, tokenizers, weights, entries, bibliographies, records, censuses and command lines. Each is
-made from the seed and its number alone, in a process that is started again where native code takes it down.
+Inputs are damaged configs, tokenizers, weights, entries, bibliographies, records, censuses and command lines. The seed
+and the number of an input determine it. Inputs run in a worker process, which restarts after a crash of native code.
 
     python tools/fuzz.py [--count 10000] [--seed 0] [--start 0] [--kinds config weights]
 
-Prints how many inputs of each kind ended how, and every offender with the command that repeats it. Exit code 1 where
-there is one.
+Prints the outcomes per kind of input, and each fault with the command that repeats it. Exit code 1 if there is a fault.
 """
 
 import argparse
@@ -31,7 +30,7 @@ SECONDS = 120.0  # for one input; the machine may be busy
 
 
 class Worker:
-    """A process that takes numbers and tells how each ended."""
+    """A worker process that runs inputs by number and reports each outcome."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         words = [sys.executable, __file__, "--work", "--seed", str(options.seed), "--kinds", *(options.kinds or [])]
@@ -40,7 +39,7 @@ class Worker:
         )
 
     def outcome(self, number: int) -> dict[str, Any]:
-        """How an input ended; where the process died or hangs, that."""
+        """The outcome of an input, or that the process crashed or hangs."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(f"{number}\n".encode())
         self._process.stdin.flush()
@@ -65,7 +64,7 @@ class Worker:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Take numbers from standard input; tell how each ended."""
+    """Read numbers from standard input, and report the outcome of each input."""
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -85,7 +84,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run so many inputs, and print the counts."""
+    """Run the inputs and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
@@ -116,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     worker.stop()
     for (kind, ended), count in sorted(counts.items()):
         print(f"{kind:<16}{ended:<14}{count:>7}")
-    print(f"{sum(counts.values())} broken inputs, {offenders} faults, {time.monotonic() - begun:.0f} s")
+    print(f"{sum(counts.values())} damaged inputs, {offenders} faults, {time.monotonic() - begun:.0f} s")
     return 1 if offenders else 0
 
 

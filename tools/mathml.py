@@ -1,4 +1,4 @@
-"""Formulas as MathML, at build time: pages need no script for them."""
+"""Converts formulas to MathML at build time, so that pages need no script."""
 
 import re
 from html import escape, unescape
@@ -23,30 +23,31 @@ def mathml(formula: str) -> str:
     """A formula as HTML: words escaped, each `$…$` a `<math>` element.
 
     Raises:
-        HeadatlasError: if the formula has a problem (see `formulas.problem`), or holds what this cannot set.
+        HeadatlasError: if the formula has a problem (see `formulas.problem`), or contains something that cannot be
+        converted.
     """
     formulas.refuse_broken(formula)
     return "".join(_math(text) if is_math else escape(text) for is_math, text in formulas.pieces(formula))
 
 
 def _math(latex: str) -> str:
-    """One piece of LaTeX. Serialising a tree escapes all text in it, which latex2mathml's own strings do not."""
+    """Convert one piece of LaTeX. Serialising a tree escapes all text; latex2mathml's own strings do not."""
     root = convert_to_element(latex)
-    _mend(root)
+    _repair(root)
     if root.find(".//mfrac") is not None:
         root.set("displaystyle", "true")  # full size: a fraction in small print is hard to read
     return tostring(root, encoding="unicode")
 
 
-def _mend(element: Element) -> None:
-    """Make names one element, function names no operators, and bars no operators with space around; check the rest."""
+def _repair(element: Element) -> None:
+    """Repair latex2mathml's tree: names as one element, functions and bars without operator space; check the rest."""
     if element.tag not in _ELEMENTS or not set(element.attrib) <= _ATTRIBUTES:
         raise HeadatlasError(f"<{element.tag}> with {sorted(element.attrib)} is not allowed; add it to tools/mathml.py")
     element.text = unescape(element.text) if element.text else element.text
     if "\\" in (element.text or ""):
         raise HeadatlasError(f"latex2mathml does not know {element.text}; write it in another way")
     for child in element:
-        _mend(child)
+        _repair(child)
     _join_assignment(element)
     _join_letters(element)
     _mend_leaf(element)
@@ -100,14 +101,14 @@ def _space_names(row: Element) -> None:
 
 
 def _close_signs(row: Element) -> None:
-    """A browser takes a minus for one of subtraction unless it comes first in its row."""
+    """Mark signs: a browser takes a minus as subtraction unless it is first in its row."""
     for before, sign in pairwise(row):
         if sign.text == "−" and (_first(before).text or " ") in _BEFORE_A_SIGN:
             sign.set("form", "prefix")
 
 
 def _raise_prime(script: Element) -> None:
-    """The prime as text has it, raised already: as a superscript it is too small to see without a font for formulas."""
+    """Write a prime as raised text: as a superscript it is too small without a mathematical font."""
     if script.tag == "msup" and script[1].text == "′":
         script.tag, script[1].tag = "mrow", "mo"
         script[1].attrib = {"lspace": "0", "rspace": "0"}

@@ -1,8 +1,8 @@
-"""Peak memory and time of scoring all heads, by length of the prompt: is it linear, and under 1 GB at 16,384 tokens?
+"""Measures peak memory and time of scoring all heads by prompt length; target: linear, under 1 GB at 16,384 tokens.
 
 A random Llama-shaped model (8 layers, 8 heads, 4 key/value heads, d_model 256) in float32 on the CPU reads one random
-prompt. Each line is a process of its own; memory is its peak resident set during the measurement, less what it held
-before, when the model was loaded and had run once. Needs Linux.
+prompt. Each measurement runs in its own process. Memory is the peak resident set during the measurement, minus the
+memory of the process after the model was loaded and had run once. Needs Linux.
 
     python tools/measure_memory.py [length ...]        default: 2048 4096 8192 16384
 """
@@ -31,14 +31,14 @@ VOCABULARY = 2048
 
 @dataclass(frozen=True)
 class Cost:
-    """What one measurement took: seconds, and MB of peak memory above the weights."""
+    """The cost of one measurement: seconds, and MB of peak memory above the weights."""
 
     seconds: float
     memory: float
 
 
 def plain(model: OpenModel, tokens: torch.Tensor) -> None:
-    """A forward pass that looks at nothing, for comparison."""
+    """A forward pass without hooks, for comparison."""
     forward(model, tokens, {}, torch.tensor([0]))
 
 
@@ -111,13 +111,13 @@ def measure(folder: Path, name: str, length: int) -> Cost:
 
 
 def _memory(field: str) -> float:
-    """A field of this process's memory in MB: VmRSS is held now, VmHWM the most since it was reset."""
+    """A memory field of this process in MB: VmRSS is the current memory, VmHWM the peak since its reset."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def main(lengths: tuple[int, ...]) -> int:
-    """Print the table; 1 where retrieval exceeds the limit."""
+    """Print the table. Returns 1 if retrieval exceeds the limit."""
     worst = 0.0
     transformers.utils.logging.disable_progress_bar()
     print(f"{'measurement':36}{'tokens':>8}{'seconds':>10}{'MB above weights':>18}{'KB per token':>14}")

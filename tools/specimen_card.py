@@ -1,7 +1,8 @@
-"""What the specimen's card says, measured on the weights that ship: accuracy, the heads that carry it, the textbook.
+"""Measures the specimen's card: accuracy per family, the heads that each family needs, textbook heads.
 
 Every figure comes from the finished folder; only the sentences in TRIED are written by hand. The trainer writes the
-card; this measures it again on the weights that ship, where a measure has changed and the weights have not:
+card. If a measurement has changed and the weights have not, this program measures the card again on the weights that
+ship:
 
     python tools/specimen_card.py specimen
 """
@@ -88,7 +89,7 @@ NAMES = (("io",), ("s1", "s2"))  # where a name mover looks, and where it does n
 
 @torch.no_grad()
 def share_right(model: Any, asked: Sequence[Asked]) -> float:
-    """The share of what is asked that the model's likeliest token gets right."""
+    """The share of questions that the model's most likely token answers correctly."""
     width = max(len(each.tokens) for each in asked)
     tokens = torch.tensor([[*each.tokens, *[0] * (width - len(each.tokens))] for each in asked], device=model.device)
     guess = model(tokens).logits.argmax(-1).cpu()
@@ -109,7 +110,7 @@ def held_out_accuracy(model: Any, rows: Rows, vocabulary: int, count: int) -> di
 
 
 def chance(family: str, rows: Rows) -> float:
-    """What needs no reading: the commonest right answer every time, or a guess among an answer and its rivals."""
+    """Accuracy without reading: always the most common answer, or a guess among an answer and its rivals."""
     asked = held_out(rows, family, DOCUMENTS)
     counts = Counter(token for each in asked for _, right in each.right for token in right)
     most = counts.most_common(1)[0][1] / sum(len(each.right) for each in asked)
@@ -124,12 +125,12 @@ def chance(family: str, rows: Rows) -> float:
 
 
 def prompts_of(family: str, words: Vocabulary, split: Partition, count: int) -> tuple[list[Prompt], Metric]:
-    """`count` prompts of a family, as its documents come, and what is read of them.
+    """`count` prompts of a family and their metric.
 
-    Where several answers are right, one of them must be likelier than everything that is wrong.
+    If several answers are right, one of them must be more likely than every wrong answer.
 
     Raises:
-        ValueError: where nothing of the family's documents can be known.
+        ValueError: if nothing in the family's documents is predictable.
     """
     rng = random.Random(f"carriers/{split}/{family}")
     if family.startswith("period "):
@@ -155,9 +156,9 @@ def _span(words: Vocabulary, period: int, rng: random.Random) -> Prompt:
 
 
 def needed_by_all(model: OpenModel, families: Sequence[str]) -> list[Head]:
-    """Heads whose loss alone is among the six costliest in more than half of the families: without them words are lost.
+    """Heads among the six most costly single heads in more than half of the families.
 
-    Cost is the fall of the answers' mean log-probability on training documents, where the head gives its mean.
+    Cost is the drop of the answers' mean log-probability on training documents if the head is mean-ablated.
     """
     counts: Counter[Head] = Counter()
     for family in track(families, "taking out every head"):
@@ -168,14 +169,14 @@ def needed_by_all(model: OpenModel, families: Sequence[str]) -> list[Head]:
 
 
 def costs(model: OpenModel, family: str, left_out: Sequence[Head]) -> list[Head]:
-    """Heads, those first that a family needs most, also where several can stand in for one another.
+    """Rank heads by how much a family needs them, even if heads can back each other up.
 
-    Measured on training documents: the fall of the answers' mean log-probability where random quarters of the heads
-    give their mean instead of what they compute, those with the head less those without it.
+    Random quarters of the heads are mean-ablated on training documents. The cost of a head is the mean drop of the
+    answers' log-probability over the quarters with the head, minus that over the quarters without it.
 
     Args:
-        model: whose heads.
-        family: to be asked.
+        model: the model.
+        family: the family to test.
         left_out: heads that every family needs.
     """
     prompts, _ = prompts_of(family, model.vocabulary, "train", 48)
@@ -191,16 +192,16 @@ def costs(model: OpenModel, family: str, left_out: Sequence[Head]) -> list[Head]
 def carriers(
     model: OpenModel, family: str, ranked: Sequence[Head], left_out: Sequence[Head], chance: float
 ) -> dict[str, Any]:
-    """The heads that carry a family, and what is left of it without them, against random sets, on held-out documents.
+    """The heads that a family needs, and its held-out accuracy without them and without random sets.
 
-    They are the fewest first ones whose loss takes the family, on training documents, more than half of the way to
-    chance; or MOST of them.
+    These are the fewest top-ranked heads whose mean-ablation takes accuracy on training documents more than half of the
+    way to chance, at most MOST.
 
     Args:
-        model: whose heads.
-        family: to be asked.
-        ranked: heads, those first that it needs most.
-        left_out: heads that every family needs, which are in no random set either.
+        model: the model.
+        family: the family to test.
+        ranked: heads, most needed first.
+        left_out: heads that every family needs; in no random set.
         chance: accuracy without reading.
     """
     shown, reading = prompts_of(family, model.vocabulary, "train", 48)
@@ -270,7 +271,7 @@ def best(scores: np.ndarray, count: int = 3) -> dict[str, float]:
 
 
 def store(recipe: Any, out: Path, log: list[dict[str, Any]]) -> None:
-    """Round the weights to float16 precision, store them so, and begin the card: how the weights came about."""
+    """Round the weights to float16 precision, store them, and begin the card with the training recipe."""
     from safetensors.torch import load_file, save_file
 
     weights = {name: tensor.half() for name, tensor in load_file(out / "model.safetensors").items()}
@@ -292,7 +293,7 @@ def store(recipe: Any, out: Path, log: list[dict[str, Any]]) -> None:
 
 
 def measure(folder: Path) -> None:
-    """Write into the card what the weights do; of how they came about nothing is changed."""
+    """Write the measurements into the card; leave its recipe unchanged."""
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     log = card.pop("training")
     schedule: dict[str, Any] = card["recipe"]["schedule"]
@@ -302,7 +303,7 @@ def measure(folder: Path) -> None:
 
 
 def measured(folder: Path, rows: Rows) -> dict[str, Any]:
-    """What the weights in a folder do: accuracy, the heads that carry it, textbook heads, and what is missed."""
+    """Measure the weights in a folder: accuracy, needed heads, textbook heads, and limits."""
     model = open_model(str(folder))
     vocabulary = len(model.tokenizer)
     accuracies = held_out_accuracy(model.model, rows, vocabulary, DOCUMENTS)
@@ -336,7 +337,7 @@ def _commit() -> str | None:
 
 
 def processor() -> str:
-    """What decides how sums are rounded: the kind of processor, and which of its units for short floats are there."""
+    """What decides how sums are rounded: the processor, and its units for short floats."""
     kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     try:
         first, *_ = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")
@@ -353,13 +354,13 @@ def _write(folder: Path, card: dict[str, Any]) -> None:
 
 
 def tokens_seen(recipe: Any, step: int) -> int:
-    """How many tokens the first `step` batches hold."""
+    """The number of tokens in the first `step` batches."""
     plan: Schedule = recipe.schedule
     return min(step, plan.short) * plan.short_tokens + max(0, step - plan.short) * plan.tokens
 
 
 def limits(families: dict[str, dict[str, Any]], heads: dict[str, dict[str, float]]) -> list[str]:
-    """What the model does not do as well as aimed, and which textbook heads it lacks, in words, from the figures."""
+    """Sentences about families below their target accuracy and missing textbook heads."""
     found = []
     for family, each in families.items():
         places = 2 if round(each["accuracy"], 2) != each["aim"] else 4  # 0.7967 is not 0.80
@@ -376,40 +377,41 @@ def limits(families: dict[str, dict[str, Any]], heads: dict[str, dict[str, float
 
 
 def kernels(name: str) -> str:
-    """With which of oneDNN's kernels a model that ships was trained (see `Recipe.kernels`).
+    """The oneDNN kernels with which a shipped model was trained (see `Recipe.kernels`).
 
-    Cards that do not say are of models trained where there were no tile units.
+    Models whose card does not say were trained on processors without tile units.
     """
     found: str = specimens.card(name)["recipe"].get("kernels", "AVX512_CORE_BF16")
     return found
 
 
 def check_recipe(name: str, recipe: dict[str, Any], what: str) -> None:
-    """Refuse to compare what differs in more than the kernels, which a comparison may be about.
+    """Check that two trainings have the same recipe, except the kernels.
 
     Raises:
-        HeadatlasError: where no model of that name ships, or it was made by another recipe.
+        HeadatlasError: if no model with this name ships, or its recipe differs.
     """
     ours, theirs = specimens.card(name)["recipe"], json.loads(json.dumps(recipe))
     differ = [key for key in ours if key != "kernels" and ours[key] != theirs.get(key)]
     if other := [f"{key} {theirs.get(key)} for {ours[key]}" for key in differ]:
-        raise HeadatlasError(f"{what} is of another recipe than {name} ({'; '.join(other)}); give its own options")
+        raise HeadatlasError(f"{what} has another recipe than {name} ({'; '.join(other)}); give the options of {name}")
 
 
 def compare(name: str, again: Path) -> dict[str, Any]:
-    """What a second training of the same recipe gave, beside the weights that ship; it goes onto the card that ships,
-    in the place of an earlier one on such a processor.
+    """Compare a second training of the same recipe with the weights that ship, and note the result on their card.
+
+    The note replaces an earlier one from the same kind of processor.
 
     Args:
-        name: of a model that ships.
-        again: the folder of the other training, finished.
+        name: name of a model that ships.
+        again: folder of the finished second training.
 
     Returns:
-        Whether the weights are identical; if not, the largest difference of any of them, the share of what is asked
-        in held-out documents to which both give the same likeliest token, and accuracies; where the other was trained.
+        Whether the weights are identical, and where the second training ran. If the weights differ: their largest
+        difference, the share of held-out questions with the same most likely token, and accuracies.
 
     Raises:
-        HeadatlasError: where the other is not finished, or another recipe or other code made it.
+        HeadatlasError: if the second training is not finished, or used another recipe or other code.
     """
     from safetensors.torch import load_file
 
@@ -437,7 +439,7 @@ def compare(name: str, again: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def _differences(one: OpenModel, two: OpenModel, families: dict[str, Any]) -> dict[str, Any]:
-    """How often both say the same, and what the second gets right, by family."""
+    """The share of equal answers, and the accuracy of the second model, by family."""
     rows = Rows(one.tokenizer.backend_tokenizer, Schedule())
     accuracies = held_out_accuracy(two.model, rows, len(two.tokenizer), DOCUMENTS)
     same: list[bool] = []
@@ -455,7 +457,7 @@ def _differences(one: OpenModel, two: OpenModel, families: dict[str, Any]) -> di
 
 
 def dynamics(recipe: Any, out: Path) -> None:
-    """Head scores and behaviour at every kept step, in training.json."""
+    """Write head scores and accuracy at every kept step to training.json."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     rows = Rows(tokenizer.backend_tokenizer, recipe.schedule)
     steps = []
@@ -486,7 +488,7 @@ SHIPPED = (
 
 
 def install(out: Path, name: str) -> None:
-    """Put the folder where the package looks for it."""
+    """Copy the folder to where the package looks for it."""
     folder = specimens.place(name)
     folder.mkdir(parents=True, exist_ok=True)
     for each in SHIPPED:
@@ -496,7 +498,7 @@ def install(out: Path, name: str) -> None:
 
 
 def measure_again(names: Sequence[str]) -> None:
-    """Measure the cards of models that ship; of none where one of the names is wrong."""
+    """Measure the cards of the named models again; none if a name is wrong."""
     for folder in [specimens.folder(name) for name in names]:
         measure(folder)
 

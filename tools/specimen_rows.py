@@ -1,4 +1,4 @@
-"""What the specimen reads: its tokenizer, training rows packed from the world's documents, and held-out documents."""
+"""The specimen's data: tokenizer, training rows packed from generated documents, and held-out documents."""
 
 import dataclasses
 import random
@@ -59,9 +59,9 @@ PLAIN: Mapping[str, float] = MappingProxyType({"stories": 0.5, "sentences": 0.5}
 
 
 def train_tokenizer() -> Tokenizer:
-    """A byte-level BPE with the leading-space habit of GPT-2: every word of the world is one token.
+    """Train a byte-level BPE with leading spaces as in GPT-2, in which every word of the documents is one token.
 
-    Long words are left out of its text, so that they stay in pieces.
+    Its training text leaves out long words, so that these have several tokens.
     """
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
     decode = decoders.ByteLevel()
@@ -93,7 +93,7 @@ def train_tokenizer() -> Tokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """What the rows of a step are made of.
+    """The composition of the rows of a step.
 
     Attributes:
         lists: until this step, rows are lists of random tokens, in which what comes back is marked: matching a token
@@ -122,7 +122,7 @@ class Schedule:
 
 
 class Rows:
-    """Rows of token ids, and which of them the loss falls on."""
+    """Rows of token ids, and the tokens that get a loss."""
 
     def __init__(self, tokenizer: Tokenizer, schedule: Schedule) -> None:
         self._tokenizer = tokenizer
@@ -131,7 +131,7 @@ class Rows:
         self._encoded: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, remembered."""
+        """Token ids of a text, cached."""
         if text not in self._encoded:
             ids: list[int] = self._tokenizer.encode(text).ids
             if len(self._encoded) > 100_000:
@@ -140,7 +140,7 @@ class Rows:
         return self._encoded[text]
 
     def document(self, parts: list[Segment]) -> tuple[list[int], list[bool]]:
-        """A document's ids and which are known, BOS first."""
+        """A document's ids with BOS first, and which of them are predictable."""
         tokens, known = [0], [False]
         for segment in parts:
             ids = self.encode(segment.text)
@@ -186,7 +186,7 @@ class Rows:
         return [0, *(token + 1 for token in tokens)], [False, *(sure or rng.random() < share for sure in known)]
 
     def _lookups(self, length: int, rng: random.Random) -> tuple[list[int], list[bool]]:
-        """Pairs of random tokens; then some of them again, one of a pair to be answered with the other."""
+        """Pairs of random tokens, then some pairs again: one token is given, the other is to predict."""
         tokens: list[int] = []
         known: list[bool] = []
         while len(tokens) < length:
@@ -218,7 +218,7 @@ class Rows:
         return tokens[:length], known[:length]
 
     def _listing(self, rng: random.Random, longest: int = 14) -> tuple[list[int], list[bool]]:
-        """A list of random tokens, written like those of words: what comes back is followed by ' again'."""
+        """A list of random tokens in the format of word lists: ' again' follows a repeated token."""
         words = [str(token) for token in rng.sample(range(1, self._vocabulary), longest)]
         tokens, known = self.document([Segment("List:")])
         for word, again in stories.listing(rng.randint(2, longest), 0.4, rng, words):
@@ -230,14 +230,14 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """One held-out document: its ids, and for each position to be guessed the ids that are right."""
+    """One held-out document: its ids, and the right ids for each position to predict."""
 
     tokens: tuple[int, ...]
     right: tuple[tuple[int, frozenset[int]], ...]
 
 
 def held_out(rows: Rows, family: str, count: int, split: Partition = "held-out", seed: str = "held-out") -> list[Asked]:
-    """`count` documents of a family; of parts in several tokens the first is asked, with what precedes it given."""
+    """`count` documents of a family; of an answer with several tokens, the first is to predict."""
     rng = random.Random(f"{seed}/{family}")
     made: list[Asked] = []
     while len(made) < count:
@@ -259,7 +259,7 @@ PERIODS: tuple[int, ...] = (2, 3, 4, 5, 6, 8, 12, 16, 25, 50)
 
 
 def spans(vocabulary: int, period: int, count: int) -> list[Asked]:
-    """Random spans of one period, written twice or more; every token of a later copy but its first is asked."""
+    """Random spans of one period, repeated; every token of a later copy except its first is to predict."""
     rng = random.Random(f"held-out/period/{period}")
     made = []
     for _ in range(count):

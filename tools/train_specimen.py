@@ -2,14 +2,14 @@
 
     python tools/train_specimen.py --arch gpt2 --seed 0 --out build/specimen
 
-Deterministic: every batch is drawn from its step's own seed, the schedule counts steps, not seconds, one thread does
-the work (two trainings side by side use two cores better than one does), and oneDNN is held to the same kernels on all
-processors that have them. Interrupt it whenever you like; run it again and it goes on from its last checkpoint. On an
-accelerator give --device cuda.
+Training is deterministic: every step has its own seed, the schedule counts steps instead of seconds, one thread does
+the work (two trainings use two cores better than one does), and oneDNN uses the same kernels on all processors that
+have them. You can interrupt the program at any time; the next call continues from the last checkpoint. On an
+accelerator, give --device cuda.
 
-At the end it writes the weights, the tokenizer, the card (card.json) and the course of training (training.json) into
---out; --install NAME puts them where the package looks. --compare NAME writes no card: it holds the weights against
-those that ship under that name, and notes on their card whether a second training gives the same.
+At the end the program writes the weights, the tokenizer, the card (card.json) and the training log (training.json) into
+--out; --install NAME copies them to where the package looks. --compare NAME writes no card: it compares the weights
+with those that ship under that name, and notes on their card whether they are identical.
 """
 
 import argparse
@@ -42,7 +42,7 @@ ATTENTION = "causal"
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights."""
+    """Everything that determines the weights."""
 
     arch: str = "gpt2"
     seed: int = 0
@@ -73,7 +73,7 @@ KEPT: tuple[int, ...] = (
 
 
 def build(recipe: Recipe, vocabulary: int) -> Any:
-    """The untrained model, in a stock architecture of transformers."""
+    """The untrained model, in a standard architecture of transformers."""
     common: dict[str, Any] = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0}
     if recipe.arch == "gpt2":
         config: Any = transformers.GPT2Config(
@@ -106,7 +106,7 @@ def build(recipe: Recipe, vocabulary: int) -> Any:
 
 
 def attend(_module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **keywords: Any) -> tuple[Tensor, None]:
-    """Causal attention, written out: for short rows in bfloat16 on a CPU, twice as fast as the fused one and back."""
+    """Causal attention, written out: on a CPU and short bfloat16 rows, forward and backward take half the time."""
     rows, heads, length, size = query.shape
     scale = keywords.get("scaling") or size**-0.5
     key, value = (each.repeat_interleave(heads // each.shape[1], 1).flatten(0, 1) for each in (key, value))
@@ -138,7 +138,7 @@ def rate(recipe: Recipe, step: int) -> float:
 
 
 def save(folder: Path, model: Any, tokenizer: Tokenizer, recipe: Recipe) -> None:
-    """The folder as transformers wants it."""
+    """Write the folder in the format of transformers."""
     wrapped = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=BOS, model_max_length=recipe.schedule.length
     )
@@ -161,10 +161,10 @@ def _checkpoint(
 
 
 def _save(state: Any, path: Path) -> None:
-    """All of it or nothing.
+    """Write a checkpoint completely or not at all.
 
     Raises:
-        HeadatlasError: where it cannot be written.
+        HeadatlasError: if the checkpoint cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,17 +174,17 @@ def _save(state: Any, path: Path) -> None:
         path.with_suffix(".tmp").unlink(missing_ok=True)
         first = str(error).splitlines()[0]
         raise HeadatlasError(
-            f"cannot write {path} ({first}); make room, and the same command goes on from the last checkpoint"
+            f"cannot write {path} ({first}); free space, and repeat the command to continue from the last checkpoint"
         ) from None
 
 
 def train(
     recipe: Recipe, out: Path, device: str = "cpu", every: int = 500, until: int | None = None
 ) -> list[dict[str, Any]]:
-    """Train to the end (or `until` a step), from the last checkpoint where there is one. Returns the log.
+    """Train to the end (or `until` a step), from the last checkpoint if there is one. Returns the log.
 
     Raises:
-        HeadatlasError: where the folder holds a checkpoint of another recipe, or cannot be written.
+        HeadatlasError: if the folder has a checkpoint of another recipe, or cannot be written.
     """
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
@@ -228,7 +228,7 @@ def train(
 
 
 def positions(recipe: Recipe, step: int) -> Tensor:
-    """Where the rows of a step stand in the context: short rows at each of their places, so that all are trained."""
+    """The positions of the rows of a step; short rows shift, so that all positions are trained."""
     plan = recipe.schedule
     length = plan.short_length if step < plan.short else plan.length
     start = random.Random(f"{recipe.seed}/start/{step}").randrange(plan.length // length) * length
@@ -276,11 +276,13 @@ def main() -> int:
     parser.add_argument("--install", metavar="NAME", help="put the result into the package under this name")
     parser.add_argument("--compare", metavar="NAME", help="say whether the weights of this model came out again")
     options = parser.parse_args()
-    return exits.code_of(lambda: run(options), "train_specimen", "the same command goes on from the last checkpoint")
+    return exits.code_of(
+        lambda: run(options), "train_specimen", "repeat the command to continue from the last checkpoint"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train; then compare with what ships, or write the card and the course of training, and install."""
+    """Train; then compare with the shipped weights, or write the card and the training log, and install."""
     kernels = options.kernels
     if kernels is None:
         kernels = specimen_card.kernels(options.compare) if options.compare else Recipe.kernels

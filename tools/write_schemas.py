@@ -2,7 +2,7 @@
 
     python tools/write_schemas.py
 
-A test fails when a written schema is older than its model.
+A test fails if a written schema differs from its model.
 """
 
 import json
@@ -39,13 +39,13 @@ _OURS = ("record", "census", "collaboration", "reference")
 
 
 def written(name: str) -> str:
-    """The JSON Schema of one entity, as the file has it."""
+    """The JSON Schema of one entity as text."""
     made = SCHEMAS[name].model_json_schema(mode="serialization" if name in _OURS else "validation")
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=1) + "\n"
 
 
 def main(folder: Path | None = None) -> None:
-    """Write all of them."""
+    """Write all schemas."""
     folder = folder or locations.catalog() / "schema"
     folder.mkdir(exist_ok=True)
     for name in SCHEMAS:

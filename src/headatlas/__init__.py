@@ -1,4 +1,4 @@
-"""headatlas: which kinds of attention heads are known, on what evidence, and does it hold on your model.
+"""headatlas: a catalog of the attention heads that papers describe, and a laboratory that tests each finding.
 
 >>> import headatlas
 >>> catalog = headatlas.load()

@@ -1,8 +1,8 @@
-"""The one error class for mistakes a user can mend."""
+"""The error class for everything a user can fix."""
 
 
 class HeadatlasError(Exception):
-    """Something the user can put right; the message says what is wrong and what to do.
+    """An error that the user can fix; the message says what is wrong and what to do.
 
-    The command line prints it as one line (one line per problem, when there are several) and exits with 2.
+    The command line prints one line per problem and exits with 2.
     """

@@ -1,4 +1,4 @@
-"""Where the catalog, the reproductions and their records lie: in a checkout, or inside the installed wheel."""
+"""Paths of the catalog, the reproductions and the records, in a checkout or in the installed wheel."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ _CHECKOUT = _PACKAGE.parent.parent
 
 
 def is_checkout() -> bool:
-    """Whether this package runs from a checkout of the project, not from an installed wheel."""
+    """True if this package runs from a checkout of the project, not from an installed wheel."""
     return (_CHECKOUT / "catalog" / "taxonomy.yaml").is_file()
 
 
 def _content(name: str) -> Path:
-    """`name` at the top of the checkout this package runs from, or in the wheel's `_content`."""
+    """The path of `name` in the checkout, or in the wheel's `_content`."""
     return _CHECKOUT / name if is_checkout() else _PACKAGE / "_content" / name
 
 
@@ -37,5 +37,5 @@ def censuses() -> Path:
 
 
 def collaborations() -> Path:
-    """The folder of what was measured between the heads of each model."""
+    """The folder of the recorded collaborations that ship with the project, <model>.json each."""
     return reproductions() / "collaboration"

@@ -1,4 +1,4 @@
-"""Runs the worked example of each method, reproductions/methods/<id>.py, and draws the prompts that they share."""
+"""Runs the worked example of each method, reproductions/methods/<id>.py, and draws the prompts of the examples."""
 
 import inspect
 import random
@@ -15,19 +15,19 @@ from headatlas.stimuli.lexicon import NAMES
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
 
-Figures = Mapping[str, float | str]  # by a label that says what was measured, with its unit
+Figures = Mapping[str, float | str]  # by label, which says what was measured and its unit
 
 
 def path_of(id: str) -> Path:
-    """Where a method's example lies."""
+    """The path of a method's example."""
     return locations.reproductions() / "methods" / f"{id}.py"
 
 
 def shows(id: str) -> str:
-    """What a method's example shows: its docstring.
+    """The docstring of a method's example, which says what the example shows.
 
     Raises:
-        HeadatlasError: where there is no example.
+        HeadatlasError: if there is no example.
     """
     return inspect.cleandoc(_load(id).__doc__ or "")
 
@@ -36,11 +36,11 @@ def run_example(id: str, model: "OpenModel") -> Figures:
     """Run a method's example.
 
     Args:
-        id: of a method of the catalog.
-        model: to run it on; made for the specimen, and any model that has a use for the prompts.
+        id: id of a method of the catalog.
+        model: the model to run on; examples are written for the specimen.
 
     Raises:
-        HeadatlasError: where there is no example, or the model cannot take part in it.
+        HeadatlasError: if there is no example, or the model cannot run it.
     """
     figures: Figures = _load(id).example(model)
     return figures
@@ -54,23 +54,23 @@ def _load(id: str) -> ModuleType:
 
 
 def repeated_spans(words: Vocabulary, count: int, length: int = 25) -> list[Prompt]:
-    """Random tokens written twice; the second time each next token is known. The control is not repeated."""
+    """Random tokens written twice, so that the second copy is predictable. The corrupted prompt has no repetition."""
     rng = random.Random(0)
     return [repeats.written(words, length, 2, rng) for _ in range(count)]
 
 
 def two_names(words: Vocabulary, count: int, same: bool = False) -> list[Prompt]:
-    """Sentences of one length that the name said once completes; the rival is the name said twice.
+    """IOI sentences of one length: the answer is the name that occurs once, the rival the name that occurs twice.
 
-    The control has three other names in the same places.
+    The corrupted prompt has three other names at the same positions.
 
     Args:
-        words: of the model.
-        count: how many.
-        same: whether all are about the same two people, of whom either may be the one to name.
+        words: the model's vocabulary.
+        count: number of prompts.
+        same: True if all prompts are about the same two people, either of whom may be the answer.
 
     Raises:
-        HeadatlasError: where too few names are single tokens.
+        HeadatlasError: if too few names are single tokens.
     """
     rng, names = random.Random(0), words.singles(NAMES, at_least=5)
     names = names[:5] if same else names

@@ -1,4 +1,4 @@
-"""Head notation: reads the forms papers and tools use, always writes `L5H10`.
+"""Head notation: reads the forms that papers and tools use, and always writes `L5H10`.
 
 Layers and heads count from 0.
 """
@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from headatlas.errors import HeadatlasError
 
-_LARGEST = 9999  # far above any real model; keeps hostile digits out
+_LARGEST = 9999  # far above any real model; rejects absurd input
 
 _FORMS = tuple(
     re.compile(form, re.IGNORECASE | re.ASCII)
@@ -27,7 +27,7 @@ _FORMS = tuple(
 
 
 class Head(NamedTuple):
-    """One attention head: its layer and its place in the layer, both from 0."""
+    """One attention head: its layer and its index in the layer, both from 0."""
 
     layer: int
     head: int
@@ -40,7 +40,7 @@ class Head(NamedTuple):
         """Read a head from text such as 'L5H10', '5.10', 'a5.h10', '5-10', '(5, 10)' or a pair of integers.
 
         Raises:
-            HeadatlasError: for anything else. Numbers are refused: as a number, 5.10 is 5.1.
+            HeadatlasError: for anything else. Numbers are rejected: as a number, 5.10 is 5.1.
         """
         if isinstance(text, Head):
             return text
@@ -61,7 +61,7 @@ class Head(NamedTuple):
     @classmethod
     def _checked(cls, layer: int, head: int, text: Any) -> "Head":
         if not (0 <= layer <= _LARGEST and 0 <= head <= _LARGEST):
-            raise HeadatlasError(f"{text!r} is not a head: layer and head must lie between 0 and {_LARGEST}")
+            raise HeadatlasError(f"{text!r} is not a head: layer and head must be between 0 and {_LARGEST}")
         return cls(layer, head)
 
     @classmethod

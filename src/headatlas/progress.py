@@ -1,25 +1,25 @@
-"""How long work tells of its progress."""
+"""Callbacks through which long work reports progress and notices."""
 
 from collections.abc import Callable
 
-# Called with what is being done, how much of it is done, and how much there is.
+# Called with the current task, the amount done, and the total.
 Progress = Callable[[str, int, int], None]
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Ignore the call."""
 
 
-# Called with one line that the user must read, whatever becomes of the work.
+# Called with one line that the user must see.
 Notify = Callable[[str], None]
 
 
 def no_notice(line: str) -> None:
-    """Tell nobody."""
+    """Ignore the call."""
 
 
 def counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
-    """A function that counts how much of some work is done, and tells `progress` of it."""
+    """A function that counts how much of some work is done, and reports it to `progress`."""
     done = 0
 
     def step(count: int) -> None:

@@ -1,4 +1,4 @@
-"""Keeps transformers' own voice off the terminal."""
+"""Keeps warnings and progress bars of transformers off the terminal."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import transformers
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' own warnings and bars off the terminal while we report in our own words."""
+    """Silence warnings and progress bars of transformers while active."""
     logger = logging.getLogger("transformers")
     level = logger.level
     bars = transformers.utils.logging.is_progress_bar_enabled()

@@ -74,8 +74,8 @@ def test_latex_as_text(formula: str, text: str) -> None:
 @pytest.mark.parametrize(
     "formula, complaint",
     [
-        ("costs 5 $", "a $ stands alone"),
-        ("nothing $$ here", "nothing stands between two $"),
+        ("costs 5 $", "a $ has no partner"),
+        ("nothing $$ here", "there is nothing between two $"),
         (r"$\frac{a}{b$", "does not parse"),
         ("$a}$", "does not parse"),
         ("${a$", "does not parse"),
@@ -85,13 +85,13 @@ def test_latex_as_text(formula: str, text: str) -> None:
         (r"$\href{javascript:alert(1)}{x}$", r"\href is not known"),
         (r"$\style{display:none}{x}$", r"\style is not known"),
         (r"$\input{/etc/passwd}$", r"\input is not known"),
-        (r"$\begin{array}{c} a \end{array}$", "has no place"),
-        ("$a % b$", "has no place"),
-        ("$a & b$", "'&' means something else"),
+        (r"$\begin{array}{c} a \end{array}$", "is not allowed in a formula"),
+        ("$a % b$", "is not allowed in a formula"),
+        ("$a & b$", "'&' has another meaning"),
         ("$W_OV$", "write _{OV}"),
-        ("$x_$", "nothing to lower or raise"),
-        (r"$\text{a \emph{b}}$", "words alone"),
-        (r"\alpha + 1", "outside of $…$"),
+        ("$x_$", "no subscript or superscript"),
+        (r"$\text{a \emph{b}}$", "only words"),
+        (r"\alpha + 1", "outside $…$"),
         ("$a \\$", "ends with a"),
     ],
 )
@@ -139,8 +139,8 @@ def test_a_formula_with_a_problem_is_reported_with_file_and_field(tmp_path: Path
     edit(folder, "heads/previous-token.yaml", findings=[finding("first", formula="costs 5 $ each")])
     found = [str(each) for each in check(folder)[1]]
     assert [each for each in found if "formula" in each] == [
-        "catalog/heads/previous-token.yaml: findings.0.formula: a $ stands alone; put one on each side of the LaTeX, "
-        "and write none elsewhere"
+        "catalog/heads/previous-token.yaml: findings.0.formula: a $ has no partner; put one $ on each side of the "
+        "LaTeX, and no $ elsewhere"
     ]
 
 

@@ -311,9 +311,9 @@ class TestShards:
 @pytest.mark.parametrize(
     "words, complaint",
     [
-        (["--shard", "4/3"], "--shard 4/3 is not i/n"),
-        (["--shard", "x"], "--shard x is not i/n"),
-        (["--jobs", "0"], "--jobs counts from 1"),
+        (["--shard", "4/3"], "--shard 4/3 is not of the form i/n"),
+        (["--shard", "x"], "--shard x is not of the form i/n"),
+        (["--jobs", "0"], "--jobs must be at least 1"),
         (["--types", "indcution"], "did you mean induction"),
         (["--types", "safety"], "no reproduction yet for safety"),
         (["--prompts", "1"], "--prompts must be at least 2"),

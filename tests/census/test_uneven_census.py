@@ -73,7 +73,7 @@ class TestCensus:
         print_census(CATALOG, taken, [])
         said = capsys.readouterr().out
         assert "3 of 6 heads have a name, 50% are unknown" in said
-        assert "4 layers (2 with attention) x 2 to 4 heads, 1 to 2 key/value groups a layer" in said
+        assert "4 layers (2 with attention) x 2 to 4 heads, 1 to 2 key/value groups per layer" in said
 
 
 class TestExports:
@@ -160,7 +160,7 @@ class TestPage:
         assert [row.count("<button") for row in rows] == [0, 4, 0, 2]
         assert ["no attention" in row for row in rows] == [True, False, True, False]
         assert all(f'<th scope="row">L{layer}</th>' in row for layer, row in enumerate(rows))
-        assert "4 layers (2 with attention) x 2 to 4 heads, 1 to 2 key/value groups a layer" in text
+        assert "4 layers (2 with attention) x 2 to 4 heads, 1 to 2 key/value groups per layer" in text
 
     def test_arrows_lead_over_layers_without_heads(
         self, taken: Census, browser: object, tmp_path_factory: pytest.TempPathFactory

@@ -17,6 +17,7 @@ import pytest
 
 import headatlas
 import small_catalog
+from conftest import load_tool
 from headatlas import locations
 from headatlas.catalog import bibliography
 from headatlas.catalog.schema import HeadType
@@ -47,7 +48,7 @@ class TestList:
 
     def test_what_a_person_sees(self, capsys: Capture) -> None:
         text = out(capsys, "list")
-        assert "induction" in text and "EP expression preparation" in text and "we placed them" in text
+        assert "induction" in text and "EP expression preparation" in text and "placed by headatlas" in text
 
     def test_filters(self, capsys: Capture) -> None:
         found = rows(capsys, "list", "--stage", "EP", "--group", "information-aggregation")
@@ -63,19 +64,19 @@ class TestList:
 
     def test_conditions_that_nothing_meets(self, capsys: Capture) -> None:
         words = ("list", "--stage", "KR", "--group", "signal-amplification")
-        assert "no head type meets all of these conditions" in out(capsys, *words)
+        assert "no head type meets all these conditions" in out(capsys, *words)
         assert rows(capsys, *words) == []
 
 
 class TestShow:
     def test_an_entry_with_a_reproduction(self, capsys: Capture) -> None:
         text = out(capsys, "show", "Successor heads")
-        assert "Expected before running" in text and "What papers report" in text
+        assert "Expected before the run" in text and "What papers report" in text
         assert json.loads(out(capsys, "show", "successor", "--json"))["id"] == "successor"
 
     def test_an_entry_without_one(self, capsys: Capture) -> None:
         text = " ".join(out(capsys, "show", "safety").split())
-        assert "no reproduction yet" in text and "A rerun needs" in text and "the survey lacks it" in text
+        assert "no reproduction yet" in text and "A rerun needs" in text and "not in the survey" in text
 
     @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
     def test_every_entry_can_be_shown(self, capsys: Capture, head: HeadType) -> None:
@@ -140,8 +141,9 @@ class TestNew:
         return small_catalog.write(tmp_path / "catalog")
 
     def test_says_what_is_left_to_write_and_then_is_valid(self, folder: Path, capsys: Capture) -> None:
-        assert "then: headatlas validate" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
-        path = folder / "heads" / "quotation-mark.yaml"
+        assert "headatlas validate" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
+        path, script = folder / "heads" / "quotation-mark.yaml", folder.parent / "reproductions" / "quotation-mark.py"
+        script.unlink()
         assert main(["validate", "--catalog", str(folder)]) == 2
         problems = capsys.readouterr().err.splitlines()[1:]
         assert all("still says TODO" in line or "no BibTeX entry 'todo2026source'" in line for line in problems)
@@ -195,13 +197,11 @@ class TestEveryCommand:
 
 
 def test_the_readme_counts_right() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert f"what is known: {len(CATALOG.heads)} head types" in text
-    rerun, all_of_them = len(CATALOG.find(reproduction=True)), len(CATALOG.heads)
-    words = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    assert f"{words[rerun] if rerun <= 10 else rerun} of its {all_of_them} head types can be rerun" in " ".join(
-        text.split()
-    )
+    tool = load_tool("readme_counts")
+    numbers = tool.counts(CATALOG, records.read_all(locations.records()))
+    text = tool.README.read_text()
+    assert tool.counted(text, numbers) == text, "run: make readme"
+    assert tool.counted(text, dict.fromkeys(numbers, 7)) != text
 
 
 def test_the_docs_have_no_command_that_is_not_there() -> None:
@@ -303,7 +303,7 @@ def test_ctrl_c_keeps_what_is_written_and_says_so(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2, error
-    assert "interrupted; what is written is kept" in error and "Traceback" not in error
+    assert "interrupted; finished files are kept" in error and "Traceback" not in error
     assert records.read(first)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["successor.json"]
 

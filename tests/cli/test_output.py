@@ -123,15 +123,15 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "error, said",
         [
-            (TypeError("a\nb"), "a fault in headatlas itself (TypeError: a b); HEADATLAS_DEBUG=1 before the command"),
-            (RecursionError("deep"), "a fault in headatlas itself (RecursionError: deep)"),
-            (MemoryError(), "there is not enough memory"),
+            (TypeError("a\nb"), "a bug in headatlas (TypeError: a b); put HEADATLAS_DEBUG=1 before the command"),
+            (RecursionError("deep"), "a bug in headatlas (RecursionError: deep)"),
+            (MemoryError(), "not enough memory"),
             (OSError(28, "No space left on device", "/x/y"), "/x/y: No space left on device; check the disk"),
             (PermissionError(13, "Permission denied"), "Permission denied; check the disk"),
             (ModuleNotFoundError("No module named 'torch'"), "a package is missing (No module named 'torch')"),
             (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "no"), "a name is not UTF-8 text (a\\udcff)"),
             (HeadatlasError("one line"), "one line"),
-            (KeyboardInterrupt(), "interrupted; what is written is kept"),
+            (KeyboardInterrupt(), "interrupted; finished files are kept"),
         ],
     )
     def test_one_line_and_exit_code_2(

@@ -138,7 +138,7 @@ def test_a_record_that_finds_a_head_it_has_no_score_of_is_one_line(earlier: reco
     for name in ("L9H0", "L0H9"):
         data = old(earlier)
         data["detection"]["selected"] = [name]
-        with pytest.raises(HeadatlasError, match=f"{name} is not one of .*; run it again"):
+        with pytest.raises(HeadatlasError, match=f"{name} is not a head of .*; run it again"):
             records.read(files.write(tmp_path / "old.json", json.dumps(data)))
 
 
@@ -218,7 +218,7 @@ def test_no_export_has_it(taken: Census) -> None:
     table = list(csv.DictReader(io.StringIO(page.table(taken))))
     assert {row["head"] for row in table if row["type"] == "unknown"} >= lost
     text = page.page(CATALOG, taken)
-    assert "2 more did not hold on new prompts" in text and 'data-h="L1H2"' not in text
+    assert "2 more failed on new prompts" in text and 'data-h="L1H2"' not in text
     assert 'aria-label="L1H2: unknown"' in text
 
 

@@ -138,7 +138,7 @@ def test_the_table_says_why_a_head_that_reaches_the_threshold_is_not_found(job: 
     data = json.loads(path.read_text())
     assert not data["detection"]["selected"]
     best = max(max(row) for row in data["detection"]["find"])
-    for threshold, said in ((best + 0.1, f"(needed {best + 0.1:g})"), (best - 0.1, "(not told from its control)")):
+    for threshold, said in ((best + 0.1, f"(needed {best + 0.1:g})"), (best - 0.1, "(not significant)")):
         data["detection"]["threshold"] = threshold
         record = records.Record.model_validate(data)
         record_view.print_verdicts(CATALOG, [Outcome("successor", path, record)])

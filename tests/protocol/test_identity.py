@@ -318,7 +318,7 @@ def test_each_part_that_changes_is_measured_again_and_nothing_is_lost(
     assert measured.anew(folder, options) == (True, True, True)
     said = capsys.readouterr().err
     aside = f"model-{before.sha256[:8]}"
-    assert f"other {part}); what it holds is now in {tmp_path / 'census' / aside}" in said
+    assert f"different {part}); its results are now in {tmp_path / 'census' / aside}" in said
     assert measured.anew(folder, options) == (False, False, False)
     assert {path.name: path.read_text() for path in tmp_path.glob(f"*/{aside}/*.*")} == kept, "the older is kept"
 
@@ -434,7 +434,7 @@ class TestOneName:
         capsys.readouterr()
         assert main(["merge", one, "--out", str(Path(other) / "model")]) == 2
         said = capsys.readouterr().err
-        assert "is of another model" in said and said.count("\n") == 1
+        assert "belongs to another model" in said and said.count("\n") == 1
 
 
 class TestAtHand:
@@ -557,7 +557,7 @@ class TestOptions:
 
     def test_compare_gives_a_revision_to_models_of_the_hub_alone(self, plain: Path, capsys: Capture) -> None:
         assert main(["compare", str(plain), "specimen", "--revision", "v1"]) == 2
-        assert "neither of these is one" in capsys.readouterr().err
+        assert "neither model is one" in capsys.readouterr().err
 
     def test_a_toy_takes_none(self, tmp_path: Path, capsys: Capture) -> None:
         words = ["run", "iteration", "--model", "toy", "--dtype", "bfloat16", "--out", str(tmp_path)]

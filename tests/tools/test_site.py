@@ -34,7 +34,7 @@ def test_reported_expected_and_measured_stand_in_columns_of_their_own() -> None:
     row = head_page(ATLAS, CATALOG.heads["previous-token"]).split("<tbody>")[1].split("</tbody>")[0].split("</tr>")[0]
     reported, expected, measured = row.split("<td>")[1:]
     record = ATLAS.by_place["previous-token", "specimen"].record
-    assert "nothing about heads of this model" in reported
+    assert "no heads of this model" in reported
     wanted = next(each for each in CATALOG.heads["previous-token"].reproduction.expected if each.model == "specimen")
     assert str(render.text(wanted.why)) in expected and "[" not in expected
     assert f"<code>{record.selected[0]}</code>" in measured and str(render.text(wanted.why)) not in measured
@@ -69,8 +69,8 @@ def test_no_content_closes_a_block_of_code_or_of_data() -> None:
 def test_the_viewer_starts_at_the_pair_that_is_due() -> None:
     example = Example("L1H2", ["<s>", " A", " B"], 2, 1, [{0: 1.0}, {0: 0.25, 1: 0.75}, {1: 0.9}], [0.0, 0.9, 0.0])
     page = head_page(ATLAS, CATALOG.heads["induction"], example)
-    assert "From B (token 2) 0.90 of the weight goes to A (token 1)" in page
-    assert page.count("atlas-query") == page.count("atlas-due") == 1
+    assert "From B (token 2) 0.90 of the attention goes to A (token 1)" in page
+    assert page.count("atlas-query") == page.count("atlas-expected") == 1
     assert '[{"0":1.0},{"0":0.25,"1":0.75},{"1":0.9}]' in page and "&#60;s&#62;" in page
 
 
@@ -78,7 +78,7 @@ def test_the_matrix_shows_every_run_once() -> None:
     page = matrix_page(ATLAS)
     counts = Counter(result.record.verdict.label for result in ATLAS.results)
     assert {label: page.count(f'aria-label="{label}"') for label in counts} == dict(counts)
-    assert "nobody has run them here yet" in page
+    assert "we have not run these models yet" in page
 
 
 def test_the_page_says_whether_the_order_is_that_of_the_survey() -> None:

@@ -221,9 +221,9 @@ def test_the_table_filters_sorts_and_comes_back(browser: Any, address: str) -> N
         assert said == sorted((head.status for head in wanted), key=order.index) and len(set(said)) > 1
         tab.get_by_role("button", name="evidence").click()
         assert shown.locator("td:nth-child(3)").all_inner_texts() == said[::-1]
-        tab.get_by_label("Name or words").fill("repeated zzz")
+        tab.get_by_label("Name or text").fill("repeated zzz")
         assert shown.count() == 0
-        tab.get_by_label("Name or words").fill("")
+        tab.get_by_label("Name or text").fill("")
         shown.first.locator("a").first.click()
         tab.wait_for_url("**/heads/*/")
         tab.go_back()

@@ -62,7 +62,7 @@ def test_a_full_disk_costs_nothing_that_was_written(tmp_path, monkeypatch: pytes
         raise RuntimeError("PytorchStreamWriter failed writing file\nmore of it")
 
     monkeypatch.setattr(trainer.torch, "save", full)
-    with pytest.raises(HeadatlasError, match=r"cannot write .*writing file\); make room, and the same command goes on"):
+    with pytest.raises(HeadatlasError, match=r"cannot write .*writing file\); free space, and repeat the command"):
         trainer._save({"step": 2}, path)
     assert torch.load(path) == {"step": 1} and [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
@@ -194,7 +194,7 @@ class TestTrainedAgain:
         assert specimens.card()["retrained"] == [found]
         assert specimens.card()["families"] == json.loads((again / "card.json").read_text())["families"]
         main(["specimen"])
-        assert "it came out the same, byte for byte" in " ".join(capsys.readouterr().out.split())
+        assert "byte-identical weights" in " ".join(capsys.readouterr().out.split())
 
     def test_what_came_out_the_same_stands_first(self, again) -> None:
         other = {"identical": False, "machine": "another", "kernels": ""}
@@ -227,7 +227,7 @@ class TestTrainedAgain:
 
     def test_mistakes(self, again) -> None:
         self._says(again, recipe={**specimens.card()["recipe"], "seed": 5})
-        with pytest.raises(HeadatlasError, match=r"another recipe than specimen \(seed 5 for 0\); give its own"):
+        with pytest.raises(HeadatlasError, match=r"another recipe than specimen \(seed 5 for 0\); give the options"):
             cards.compare("specimen", again)
         (again / "card.json").unlink()
         with pytest.raises(HeadatlasError, match="holds no finished training"):

@@ -17,11 +17,11 @@ from fuzzing import base, mutate
 from headatlas import HeadatlasError
 from headatlas.cli import program
 
-FAULTS = ("Traceback", "a fault in headatlas itself", "please report")
+FAULTS = ("Traceback", "a bug in headatlas", "please report")
 
 
 class Outcome(NamedTuple):
-    """How it ended: an exit code or a word for it, and why it is a fault where it is one."""
+    """The outcome of an input: an exit code or a word, and the reason if it is a fault."""
 
     ended: str
     fault: str = ""
@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Bench:
-    """A folder to work in, with the whole things in it."""
+    """A working folder with undamaged inputs."""
 
     folder: Path
 
@@ -49,14 +49,14 @@ class Bench:
         return place
 
     def fresh(self, name: str) -> Path:
-        """A place where nothing lies."""
+        """A free path."""
         place = self.folder / name
         shutil.rmtree(place, ignore_errors=True)
         return place
 
 
 def command(*words: str, verdicts: bool = False) -> Outcome:
-    """Run a command in this process, and judge how it ended."""
+    """Run a command in this process, and judge its outcome."""
     written = io.BytesIO()
     out, err = (io.TextIOWrapper(written, encoding="utf-8") for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -78,7 +78,7 @@ def command(*words: str, verdicts: bool = False) -> Outcome:
 
 
 def _opened(folder: Path, rng: random.Random) -> Outcome:
-    """Open a model, mostly by itself, now and then through a command that measures."""
+    """Open a model, usually directly and sometimes through a command that measures."""
     chance = rng.random()
     if chance < 0.06:
         return command("doctor", str(folder), "--json")
@@ -208,7 +208,7 @@ def bibliography(bench: Bench, rng: random.Random) -> Outcome:
 
 
 def records(bench: Bench, rng: random.Random) -> Outcome:
-    """Run records, among whole ones."""
+    """A damaged run record among undamaged ones."""
     folder = bench.fresh("records")
     (folder / "specimen").mkdir(parents=True)
     for name, whole in bench.records.items():
@@ -229,7 +229,7 @@ def records(bench: Bench, rng: random.Random) -> Outcome:
 
 
 def censuses(bench: Bench, rng: random.Random) -> Outcome:
-    """Censuses, and the plans and parts that they are joined from."""
+    """Censuses, and the plans and parts they are joined from."""
     path = bench.fresh("censuses") / "broken.json"
     path.parent.mkdir()
     whole = bench.census
@@ -245,7 +245,7 @@ def censuses(bench: Bench, rng: random.Random) -> Outcome:
 
 
 def _joined(bench: Bench, rng: random.Random, folder: Path) -> Outcome:
-    """A shard whose plan, and one of whose parts, is broken."""
+    """A shard with a damaged plan and a damaged part."""
     from headatlas.census import cache
 
     types = [each for each in bench.census["types"] if each["status"] == "measured"][:2]
@@ -272,7 +272,7 @@ def _joined(bench: Bench, rng: random.Random, folder: Path) -> Outcome:
 
 
 def collaborations(bench: Bench, rng: random.Random) -> Outcome:
-    """The record of heads at work together."""
+    """A collaboration record."""
     from headatlas.collaboration import schema
 
     path = bench.fresh("together") / "broken.json"
@@ -336,7 +336,7 @@ def arguments(bench: Bench, rng: random.Random) -> Outcome:
 
 
 def _word(bench: Bench, rng: random.Random) -> str:
-    """A name, or what is almost one."""
+    """A name, or almost a name."""
     made = (
         rng.choice(bench.names),
         mutate.text(rng.choice(bench.names), rng),
@@ -351,7 +351,7 @@ _HEADS = (
     "L99999999999999999999H1 blocks.5.attn.hook_z[10] blocks.5 L5H10; 5,10 [5,10] nan inf 0x1.1 ½.1 L5H1_0"
 ).split()
 
-# Of so many inputs, how many are of a kind.
+# The share of each kind among the inputs.
 KINDS: dict[str, tuple[int, Callable[[Bench, random.Random], Outcome]]] = {
     "config": (16, config),
     "tokenizer": (8, tokenizer),
@@ -366,7 +366,7 @@ KINDS: dict[str, tuple[int, Callable[[Bench, random.Random], Outcome]]] = {
 
 
 def kind_of(number: int, only: list[str] | None = None) -> str:
-    """Which kind an input is of, by its number."""
+    """The kind of an input, by its number."""
     chosen = {name: share for name, (share, _) in KINDS.items() if not only or name in only}
     at = number % sum(chosen.values())
     for name, share in chosen.items():
@@ -377,7 +377,7 @@ def kind_of(number: int, only: list[str] | None = None) -> str:
 
 
 def made(bench: Bench, seed: int, number: int, kind: str) -> Outcome:
-    """Make an input and see how headatlas ends."""
+    """Make an input, run headatlas on it, and return the outcome."""
     try:
         return KINDS[kind][1](bench, random.Random(f"{seed}/{number}/{kind}"))
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What programs read: JSON of every entity, schemas, records, bibliography, feed, llms.txt."""
+"""Files for programs: JSON of every entity, schemas, records, bibliography, feed, llms.txt."""
 
 import json
 import shutil
@@ -21,9 +21,9 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     """Write api/v1, references.bib, findings.csv, feed.xml and llms.txt below the site's folder.
 
     Args:
-        atlas: of everything.
+        atlas: all data of the site.
         site: the folder of the pages.
-        address: where the site will stand, ending in '/'; links are relative where it is not known.
+        address: URL of the site, ending in '/'; links are relative if it is empty.
     """
     api = site / "api" / "v1"
     shutil.rmtree(api, ignore_errors=True)
@@ -39,7 +39,9 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     _dump(api / "catalog.json", whole)
     _dump(api / "index.json", index)
     shutil.copytree(locations.catalog() / "schema", api / "schema")
-    for path in records.paths_in(locations.records()):  # as they are read today, and so with the heads that hold
+    for path in records.paths_in(
+        locations.records()
+    ):  # read with the current rule, so that heads must pass on new prompts
         text = records.read(path).model_dump_json(indent=1)
         files.write(api / "records" / path.relative_to(locations.records()), text + "\n")
     for path in sorted(locations.censuses().glob("*.json")):
@@ -63,7 +65,7 @@ def _dump(path: Path, value: Any) -> None:
 
 
 def _feed(atlas: Atlas, address: str) -> str:
-    """An Atom feed of head types, the newest first."""
+    """An Atom feed of head types, newest first."""
     ElementTree.register_namespace("", _ATOM)
     heads = sorted(atlas.catalog.heads.values(), key=lambda head: (head.added, head.id), reverse=True)
     feed = ElementTree.Element(f"{{{_ATOM}}}feed")
@@ -89,7 +91,7 @@ def _add(parent: ElementTree.Element, name: str, text: str | None = None, **attr
 
 
 def _guide(atlas: Atlas) -> str:
-    """llms.txt: what is where, for language models."""
+    """llms.txt: a guide to the files for language models."""
     heads = "".join(
         f"- [{head.name}](api/v1/heads/{head.id}.json): {head.summary}\n" for head in atlas.catalog.heads.values()
     )

@@ -1,4 +1,4 @@
-"""What the pages show: the catalog, the recorded runs, and what follows from both."""
+"""All data of the site: the catalog, the recorded runs, and what is computed from both."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,18 +17,18 @@ from headatlas.notation import Head
 from headatlas.pages.figures.depths import Place
 from headatlas.protocol.results import Result, collect
 
-# Verdicts, the best first; the sign of each is drawn, so that colour is never alone.
+# Verdicts, best first; each has a symbol, so that colour is never the only sign.
 VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Everything the pages are made of.
+    """All data of the site.
 
     Attributes:
-        catalog: what is known.
-        results: every recorded run, with what was expected and what has changed since.
+        catalog: the catalog.
+        results: every recorded run, with the expected verdict and what has changed since.
     """
 
     catalog: Catalog
@@ -36,14 +36,14 @@ class Atlas:
 
     @cached_property
     def models_run(self) -> list[str]:
-        """The models that were run: those that ship first, the specimen before its siblings."""
+        """The models with runs: shipped models first, the specimen before its siblings."""
         ran = dict.fromkeys(result.record.model.id for result in self.results)
         shipped = [name for name in specimens.names() if name in ran]
         return shipped + [name for name in ran if name not in shipped]
 
     @cached_property
     def by_place(self) -> Mapping[tuple[str, str], Result]:
-        """The run of a head type on a model."""
+        """(head type, model) -> run."""
         return {(result.record.entry.id, result.record.model.id): result for result in self.results}
 
     def runs_of(self, head: str) -> list[Result]:
@@ -55,12 +55,12 @@ class Atlas:
         return [self.by_place[head, model] for head in self.catalog.heads if (head, model) in self.by_place]
 
     def model_name(self, id: str) -> str:
-        """A model as people call it."""
+        """The name of a model."""
         return self.catalog.models[id].name if id in self.catalog.models else id
 
     @cached_property
     def reported(self) -> Mapping[tuple[str, str], list[Finding]]:
-        """What papers say of heads of a model: by head type and model."""
+        """Findings that name heads, by head type and model."""
         found: dict[tuple[str, str], list[Finding]] = defaultdict(list)
         for head in self.catalog.heads.values():
             for finding in head.findings:
@@ -69,7 +69,7 @@ class Atlas:
         return found
 
     def citing(self, key: str) -> list[tuple[str, str, str]]:
-        """What rests on a source: (kind, id, name) of every entity that names it."""
+        """(kind, id, name) of every entity that cites a source."""
         return self._citing.get(key, [])
 
     @cached_property
@@ -84,7 +84,7 @@ class Atlas:
 
     @cached_property
     def measured_places(self) -> list[Place]:
-        """Where heads were found, in runs that reproduced in whole or in part: one place per head type and model."""
+        """Depths of the heads found, from runs with verdict reproduced or partly: one place per head type and model."""
         return [
             Place(result.record.entry.id, self.short(result.record.entry.id), depths, result.record.model.id)
             for result in self.results
@@ -94,7 +94,7 @@ class Atlas:
 
     @cached_property
     def reported_places(self) -> list[Place]:
-        """Where papers place heads: one place per head type and model, from findings that support the type."""
+        """Depths of the heads that papers report: one place per head type and model, from supporting findings."""
         found = []
         for (head, model), findings in self.reported.items():
             layers = self.catalog.models[model].layers
@@ -120,7 +120,7 @@ def gather() -> Atlas:
     """Read the catalog and all records.
 
     Raises:
-        CatalogError, HeadatlasError: with every problem at once, where something cannot be read.
+        CatalogError, HeadatlasError: with every problem at once, if something cannot be read.
     """
     catalog, problems = check()
     if problems or catalog is None:

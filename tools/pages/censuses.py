@@ -1,4 +1,4 @@
-"""Every head of a model with its names: a page for each recorded census, and what carries over between them."""
+"""The census pages: one per recorded census, and the types that several models share."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def census_pages(atlas: Atlas, censuses: Sequence[Census]) -> dict[str, str]:
 
 
 def places(atlas: Atlas, censuses: Sequence[Census]) -> list[Place]:
-    """Where the named heads of all censuses lie: one place per head type and model."""
+    """The depths of the named heads of all censuses: one place per head type and model."""
     return [
         Place(type.id, atlas.short(type.id), tuple(sorted(depths(census, type))), census.model.id)
         for census in censuses
@@ -43,6 +43,6 @@ def _lead(censuses: Sequence[Census], carried: Sequence[Transfer]) -> str:
     everywhere = sum(set(each.supported) == set(each.able) for each in able)
     return (
         f"Every head of {len(censuses)} small models was tested for every type that has a script: {named} of {heads} "
-        f"heads have at least one name. Of {len(able)} types that at least two models have the behaviour for, "
-        f"{everywhere} have heads with a causal effect in every such model."
+        f"heads have at least one name. {len(able)} types can be tested in two or more models; for {everywhere} of "
+        "them the heads have a causal effect in all of these models."
     )

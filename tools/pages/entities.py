@@ -29,7 +29,7 @@ def pages_of(atlas: Atlas, kind: str, template: str) -> dict[str, str]:
 
 
 def circuit_pages(atlas: Atlas) -> dict[str, str]:
-    """id -> page."""
+    """Circuit pages: id -> page."""
     return {
         id: page("circuit.md", atlas=atlas, entity=entity, sources=atlas.catalog.sources(entity))
         for id, entity in atlas.catalog.circuits.items()
@@ -37,11 +37,11 @@ def circuit_pages(atlas: Atlas) -> dict[str, str]:
 
 
 def model_pages(atlas: Atlas, censuses: set[str]) -> dict[str, str]:
-    """id -> page.
+    """Model pages: id -> page.
 
     Args:
-        atlas: of everything.
-        censuses: models that have one.
+        atlas: all data of the site.
+        censuses: ids of models with a census.
     """
     return {
         id: page(
@@ -59,7 +59,7 @@ def model_pages(atlas: Atlas, censuses: set[str]) -> dict[str, str]:
 
 
 def paper_pages(atlas: Atlas) -> dict[str, str]:
-    """key -> page."""
+    """Paper pages: key -> page."""
     return {
         key: page(
             "paper.md",
@@ -73,7 +73,7 @@ def paper_pages(atlas: Atlas) -> dict[str, str]:
 
 
 def papers_page(atlas: Atlas) -> str:
-    """The bibliography, the newest first."""
+    """The bibliography, newest first."""
     years: dict[str, list[Reference]] = defaultdict(list)
     for reference in atlas.catalog.references.values():
         years[reference.year].append(reference)
@@ -109,7 +109,7 @@ def circuits_page(atlas: Atlas) -> str:
 
 
 def models_page(atlas: Atlas) -> str:
-    """All models, those that were run first."""
+    """All models; models with runs come first."""
     rows: list[tuple[Any, ...]] = []
     ran = {result.record.model.catalog_id for result in atlas.results}
     for id, model in sorted(atlas.catalog.models.items(), key=lambda each: (each[0] not in ran, each[0])):
@@ -119,7 +119,7 @@ def models_page(atlas: Atlas) -> str:
     return page(
         "listing.md",
         title="Models",
-        lead="Models in which papers name heads, and those that were run here.",
+        lead="Models in which papers name heads, and models that we ran.",
         note=None,
         header=("model", "layers x heads", "weights", "types with reported heads", "recorded runs"),
         rows=rows,

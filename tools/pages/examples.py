@@ -1,4 +1,4 @@
-"""One attention pattern per head type, of the specimen: the head that scores highest, on the first held-out prompt."""
+"""One attention pattern per head type: the specimen's head with the highest score, on the first held-out prompt."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _LEAST = 0.005  # weights below are not written
 
 @dataclass(frozen=True)
 class Example:
-    """What the attention viewer shows.
+    """The data of the attention viewer.
 
     Attributes:
         head: whose attention it is.

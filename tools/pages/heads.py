@@ -15,7 +15,7 @@ _SHOWN = 4  # heads of a run in the table; the record has all
 
 
 def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> str:
-    """Everything the catalog and the records say of one head type."""
+    """The page of one head type, from the catalog and the records."""
     stage = atlas.catalog.taxonomy.stage(head.stage)
     runs = atlas.runs_of(head.id)
     script = locations.reproductions() / f"{head.id}.py"
@@ -36,7 +36,7 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
 
 
 def _rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
-    """One row per model that anybody said or measured something about."""
+    """One row per model with a report, an expectation or a run."""
     expected = {each.model: each for each in head.reproduction.expected}
     ran = {result.record.model.catalog_id or result.record.model.id: result for result in atlas.runs_of(head.id)}
     reported: dict[str, list[Any]] = {}
@@ -68,7 +68,7 @@ def _found(result: Result) -> list[dict[str, str]]:
 
 
 def _pictures(result: Result) -> dict[str, Any] | None:
-    """Layers x heads and the causal test of one run; None where no head could be scored."""
+    """The heat map and the causal test of one run; None if no head was scored."""
     record, detection, cause = result.record, result.record.detection, result.record.cause
     if detection is None:
         return None
@@ -80,7 +80,7 @@ def _pictures(result: Result) -> dict[str, Any] | None:
         f"{' (outlined)' if found else ''}. Shade: {detection.metric}, 0 to {number(top)}, on held-out stimuli."
     )
     if lost := len(detection.did_not_hold):
-        caption += f" {lost} more {'was' if lost == 1 else 'were'} selected and did not hold there."
+        caption += f" {lost} more {'was' if lost == 1 else 'were'} selected but failed on these stimuli."
     if cause is not None:
         caption += (
             f" Below: intervening on them changes the behaviour by {number(cause.effect)} (line; band: 95% interval), "

@@ -16,13 +16,13 @@ _NAMED_AT_LEAST = 4  # types with reported heads, for a model that nobody ran to
 
 
 def verdict_on(atlas: Atlas, head: str, model: str) -> str | None:
-    """The verdict, or None where it was not run."""
+    """The verdict, or None if there is no run."""
     result = atlas.by_place.get((head, model))
     return result.record.verdict.label if result else None
 
 
 def placed(atlas: Atlas) -> Mapping[tuple[str, str], list[HeadType]]:
-    """Head types by stage and group; those of the survey first."""
+    """Head types by stage and group; the survey's types come first."""
     found: dict[tuple[str, str], list[HeadType]] = defaultdict(list)
     for head in sorted(atlas.catalog.heads.values(), key=lambda each: (each.placed_by != "survey", each.id)):
         found[head.stage, head.group].append(head)
@@ -30,7 +30,7 @@ def placed(atlas: Atlas) -> Mapping[tuple[str, str], list[HeadType]]:
 
 
 def home_page(atlas: Atlas) -> str:
-    """The first page."""
+    """The home page."""
     on_specimen = Counter(result.record.verdict.label for result in atlas.runs_on(specimens.SPECIMEN))
     return page(
         "home.md",
@@ -44,7 +44,7 @@ def home_page(atlas: Atlas) -> str:
 
 
 def table_page(atlas: Atlas) -> str:
-    """All head types, to filter and to sort."""
+    """The table of all head types, with filters."""
     stages = list(atlas.catalog.taxonomy.stages)
     rows = []
     for head in atlas.catalog.heads.values():
@@ -65,7 +65,7 @@ def table_page(atlas: Atlas) -> str:
 
 
 def matrix_page(atlas: Atlas) -> str:
-    """Head types against models: verdicts of every run, and how many heads papers name where nobody ran it."""
+    """The matrix of head types x models: verdicts of all runs, or the number of heads that papers name."""
     counts = Counter(model for _, model in atlas.reported)
     known = {result.record.model.catalog_id for result in atlas.results}
     named = [model for model, count in counts.most_common() if count >= _NAMED_AT_LEAST and model not in known]
@@ -82,7 +82,7 @@ def matrix_page(atlas: Atlas) -> str:
     said = ", ".join(f"{verdicts[label]} {label}" for label in VERDICTS)
     lead = (
         f"{types} of {len(atlas.catalog.heads)} types were run on {len(atlas.models_run)} models, all of them small: "
-        f"{said}. The models to the right are named in papers; nobody has run them here yet."
+        f"{said}. Papers name heads in the models on the right; we have not run these models yet."
     )
     return page(
         "matrix.md", atlas=atlas, ran=atlas.models_run, named=named, groups=groups, verdicts=VERDICTS, lead=lead
@@ -101,7 +101,7 @@ def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
 
 
 def depths_page(atlas: Atlas, named: Sequence[Place], censuses: int) -> str:
-    """Where the heads of each stage lie: the survey, the papers, our runs, our censuses.
+    """The depth of the heads of each stage: survey, papers, our runs, our censuses.
 
     Args:
         atlas: of everything.
@@ -111,10 +111,10 @@ def depths_page(atlas: Atlas, named: Sequence[Place], censuses: int) -> str:
     stages: dict[str, str] = {stage.short: stage.name for stage in atlas.catalog.taxonomy.stages}
     reported, measured = atlas.reported_places, atlas.measured_places
     caption = (
-        "Share of heads in each tenth of the depth. Every type in every model has the same weight, however many heads "
-        f"it has. Reported: {len(reported)} pairs of type and model, from findings that support the type. Measured: "
-        f"{len(measured)} pairs, from runs that reproduced in whole or in part, on small models of five or six layers. "
-        "At the right: mean depth, and number of pairs."
+        "Share of heads in each tenth of the depth. Every pair of type and model has the same weight, regardless of "
+        f"its number of heads. Reported: {len(reported)} pairs of type and model, from findings that support the type. "
+        f"Measured: {len(measured)} pairs, from runs with verdict reproduced or partly, on small models of five or six "
+        "layers. On the right: mean depth, and number of pairs."
     )
     picture = depths_picture(stages, reported, measured, "relative depth of the heads of each stage")
     return page(
@@ -136,20 +136,20 @@ def _census_caption(stages: Mapping[str, str], named: Sequence[Place], censuses:
     means = {short: mean_depth([place for place in named if place.stage == short]) for short in stages}
     said = ", ".join(f"{stages[short].lower()} {mean:.2f}" for short, mean in means.items() if mean is not None)
     return (
-        f"Below each line: every head to which a census of {censuses} models gives a name, {len(named)} pairs of type "
-        f"and model, whether or not the names have a causal effect. Mean depth: {said}."
+        f"Below each line: every head named by the census of one of {censuses} models, {len(named)} pairs of type and "
+        f"model, with or without a causal effect. Mean depth: {said}."
     )
 
 
 def _depth_lead(stages: Mapping[str, str], reported: Sequence[Place], measured: Sequence[Place]) -> str:
-    said = "The survey expects the stages to follow one another from the first layers to the last."
+    said = "The survey expects the stages to follow each other from the first layer to the last."
     for voice, places in (("In papers", reported), ("In our runs", measured)):
         means = {short: mean_depth([place for place in places if place.stage == short]) for short in stages}
         known = {short: mean for short, mean in means.items() if mean is not None}
         order = sorted(known, key=lambda short: known[short])
         follows = order == list(known)
         listed = ", ".join(f"{stages[short].lower()} {known[short]:.2f}" for short in order)
-        said += f" {voice} the order of mean depth {'is the same' if follows else 'is another'}: {listed}."
+        said += f" {voice} the order of mean depth is {'the same' if follows else 'different'}: {listed}."
     return said
 
 
@@ -179,7 +179,7 @@ def timeline_page(atlas: Atlas) -> str:
         years[atlas.first_year(head)].append(head)
     busiest = max(years, key=lambda year: len(years[year]))
     lead = (
-        f"Each type stands in the year of the earliest source in the catalog that supports it; {busiest} saw the most "
-        f"({len(years[busiest])}). The year is that of the version cited, which may be later than the first draft."
+        f"The year of a type is that of its earliest supporting source in the catalog; {busiest} has the most types "
+        f"({len(years[busiest])}). The catalog cites one version of a source, which may be later than its first draft."
     )
     return page("timeline.md", atlas=atlas, lead=lead, years=sorted(years.items()))

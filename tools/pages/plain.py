@@ -1,4 +1,4 @@
-"""Pages that only lay out what the catalog says: errata, glossary, viewpoints, data."""
+"""Pages that only show the catalog: errata, glossary, viewpoints, data."""
 
 from headatlas import locations
 from pages.atlas import Atlas

@@ -1,4 +1,4 @@
-"""Fills templates so that nothing an entry says can become markup, neither HTML nor Markdown."""
+"""Fills templates so that no text of an entry can become HTML or Markdown markup."""
 
 import json
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ _TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
 
 
 def line(value: object) -> str:
-    """Any value as one line, without marks that turn the direction of what follows."""
+    """Any value as one line, without characters that change the text direction."""
     return " ".join(str(value).translate(_TURNS).split())
 
 
 def text(value: object) -> Markup:
-    """Any value as one line of text: no markup survives, and nothing Markdown would take for its own."""
+    """Any value as one line of text, with HTML and Markdown escaped."""
     if value is None:
         return Markup("")
     if hasattr(value, "__html__"):
@@ -33,7 +33,7 @@ def text(value: object) -> Markup:
 
 
 def page(template: str, **values: Any) -> str:
-    """A page from a template: every value is escaped, unless it is markup already."""
+    """Fill a page template: escape every value that is not markup already."""
     return _environment.get_template(template).render(**values)
 
 
@@ -43,12 +43,12 @@ def heads_of(heads: Iterable[object]) -> Markup:
 
 
 def formula(source: str) -> Markup:
-    """A formula with its mathematics as MathML; for blocks of HTML, in which Markdown has no say."""
+    """A formula with MathML, for HTML blocks that Markdown does not process."""
     return Markup(mathml(source))
 
 
 def code(source: str, language: str, indent: int = 0) -> Markup:
-    """A fenced block that no content can close before its end."""
+    """A fenced block that its content cannot close early."""
     fence = "`" * max(3, 1 + max((len(run) for run in _ticks(source)), default=0))
     lines = [f"{fence}{language}", *source.rstrip("\n").split("\n"), fence]
     return Markup("\n".join(" " * indent + line if line else "" for line in lines) + "\n")
@@ -59,18 +59,18 @@ def _ticks(source: str) -> list[str]:
 
 
 def quoted(value: object) -> Markup:
-    """A value for the front matter of a page, without the signs of markup: the theme writes it out unescaped."""
+    """A value for the front matter of a page, without markup characters: the theme does not escape it."""
     return Markup(json.dumps(line(value).translate(_TAME), ensure_ascii=False))
 
 
 def data(value: object) -> Markup:
-    """JSON for a script element of the page, which no content can close."""
+    """JSON for a script element that its content cannot close."""
     made = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Markup(made.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent where a reader can do without."""
+    """Three significant digits, without an exponent if possible."""
     return f"{value:.3g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
 
 

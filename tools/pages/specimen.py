@@ -1,4 +1,4 @@
-"""The page of the models that ship: how they came about, what each can do, and which heads carry it."""
+"""The page of the models that ship: training, abilities, and the heads that matter."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from pages.render import page
 
 
 def specimen_page(atlas: Atlas) -> str:
-    """The specimen, its siblings' verdicts beside its own."""
+    """The page of the specimen, with its siblings' verdicts beside its own."""
     found = agreement((result.record for result in atlas.results), specimens.names())
     return page(
         "specimen.md",
@@ -24,27 +24,27 @@ def specimen_page(atlas: Atlas) -> str:
 
 
 def card_of(name: str) -> dict[str, Any]:
-    """What a page shows of a shipped model's card."""
+    """The data of a shipped model's card for a page."""
     steps = specimens.training(name)["steps"]
-    picture = training_picture(steps, f"which heads appear when in the training of {name}")
+    picture = training_picture(steps, f"when heads appear in the training of {name}")
     card = specimens.card(name)
     again = [specimens.retrained(found) for found in card.get("retrained", ())]
     return {"name": name, "card": card, "again": again, "picture": Markup(picture), "caption": _caption(steps)}
 
 
 def _caption(steps: list[dict[str, Any]]) -> str:
-    """States when induction heads rise, and what rises with them."""
+    """The caption: when induction heads appear, and which accuracy rises at the same time."""
     best = [max(max(row) for row in step["heads"]["induction"]) for step in steps]
-    said = "Heads of each kind that ever score 0.3 or more, and held-out accuracy, against tokens seen."
+    said = "Top: heads of each kind that ever score 0.3 or more. Bottom: held-out accuracy. Axis: tokens seen."
     risen = next((number for number, score in enumerate(best) if score >= 0.5), None)
     if risen is None:
         return f"No induction head reached 0.5. {said}"
     if risen == 0:
-        return f"Induction heads were there at the first checkpoint. {said}"
+        return f"Induction heads exist at the first checkpoint. {said}"
     before, after = steps[risen - 1], steps[risen]
     spans = [step["accuracy"]["period 25"] for step in (before, after)]
     return (
-        f"The best induction head goes from {best[risen - 1]:.2f} to {best[risen]:.2f} between "
+        f"The score of the best induction head rises from {best[risen - 1]:.2f} to {best[risen]:.2f} between "
         f"{before['tokens'] / 1e6:.1f} and {after['tokens'] / 1e6:.1f} million tokens; in the same step accuracy on "
-        f"random spans of 25 tokens goes from {spans[0]:.2f} to {spans[1]:.2f}. {said}"
+        f"random spans of 25 tokens changes from {spans[0]:.2f} to {spans[1]:.2f}. {said}"
     )

@@ -1,4 +1,4 @@
-"""How heads work together: measured edges beside the published circuits, and what nobody measured."""
+"""The page of measured edges between heads, beside the published circuits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +14,17 @@ from pages.render import page
 
 
 def recorded() -> list[Collaboration]:
-    """The recorded collaborations, that of the specimen first.
+    """The recorded collaborations, the specimen's first.
 
     Raises:
-        HeadatlasError: where one cannot be read.
+        HeadatlasError: if one cannot be read.
     """
     found = [schema.read(path) for path in sorted(locations.collaborations().glob("*.json"))]
     return sorted(found, key=lambda each: each.model.id != specimens.SPECIMEN)
 
 
 def together_page(atlas: Atlas, measured: Sequence[Collaboration]) -> str:
-    """All circuits: edges of the first model that has any, drawn beside the published ones; all models in a table."""
+    """One section per circuit: a picture for the first model with edges, and a table of all models."""
     first = measured[0] if measured else None
     return page(
         "together.md",
@@ -49,12 +49,12 @@ def _circuit(atlas: Atlas, circuit: Circuit, measured: Sequence[Collaboration]) 
 
 
 def _row(model: str, edge: schema.MeasuredEdge) -> dict[str, Any]:
-    """One published edge in one model, in words."""
+    """A table row of one published edge in one model."""
     through = {"Q": "queries", "K": "keys", "V": "values"}.get(edge.via or "", "")
     stand = sum(pair.patched.stands for pair in edge.pairs)
-    said = f"{stand} of {len(edge.pairs)} pairs of heads do more than other senders"
+    said = f"{stand} of {len(edge.pairs)} pairs of heads have more effect than other senders"
     if edge.together and edge.measure and edge.measure.clean:
         share = edge.together.patched.effect / edge.measure.clean
         verb = "more" if edge.together.patched.stands else "not more"
-        said += f"; all senders at once: {share:.0%} of what is read is lost, {verb} than with random sets"
+        said += f"; patching all senders at once removes {share:.0%} of the measure, {verb} than random sets do"
     return {"model": model, "sender": edge.sender, "receiver": edge.receiver, "through": through, "said": said}

@@ -1,4 +1,4 @@
-"""Reads catalog/references.bib with bibtexparser and checks what the parser lets pass."""
+"""Reads catalog/references.bib with bibtexparser, and finds problems that the parser accepts."""
 
 import itertools
 import logging
@@ -19,7 +19,7 @@ from headatlas.catalog.schema import Reference
 
 _LATEX = LatexDecodingMiddleware()
 
-# Where the venue of each type of entry stands; the first is what the type must have.
+# Fields with the venue per entry type; the first field is required.
 _VENUES = {
     "article": ("journal",),
     "inproceedings": ("booktitle",),
@@ -32,9 +32,9 @@ _VENUES = {
 }
 
 
-# Fields that take something from another entry, which a citation would lack.
+# Fields that refer to another entry, which a citation would not contain.
 _BORROWING = ("crossref", "xdata", "xref")
-# Text that TeX sets as it stands. Elsewhere, as in addresses, its signs are harmless.
+# Fields that TeX typesets. In other fields, such as addresses, special characters are harmless.
 _SET = (
     "title",
     "author",
@@ -53,7 +53,7 @@ _QUIET = logging.getLogger("bibtexparser")
 
 
 def read(path: Path) -> tuple[dict[str, Reference], list[Problem]]:
-    """Every reference by key, and every problem found; bibtexparser itself raises on none of them."""
+    """Every reference by key, and every problem; bibtexparser itself raises no error for these."""
     file = path.name
     try:
         text = text_of(path)
@@ -78,16 +78,16 @@ def read(path: Path) -> tuple[dict[str, Reference], list[Problem]]:
     keys = [entry.key for entry in library.entries]
     for before, after in itertools.pairwise(keys):
         if after < before:
-            problems.append(Problem(file, after, f"stands after {before}; keep the entries sorted by key"))
+            problems.append(Problem(file, after, f"comes after {before}; keep the entries sorted by key"))
             break
     problems += _twice(file, references)
     return references, problems
 
 
 def _parse(file: str, text: str) -> tuple[Library, list[Problem]]:
-    """The blocks of a file with their values as they stand, and what is no block or has no place here."""
+    """The blocks of a file with their raw values, and problems with text outside blocks."""
     level = _QUIET.level
-    _QUIET.setLevel(logging.CRITICAL + 1)  # it tells the terminal what is told below
+    _QUIET.setLevel(logging.CRITICAL + 1)  # it logs the problems that are reported below
     try:
         library = bibtexparser.parse_string(text, parse_stack=[])
     finally:
@@ -98,18 +98,18 @@ def _parse(file: str, text: str) -> tuple[Library, list[Problem]]:
     ]
     for block in library.blocks:
         if isinstance(block, Preamble):
-            what = "@preamble is not carried into citations; write its commands out where they are used"
+            what = "citations do not contain @preamble; write its commands out in the entries that use them"
             problems.append(Problem(file, "", what, _line(block)))
         elif isinstance(block, ImplicitComment) and _lost(block.comment):
             shown = " ".join(block.comment.split())[:40]
             problems.append(
-                Problem(file, "", f"{shown!r} stands in no entry; check the @, commas and braces", _line(block))
+                Problem(file, "", f"{shown!r} is outside any entry; check the @, commas and braces", _line(block))
             )
     return library, problems
 
 
 def _lost(text: str) -> bool:
-    """Whether text outside entries looks like one, or like a piece of one; BibTeX takes it for a comment."""
+    """True if text outside entries looks like a part of an entry; BibTeX would ignore it as a comment."""
     return any("=" in line or "@" in line for line in text.splitlines() if not line.lstrip().startswith("%"))
 
 
@@ -124,7 +124,7 @@ def _reason(block: Block) -> str:
 
 
 def _expanded(file: str, entry: Entry, macros: Macros) -> tuple[tuple[Entry, str] | None, list[Problem]]:
-    """An entry with its values as text, its own BibTeX that needs no other entry, and what is wrong with its values."""
+    """An entry with its values as text, its self-contained BibTeX, and the problems of its values."""
     line, problems, fields = _line(entry), [], {}
     lines, foreign = [], False
     for field in entry.fields:
@@ -135,13 +135,13 @@ def _expanded(file: str, entry: Entry, macros: Macros) -> tuple[tuple[Entry, str
             problems.append(Problem(file, f"{entry.key}.{name}", str(error), line))
             continue
         if name in fields:
-            problems.append(Problem(file, f"{entry.key}.{name}", "is given twice; keep one", line))
+            problems.append(Problem(file, f"{entry.key}.{name}", "is given twice; keep one of them", line))
         if name in _BORROWING:
-            what = "takes fields from another entry, which a citation would lack; write them out"
+            what = "takes fields from another entry, which a citation does not contain; write the fields out"
             problems.append(Problem(file, f"{entry.key}.{name}", what, line))
         fields[name] = plain(value)
         if name in _SET and (sign := _SIGNS.search(_APART.sub("", fields[name]))):
-            what = f"TeX stops at {sign[0]!r}; write \\{sign[0]}, or mathematics between two $"
+            what = f"TeX stops at {sign[0]!r}; write \\{sign[0]}, or put mathematics between two $"
             problems.append(Problem(file, f"{entry.key}.{name}", what, line))
         foreign |= value != parts(str(field.value))
         lines.append(f"  {field.key:<13} = {written(value)},\n")
@@ -155,7 +155,7 @@ def _expanded(file: str, entry: Entry, macros: Macros) -> tuple[tuple[Entry, str
 
 
 def _decoded(entry: Entry) -> Entry:
-    """With accents and signs as Unicode has them; as it was where LaTeX is beyond the decoder."""
+    """The entry with LaTeX accents and symbols as Unicode; unchanged if the decoder cannot read its LaTeX."""
     decoded = _LATEX.transform(Library([entry])).entries
     return decoded[0] if decoded else entry
 
@@ -168,7 +168,7 @@ def _reference(file: str, entry: Entry, bibtex: str) -> tuple[Reference | None, 
         used = ", ".join(sorted(_VENUES))
         return None, [Problem(file, entry.key, f"@{kind} is not used here; use one of {used}", line)]
     if kind != "misc" and names[0] not in fields:
-        return None, [Problem(file, entry.key, f"@{kind} lacks {names[0]}; add it, or make it @misc", line)]
+        return None, [Problem(file, entry.key, f"@{kind} needs {names[0]}; add it, or use @misc", line)]
     data = {
         "key": entry.key,
         "type": kind,
@@ -183,7 +183,7 @@ def _reference(file: str, entry: Entry, bibtex: str) -> tuple[Reference | None, 
 
 
 def _twice(file: str, references: dict[str, Reference]) -> Iterator[Problem]:
-    """One paper under two keys: the same DOI, arXiv id or title."""
+    """Find papers with two keys: the same DOI, arXiv id or title."""
     seen: dict[str, str] = {}
     for key, reference in references.items():
         title = re.sub(r"\W+", " ", reference.title).casefold().strip()
@@ -191,5 +191,5 @@ def _twice(file: str, references: dict[str, Reference]) -> Iterator[Problem]:
             if mark.endswith(" none") or mark.endswith(" None"):
                 continue
             if mark in seen:
-                yield Problem(file, key, f"has {mark}, and so has {seen[mark]}; keep one key per paper")
+                yield Problem(file, key, f"has {mark}, like {seen[mark]}; keep one key per paper")
             seen.setdefault(mark, key)

@@ -1,10 +1,10 @@
-"""The values of BibTeX fields: text in braces or quotes, numbers and macros, joined by #."""
+"""Reads values of BibTeX fields: text in braces or quotes, numbers and macros, joined by #."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-# Every bibliography style defines these; they are left as they are, so that each style prints its own names.
+# Every bibliography style defines these macros. They stay, so that each style prints its own names.
 MONTHS = dict(
     zip(
         "jan feb mar apr may jun jul aug sep oct nov dec".split(),
@@ -24,10 +24,10 @@ class Part(NamedTuple):
 
 
 def parts(value: str) -> list[Part]:
-    """The pieces of a value as it stands in the file.
+    """The pieces of a raw value.
 
     Raises:
-        ValueError: where BibTeX could not read it; the message says why and what to do.
+        ValueError: if BibTeX could not read the value; the message says why and what to do.
     """
     found: list[Part] = []
     at = _skip(value, 0)
@@ -39,7 +39,7 @@ def parts(value: str) -> list[Part]:
             return found
         if value[at] != "#":
             rest = " ".join(value[at:].split())
-            raise ValueError(f"a comma is missing before {rest[:30]!r}; or join two texts by #")
+            raise ValueError(f"a comma is missing before {rest[:30]!r}; or join the two texts with #")
         at = _skip(value, at + 1)
 
 
@@ -57,29 +57,29 @@ def _part(value: str, at: int) -> tuple[Part, int]:
     if bare := _BARE.match(value, at):
         word = bare[0]
         return Part("text" if word.isdigit() else "macro", word), bare.end()
-    raise ValueError(f"{value[at:][:30]!r} is no value; put text in braces")
+    raise ValueError(f"{value[at:][:30]!r} is not a value; put text in braces")
 
 
 def _closing(value: str, start: int) -> int:
-    """Where the text that opens at `start` closes. BibTeX counts every brace, one after a backslash too."""
+    """The end of the text that opens at `start`. BibTeX counts every brace, even after a backslash."""
     quoted, depth = value[start] == '"', 0
     for at in range(start + 1 if quoted else start, len(value)):
         depth += {"{": 1, "}": -1}.get(value[at], 0)
         if depth < 0:
-            raise ValueError("closes a brace that is not open; balance the braces")
+            raise ValueError("closes a brace that was never opened; balance the braces")
         if depth == 0 and value[at] == ('"' if quoted else "}"):
             return at
-    raise ValueError("opens a brace or quote that is not closed; balance the braces")
+    raise ValueError("opens a brace or quote and never closes it; balance the braces")
 
 
 class Macros:
-    """What the @string entries of a file define, by name in any case."""
+    """The macros that @string entries define; names ignore case."""
 
     def __init__(self, defined: Mapping[str, str]) -> None:
         self._defined = {name.lower(): value for name, value in defined.items()}
 
     def expand(self, value: str) -> list[Part]:
-        """The pieces of a value with every macro written out; only the months of every style stay.
+        """The pieces of a value with every macro expanded, except the months.
 
         Raises:
             ValueError: for a value that cannot be read, or a macro that is not defined.
@@ -93,7 +93,7 @@ class Macros:
             if part.kind == "text":
                 made.append(part)
             elif name in within or len(within) > 50:
-                raise ValueError(f"the macro {part.text} is defined by itself; write its text out")
+                raise ValueError(f"the macro {part.text} refers to itself; write its text out")
             elif name in self._defined:
                 made += self._expand(self._defined[name], (*within, name))
             elif name in MONTHS:
@@ -106,12 +106,12 @@ class Macros:
 
 
 def plain(expanded: Sequence[Part]) -> str:
-    """The text of a value, with the English names of months."""
+    """The text of a value, with English month names."""
     return "".join(MONTHS[part.text] if part.kind == "macro" else part.text for part in expanded)
 
 
 def written(expanded: Sequence[Part]) -> str:
-    """A value for BibTeX that needs no @string: texts are joined."""
+    """A BibTeX value that needs no @string; joins adjacent texts."""
     made: list[str] = []
     for number, part in enumerate(expanded):
         if part.kind == "text" and number and expanded[number - 1].kind == "text":

@@ -1,4 +1,4 @@
-"""The catalog, and the questions one can ask it."""
+"""The catalog and its queries."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything known, by id. `references` are parsed on first use.
+    """The whole catalog, by id. `references` are parsed on first use.
 
     Attributes:
         heads: the head types.
-        methods, benchmarks, circuits, models: the entities they link to.
-        taxonomy: the stages and groups, and what the catalog must cover.
-        errata, parallels, glossary, limitations, directions: what the survey gives beside head types.
+        methods, benchmarks, circuits, models: the entities that head types link to.
+        taxonomy: the stages and groups, and the entries that must exist.
+        errata, parallels, glossary, limitations, directions: other content of the survey.
     """
 
     folder: Path
@@ -64,14 +64,14 @@ class Catalog:
     limitations: Mapping[str, Limitation]
     directions: Mapping[str, Direction]
 
-    # --- one thing by its name --------------------------------------------------------------------------------
+    # --- one entity by its name --------------------------------------------------------------------------------
 
     def head(self, name: str) -> HeadType:
-        """The head type of that id, name or alias, in any case and with or without 'head'.
+        """The head type with this id, name or alias; ignores case and the word 'head'.
 
         Raises:
-            HeadatlasError: where there is none (the message suggests near names), or where papers use the name for
-                several types (the message lists their ids).
+            HeadatlasError: if there is no such type (the message suggests similar names), or if papers use the name
+                for several types (the message lists their ids).
         """
         if name in self.heads:
             return self.heads[name]
@@ -90,10 +90,10 @@ class Catalog:
         return names.by_name(self.heads.values())
 
     def model(self, name: str) -> Model:
-        """The model of that id, name or hub id, in any case.
+        """The model with this id, name or hub id; ignores case.
 
         Raises:
-            HeadatlasError: where there is none; the message suggests near ids.
+            HeadatlasError: if there is no such model; the message suggests similar ids.
         """
         if name in self.models:
             return self.models[name]
@@ -103,7 +103,7 @@ class Catalog:
         if name.lower() in known:
             return self.models[known[name.lower()]]
         near = dict.fromkeys(known[each] for each in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5))
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(self.models)}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known models: {', '.join(self.models)}"
         raise HeadatlasError(f"no finding names a model {name!r}; {hint}")
 
     @cached_property
@@ -118,7 +118,7 @@ class Catalog:
 
     @cached_property
     def file_ids(self) -> Mapping[str, frozenset[str]]:
-        """The ids that have a file, by kind, readable or not: a broken file must not break every link to it."""
+        """The ids that have a file, by kind, even if the file is broken: links to it should not break too."""
         return {
             kind: frozenset(path.stem for path in strays.entries(self.folder / kind))
             for kind in ("heads", "methods", "benchmarks", "circuits", "models")
@@ -140,13 +140,16 @@ class Catalog:
         reproduction: bool | None = None,
         text: str | None = None,
     ) -> HeadTypes:
-        """The head types that meet every condition.
+        """The head types that meet all conditions.
 
         Args:
             stage: id, name or short form ('ICI').
-            model: id or hub id; some finding of the type is about it.
-            placed_by: 'survey' for the types of the survey, 'headatlas' for those beyond it.
-            reproduction: whether a script reruns it.
+            group: id of a group of the survey.
+            model: id or hub id of a model; some finding of the type is about this model.
+            method, benchmark, circuit: ids that the type links to.
+            status: how well papers support the type.
+            placed_by: 'survey' for the types of the survey, 'headatlas' for all others.
+            reproduction: whether a script reruns the type.
             text: words to search for, as in `search`; the best match comes first.
 
         Raises:
@@ -177,7 +180,7 @@ class Catalog:
         )
 
     def _stage(self, name: str) -> str:
-        """The id of the stage of that id, name or short form."""
+        """The id of the stage with this id, name or short form."""
         stages = self.taxonomy.stages
         ids = {each.lower(): stage.id for stage in stages for each in (stage.id, stage.name, stage.short)}
         if name.lower() not in ids:
@@ -187,7 +190,7 @@ class Catalog:
         return ids[name.lower()]
 
     def search(self, text: str) -> "list[Hit]":
-        """The head types that match a text, best first: names first, then full text; typing errors are forgiven."""
+        """The head types that match a text, best first: names, then full text; tolerates typing errors."""
         return self._index.search(text)
 
     @cached_property
@@ -212,13 +215,14 @@ class Catalog:
         stance: Stance | None = None,
         checked: Checked | None = None,
     ) -> Findings:
-        """What is reported, over all head types.
+        """The findings that meet all conditions, over all head types.
 
         Args:
             model: id or hub id of a model.
             head: a head of that model, such as 'L5H5' or '5.5'.
             type: id, name or alias of a head type.
             source: a BibTeX key.
+            kind, stance, checked: values of these fields.
 
         Raises:
             HeadatlasError: for an unknown model or type, or a head that the model does not have.
@@ -247,10 +251,10 @@ class Catalog:
         return place
 
     def who(self, model: str, head: Head | str) -> tuple[Naming, ...]:
-        """The names that papers give one head of one model, the best supported first; empty where nobody named it.
+        """The names that papers give one head of one model, best supported first; empty if no paper names the head.
 
         Raises:
-            HeadatlasError: for an unknown model, or a head that it does not have.
+            HeadatlasError: for an unknown model, or a head that the model does not have.
         """
         about = self.model(model)
         place = self._place(about, head)
@@ -272,14 +276,14 @@ class Catalog:
     # --- sources ----------------------------------------------------------------------------------------------
 
     def sources(self, entity: Strict) -> list[Reference]:
-        """The sources an entity rests on, sorted by key."""
+        """The sources of an entity, sorted by key."""
         return [self.references[key] for key in sorted(cited(entity))]
 
     def cite(self, ids: str | Iterable[str]) -> list[Reference]:
-        """The sources behind ids of any kind, names of head types, or BibTeX keys: sorted by key, each once.
+        """The sources of ids of any kind, names of head types, or BibTeX keys: sorted by key, each once.
 
         Raises:
-            HeadatlasError: for something that is none of these.
+            HeadatlasError: for an unknown id, name or key.
         """
         keys: set[str] = set()
         for id in [ids] if isinstance(ids, str) else ids:
@@ -293,7 +297,7 @@ class Catalog:
         return [self.references[key] for key in sorted(keys)]
 
     def bibtex(self, ids: str | Iterable[str] | None = None) -> str:
-        """The BibTeX entries of `cite(ids)`, or of every source, as they stand in the bibliography."""
+        """The BibTeX entries of `cite(ids)`, or of every source, as in the bibliography."""
         found = self.cite(ids) if ids is not None else list(self.references.values())
         return "\n\n".join(reference.bibtex.strip() for reference in found) + "\n"
 
@@ -304,10 +308,10 @@ class Catalog:
     # --- the whole --------------------------------------------------------------------------------------------
 
     def graph(self) -> "networkx.MultiDiGraph[str]":
-        """How head types stand to each other: a networkx MultiDiGraph.
+        """The relations between head types, as a networkx MultiDiGraph.
 
-        Nodes are ids, with name, stage, group and status. An edge is one relation, as its entry states it, keyed by
-        its type, with type, via, source and note.
+        Nodes are ids, with name, stage, group and status. An edge is one relation of an entry, keyed by its type, with
+        type, via, source and note.
         """
         import networkx
 

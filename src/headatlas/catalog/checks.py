@@ -1,4 +1,4 @@
-"""What no file can know alone: links, citations, names, coverage, and statements that need an answer elsewhere."""
+"""Checks across files: links, citations, names, coverage, and statements that two entries must share."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -11,18 +11,18 @@ from headatlas.notation import Head
 
 _KINDS = ("heads", "methods", "benchmarks", "circuits", "models")
 _LISTS = ("errata", "parallels", "glossary", "limitations", "directions")
-# If one head type says this of another, the other must say it of the one.
+# If one head type states such a relation to another, the other must state it too.
 _MUTUAL = ("same-as-under-task", "antagonist")
 PLACEHOLDER = "TODO"
 
 
 def links(catalog: Catalog) -> list[Problem]:
-    """Links between files that lead nowhere, and heads that a model does not have."""
+    """Links to files that do not exist, and heads that a model does not have."""
     return [*_head_links(catalog), *_circuit_links(catalog), *_list_links(catalog)]
 
 
 def whole(catalog: Catalog) -> list[Problem]:
-    """What the catalog as a whole must hold to: coverage, names, mutual statements, formulas, nothing left to write."""
+    """Problems of the catalog as a whole: coverage, names, mutual statements, formulas, placeholders."""
     return [
         *_coverage(catalog),
         *_mutual(catalog),
@@ -51,7 +51,7 @@ def citations(catalog: Catalog, known: set[str]) -> list[Problem]:
 
 
 def _files(catalog: Catalog) -> Iterator[tuple[str, Strict]]:
-    """Every entity with the file it stands in."""
+    """Every entity with its file."""
     yield "taxonomy.yaml", catalog.taxonomy
     for kind in _KINDS:
         for id, entity in getattr(catalog, kind).items():
@@ -70,7 +70,7 @@ def _unknown(catalog: Catalog, file: str, field: str, kind: str, links: Iterable
         if id is not None and id not in ids:
             near = difflib.get_close_matches(id, ids, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"add {kind}/{id}.yaml or drop the link"
-            yield Problem(file, field, f"{id!r} leads nowhere; {hint}")
+            yield Problem(file, field, f"there is no {id!r}; {hint}")
 
 
 def _head_links(catalog: Catalog) -> Iterator[Problem]:
@@ -116,7 +116,7 @@ def _list_links(catalog: Catalog) -> Iterator[Problem]:
     for number, term in enumerate(catalog.glossary.values()):
         for id in term.see:
             if id not in catalog.glossary:
-                yield Problem("glossary.yaml", f"glossary.{number}.see", f"{id!r} is not a term; use the id of one")
+                yield Problem("glossary.yaml", f"glossary.{number}.see", f"{id!r} is not a term; use the id of a term")
 
 
 def _outside(catalog: Catalog, file: str, field: str, model: str | None, heads: Iterable[Head]) -> Iterator[Problem]:
@@ -131,7 +131,7 @@ def _outside(catalog: Catalog, file: str, field: str, model: str | None, heads: 
 
 
 def _coverage(catalog: Catalog) -> Iterator[Problem]:
-    """The taxonomy lists what must be there; a head type of the survey stands where the survey puts it."""
+    """Entries that the taxonomy lists must exist; a type of the survey must have the survey's stage and group."""
     taxonomy = catalog.taxonomy
     survey = taxonomy.survey_heads
     listed = {
@@ -146,7 +146,7 @@ def _coverage(catalog: Catalog) -> Iterator[Problem]:
             yield Problem("taxonomy.yaml", kind, f"{id!r} has no entry; add {kind}/{id}.yaml")
         if kind != "heads":
             for id in sorted(ids - set(wanted)):
-                yield Problem("taxonomy.yaml", kind, f"{kind}/{id}.yaml stands in no family; list it")
+                yield Problem("taxonomy.yaml", kind, f"{kind}/{id}.yaml is in no family; list it")
     for name in ("parallels", "glossary", "limitations", "directions"):
         for id in sorted(set(getattr(catalog, name)) ^ set(getattr(taxonomy, name))):
             yield Problem("taxonomy.yaml", name, f"{id!r} is listed here or in {name}.yaml, but not in both")
@@ -171,10 +171,12 @@ def _mutual(catalog: Catalog) -> Iterator[Problem]:
                 yield Problem(
                     f"heads/{head.id}.yaml",
                     field,
-                    f"{relation.type} {other.id} holds both ways; say it in heads/{other.id}.yaml too",
+                    f"{relation.type} {other.id} is mutual; state it in heads/{other.id}.yaml too",
                 )
             if any((each.type, each.head) == (relation.type, relation.head) for each in head.relations[:number]):
-                yield Problem(f"heads/{head.id}.yaml", field, f"{relation.type} {relation.head} again; merge the two")
+                yield Problem(
+                    f"heads/{head.id}.yaml", field, f"{relation.type} {relation.head} is listed twice; merge the two"
+                )
 
 
 def _says(head: HeadType, type: str, other: str) -> bool:
@@ -182,17 +184,17 @@ def _says(head: HeadType, type: str, other: str) -> bool:
 
 
 def _circuits(catalog: Catalog) -> Iterator[Problem]:
-    """A circuit names its head types, and they name it."""
+    """A circuit and its head types must name each other."""
     for circuit in catalog.circuits.values():
         parts = {role.head for role in circuit.roles if role.head}
         parts |= {id for edge in circuit.edges for id in (edge.sender, edge.receiver)}
         for id in sorted(parts):
             head = catalog.heads.get(id)
             if head and circuit.id not in head.circuits:
-                yield Problem(f"heads/{id}.yaml", "circuits", f"the circuit {circuit.id!r} has it; list it")
+                yield Problem(f"heads/{id}.yaml", "circuits", f"the circuit {circuit.id!r} contains this type; list it")
         for head in catalog.heads.values():
             if circuit.id in head.circuits and head.id not in parts:
-                yield Problem(f"circuits/{circuit.id}.yaml", "roles", f"{head.id} says it belongs here; give it a role")
+                yield Problem(f"circuits/{circuit.id}.yaml", "roles", f"{head.id} lists this circuit; give it a role")
 
 
 def _unused_models(catalog: Catalog) -> Iterator[Problem]:
@@ -201,14 +203,14 @@ def _unused_models(catalog: Catalog) -> Iterator[Problem]:
     for head in catalog.heads.values():
         used |= {head.reproduction.smallest_model, *(each.model for each in head.reproduction.expected)}
     for id in sorted(set(catalog.models) - used):
-        yield Problem(f"models/{id}.yaml", "", "no entry names this model; name it or remove the file")
+        yield Problem(f"models/{id}.yaml", "", "no entry names this model; use it or remove the file")
 
 
 def _placeholders(catalog: Catalog) -> Iterator[Problem]:
     for file, entity in _files(catalog):
         for field, text in _texts(entity):
             if PLACEHOLDER in text:
-                yield Problem(file, field, f"still says {PLACEHOLDER}; write it")
+                yield Problem(file, field, f"still contains {PLACEHOLDER}; replace it")
 
 
 def _formulas(catalog: Catalog) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Head types and findings as one meets them: to iterate, to look up, to print in a notebook, to put into pandas."""
+"""Collections of head types and findings: iteration, lookup, display in a notebook, pandas."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """An HTML table; everything in it is escaped."""
+    """An HTML table; escapes all cells."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
@@ -72,7 +72,7 @@ class HeadTypes(Mapping[str, HeadType]):
 
 
 class Known(NamedTuple):
-    """A finding, and the head type it is about."""
+    """A finding and its head type."""
 
     head_type: HeadType
     finding: Finding
@@ -146,13 +146,13 @@ class Findings(Sequence[Known]):
 
 
 class Naming(NamedTuple):
-    """A name that the literature gives one head of one model, and on what evidence.
+    """A name that papers give one head of one model, with the evidence.
 
     Attributes:
         head_type: the type.
         findings: the findings that support the name.
         disputing: findings about this head that qualify or contradict it.
-        roles: the circuits in which the head plays this part.
+        roles: the circuits in which the head has this role.
     """
 
     head_type: HeadType
@@ -162,5 +162,5 @@ class Naming(NamedTuple):
 
     @property
     def sources(self) -> list[str]:
-        """The BibTeX keys behind it, sorted."""
+        """The BibTeX keys of the evidence, sorted."""
         return sorted({each.source for each in (*self.findings, *self.disputing, *(role for _, role in self.roles))})

@@ -1,4 +1,4 @@
-"""The catalog in the formats other programs read."""
+"""Writes the catalog in formats for other programs."""
 
 import csv
 import io

@@ -1,7 +1,7 @@
-r"""Formulas: text in which `$…$` encloses LaTeX, such as `$o_h$ is the output`; here as Unicode, for a terminal.
+r"""Checks formulas, and writes them as Unicode for a terminal. A formula is text with LaTeX between `$`.
 
-The commands a formula may use are few: fractions, roots, names in \mathrm and its like, words in \text, brackets with
-\left and \right, and every symbol that pylatexenc knows by one character.
+A formula may use fractions, roots, names in \mathrm and similar fonts, words in \text, brackets with \left and \right,
+and every symbol that pylatexenc writes as one character.
 """
 
 import re
@@ -12,21 +12,21 @@ from typing import Any
 
 from headatlas.errors import HeadatlasError
 
-# Commands with arguments: how many. The fonts and \text give what stands in them.
+# Number of arguments per command. Fonts and \text give their argument.
 _ARGUMENTS = {"frac": 2, "sqrt": 1, "mathrm": 1, "mathbf": 1, "mathbb": 1, "operatorname": 1, "text": 1}
-# Symbols that read better in a terminal than what pylatexenc has for them.
+# Symbols that read better in a terminal than pylatexenc's.
 _OURS = {"sum": "Σ", "prod": "Π", "parallel": "‖", "left": "", "right": ""}
 _NAMES = ("max", "min", "log", "exp", "arccos", "cos", "sin", "tanh")
 _RAISED = str.maketrans("0123456789−T⊤", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ᵀᵀ")
 _LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-_ENDS = "+-=<>,;:/)]|"  # what may follow a fraction without being multiplied by it
+_ENDS = "+-=<>,;:/)]|"  # characters that do not multiply a preceding fraction
 _TIGHT = ("lvert", "lVert", "left", "partial")  # no space after these
 _CLOSING = ("rvert", "rVert", "right")  # nor before these
 _RELATIONS = ("cdot", "times", "le", "ge", "approx", "in", "mid", "parallel", *_CLOSING)
 
 
 def pieces(formula: str) -> list[tuple[bool, str]]:
-    """The words and the LaTeX of a formula, in order: (is it LaTeX?, the text without its `$`)."""
+    """The parts of a formula in order: (True for LaTeX, the text without its `$`)."""
     parts = enumerate(formula.split("$"))
     return [(number % 2 == 1, text) for number, text in parts if text]
 
@@ -35,7 +35,7 @@ def plain(formula: str) -> str:
     r"""The formula as Unicode text: `$\sum_i x_{i,j}^2$` gives `Σ_i x[i,j]²`.
 
     Raises:
-        HeadatlasError: if it has a problem; see `problem`.
+        HeadatlasError: if the formula has a problem; see `problem`.
     """
     refuse_broken(formula)
     return "".join(_unicode(_nodes(text)) if is_math else text for is_math, text in pieces(formula))
@@ -48,28 +48,28 @@ def refuse_broken(formula: str) -> None:
 
 
 def problem(formula: str) -> str | None:
-    """What is wrong with a formula, and what to do; None if nothing is."""
+    """The first problem of a formula and what to do; None if there is none."""
     if formula.count("$") % 2:
-        return "a $ stands alone; put one on each side of the LaTeX, and write none elsewhere"
+        return "a $ has no partner; put one $ on each side of the LaTeX, and no $ elsewhere"
     if "$$" in formula:
-        return "nothing stands between two $; put the LaTeX there or drop both"
+        return "there is nothing between two $; put LaTeX there or drop both"
     for text in (text for is_math, text in pieces(formula) if is_math):
         try:
             found = next(_complaints(_nodes(text)), None)
-            if text.endswith("\\"):  # pylatexenc would drop it
+            if text.endswith("\\"):  # pylatexenc would drop the \
                 found = "it ends with a \\; name the command or drop it"
         except ValueError as error:
-            found = f"it does not parse ({error}); mend it"
+            found = f"it does not parse ({error}); correct it"
         if found:
             return f"in ${text}$: {found}"
     for text in (text for is_math, text in pieces(formula) if not is_math):
         if stray := re.search(r"[\\{}]", text):
-            return f"{stray[0]!r} stands outside of $…$; put the LaTeX between two $"
+            return f"{stray[0]!r} is outside $…$; put LaTeX between two $"
     return None
 
 
 def _nodes(latex: str) -> list[Any]:
-    """LaTeX as pylatexenc's nodes; a ValueError where it does not parse."""
+    """Parse LaTeX into pylatexenc's nodes. Raises ValueError if the LaTeX does not parse."""
     from pylatexenc.latexwalker import LatexWalker, LatexWalkerError
 
     try:
@@ -82,7 +82,7 @@ def _nodes(latex: str) -> list[Any]:
 
 @cache
 def _grammar() -> Any:
-    """What a formula may hold: our commands with their arguments, and any other command with none."""
+    """The grammar of formulas: our commands with their arguments, and any other command without arguments."""
     from pylatexenc.macrospec import LatexContextDb, MacroSpec, std_macro
 
     grammar = LatexContextDb()
@@ -94,7 +94,7 @@ def _grammar() -> Any:
 
 @cache
 def _symbol(command: str) -> str | None:
-    """The character or the name that a command without arguments stands for; None if there is no such command."""
+    """The character or name of a command without arguments; None if the command is unknown."""
     from pylatexenc.latex2text import get_default_latex_context_db
 
     if command in _OURS or command in _NAMES:
@@ -108,7 +108,7 @@ def _symbol(command: str) -> str | None:
 
 
 def _complaints(nodes: Sequence[Any]) -> Iterator[str]:
-    """What our small LaTeX does not have, at any depth."""
+    """Everything that formulas may not contain, at any depth."""
     for node in nodes:
         match type(node).__name__:
             case "LatexCharsNode":
@@ -117,32 +117,32 @@ def _complaints(nodes: Sequence[Any]) -> Iterator[str]:
                 yield from _complaints(node.nodelist)
             case "LatexMacroNode" if node.macroname == "text":
                 if re.search(r"[\\$%&#~^_]", _source(node)):
-                    yield r"\text holds words alone; close it before a symbol"
+                    yield r"\text may contain only words; close it before a symbol"
             case "LatexMacroNode" if node.macroname in _ARGUMENTS:
                 yield from _complaints(node.nodeargd.argnlist)
             case "LatexMacroNode":
                 if _symbol(node.macroname) is None:
                     yield rf"\{node.macroname} is not known here; use a symbol, or \mathrm{{…}} for a name"
             case _:
-                yield f"{node.latex_verbatim()!r} has no place in a formula; leave it out"
+                yield f"{node.latex_verbatim()!r} is not allowed in a formula; remove it"
     tokens = [token for token in _tokens(nodes) if not _is(token, " ")]
     names = [getattr(token, "macroname", "") for token in tokens]
     if names.count("left") != names.count("right"):
         yield r"\left and \right come in pairs; write both"
     for token, following in pairwise([*tokens, "_"]):
         if _is(token, "_^") and _is(following, "_^"):
-            yield f"{token} has nothing to lower or raise; write it, in braces if it is longer than a letter"
+            yield f"{token} has no subscript or superscript; write one, in braces if it has several letters"
 
 
 def _of_characters(text: str) -> Iterator[str]:
     if stray := re.search(r"[&#~\"`]", text):
-        yield f"{stray[0]!r} means something else in LaTeX; leave it out"
+        yield f"{stray[0]!r} has another meaning in LaTeX; remove it"
     if script := re.search(r"([_^])(\w{2,})", text):
-        yield f"{script[0]!r} takes one letter only; write {script[1]}{{{script[2]}}}"
+        yield f"{script[0]!r} takes only one letter; write {script[1]}{{{script[2]}}}"
 
 
 def _source(node: Any) -> str:
-    """What stands between the braces of \\text."""
+    """The text between the braces of \\text."""
     return str(node.nodeargd.argnlist[0].latex_verbatim()).removeprefix("{").removesuffix("}")
 
 
@@ -150,7 +150,7 @@ def _source(node: Any) -> str:
 
 
 def _tokens(nodes: Sequence[Any]) -> list[Any]:
-    """Characters one by one, and all other nodes."""
+    """Flatten nodes: single characters, and all other nodes."""
     flat: list[Any] = []
     for node in nodes:
         flat += node.chars if type(node).__name__ == "LatexCharsNode" else [node]
@@ -158,7 +158,7 @@ def _tokens(nodes: Sequence[Any]) -> list[Any]:
 
 
 def _is(token: Any, signs: str) -> bool:
-    """Whether a token is one of these characters; a node is none (and cannot be compared with one)."""
+    """True if a token is one of these characters; False for a node."""
     return isinstance(token, str) and token in signs
 
 
@@ -199,7 +199,7 @@ def _token(token: Any) -> str:
 
 
 def _script(sign: str, text: str, of_sum: bool) -> str:
-    """A subscript or superscript: small digits, a word as it is, indices in brackets, all else in parentheses."""
+    """A subscript or superscript: small digits, a word unchanged, indices in brackets, the rest in parentheses."""
     table = _LOWERED if sign == "_" else _RAISED
     if re.fullmatch(r"\d+" if sign == "_" else r"−?\d+|[T⊤]", text):
         return text.translate(table)
@@ -209,7 +209,7 @@ def _script(sign: str, text: str, of_sum: bool) -> str:
 
 
 def _fraction(above: Any, below: Any, times: bool) -> str:
-    """Numerator and denominator with the parentheses that a line of text needs."""
+    """A fraction in one line, with the parentheses it needs."""
     sides = [_unicode([above]), _unicode([below])]
     short = all(re.fullmatch(r"\w+", side) for side in sides)
     line = ("/" if short else " / ").join(side if _is_one(side) else f"({side})" for side in sides)
@@ -217,13 +217,13 @@ def _fraction(above: Any, below: Any, times: bool) -> str:
 
 
 def _is_one(text: str) -> bool:
-    """Whether a text needs no parentheses in a fraction: nothing but brackets holds a space or a slash."""
+    """True if a text needs no parentheses in a fraction: no space or slash outside brackets."""
     while text != (shorter := re.sub(r"[(\[][^()\[\]]*[)\]]", "", text)):
         text = shorter
     return not re.search(r"[\s/+−]", text)
 
 
 def _is_factor(following: Sequence[Any]) -> bool:
-    """Whether a fraction is multiplied by what follows it without a sign."""
+    """True if the next token multiplies the fraction without a sign."""
     token = next((token for token in following if not _is(token, " ")), ",")
     return not _is(token, _ENDS) if isinstance(token, str) else getattr(token, "macroname", "") not in _RELATIONS

@@ -1,4 +1,4 @@
-"""Loads the catalog, reporting every error of every file at once."""
+"""Loads the catalog and reports every error of every file at once."""
 
 import gc
 import json
@@ -42,7 +42,7 @@ FOLDERS: Mapping[str, type[Strict]] = {
     "circuits": Circuit,
     "models": Model,
 }
-# Many short entries in one file of that name.
+# One file with many short entries each.
 FILES: Mapping[str, type[Strict]] = {
     "errata": Errata,
     "parallels": Parallels,
@@ -52,20 +52,20 @@ FILES: Mapping[str, type[Strict]] = {
 }
 
 
-# What to do, by what the parser says.
+# What to do, by the parser's message.
 _ADVICE = {
-    "mapping values are not allowed": "put text with a colon in it in quotes",
+    "mapping values are not allowed": "put text that contains a colon in quotes",
     "cannot start any token": "indent with spaces, and put text that begins with @, ` or % in quotes",
 }
-_QUOTES = "correct it; text that holds signs of YAML (: # [ ] { } & * ! | > % @ `) goes in quotes"
+_QUOTES = "correct it; put text with YAML characters (: # [ ] { } & * ! | > % @ `) in quotes"
 
 
 def load(folder: Path | None = None) -> Catalog:
     """Load the catalog, or the one in `folder`.
 
     Raises:
-        CatalogError: with every problem of every YAML file. `check` looks at the bibliography, and at what no file
-            can know alone, too.
+        CatalogError: with every problem of every YAML file. `check` also checks the bibliography and what involves
+            several files.
     """
     catalog, problems = _read(folder or locations.catalog())
     if catalog is not None:
@@ -76,14 +76,18 @@ def load(folder: Path | None = None) -> Catalog:
 
 
 def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
-    """Load the catalog and its bibliography; returns what could be loaded and every problem found."""
+    """Load the catalog and its bibliography; returns the catalog, if it could be loaded, and every problem."""
     from headatlas.catalog import bibliography
 
     folder = folder or locations.catalog()
     catalog, problems = _read(folder)
     references, found = bibliography.read(folder / "references.bib")
     if catalog is not None:
-        problems += [*checks.links(catalog), *checks.whole(catalog), *strays.programs(catalog, _reproductions(folder))]
+        problems += [
+            *checks.links(catalog),
+            *checks.whole(catalog),
+            *strays.programs(catalog, reproductions_of(folder)),
+        ]
     problems += strays.files(folder, FOLDERS, FILES)
     problems += found
     if catalog is not None:
@@ -92,8 +96,8 @@ def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
     return catalog, list(dict.fromkeys(problems))
 
 
-def _reproductions(folder: Path) -> Path:
-    """Where the scripts of a catalog lie: beside it, as in a checkout and in the wheel."""
+def reproductions_of(folder: Path) -> Path:
+    """The scripts of a catalog: the folder beside the catalog, in a checkout and in the wheel."""
     return locations.reproductions() if folder == locations.catalog() else folder.resolve().parent / "reproductions"
 
 
@@ -113,7 +117,7 @@ def _read(folder: Path) -> tuple[Catalog | None, list[Problem]]:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Parsing makes many small objects that all stay or go at once; looking for cycles among them takes a quarter."""
+    """Pause the garbage collector: while parsing makes many small objects, it takes a quarter of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -168,7 +172,7 @@ def _entity(path: Path, folder: Path, schema: type[Entity], problems: list[Probl
 
 
 def _data(path: Path, file: str, problems: list[Problem]) -> reading.Read | None:
-    """What a file holds; where it cannot be read, that is a problem."""
+    """Read a file; adds a problem if the file cannot be read."""
     try:
         return reading.read(reading.text_of(path))
     except yaml.MarkedYAMLError as error:

@@ -1,4 +1,4 @@
-"""What head types are called: which name means which type, and which names are easily mistaken."""
+"""Names of head types: which name means which type, and which names are easily confused."""
 
 import itertools
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from headatlas.catalog.problems import Problem
 from headatlas.catalog.schema import HeadType
 
-_ALIKE = 88  # rapidfuzz ratio, 0 to 100, from which two names are easily mistaken
+_ALIKE = 88  # rapidfuzz ratio, 0 to 100, from which two names are easily confused
 
 
 def plain(name: str) -> str:
@@ -19,7 +19,7 @@ def plain(name: str) -> str:
 
 
 def by_name(heads: Iterable[HeadType]) -> dict[str, set[str]]:
-    """The ids that each plain name may mean; more than one where papers use a name for several types."""
+    """The ids that each plain name may mean; several ids if papers use a name for several types."""
     index: dict[str, set[str]] = {}
     for head in heads:
         for name in (head.id, head.name, *(alias.name for alias in head.aliases)):
@@ -28,7 +28,7 @@ def by_name(heads: Iterable[HeadType]) -> dict[str, set[str]]:
 
 
 def check(heads: Iterable[HeadType]) -> Iterator[Problem]:
-    """Names that several types share without saying so, and names that are easily mistaken."""
+    """Problems with names: shared between types without a note, or easily confused."""
     heads = list(heads)
     index = by_name(heads)
     for head in heads:
@@ -37,11 +37,13 @@ def check(heads: Iterable[HeadType]) -> Iterator[Problem]:
             field = f"aliases.{number}.also"
             if missing := sorted(others - set(alias.also)):
                 yield Problem(
-                    f"heads/{head.id}.yaml", field, f"{alias.name!r} also names {', '.join(missing)}; list it"
+                    f"heads/{head.id}.yaml", field, f"{alias.name!r} also names {', '.join(missing)}; add that here"
                 )
             if extra := sorted(set(alias.also) - others):
                 yield Problem(
-                    f"heads/{head.id}.yaml", field, f"{', '.join(extra)} has no name {alias.name!r}; drop it or add it"
+                    f"heads/{head.id}.yaml",
+                    field,
+                    f"{', '.join(extra)} has no name {alias.name!r}; drop the id here, or add the name there",
                 )
     for one, two in itertools.combinations(heads, 2):
         if why := _alike(one, two):
@@ -49,8 +51,8 @@ def check(heads: Iterable[HeadType]) -> Iterator[Problem]:
 
 
 def _alike(one: HeadType, two: HeadType) -> str | None:
-    """Why two types are easily mistaken, unless an entry says how they differ or what one is to the other."""
-    from rapidfuzz import fuzz  # late, for a fast start: only checks need it
+    """Why two types are easily confused; None if an entry states their difference or relation."""
+    from rapidfuzz import fuzz  # imported here for a fast start: only checks need it
 
     told = {each.head for head in (one, two) for each in head.distinct_from}
     told |= {each.head for head in (one, two) for each in head.relations}
@@ -58,7 +60,7 @@ def _alike(one: HeadType, two: HeadType) -> str | None:
         return None
     a, b = plain(one.name), plain(two.name)
     if set(a.split()) <= set(b.split()) or set(b.split()) <= set(a.split()):
-        return f"the name {one.name!r} is part of {two.name!r} or the other way round"
+        return f"the name {one.name!r} is part of {two.name!r} or the reverse"
     names = [[plain(name) for name in (each.name, *(alias.name for alias in each.aliases))] for each in (one, two)]
     for mine, theirs in itertools.product(*names):
         if mine != theirs and fuzz.ratio(mine, theirs) >= _ALIKE:

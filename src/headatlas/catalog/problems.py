@@ -1,4 +1,4 @@
-"""What is wrong with the catalog: one line per problem, each with file, field and what to do."""
+"""Problems of the catalog: one line each, with file, field and what to do."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from headatlas.errors import HeadatlasError
 class Problem(NamedTuple):
     """One problem: the file relative to catalog/, the field (dotted, empty for the whole file), and the message.
 
-    `line` is counted from 1, and is None where what is wrong has no line of its own.
+    `line` counts from 1; None if the problem has no line of its own.
     """
 
     file: str
@@ -30,7 +30,7 @@ class Problem(NamedTuple):
 
 
 class CatalogError(HeadatlasError):
-    """The catalog cannot be loaded; `problems` has every reason, of all files at once."""
+    """Raised if the catalog cannot be loaded; `problems` has every problem of every file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -43,7 +43,7 @@ _ADVICE = {
 }
 
 
-# What a plain word was meant to be, by what pydantic found it not to be.
+# What to write instead, by pydantic's error type.
 _MEANT = {
     "string_type": "put text that looks like a number, true or false in quotes",
     "bool_type": "write true or false",
@@ -56,13 +56,13 @@ Places = Mapping[tuple[str | int, ...], Place]
 
 
 def from_validation(file: str, error: ValidationError, prefix: str = "", places: Places | None = None) -> list[Problem]:
-    """One problem per complaint of pydantic, in our words where its own do not say what to do.
+    """Turn each pydantic error into a problem that says what to do.
 
     Args:
-        file: relative to catalog/.
-        error: of pydantic.
-        prefix: of the field, where the file holds more than what was validated.
-        places: where each value stands in the file, and how it is written there.
+        file: path relative to catalog/.
+        error: pydantic's error.
+        prefix: prefix of the field, if only a part of the file was validated.
+        places: line and spelling of each value in the file.
     """
     problems = []
     for detail in error.errors(include_url=False):
@@ -81,7 +81,7 @@ def from_validation(file: str, error: ValidationError, prefix: str = "", places:
 
 
 def _place(places: Places, loc: tuple[str | int, ...]) -> tuple[Place | None, bool]:
-    """Where a field stands, or else what holds it; and whether it is the field itself."""
+    """The place of a field, or else of the nearest enclosing field; and True if it is the field itself."""
     for length in range(len(loc), -1, -1):
         if found := places.get(loc[:length]):
             return found, length == len(loc)

@@ -1,8 +1,9 @@
-"""Reads YAML as it looks: numbers as JSON writes them, all else as text; what would be read otherwise is named.
+"""Reads YAML as it looks: numbers as in JSON, everything else as text; reports what other readers read differently.
 
-YAML 1.1 reads `010` as eight, `12:30` as 750, `no` as false, `1e3` as text, and cuts `figure #2` at the `#`. Here a
-plain word is a number, true, false or null only where it looks like one to everybody. What a program could take for
-another number, what a comment cuts off, and what anchors, tags or escapes would change, is a fault, with its line.
+YAML 1.1 reads `010` as eight, `12:30` as 750, `no` as false, `1e3` as text, and cuts `figure #2` at the `#`. This
+reader takes a plain word as a number, true, false or null only if it looks like one to everybody. It reports as a
+fault, with its line: text that a program could read as another number, text that a comment cuts off, anchors, tags and
+escapes.
 """
 
 import math
@@ -33,7 +34,7 @@ Key = tuple[str | int, ...]
 
 
 class Fault(NamedTuple):
-    """What is wrong at one place of a file: the field (dotted), the line from 1, and the message."""
+    """A fault in a file: the dotted field, the line (from 1), and the message."""
 
     field: str
     line: int
@@ -41,14 +42,14 @@ class Fault(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a value stands: the line from 1, and how it is written where it is a plain word."""
+    """The line of a value (from 1), and its spelling if it is a plain word."""
 
     line: int
     written: str | None
 
 
 class Read(NamedTuple):
-    """A file as plain data, what is wrong with how it is written, and where each value stands."""
+    """A file as plain data, its faults, and a function that gives the place of each value."""
 
     data: Any
     faults: list[Fault]
@@ -56,11 +57,11 @@ class Read(NamedTuple):
 
 
 def text_of(path: Path) -> str:
-    """The text of a file, without the mark that some editors put before it.
+    """The text of a file, without a byte order mark.
 
     Raises:
-        OSError: where it cannot be read.
-        ValueError: where it is not UTF-8; the message says in which line and what to do.
+        OSError: if the file cannot be read.
+        ValueError: if the file is not UTF-8; the message gives the line and what to do.
     """
     raw = path.read_bytes()
     try:
@@ -75,8 +76,8 @@ def read(text: str) -> Read:
     """Read one YAML document.
 
     Raises:
-        yaml.YAMLError: where it is none.
-        RecursionError: where it is nested too deeply.
+        yaml.YAMLError: if the text is not YAML.
+        RecursionError: if the text is nested too deeply.
     """
     reader = _Reader(text)
     data = reader.document()
@@ -109,7 +110,7 @@ class _Reader:
         next(self._events)  # the end of the document
         after: Any = next(self._events)
         if not isinstance(after, yaml.StreamEndEvent):
-            raise _error(after, "a second document begins; put it into a file of its own")
+            raise _error(after, "a second document begins; put it into its own file")
         return data
 
     def _value(self, event: Any, indent: int, flow: bool) -> Any:
@@ -134,13 +135,13 @@ class _Reader:
         return value
 
     def _repeated(self, event: Any) -> Any:
-        """What stands at an anchor, once more. Repeating repetitions must not fill the memory."""
+        """The value at an anchor, again. Repeated repetitions must not fill the memory."""
         if event.anchor not in self._anchors:
-            raise _error(event, f"*{event.anchor} repeats a place that is not there; put the text in quotes")
+            raise _error(event, f"*{event.anchor} repeats an anchor that does not exist; put the text in quotes")
         value = self._anchors[event.anchor]
         self._repeats += _size(value)
         if self._repeats > _MOST_REPEATS:
-            raise _error(event, "too much is repeated; write it out")
+            raise _error(event, "anchors repeat too much; write the values out")
         return value
 
     def _items(self, start: Any) -> Iterator[Any]:
@@ -176,7 +177,7 @@ class _Reader:
                 "and several lines as a block after |",
             )
         elif _CONTROL.search(written):
-            self._fault(event, "holds a control character; write the text without it")
+            self._fault(event, "contains a control character; remove it")
         if event.style:
             return written
         value = self._plain(event, written)
@@ -185,14 +186,14 @@ class _Reader:
         return value
 
     def _plain(self, event: Any, written: str) -> Any:
-        """The value of a word without quotes."""
+        """The value of an unquoted word."""
         if written in _WORDS:
             return _WORDS[written]
         if written == "null":
             return None
         if written in ("", "~", "Null", "NULL"):
-            said = f"{written} is read as no value" if written else "has no value"
-            return self._fault(event, f"{said}; write one, or leave the field out, or put text in quotes")
+            said = f"{written} means no value" if written else "has no value"
+            return self._fault(event, f"{said}; write a value, drop the field, or put text in quotes")
         return self._number(event, written) if written[0] in _NUMERIC else written
 
     def _number(self, event: Any, written: str) -> Any:
@@ -209,7 +210,7 @@ class _Reader:
                 event, f"{written} is a number to some programs; {_either(written.replace('_', ''), written)}"
             )
         if _LEADING_ZERO.fullmatch(written):
-            return self._fault(event, f"{written} counts in eights to some programs; {_either(written, written)}")
+            return self._fault(event, f"{written} is an octal number to some programs; {_either(written, written)}")
         if _OTHER_BASE.fullmatch(written):
             return self._fault(
                 event, f"{written} is a number to some programs; write a decimal number, or '{written}' in quotes"
@@ -217,7 +218,7 @@ class _Reader:
         return written
 
     def _cut(self, event: Any, indent: int, flow: bool) -> None:
-        """Name a comment that a reader would take for the rest of the text."""
+        """Report a comment that a reader would read as part of the text."""
         end = event.end_mark.index
         cut = _CUT.match(self.text, end)
         if cut is None and not flow:
@@ -246,7 +247,7 @@ def _size(value: Any) -> int:
 
 
 def _either(number: str, written: str) -> str:
-    """What to write for the number, and what for the text; zeros in front are no part of a number."""
+    """How to write the number without leading zeros, and how to write the text."""
     number = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", number)
     return f"write {number}, or '{written}' in quotes for text"
 

@@ -1,4 +1,4 @@
-"""Full-text search over head types that forgives typing errors."""
+"""Full-text search over head types that tolerates typing errors."""
 
 import math
 import re
@@ -27,7 +27,7 @@ class Named(Protocol):
 
 
 class Hit(NamedTuple):
-    """A head type that matches: how well (higher is better, of no unit), where, and the words around the match."""
+    """A head type that matches: score (higher is better, no unit), field, and the text around the match."""
 
     head_type: HeadType
     score: float
@@ -49,7 +49,7 @@ def words_of(text: str) -> list[str]:
 
 
 class Index:
-    """The words of head types, field by field, and of the names of the entities they link to."""
+    """An index of the words of head types by field, including the names of linked entities."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Index:
 
     @cached_property
     def _spread(self) -> Counter[str]:
-        """In how many head types each word occurs."""
+        """The number of head types in which each word occurs."""
         return Counter(
             word for fields in self._fields.values() for word in {word for field in fields for word in field.words}
         )
@@ -77,7 +77,7 @@ class Index:
         return sorted((hit for hit in hits if hit), key=lambda hit: (-hit.score, hit.head_type.id))
 
     def _alike(self, word: str) -> dict[str, float]:
-        """Words of the catalog that a word of the query may mean, each with how well it fits, 0 to 1."""
+        """The catalog's words that a query word may mean, each with its similarity, 0 to 1."""
         found = {word: 1.0} if word in self._spread else {}
         if len(word) >= 4:
             found |= {each: 0.9 for each in self._spread if each.startswith(word) and each != word}
@@ -87,7 +87,7 @@ class Index:
         return found
 
     def _rarity(self, alike: Mapping[str, float]) -> float:
-        """How much a word says: little where nearly every type has it, most where none has."""
+        """The weight of a word: small if nearly every type contains it, largest if none does."""
         exact = max((self._spread[word] for word, fit in alike.items() if fit == max(alike.values())), default=0)
         return math.log(1 + len(self._heads) / (exact + 0.5))
 
@@ -143,7 +143,7 @@ def _fields(head: HeadType, linked: Mapping[str, Mapping[str, Named]]) -> Iterat
 
 
 def _around(text: str, word: str, width: int = 110) -> str:
-    """The words of a text around a match."""
+    """An excerpt of a text around a match."""
     if len(text) <= width:
         return text
     at = max(unicodedata.normalize("NFKD", text).lower().find(word), 0)

@@ -1,6 +1,6 @@
-"""Files of the catalog and of the reproductions that nothing reads: each is named, so that none is lost without a word.
+"""Reports files of the catalog and the reproductions that nothing reads, so that no file is silently ignored.
 
-Hidden files (a name that begins with a dot) and Python's `__pycache__` are left alone on purpose.
+Hidden files (their name begins with a dot) and Python's `__pycache__` are ignored on purpose.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -13,41 +13,41 @@ if TYPE_CHECKING:
     from headatlas.catalog.catalog import Catalog
 
 ENDING = ".yaml"
-# What else lies in catalog/, and is no part of what is known.
+# Other files in catalog/.
 _BESIDE = frozenset({"LICENSE", "README.md", "references.bib", "schema", "taxonomy.yaml"})
-# Folders of reproductions/ that hold what runs wrote, and how deep their files lie.
+# Folders of reproductions/ with machine-written records, and the depth of their files.
 _RECORDS = {"results": 2, "census": 1, "collaboration": 1}
 
 
 def entries(folder: Path) -> list[Path]:
-    """The files of a folder that are read as entries, by name."""
+    """The entry files of a folder, sorted by name."""
     return sorted(path for path in folder.glob(f"*{ENDING}") if not (_left_alone(path) or path.is_dir()))
 
 
 def files(folder: Path, kinds: Collection[str], lists: Collection[str]) -> Iterator[Problem]:
-    """Whatever lies in the catalog's folder and is not read.
+    """Files in the catalog's folder that nothing reads.
 
     Args:
-        folder: of the catalog.
-        kinds: the folders of it that hold an entry per file.
-        lists: the files of it that hold many, without their ending.
+        folder: the catalog's folder.
+        kinds: its folders with one entry per file.
+        lists: its files with many entries each, without their ending.
     """
     known = {*_BESIDE, *kinds, *(f"{name}{ENDING}" for name in lists)}
     for path in _inside(folder):
         if path.name not in known:
-            yield _stray(folder, path, f"here stand {', '.join(sorted(kinds))} and the files of lists")
+            yield _stray(folder, path, f"this folder holds {', '.join(sorted(kinds))} and the list files")
     for kind in sorted(kinds):
         for path in _inside(folder / kind) if (folder / kind).is_dir() else ():
             if path.is_dir() or path.suffix != ENDING:
-                yield _stray(folder, path, f"an entry is {kind}/<id>{ENDING}")
+                yield _stray(folder, path, f"an entry is a file {kind}/<id>{ENDING}")
 
 
 def programs(catalog: "Catalog", folder: Path) -> Iterator[Problem]:
-    """What lies in the folder of reproductions without an entry, and rules without a script.
+    """Scripts and records without an entry, and rules without a script.
 
     Args:
-        catalog: with the head types and methods that the programs belong to.
-        folder: of the reproductions; where there is none, there is nothing to say.
+        catalog: its head types and methods have the scripts.
+        folder: the reproductions' folder; a missing folder gives no problems.
     """
     if not folder.is_dir():
         return
@@ -62,7 +62,7 @@ def programs(catalog: "Catalog", folder: Path) -> Iterator[Problem]:
             )
         if head.rule is None and script.is_file():
             yield Problem(
-                f"../reproductions/{script.name}", "", f"heads/{head.id}.yaml has no rule for it; fix one there"
+                f"../reproductions/{script.name}", "", f"heads/{head.id}.yaml has no rule for this script; add one"
             )
     for name, depth in _RECORDS.items():
         yield from _records(folder / name, folder, depth)
@@ -73,7 +73,7 @@ def _scripts(folder: Path, ids: Collection[str], kind: str, folders: Collection[
         if path.is_dir() and path.name in folders:
             continue
         if path.is_dir() or path.suffix != ".py":
-            yield _stray(folder, path, "a script is <id>.py", _beside(folder, path))
+            yield _stray(folder, path, "a script is a file <id>.py", _beside(folder, path))
         elif path.stem not in ids:
             yield Problem(
                 _beside(folder, path), "", f"belongs to no entry; add {kind}/{path.stem}{ENDING} or remove it"
@@ -81,13 +81,13 @@ def _scripts(folder: Path, ids: Collection[str], kind: str, folders: Collection[
 
 
 def _records(folder: Path, top: Path, depth: int) -> Iterator[Problem]:
-    """What lies among machine-written records and is none."""
+    """Files among the machine-written records that are not records."""
     for path in _inside(folder) if folder.is_dir() else ():
         if depth > 1 and path.is_dir():
             yield from _records(path, top, depth - 1)
         elif path.is_dir() or path.suffix != ".json" or depth > 1:
             place = "../reproductions/" + path.relative_to(top).as_posix()
-            yield _stray(folder, path, "records are <model>/<id>.json in results, and <model>.json elsewhere", place)
+            yield _stray(folder, path, "a record is <model>/<id>.json in results, or <model>.json elsewhere", place)
 
 
 def _beside(folder: Path, path: Path) -> str:
@@ -97,7 +97,7 @@ def _beside(folder: Path, path: Path) -> str:
 def _stray(folder: Path, path: Path, here: str, place: str = "") -> Problem:
     name = place or path.relative_to(folder).as_posix()
     if path.is_dir():
-        return Problem(name, "", f"is a folder, and nothing in it is read: {here}; move its files or remove it")
+        return Problem(name, "", f"is a folder, and nothing in it is read: {here}; move its files or remove the folder")
     wanted = path.with_suffix(ENDING).name
     if path.suffix.lower() in (".yml", ENDING, ".json") and path.name != wanted:
         return Problem(name, "", f"is not read: {here}; rename it to {wanted}, or remove it")

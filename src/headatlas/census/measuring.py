@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import torch
 
-from headatlas.census import budget
 from headatlas.census.cache import HeldOutScores, TypePart, TypeScores
 from headatlas.census.job import Job
 from headatlas.census.schema import Tested
@@ -38,6 +37,7 @@ from headatlas.protocol.measure import (
 )
 from headatlas.protocol.provenance import environment
 from headatlas.protocol.script import Split
+from headatlas.protocol.script_check import COSTS
 from headatlas.stimuli.prompts import UntestableError
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
@@ -109,13 +109,11 @@ def _begin(job: Job, model: OpenModel) -> None:
     job.behaviour = behaviour_of(job.rule, measure_behaviour(job.script, model, job.drawn().task))
     if job.behaviour.passed or job.script.detect is None:
         return
-    if budget.of_behaviour(job.script):
+    if job.script.needs_behaviour:
         job.end(model, "untestable", "the score is a share of a behaviour, and the model lacks it")
-    elif job.key.settings.budget == "quick" and (why := budget.costly(job.script)):
-        reason = (
-            f"the model lacks the behaviour, and the score is costly ({why}); --budget full measures it all the same"
-        )
-        job.end(model, "left out", reason)
+    elif job.key.settings.budget == "quick" and (cost := job.script.cost):
+        why = f"the model lacks the behaviour, and the score is costly ({COSTS[cost]})"
+        job.end(model, "left out", f"{why}; --budget full measures it all the same")
 
 
 def _score(jobs: Sequence[Job], split: Split, model: OpenModel, progress: Progress) -> None:

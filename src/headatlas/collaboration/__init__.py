@@ -1,6 +1,6 @@
-"""Collaboration: measured edges between the heads that were found, beside the published circuits.
+"""Measures edges between the heads found in a model, and compares them with the published circuits.
 
-Rooms: schema (the JSON that comes out), found (the heads of each type, from the records of a model), patching (what a
-path carries, against other heads), measuring (the circuits of the catalog and the graph of all found heads), drawing
-(from a record to what the figure draws).
+schema: the JSON of the result. found: the heads of each type, from a model's records. patching: path patching from
+senders to receivers, compared with other heads. measuring: all circuits of the catalog, and the graph of all heads
+found. drawing: from a result to its figures.
 """

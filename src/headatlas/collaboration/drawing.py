@@ -1,4 +1,4 @@
-"""From a record to its pictures: each circuit beside what is published, and the strongest pairs of all heads found."""
+"""Draws a collaboration: each measured circuit beside the published one, and the strongest pairs of heads."""
 
 from collections.abc import Iterable, Sequence
 from typing import get_args
@@ -26,11 +26,11 @@ from headatlas.pages.figures.collaboration import (
 )
 
 SHOWN = 24  # pairs of the graph
-_STATUS = get_args(Status)  # the best first
+_STATUS = get_args(Status)  # best first
 
 
 def circuit_picture(catalog: Catalog, record: Collaboration, circuit: MeasuredCircuit) -> str:
-    """What was measured of a circuit in a model, beside what is published; only the latter where nothing was."""
+    """A measured circuit beside the published one, or only the published one if nothing was measured."""
     published, model = catalog.circuits[circuit.id], record.model.name
     schematic = published_picture(
         [_part(catalog, record, published, type) for type in _types(published)],
@@ -63,17 +63,17 @@ def circuit_picture(catalog: Catalog, record: Collaboration, circuit: MeasuredCi
 
 
 def _share(edge: MeasuredEdge, effect: float) -> float:
-    """An effect as a share of what is read without it."""
+    """An effect as a share of the unpatched value."""
     return effect / edge.measure.clean if edge.measure and edge.measure.clean else 0.0
 
 
 def _notes(
     circuit: MeasuredCircuit, measured: Sequence[MeasuredEdge], links: Sequence[Link], widest: float
 ) -> list[str]:
-    """What the lines stand for, what all senders do at once, and what is missing."""
-    notes = [f"widest line: with this path patched {widest:.0%} of {_read(measured[0])} is lost"]
+    """Notes below the picture: what line widths mean, the effect of all senders at once, missing types."""
+    notes = [f"widest line: patching this path removes {widest:.0%} of {_read(measured[0])}"]
     if faint := sum(not link.stands for link in links):
-        notes.append(f"dashed: {faint} of {len(links)} edges that do not exceed other heads")
+        notes.append(f"dashed: {faint} of {len(links)} edges without more effect than other heads")
     for edge in measured:
         if edge.together and len(edge.together.senders) > 1:
             share, count = _share(edge, edge.together.patched.effect), len(edge.together.senders)
@@ -113,7 +113,7 @@ def _weights(found: Composition) -> str:
 
 
 def _types(circuit: Circuit) -> list[str]:
-    """The types that published edges join."""
+    """The types at the ends of published edges."""
     return list(dict.fromkeys(id for edge in circuit.edges for id in (edge.sender, edge.receiver)))
 
 
@@ -134,7 +134,7 @@ def _part(catalog: Catalog, record: Collaboration, circuit: Circuit, type: str) 
 
 
 def _arrows(catalog: Catalog, circuit: Circuit) -> list[Arrow]:
-    """One per pair of types, with all that sources say of it."""
+    """One arrow per pair of types, with all sources for this edge."""
     joined: dict[tuple[str, str], list[tuple[str | None, str]]] = {}
     for edge in circuit.edges:
         said = f"{_source(catalog, edge.source)}, {edge.at}"
@@ -157,7 +157,7 @@ def _stage(catalog: Catalog, type: str) -> str:
 
 
 def _nodes(catalog: Catalog, record: Collaboration, heads: Iterable[str], among: set[str] | None) -> list[Node]:
-    """Heads with the types they were found to be: the best established first, then where the head scores best."""
+    """Heads with their types: best established types first, then types in which the head ranks higher."""
     made = []
     for name in sorted(heads, key=Head.parse):
         found = [each for each in record.types if (among is None or each.id in among) and _rank(each, name) is not None]
@@ -169,7 +169,7 @@ def _nodes(catalog: Catalog, record: Collaboration, heads: Iterable[str], among:
 
 
 def _known(catalog: Catalog, type: FoundType) -> int:
-    """How well established a type is, 0 the best."""
+    """The rank of a type's evidence, 0 for the best established."""
     entry = catalog.heads.get(type.id)
     return _STATUS.index(entry.status) if entry else len(_STATUS)
 
@@ -183,6 +183,6 @@ def _numbers(pair: Pair, measure: Measure | None) -> str:
     patched = pair.patched
     return (
         f"{measure.of if measure else ''} {measure.clean if measure else 0:.3g} falls by {patched.effect:.3g} "
-        f"[{patched.low:.3g}, {patched.high:.3g}], more than with {patched.share_exceeded:.0f}% of "
+        f"[{patched.low:.3g}, {patched.high:.3g}], more than for {patched.share_exceeded:.0f}% of "
         f"{len(patched.others)} other heads; {_weights(pair.composition)}"
     )

@@ -1,4 +1,4 @@
-"""The heads of each type that the records of a model found, and why others were not."""
+"""Reads from a model's records which heads of each type were found, and why other types were not."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ FOUND = ("reproduced", "partly")
 
 @dataclass(frozen=True)
 class Found:
-    """What the records of one model say.
+    """The heads that the records of one model found.
 
     Attributes:
-        types: those found, by id.
-        every: all heads of each of them, best first.
-        others: what was run and not found, with the verdict.
+        types: the types found, by id.
+        every: all heads of each type found, best first.
+        others: the types that were run and not found, with their verdict.
     """
 
     types: Mapping[str, FoundType]
@@ -33,7 +33,7 @@ class Found:
         return [Head.parse(each.head) for each in self.types[type].heads]
 
     def why_missing(self, type: str) -> str | None:
-        """Why a type has no heads here; None where it has."""
+        """Why a type has no heads here; None if it has heads."""
         if type in self.types:
             return None
         return f"not found in this model ({self.others[type]})" if type in self.others else "never run on this model"
@@ -43,19 +43,19 @@ def found_in(folder: Path, model: ModelRecord, most: int) -> Found:
     """Read the records of a model.
 
     Args:
-        folder: of records, with <model>/<entry>.json.
-        model: of which they must be.
-        most: how many heads of a type to keep, the best ones.
+        folder: folder of records, with <model>/<entry>.json.
+        model: the model that the records must belong to.
+        most: maximum number of heads per type; the best are kept.
 
     Raises:
-        HeadatlasError: where there are none, one is damaged, or one is of another model.
+        HeadatlasError: if there are no records, or a record is damaged or belongs to another model.
     """
     files = sorted(records.home_of(folder, model).glob("*.json"))
     if not files:
         for path in sorted((folder / model.id).glob("*.json")):
             _require_of(model, path, records.read(path))
         raise HeadatlasError(
-            f"no records of {model.id} in {folder}; `headatlas run --all --model {model.id} --out {folder}` makes some"
+            f"no records of {model.id} in {folder}; `headatlas run --all --model {model.id} --out {folder}` writes them"
         )
     types: dict[str, FoundType] = {}
     every: dict[str, tuple[Head, ...]] = {}
@@ -72,16 +72,18 @@ def found_in(folder: Path, model: ModelRecord, most: int) -> Found:
 
 
 def _require_of(model: ModelRecord, path: Path, record: Record) -> None:
-    """See that a record is of this model.
+    """Raise HeadatlasError if a record belongs to another model.
 
-    One that is older than identities is taken where model and record ship together: there the weights tell enough.
+    Records without an identity are accepted if model and record both ship with headatlas; their weights suffice.
     """
     differs = record.model.differs(model)
     ships = model.identity is None or model.identity.source == "specimen"
     if differs == ["identity"] and not ships:
-        raise HeadatlasError(f"{path} does not say all that identifies {model.id}; run it again")
+        raise HeadatlasError(f"{path} predates parts that identify {model.id}; run it again")
     if differs not in ([], ["identity"]):
-        raise HeadatlasError(f"{path} is of other {', '.join(differs)} than this {model.id}; run it again")
+        raise HeadatlasError(
+            f"{path} belongs to another model than {model.id} (different {', '.join(differs)}); run it again"
+        )
 
 
 def _type(record: Record, most: int, sha256: str) -> FoundType:

@@ -1,4 +1,4 @@
-"""Measures the circuits of the catalog on one model, and the composition of all heads found in it."""
+"""Measures the catalog's circuits on one model, and the composition between all heads found in the model."""
 
 import time
 from collections.abc import Sequence
@@ -30,17 +30,17 @@ KINDS: tuple[Via, ...] = ("Q", "K", "V")
 def collaborate(
     catalog: Catalog, model: OpenModel, folder: Path, settings: Settings = STANDARD, report: Progress = no_progress
 ) -> schema.Collaboration:
-    """Measure the edges between the heads that were found in a model.
+    """Measure the edges between the heads found in a model.
 
     Args:
-        catalog: with the circuits.
-        model: to measure.
-        folder: of the records that found heads, with <model>/<entry>.json.
-        settings: how much to measure.
-        report: told of progress.
+        catalog: the catalog with the circuits.
+        model: the model to measure.
+        folder: folder of the records that found the heads, with <model>/<entry>.json.
+        settings: number of heads, prompts and random sets.
+        report: receives progress.
 
     Raises:
-        HeadatlasError: where there are no records of this model, or its weights cannot be compared.
+        HeadatlasError: if there are no records of this model, or its weights cannot be compared.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     record = about(catalog, model)
@@ -63,12 +63,12 @@ def collaborate(
 
 
 def about(catalog: Catalog, model: OpenModel) -> ModelRecord:
-    """What a record says of the model."""
+    """The description of the model in a record."""
     return model_record(model, catalog_id(catalog, model))
 
 
 class Weights:
-    """Composition between all heads of a model, and chance."""
+    """Composition scores between all heads of a model, with their chance level."""
 
     def __init__(self, model: OpenModel) -> None:
         self._anatomy = model.anatomy
@@ -77,11 +77,11 @@ class Weights:
         for kind in KINDS:
             scores = composition(model, kind)
             expected, p = composition_chance(model, scores)
-            self._scores[kind] = np.nan_to_num(scores.scores.detach().numpy())  # weights that are zero write nothing
+            self._scores[kind] = np.nan_to_num(scores.scores.detach().numpy())  # zero weights give NaN
             self._chance[kind] = expected, np.nan_to_num(p, nan=1.0)
 
     def of(self, paths: Sequence[tuple[Head, Head, Via]]) -> list[schema.Composition]:
-        """Of pairs of heads, the sender before the receiver; q is over all of them."""
+        """Composition of each path (sender, receiver, via); q corrects over all given paths."""
         p = np.array([self._chance[via][1][(*sender, *receiver)] for sender, receiver, via in paths])
         q = statistics.q_values(p) if len(p) else p
         return [self._one(*path, p[number], q[number]) for number, path in enumerate(paths)]
@@ -100,7 +100,7 @@ class Weights:
 
 
 class _Session:
-    """Measures edges, each once, however many circuits have it."""
+    """Measures edges, each only once even if several circuits contain it."""
 
     def __init__(self, model: OpenModel, found: Found, weights: Weights, settings: Settings) -> None:
         self._model, self._found, self._weights, self._settings = model, found, weights, settings

@@ -1,4 +1,4 @@
-"""What a path from one type's heads to another's carries, against other senders and against random sets."""
+"""Path patching from the heads of one type to those of another, compared with other senders and random sets."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from headatlas.notation import Head
 from headatlas.protocol.script import Script
 from headatlas.stimuli.prompts import Prompt
 
-PERCENTILE = 95.0  # of the others that an effect must exceed
-LEAST = 0.01  # of what is read without patching: an effect below it is none
+PERCENTILE = 95.0  # percentage of other senders that an effect must exceed
+LEAST = 0.01  # smallest effect that counts, as a share of the unpatched value
 
 
 @dataclass(frozen=True)
 class Paths:
-    """From senders to receivers of one model, into what of the receivers, with the script of the receivers' type."""
+    """Paths from senders to the queries, keys or values of receivers, with the script of the receivers' type."""
 
     model: OpenModel
     script: Script
     senders: Sequence[Head]
     receivers: Sequence[Head]
     via: Via
-    known: Sequence[Head]  # all heads of the senders' type, which are no random senders
+    known: Sequence[Head]  # all heads of the senders' type; never drawn as random senders
     settings: Settings
 
     @property
@@ -38,17 +38,17 @@ class Paths:
 
 
 def measure(paths: Paths) -> tuple[Measure, Together | None, dict[tuple[Head, Head], Patched]]:
-    """Patch each sender alone and all of them together.
+    """Patch each sender alone and all senders together.
 
-    The measure is the receivers' attention where the path leads to their queries or keys and the prompts of their type
-    say where they should look; else the behaviour of their type.
+    The measure is the receivers' attention if the path leads to their queries or keys and the prompts of their type
+    have pairs of positions; else the behaviour of their type.
 
     Returns:
-        What was read; all senders together, None where no set of other heads can be drawn; and each pair of a sender
-        and a receiver after it.
+        The measure; the effect of all senders together, or None if no random set can be drawn; and the effect of each
+        pair (sender, receiver in a later layer).
 
     Raises:
-        HeadatlasError: where the tokenizer cannot express the prompts, or they do not fit the context.
+        HeadatlasError: if the tokenizer cannot express the prompts, or they do not fit the context.
     """
     prompts = _prompts(paths, "stimulus")
     before = [head for head in paths.senders if head.layer < max(each.layer for each in paths.receivers)]
@@ -76,7 +76,7 @@ def measure(paths: Paths) -> tuple[Measure, Together | None, dict[tuple[Head, He
 
 
 def patched(effect: Array, others: Sequence[float], clean: float) -> Patched:
-    """An effect per prompt [prompt], held against the mean effects of other senders, and what is read without it."""
+    """Compare an effect [prompt] with the mean effects of other senders and with the unpatched value."""
     low, high = statistics.interval(effect)
     share, p = statistics.exceeds(float(effect.mean()), others)
     return Patched(
@@ -97,7 +97,7 @@ def _prompts(paths: Paths, kind: Literal["stimulus", "task"]) -> list[Prompt]:
 
 
 def _others(paths: Paths) -> list[Head]:
-    """Heads before the last receiver that are not of the senders' type."""
+    """Heads in layers before the last receiver, without heads of the senders' type."""
     last = max(head.layer for head in paths.receivers)
     free = [head for head in paths.model.anatomy.all_heads if head.layer < last and head not in paths.known]
     if len(free) <= paths.settings.others:
@@ -106,7 +106,7 @@ def _others(paths: Paths) -> list[Head]:
 
 
 def _sets(paths: Paths, senders: Sequence[Head]) -> statistics.MatchedSets:
-    """Random sets of as many heads, none of the senders' type, all before the last receiver."""
+    """Random sets of as many heads in layers before the last receiver, without heads of the senders' type."""
     last, settings = max(head.layer for head in paths.receivers), paths.settings
     early = [head for head in paths.model.anatomy.all_heads if head.layer < last]
     return statistics.matched_sets(senders, early, settings.seed, settings.sets, paths.known)

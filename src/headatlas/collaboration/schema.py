@@ -1,4 +1,4 @@
-"""What was measured between heads, as JSON with a versioned schema: one file per model."""
+"""The JSON of measured edges between heads, with a versioned schema: one file per model."""
 
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ Via = Literal["Q", "K", "V"]
 
 
 class Settings(Part):
-    """What was asked for: most heads of a type, prompts, random sets, other senders, and the false discovery rate."""
+    """Settings: maximum heads per type, prompts, random sets, other senders, and the false discovery rate."""
 
     seed: int
     heads: int
@@ -33,9 +33,9 @@ class FoundHead(Part):
 
 
 class FoundType(Part):
-    """A type that its reproduction found: verdict reproduced or partly. `heads` are the best, of `found`.
+    """A type found by its reproduction (verdict reproduced or partly). `heads` are the best of `found` heads.
 
-    `record_sha256` is of the file of the record that says so.
+    `record_sha256` is the hash of the record's file.
     """
 
     id: str
@@ -46,11 +46,11 @@ class FoundType(Part):
 
 
 class Composition(Part):
-    """How much of what the sender writes lies where the receiver reads, from the weights.
+    """The share of the sender's output that the receiver reads, from the weights.
 
-    `expected` is the score by chance and p how likely chance gives as much; q is p corrected over all pairs of the
-    circuit's edge, or of the graph. `percentile` is the share, 0 to 100, of the other pairs of heads of these two
-    layers with a lower score.
+    `expected` is the score by chance, and p the probability of at least this score by chance. q is p corrected over all
+    pairs of the edge, or of the graph. `percentile` is the percentage of the other pairs of heads of these two layers
+    with a lower score.
     """
 
     score: Number
@@ -61,11 +61,11 @@ class Composition(Part):
 
 
 class Patched(Part):
-    """How much a measure falls where a path carries what it carries on the control prompts.
+    """How much a measure falls if the path carries its activations from the corrupted prompts.
 
-    `others` are other senders (for a set, random sets of as many heads): the effect exceeds `share_exceeded` percent of
-    them, and p is that of the permutation. An edge `stands` where the interval lies above 0, the effect exceeds
-    95% of them, and it is at least 1% of what is read on the clean prompts.
+    `others` are the effects of other senders (for a set: of random sets of as many heads). The effect exceeds
+    `share_exceeded` percent of them; p is the permutation p. An edge `stands` if the interval lies above 0, the effect
+    exceeds 95% of `others`, and the effect is at least 1% of the measure on the clean prompts.
     """
 
     effect: Number
@@ -78,7 +78,7 @@ class Patched(Part):
 
 
 class Pair(Part):
-    """One head acting on another."""
+    """The effect of one head on another."""
 
     sender: str
     receiver: str
@@ -87,7 +87,7 @@ class Pair(Part):
 
 
 class Measure(Part):
-    """What path patching reads: the receivers' attention between their pairs, or the behaviour of their type."""
+    """The measure of path patching: the receivers' attention between their pairs, or the behaviour of their type."""
 
     of: Literal["attention", "behaviour"]
     what: str
@@ -97,7 +97,7 @@ class Measure(Part):
 
 
 class Together(Part):
-    """All senders patched at once, into all receivers."""
+    """The effect of patching all senders at once into all receivers."""
 
     senders: list[str]
     receivers: list[str]
@@ -109,8 +109,8 @@ class Together(Part):
 class MeasuredEdge(Part):
     """A published edge on this model: from the heads of one type to the heads of another.
 
-    `published_via` is None where the source does not say what of the receiver; then each of Q, K and V is measured.
-    Where it could not be measured `why_not` says why, and there are no figures.
+    `published_via` is None if the source does not name the receiver's input; then Q, K and V are all measured. If the
+    edge could not be measured, `why_not` says why, and there are no figures.
     """
 
     sender: str
@@ -139,7 +139,7 @@ class MeasuredCircuit(Part):
 
 
 class GraphEdge(Part):
-    """Two found heads whose composition exceeds chance."""
+    """Two heads found whose composition exceeds chance."""
 
     sender: str
     receiver: str
@@ -148,14 +148,14 @@ class GraphEdge(Part):
 
 
 class Graph(Part):
-    """All found heads: of `tested` pairs (head, head, what of the receiver) those whose composition exceeds chance."""
+    """All heads found: of `tested` paths (sender, receiver, Q, K or V), those whose composition exceeds chance."""
 
     tested: int
     edges: list[GraphEdge]
 
 
 class Collaboration(Part):
-    """The heads of one model at work together."""
+    """Measured edges between the heads of one model."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: ModelRecord
@@ -167,10 +167,10 @@ class Collaboration(Part):
 
 
 def write(record: Collaboration, folder: Path) -> Path:
-    """Write <folder>/<model>.json, whole or not at all; that of another model of the name goes to <model>-<hash>.json.
+    """Write <folder>/<model>.json; a file of another model with that name moves to <model>-<hash>.json.
 
     Raises:
-        HeadatlasError: where it cannot be written.
+        HeadatlasError: if the file cannot be written.
     """
     place = folder / f"{record.model.id}.json"
     homes.claim(place, record.model, _models_in)
@@ -185,9 +185,9 @@ def _models_in(path: Path) -> list[ModelRecord]:
 
 
 def read(path: Path) -> Collaboration:
-    """Read one.
+    """Read a collaboration.
 
     Raises:
-        HeadatlasError: where it is none of this schema version.
+        HeadatlasError: if the file is not a collaboration of this schema version.
     """
-    return files.read(Collaboration, path, "the collaboration", "is no collaboration", "measure it again")
+    return files.read(Collaboration, path, "the collaboration", "is not a collaboration", "measure it again")

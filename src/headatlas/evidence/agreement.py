@@ -1,4 +1,4 @@
-"""How far the verdicts of several models agree, from their records."""
+"""Compares the verdicts of several models, from their records."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ class Agreement:
     """The verdicts of some models side by side.
 
     Attributes:
-        models: their ids, the one that the others are held against first.
-        labels: by entry, the verdict of each model, in their order; None where it was not run.
+        models: ids of the models; the first is the reference.
+        labels: per entry, the verdict of each model in the order of `models`; None if the entry was not run.
     """
 
     models: tuple[str, ...]
     labels: dict[str, tuple[str | None, ...]]
 
     def same(self, model: str) -> tuple[int, int]:
-        """Of the entries run on both this model and the first, how many have one verdict, and how many there are."""
+        """(same, both): entries with the verdict of the reference, and entries run on this model and the reference."""
         place = self.models.index(model)
         both = [row for row in self.labels.values() if row[0] is not None and row[place] is not None]
         return sum(row[0] == row[place] for row in both), len(both)
 
 
 def agreement(records: Iterable[Record], models: Sequence[str]) -> Agreement:
-    """Lay the verdicts of the given models side by side.
+    """Put the verdicts of the given models side by side.
 
     Args:
-        records: of any models.
-        models: ids, the first of which the others are held against.
+        records: records of any models.
+        models: ids; the first is the reference.
     """
     found: dict[str, dict[str, str]] = {}
     for record in records:

@@ -1,4 +1,4 @@
-"""Files that a reader never sees half of."""
+"""Reads and writes files; a reader never sees a partial file."""
 
 import contextlib
 import os
@@ -18,17 +18,17 @@ Kept = TypeVar("Kept", bound=BaseModel)
 
 
 def read(kind: type[Kept], path: Path, called: str, none: str, again: str) -> Kept:
-    """Read what a program wrote as JSON.
+    """Read a JSON file that headatlas wrote.
 
     Args:
-        kind: of object; its `schema_version` is the one that this program reads.
-        path: of the file.
-        called: what it is called, such as 'the record'.
-        none: said of a file that is none, such as 'is not a run record'.
-        again: what to do then.
+        kind: class of the object; its default `schema_version` is the version that can be read.
+        path: path of the file.
+        called: name of the object in messages, such as 'the record'.
+        none: message for another file, such as 'is not a run record'.
+        again: what the user should do.
 
     Raises:
-        HeadatlasError: where it cannot be read, or is none of this schema version.
+        HeadatlasError: if the file cannot be read, or has another schema version.
     """
     try:
         return kind.model_validate_json(path.read_bytes())
@@ -40,30 +40,30 @@ def read(kind: type[Kept], path: Path, called: str, none: str, again: str) -> Ke
 
 
 def write(path: Path, text: str, folders: bool = True) -> Path:
-    """Write a file whole or not at all; with the folders above it, unless `folders` is False.
+    """Write a file completely or not at all; create its parent folders unless `folders` is False.
 
-    The text goes to a hidden file beside it, is brought to the disk (fsync), and takes the name in one step; then the
-    folder is brought to the disk too. So a process that is killed, a full disk or a machine that loses power leaves the
-    file as it was or as it should be, and what has been reported as written stays written. What a killed process leaves
-    behind is a hidden file that nothing reads; the next write to the folder removes those older than an hour.
+    The text goes to a hidden file in the same folder. The hidden file is flushed to the disk (fsync) and renamed in one
+    step; then the folder is flushed too. After a killed process, a full disk or a power failure, the file therefore has
+    either its old or its new content, and a reported write is permanent. A killed process may leave a hidden file that
+    nothing reads; the next write to the folder removes hidden files older than an hour.
 
-    A path that leads to no plain file, such as /dev/stdout, is written to as it is.
+    A path that is not a plain file, such as /dev/stdout, is written directly.
 
     Raises:
-        HeadatlasError: where the disk is full, the folder cannot be written, or the text is not UTF-8.
+        HeadatlasError: if the disk is full, the folder cannot be written, or the text is not UTF-8.
     """
     try:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8", newline="")
             return path
-        whole = path.resolve()  # a link stays one
+        whole = path.resolve()  # keeps a symbolic link
         if folders:
             whole.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(whole.parent)
         _replace(whole, text.encode("utf-8"))
     except UnicodeEncodeError:
         raise HeadatlasError(
-            f"cannot write {path} (a name in it is not UTF-8 text); rename what is called so"
+            f"cannot write {path} (it contains a name that is not UTF-8 text); rename that file or folder"
         ) from None
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -87,7 +87,7 @@ def _replace(path: Path, raw: bytes) -> None:
 
 
 def _bring_to_disk(folder: Path) -> None:
-    """Make a new name last. Some systems cannot do that for folders; the file itself is safe all the same."""
+    """Flush a folder, so that a new name is permanent. Some systems cannot; the file itself is safe anyway."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -97,7 +97,7 @@ def _bring_to_disk(folder: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left, but nothing that another process may still be writing."""
+    """Remove hidden files of killed writers, except recent ones that a process may still be writing."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _OLD:

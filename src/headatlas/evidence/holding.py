@@ -1,13 +1,11 @@
-"""Whether a head that was selected on some prompts holds on others, and what that leaves of a record.
+"""Tests selected heads again on held-out prompts, and applies that test to older records.
 
-Heads are selected for a high score, so part of what they score is luck: on the prompts that selected them they look
-better than they are, and some that lie near the threshold reach it by chance alone. What is said of a head must
-therefore hold on prompts that took no part in selecting it, and what is said are two things: that its mean score
-reaches the threshold, and that it exceeds the control. Both are asked again, of the means on held-out prompts. That the
-score exceeds its control by more than chance was tested over all heads where they were selected; to ask it again of
-each, on fewer prompts, would call heads absent for lack of prompts. A score at the threshold exactly reaches it; one
-that equals its control does not exceed it. Figures are compared as records keep them, in six significant digits, so
-that a reader of a file comes to the same answer.
+Heads are selected for a high score, so their score on the selecting prompts is partly luck, and heads near the
+threshold may reach it by luck alone. A head must therefore pass again on held-out prompts: its mean score must reach
+the threshold, and exceed the mean of its null. The significance of score minus null is tested once, over all heads, on
+the selecting prompts; repeating that test per head on fewer prompts would miss heads for lack of prompts. A score equal
+to the threshold reaches it; a score equal to its null does not exceed it. Scores are compared in six significant
+digits, as in the record's file, so that a reader of the file gets the same answer. Records call the null `control`.
 """
 
 from collections.abc import Sequence
@@ -20,32 +18,33 @@ Grid = Sequence[Sequence[float]]  # [layer][head]
 
 
 def holds(score: float, control: float, threshold: float) -> bool:
-    """Whether means on held-out prompts bear out a selected head: it reaches the threshold and exceeds the control.
+    """True if a head passes on held-out prompts: it reaches the threshold and exceeds its null.
 
     Args:
-        score, control: means over held-out prompts.
-        threshold: of the score.
+        score, control: means of the score and its null over held-out prompts.
+        threshold: threshold of the score.
     """
     score, control = (float(f"{value:.6g}") for value in (score, control))
     return score >= threshold and score > control
 
 
 def parted(heads: Sequence[Head], score: Grid, control: Grid, threshold: float) -> tuple[list[Head], list[Head]]:
-    """Of selected heads those that hold and those that do not, each in the order given.
+    """Split selected heads into those that pass on held-out prompts and those that fail; keeps their order.
 
     Args:
-        heads: that were selected.
-        score, control: means on held-out prompts.
-        threshold: of the score.
+        heads: the selected heads.
+        score, control: means of the score and its null on held-out prompts.
+        threshold: threshold of the score.
     """
     held = [head for head in heads if holds(score[head.layer][head.head], control[head.layer][head.head], threshold)]
     return held, [head for head in heads if head not in held]
 
 
 def settled(record: Record) -> Record:
-    """A record as it may be read: of one made before heads had to hold, those that do not are no longer found.
+    """Apply the test on held-out prompts to a record that predates it.
 
-    The verdict is given anew. The cause was tested on all heads together, and so not on those that are left: it goes.
+    Heads that fail no longer count as found, and the verdict is judged again. If a head fails, the causal test is
+    dropped: it used all selected heads together.
     """
     detection = record.detection
     if detection is None or record.behaviour is None or "did_not_hold" in detection.model_fields_set:
@@ -56,7 +55,7 @@ def settled(record: Record) -> Record:
     if not lost:
         return record.model_copy(update={"detection": detection})
     literature = _of_those(record.literature, detection)
-    untested = "the cause was recorded for all heads selected, of which some do not hold; run it again"
+    untested = "the causal test used all selected heads, and some of them fail on new prompts; run it again"
     return record.model_copy(
         update={
             "detection": detection,
@@ -68,7 +67,7 @@ def settled(record: Record) -> Record:
 
 
 def _of_those(literature: Literature, detection: Detection) -> Literature:
-    """What papers say, beside the heads that hold."""
+    """The comparison with papers, for the heads that pass."""
     if literature.overlap_p is None:
         return literature
     shared = [head for head in literature.shared if head in detection.selected]

@@ -1,8 +1,8 @@
-"""Where the results of a model lie: under its name, and those of another model of that name beside them.
+"""Chooses the folder for the results of a model, and keeps apart models with the same name.
 
-The plain name, such as `records/checkpoint-100`, is that of the model which was opened last. What another model of the
-same name has left there is first moved to `checkpoint-100-<hash>`, named after what was opened then; when that model is
-opened again, it gets its own back. Nothing that was measured is written over by another model.
+The model that was opened last has the plain name, such as `records/checkpoint-100`. Results of another model with the
+same name are first moved to `checkpoint-100-<hash>`, with the hash of that model. When that model is opened again, its
+results get the plain name back. No model overwrites the measurements of another model.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from headatlas.errors import HeadatlasError
 if TYPE_CHECKING:
     from headatlas.evidence.records import ModelRecord
 
-Owners = Callable[[Path], "Iterable[ModelRecord]"]  # the models whose results lie in a place
-TOY = "toy"  # each method trains its own, and all of them are one model to a reader
+Owners = Callable[[Path], "Iterable[ModelRecord]"]  # the models with results in a place
+TOY = "toy"  # each script trains its own toy model; readers see them as one model
 _SHOWN = 8  # digits of a hash: enough to tell models apart by eye
 
 
@@ -28,15 +28,15 @@ def folder_name(name: str) -> str:
 
 
 def label(model: ModelRecord) -> str:
-    """A short name of what was opened: the beginning of its hash."""
+    """A short name of the opened model: the first digits of its hash."""
     return (model.identity.sha256 if model.identity else model.sha256)[:_SHOWN]
 
 
 def same(mine: ModelRecord, other: ModelRecord) -> bool:
-    """Whether what `other` left may lie in the place of `mine`.
+    """True if results of `other` may be in the place of `mine`.
 
-    What was recorded before identities were kept counts as mine where its weights are mine: it is out of date, and the
-    same model measured again takes its place.
+    Records without an identity count as mine if their weights are mine: they are stale, and a new measurement of the
+    same model replaces them.
     """
     if _is_toy(mine) or _is_toy(other):
         return _is_toy(mine) and _is_toy(other)
@@ -48,19 +48,19 @@ def _is_toy(model: ModelRecord) -> bool:
 
 
 def beside(place: Path, name: str) -> Path:
-    """The place of a name that goes beside a folder, or beside a JSON file."""
+    """The path beside a folder or JSON file, with the name appended."""
     if place.suffix == ".json":
         return place.with_name(f"{place.stem}-{name}.json")
     return place.with_name(f"{place.name}-{name}")
 
 
 def home(place: Path, mine: ModelRecord, owners: Owners) -> Path:
-    """Where the results of a model lie, or would go; nothing is moved.
+    """The place of a model's results, now or in future; moves nothing.
 
     Args:
-        place: of its name, a folder or a JSON file.
+        place: the plain place, a folder or a JSON file.
         mine: the model.
-        owners: reads whose results lie in a place.
+        owners: function that reads which models have results in a place.
     """
     there = list(owners(place))
     other = beside(place, label(mine))
@@ -70,13 +70,13 @@ def home(place: Path, mine: ModelRecord, owners: Owners) -> Path:
 
 
 def claim(place: Path, mine: ModelRecord, owners: Owners) -> str | None:
-    """Give a model the place of its name; what another model has there goes beside it, and its own comes back.
+    """Give a model the plain place: move another model's results aside, and move the model's own results back.
 
     Returns:
-        One line to tell the user where another model of the name was moved.
+        One line for the user that says where another model's results went; None if nothing moved.
 
     Raises:
-        HeadatlasError: where the folder cannot be written.
+        HeadatlasError: if the folder cannot be written.
     """
     own = home(place, mine, owners)
     if own == place:
@@ -96,11 +96,11 @@ def _move_away(place: Path, mine: ModelRecord, there: list[ModelRecord]) -> str:
     aside = free(beside(place, names.pop() if len(names) == 1 else "earlier"))
     place.rename(aside)
     parts = [part for part in mine.differs(there[0]) if part != "identity"] or ["weights"]
-    return f"{place} was of another model of that name (other {', '.join(parts)}); what it holds is now in {aside}"
+    return f"{place} held another model with that name (different {', '.join(parts)}); its results are now in {aside}"
 
 
 def free(place: Path) -> Path:
-    """The place, or where something is there already the first with a number that is free."""
+    """The place itself, or the first free place with a number if the place is taken."""
     made, number = place, 2
     while made.exists():
         made, number = place.with_name(f"{place.name}-{number}"), number + 1
@@ -108,15 +108,15 @@ def free(place: Path) -> Path:
 
 
 def make_room(path: Path, mine: ModelRecord, there: ModelRecord | None) -> None:
-    """See that a file is not written over which is of another model, or cannot be read.
+    """Move a file aside if it belongs to another model or cannot be read.
 
     Args:
-        path: of the file that is about to be written.
-        mine: the model that it will be of.
-        there: the model of the file that is there; None where it cannot be read.
+        path: path of the file to be written.
+        mine: the model of the new file.
+        there: the model of the existing file; None if it cannot be read.
 
     Raises:
-        HeadatlasError: where it cannot be moved.
+        HeadatlasError: if the existing file cannot be moved.
     """
     if there is not None and same(mine, there):
         return

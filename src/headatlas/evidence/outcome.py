@@ -1,4 +1,4 @@
-"""What became of one finding among many that were rerun."""
+"""The outcome of one finding in a run of many."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,14 @@ from headatlas.evidence.records import Record
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one finding.
+    """The outcome of one finding: a record, or an error.
 
     Attributes:
         entry: id of the head type.
-        path: of the record, where there is one.
-        record: of the run, or of the earlier run that still holds.
-        kept: whether it is of an earlier run.
-        error: one line, where the run failed.
+        path: path of the record, if there is one.
+        record: the new record, or the earlier record if it is still current.
+        kept: True if the record is from an earlier run.
+        error: one line, if the run failed.
     """
 
     entry: str

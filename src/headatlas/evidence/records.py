@@ -1,4 +1,4 @@
-"""Run records: what a run measured, as JSON with a versioned schema, written whole or not at all."""
+"""Run records: what a run measured, as JSON with a versioned schema."""
 
 import json
 import math
@@ -20,16 +20,16 @@ from headatlas.notation import Head
 SCHEMA_VERSION: Literal[1] = 1
 LARGEST = 10_000  # layers, and heads of a layer: far above any real model
 
-# Six significant digits: far below any interval, and the same text on every run.
+# Six significant digits: finer than any interval, and the same text on every run.
 Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), return_type=float)]
 Grid = list[list[Number]]  # [layer][head]: a row has as many numbers as the layer has heads
 
 
 def grid(values: NDArray[np.float64]) -> Grid:
-    """[layer head] array -> nested lists, without the NaN at the end of a row where a layer has fewer heads.
+    """[layer head] array -> nested lists, without the NaN at the end of the rows of layers with fewer heads.
 
     Raises:
-        ValueError: for NaN elsewhere, which would give later numbers to earlier heads.
+        ValueError: for other NaN, which would assign later numbers to earlier heads.
     """
     widths = [int(np.count_nonzero(~np.isnan(row))) for row in values]
     rows = [[float(value) for value in row[:width]] for row, width in zip(values, widths, strict=True)]
@@ -40,7 +40,7 @@ def grid(values: NDArray[np.float64]) -> Grid:
 
 
 def padded(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Nested lists -> [layer head] array, with NaN where a layer has no such head."""
+    """Nested lists -> [layer head] array, with NaN at the end of the rows of layers with fewer heads."""
     values = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
     for layer, row in enumerate(rows):
         values[layer, : len(row)] = row
@@ -48,7 +48,7 @@ def padded(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 
 
 def _range(counts: Sequence[int]) -> str:
-    """The least and the most of the layers that have some."""
+    """The range of the nonzero counts."""
     there = [count for count in counts if count]
     return " to ".join(map(str, dict.fromkeys((min(there), max(there)))))
 
@@ -58,7 +58,7 @@ def _is_none(value: object) -> bool:
 
 
 class Part(BaseModel):
-    """Refuses unknown fields."""
+    """A part of a record; rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,11 +81,11 @@ class Entry(Part):
 
 
 class ModelRecord(Part):
-    """What it was run on.
+    """The model that was measured.
 
-    `layers` counts all of them, with attention or without; `heads`, `kv_heads` and `d_head` are the most of any. Where
-    layers differ, `head_counts` and `kv_head_counts` are those of each layer, 0 for one without attention. Records made
-    before `identity` was kept have none: what else they are of is not known.
+    `layers` counts all layers, with or without attention; `heads`, `kv_heads` and `d_head` are the maximum over layers.
+    If layers differ, `head_counts` and `kv_head_counts` have the number of each layer, 0 for a layer without attention.
+    Older records have no `identity`; what else identifies their model is unknown.
     """
 
     id: str
@@ -108,27 +108,27 @@ class ModelRecord(Part):
             if not (1 <= self.layers <= LARGEST and 1 <= most <= LARGEST):
                 raise ValueError(f"no model has {self.layers} layers x {most} heads")
             if counts is not None and (len(counts) != self.layers or max(counts) != most or min(counts) < 0):
-                raise ValueError(f"heads counted by layer are not those of {self.layers} layers, {most} at most")
+                raise ValueError(f"head counts per layer do not match {self.layers} layers with at most {most} heads")
         if any(bool(heads) != bool(kv) for heads, kv in zip(self.by_layer, self.kv_by_layer, strict=True)):
-            raise ValueError("some layers have heads and no key/value heads, or the other way round")
+            raise ValueError("some layers have heads but no key/value heads, or the reverse")
         return self
 
     @property
     def by_layer(self) -> list[int]:
-        """How many heads each layer has."""
+        """The number of heads of each layer."""
         return [self.heads] * self.layers if self.head_counts is None else self.head_counts
 
     @property
     def kv_by_layer(self) -> list[int]:
-        """How many key/value heads each layer has."""
+        """The number of key/value heads of each layer."""
         return [self.kv_heads] * self.layers if self.kv_head_counts is None else self.kv_head_counts
 
     def heads_in(self, layer: int) -> int:
-        """How many heads a layer has; 0 where it has no attention."""
+        """The number of heads of a layer; 0 for a layer without attention."""
         return self.by_layer[layer]
 
     def kv_heads_in(self, layer: int) -> int:
-        """How many key/value heads a layer has; 0 where it has no attention."""
+        """The number of key/value heads of a layer; 0 for a layer without attention."""
         return self.kv_by_layer[layer]
 
     def kv_head(self, head: Head) -> int:
@@ -142,17 +142,17 @@ class ModelRecord(Part):
 
     @property
     def size(self) -> str:
-        """Layers and heads in words: '12 layers x 12 heads', '8 layers (2 with attention) x 4 heads'."""
+        """Layers and heads as text: '12 layers x 12 heads', '8 layers (2 with attention) x 4 heads'."""
         without = f" ({sum(map(bool, self.by_layer))} with attention)" if 0 in self.by_layer else ""
         return f"{self.layers} layers{without} x {_range(self.by_layer)} heads"
 
     @property
     def kv_size(self) -> str:
-        """Key/value heads of a layer in words: '8', or '1 to 2' where layers differ."""
+        """Key/value heads per layer as text: '8', or '1 to 2' if layers differ."""
         return _range(self.kv_by_layer)
 
     def differs(self, other: "ModelRecord") -> list[str]:
-        """The parts in which two models differ; 'identity' where one of them is not known to the last part."""
+        """The parts in which two models differ; 'identity' if the identity of one model is unknown."""
         known = self.identity is not None and other.identity is not None
         found = self.identity.differs(other.identity) if self.identity and other.identity else []
         if not found and self.sha256 != other.sha256:
@@ -171,7 +171,7 @@ class Stimuli(Part):
 
 
 class Environment(Part):
-    """Where and how it ran."""
+    """The software, device and seed of a run."""
 
     headatlas: str
     python: str
@@ -189,7 +189,7 @@ class Environment(Part):
 
 
 class Behaviour(Part):
-    """Can the model do the task? `passed` when `low` exceeds chance and the rule's minimum."""
+    """Can the model do the task? `passed` if `low` exceeds chance and the rule's minimum."""
 
     metric: str
     unit: str
@@ -203,10 +203,11 @@ class Behaviour(Part):
 
 
 class Detection(Part):
-    """A score per head. Heads are selected on `find`; everything else is measured on the held-out `test` stimuli.
+    """A score per head. The `find` stimuli select heads; all other numbers are from the held-out `test` stimuli.
 
-    `selected` are the heads found: those that were selected and hold on `test`, where their score reaches the threshold
-    and exceeds its control. `did_not_hold` are the others that were selected, and are found nowhere.
+    `selected` are the heads found: selected on `find`, and above the threshold and the null on `test` too.
+    `did_not_hold` are the heads that were selected and failed on `test`. `control`, `find_control` are the null of the
+    score.
     """
 
     metric: str
@@ -228,12 +229,12 @@ class Detection(Part):
 
     @property
     def best(self) -> float:
-        """The largest score on the stimuli that select."""
+        """The largest score on the selecting stimuli."""
         return max(score for row in self.find for score in row)
 
     @property
     def undecided(self) -> bool:
-        """Whether some head reaches the threshold and cannot be told from its control: more stimuli are needed."""
+        """True if a head reaches the threshold but not significantly: more stimuli are needed."""
         pairs = zip(self.find, self.q, strict=True)
         return any(
             score >= self.threshold and q > self.fdr
@@ -243,7 +244,7 @@ class Detection(Part):
 
     @property
     def unsettled(self) -> bool:
-        """Whether a head that did not hold may yet, its interval reaching the threshold and lying above its control."""
+        """True if the interval of a head that failed reaches above the threshold and the null."""
         places = [Head.parse(head) for head in self.did_not_hold]
         return any(
             self.high[layer][head] >= self.threshold and self.high[layer][head] > self.control[layer][head]
@@ -252,14 +253,14 @@ class Detection(Part):
 
 
 class HeadEffect(Part):
-    """Intervening on one head alone. Backup heads can hide what a single head does."""
+    """The effect of an intervention on one head. Backup heads can hide this effect."""
 
     head: str
     effect: Number
 
 
 class Cause(Part):
-    """What ablating the selected heads, as a set, does to the behaviour, against matched random sets."""
+    """The effect of ablating all heads found on the behaviour, compared with matched random sets."""
 
     intervention: str
     direction: Literal["decrease", "increase"]
@@ -277,7 +278,7 @@ class Cause(Part):
 
 
 class Compared(Part):
-    """One finding of the literature about this very model, beside what was measured."""
+    """A finding of the literature about this very model, and our measurement."""
 
     finding: str
     source: str
@@ -289,7 +290,7 @@ class Compared(Part):
 
 
 class Literature(Part):
-    """Agreement with papers; empty where they say nothing about this model."""
+    """Agreement with papers; empty if papers have no finding about this model."""
 
     findings: list[Compared] = []
     reported_heads: list[str] = []
@@ -305,29 +306,29 @@ class Stability(Part):
 
 
 class Verdict(Part):
-    """The label and its reasons, in words."""
+    """The label and its reasons."""
 
     label: VerdictLabel
     reasons: list[str]
 
 
 def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterable[str] = ()) -> None:
-    """See that grids have a row for each layer and a number for each head, and that the model has some heads.
+    """Check that grids have one row per layer and one number per head, and that the model has the named heads.
 
     Raises:
-        ValueError: where they do not fit.
+        ValueError: if they do not fit.
     """
     for each in grids:
         if each is not None and [len(row) for row in each] != model.by_layer:
-            raise ValueError(f"scores are not of the heads of {model.size}")
+            raise ValueError(f"scores do not match {model.size}")
     known = set(map(str, model.every_head))
     for name in heads:
         if name not in known:
-            raise ValueError(f"{name} is not one of {model.size}")
+            raise ValueError(f"{name} is not a head of a model with {model.size}")
 
 
 class Record(Part):
-    """One run of one reproduction on one model. `cause` is None where no heads could be intervened on."""
+    """One run of one reproduction on one model. `cause` is None if there was no causal test."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     entry: Entry
@@ -350,20 +351,20 @@ class Record(Part):
 
     @property
     def selected(self) -> list[Head]:
-        """The heads found: selected on some prompts, and holding on others."""
+        """The heads found: selected on some prompts, and passed on other prompts."""
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
 
 
 def home_of(folder: Path, model: ModelRecord) -> Path:
-    """Where the records of a model lie: <folder>/<model>, or <folder>/<model>-<hash> (`headatlas.evidence.homes`)."""
+    """The folder of a model's records: <folder>/<model> or <folder>/<model>-<hash> (see `headatlas.evidence.homes`)."""
     return homes.home(folder / model.id, model, models_in)
 
 
 def claim(folder: Path, model: ModelRecord) -> str | None:
-    """Give a model <folder>/<model>; says where the records of another model of that name went.
+    """Give a model the folder <folder>/<model>; returns a line that says where another model's records went.
 
     Raises:
-        HeadatlasError: where the folder cannot be written.
+        HeadatlasError: if the folder cannot be written.
     """
     return homes.claim(folder / model.id, model, models_in)
 
@@ -376,7 +377,7 @@ def _model_of(path: Path) -> ModelRecord | None:
 
 
 def models_in(folder: Path) -> Iterator[ModelRecord]:
-    """The models of the records in one folder; what cannot be read says nothing."""
+    """The models of the records in one folder; skips files that cannot be read."""
     for path in sorted(folder.glob("*.json")):
         try:
             yield ModelRecord.model_validate(json.loads(path.read_bytes())["model"])
@@ -385,10 +386,10 @@ def models_in(folder: Path) -> Iterator[ModelRecord]:
 
 
 def require_writable(folder: Path) -> None:
-    """Find out before a long run, not after it, that records cannot be written.
+    """Check before a long run that records can be written.
 
     Raises:
-        HeadatlasError: where the folder cannot be made or written to.
+        HeadatlasError: if the folder cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -401,12 +402,12 @@ def require_writable(folder: Path) -> None:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write a record to the home of its model; a reader never sees half of one.
+    """Write a record to its model's folder; a reader never sees a partial record.
 
-    What is there of another model goes to that model's folder, and what cannot be read to <entry>.json.unreadable.
+    A record of another model moves to that model's folder; an unreadable file moves to <entry>.json.unreadable.
 
     Raises:
-        HeadatlasError: where the disk is full or the folder cannot be written.
+        HeadatlasError: if the disk is full or the folder cannot be written.
     """
     path = home_of(folder, record.model) / f"{record.entry.id}.json"
     if path.is_file():
@@ -415,18 +416,18 @@ def write(record: Record, folder: Path) -> Path:
 
 
 def read(path: Path) -> Record:
-    """Read a record; of one made before heads had to hold on new prompts, those that do not are not among the found.
+    """Read a record. In older records, heads that fail on new prompts are removed from the heads found.
 
     Raises:
-        HeadatlasError: where it is no record of this schema version.
+        HeadatlasError: if the file is not a record of this schema version.
     """
-    from headatlas.evidence import holding  # which judges again, by this module
+    from headatlas.evidence import holding  # imported here: it imports this module
 
     return holding.settled(files.read(Record, path, "the record", "is not a run record", "run it again"))
 
 
 def named(record: Record, folder: str) -> Record:
-    """A record whose model is called as the folder that it lies in, so that two models of one name are told apart."""
+    """The record with its folder's name as the model's name, so that models with the same name are told apart."""
     if record.model.id == folder:
         return record
     return record.model_copy(update={"model": record.model.model_copy(update={"id": folder})})
@@ -438,5 +439,5 @@ def read_all(folder: Path) -> list[Record]:
 
 
 def paths_in(folder: Path) -> list[Path]:
-    """Where the records below a folder lie, by model and entry."""
+    """The paths of all records below a folder, by model and entry."""
     return sorted(folder.glob("*/*.json"))

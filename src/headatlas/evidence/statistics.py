@@ -1,7 +1,7 @@
-"""Intervals, selection under multiple testing, and matched random sets: numbers in, numbers out.
+"""Intervals, selection under multiple testing, and matched random sets.
 
-Arrays with axes [layer head] hold NaN where a model has no such head: what comes out is NaN there too, and such places
-are no tests, are never selected, and change no number elsewhere.
+Arrays [layer head] hold NaN where a layer has fewer heads. Results are NaN there too; these places do not count as
+tests, are never selected, and change no other number.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from headatlas.notation import Head
 Array = NDArray[np.float64]
 RESAMPLES = 2000
 RANDOM_SETS = 200
-# An effect larger than that of n random sets has p = 1 / (n + 1): fewer sets than this cannot reach .05.
+# An effect above n random sets has p = 1 / (n + 1): fewer sets than this cannot reach 0.05.
 ENOUGH_SETS = 19
 
 
@@ -33,7 +33,7 @@ def interval(values: Array, seed: int = 0) -> tuple[Array, Array]:
         values: [unit ...], at least two units.
 
     Returns:
-        The lower and the upper end, each [...]; NaN where values are NaN.
+        The lower and the upper end, each [...]; NaN if values are NaN.
     """
     if len(values) < 2:
         raise ValueError("an interval needs at least two units")
@@ -51,7 +51,7 @@ def interval(values: Array, seed: int = 0) -> tuple[Array, Array]:
 
 
 def mean_interval(values: Array) -> tuple[float | None, float | None, float | None]:
-    """Mean of [unit] values and the 95% interval around it: None of no unit, no interval of a single one."""
+    """Mean of [unit] values and its 95% interval; no mean for no units, no interval for one unit."""
     mean = float(values.mean()) if len(values) else None
     if len(values) < 2:
         return mean, None, None
@@ -59,25 +59,25 @@ def mean_interval(values: Array) -> tuple[float | None, float | None, float | No
     return mean, float(low), float(high)
 
 
-def above_control(score: Array, control: Array) -> Array:
-    """One-sided p of a paired t test that a head's score exceeds its control.
+def p_above_null(score: Array, null: Array) -> Array:
+    """One-sided p of a paired t test that a head's score exceeds its null.
 
     Args:
-        score, control: [unit layer head].
+        score, null: [unit layer head].
 
     Returns:
-        [layer head]. Where all differences are equal, 0 if they are positive and 1 if not; NaN where they are NaN.
+        p [layer head]. If all differences are equal: 0 if they are positive, else 1. NaN if they are NaN.
     """
-    difference = score - control
-    constant = np.ptp(difference, axis=0) < 1e-9  # a spread of rounding errors is none
+    difference = score - null
+    constant = np.ptp(difference, axis=0) < 1e-9  # smaller spreads are rounding errors
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # about the constant ones, which we judge ourselves
+        warnings.simplefilter("ignore", RuntimeWarning)  # about constant differences, which are handled below
         p: Array = np.asarray(stats.ttest_1samp(difference, 0.0, axis=0, alternative="greater").pvalue)
     return np.where(constant, np.where(difference[0] > 0, 0.0, 1.0), p)
 
 
 def q_values(p: Array) -> Array:
-    """Benjamini-Hochberg adjusted p over all heads of the model: [layer head], NaN where p is."""
+    """Benjamini-Hochberg adjusted p over all heads of the model: [layer head], NaN if p is NaN."""
     known = ~np.isnan(p)
     q = np.full(p.shape, np.nan)
     if known.any():
@@ -86,7 +86,7 @@ def q_values(p: Array) -> Array:
 
 
 def select(score: Array, q: Array, threshold: float, fdr: float) -> list[Head]:
-    """Heads whose mean score reaches the threshold with q within the false discovery rate, best first.
+    """Heads with a mean score of at least the threshold and q of at most the false discovery rate, best first.
 
     Args:
         score, q: [layer head].
@@ -98,13 +98,13 @@ def select(score: Array, q: Array, threshold: float, fdr: float) -> list[Head]:
 
 @dataclass(frozen=True)
 class MatchedSets:
-    """Random sets of as many heads as were selected.
+    """Random sets with as many heads as were selected.
 
     Attributes:
-        sets: different from each other, none holding a selected head.
-        matching: 'layer', as many heads from each layer as selected there; 'size', from any layer, where
+        sets: distinct sets without selected heads.
+        matching: 'layer': as many heads from each layer as selected there; 'size': heads from any layer, if
             too few layer-matched sets exist.
-        distinct: how many such sets there are in all.
+        distinct: number of all such sets.
     """
 
     sets: list[tuple[Head, ...]]
@@ -119,16 +119,16 @@ def matched_sets(
     count: int = RANDOM_SETS,
     left_out: Iterable[Head] = (),
 ) -> MatchedSets:
-    """Draw up to `count` distinct matched sets, or all where there are no more.
+    """Draw up to `count` distinct matched sets, or all sets if there are fewer.
 
-    Layer-matched, unless fewer than 19 such sets exist: then matched in size only.
+    Sets are matched by layer, or only by size if fewer than 19 layer-matched sets exist.
 
     Args:
         selected: the heads to match.
         every: all heads of the model; layers may have different numbers of them.
-        seed: of the draw.
-        count: how many sets, at most.
-        left_out: heads that were left out when the selected ones were sought, and are in no set either.
+        seed: seed of the draw.
+        count: maximum number of sets.
+        left_out: heads that could not be selected, and are in no set either.
     """
     chosen = {*selected, *left_out}
     free: dict[int, list[Head]] = {}  # by layer
@@ -156,10 +156,10 @@ def _draw(pools: list[tuple[list[Head], int]], distinct: int, count: int, seed: 
 
 
 def exceeds(effect: float, others: Sequence[float]) -> tuple[float, float]:
-    """How an effect stands among those of the random sets.
+    """Compare an effect with the effects of random sets.
 
     Returns:
-        The share of them, 0 to 100, that it exceeds; and the permutation p, (1 + as large) / (1 + all).
+        The percentage of random sets that the effect exceeds, and the permutation p, (1 + as large) / (1 + all).
     """
     as_large = sum(other >= effect for other in others)
     share = 100.0 * (1 - as_large / len(others)) if others else 0.0
@@ -167,5 +167,5 @@ def exceeds(effect: float, others: Sequence[float]) -> tuple[float, float]:
 
 
 def overlap_p(found: int, reported: int, both: int, heads: int) -> float:
-    """Hypergeometric p that `found` random heads of the model share at least `both` with the `reported` ones."""
+    """Hypergeometric p that `found` random heads include at least `both` of the `reported` heads."""
     return float(stats.hypergeom.sf(both - 1, heads, reported, found))

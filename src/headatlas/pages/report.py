@@ -1,4 +1,4 @@
-"""All recorded results in one HTML file that needs nothing else: the matrix, and each run with its figures."""
+"""Writes all recorded results to one self-contained HTML file: the matrix, and each run with its figures."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -16,11 +16,11 @@ from headatlas.protocol.results import Result, told_apart
 
 
 def report(catalog: Catalog, results: Sequence[Result]) -> str:
-    """The page.
+    """The HTML report of recorded results.
 
     Args:
-        catalog: for names, signatures, sources and the order of types.
-        results: at least one.
+        catalog: gives names, signatures, sources and the order of types.
+        results: at least one result.
     """
     models = list(dict.fromkeys(result.record.model.id for result in results))
     by_place = {(result.record.entry.id, result.record.model.id): result for result in results}
@@ -40,7 +40,7 @@ def report(catalog: Catalog, results: Sequence[Result]) -> str:
 
 
 def _run(catalog: Catalog, result: Result) -> dict[str, Any]:
-    """What the page shows of one run."""
+    """The data of one run for the report."""
     record = result.record
     return {
         "result": result,
@@ -57,7 +57,7 @@ def _run(catalog: Catalog, result: Result) -> dict[str, Any]:
 
 
 def heads_picture(record: Record) -> Markup | None:
-    """Layers x heads of one run, found and reported heads marked; None where no head could be scored."""
+    """The heat map of one run with found and reported heads marked; None if no head was scored."""
     found = record.detection
     if found is None:
         return None
@@ -74,12 +74,12 @@ def heads_picture(record: Record) -> Markup | None:
 
 
 def cause_picture(record: Record) -> Markup | None:
-    """The causal test of one run beside random sets; None where there was none."""
+    """The figure of a run's causal test and its random sets; None if there was no causal test."""
     cause = record.cause
     if cause is None:
         return None
     title = (
-        f"intervening on the heads found: {cause.direction} by {cause.effect:.3g}, more than "
+        f"intervention on the heads found: {cause.direction} by {cause.effect:.3g}, more than "
         f"{cause.share_exceeded:.0f}% of {len(cause.random_effects)} random sets"
     )
     return Markup(effects_picture(cause.effect, cause.low, cause.high, cause.random_effects, title))

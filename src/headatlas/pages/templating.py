@@ -1,10 +1,10 @@
-"""The templates of the package's own HTML files."""
+"""Loads the templates of the package's HTML files."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 
 def template(name: str) -> Template:
-    """A template of headatlas/pages/templates; every value in it is escaped, and a value it lacks is an error."""
+    """A template of headatlas/pages/templates; it escapes every value, and a missing value is an error."""
     return Environment(
         loader=PackageLoader("headatlas.pages", "templates"),
         autoescape=True,

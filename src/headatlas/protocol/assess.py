@@ -42,7 +42,7 @@ class Selection:
 
 def selection_of(found: Scores) -> Selection:
     """Compare the scores of the prompts that select heads with their null."""
-    p = statistics.above_control(found.score, found.null)
+    p = statistics.p_above_null(found.score, found.null)
     return Selection(found.score.mean(0), p, statistics.q_values(p))
 
 

@@ -1,4 +1,4 @@
-"""The words of the schema: ids, closed vocabularies, and the two classes that all others build on."""
+"""Ids, closed vocabularies, and the two base classes of the schema."""
 
 import re
 from datetime import date
@@ -15,11 +15,11 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 def _day(value: Any) -> Any:
-    """Text as YYYY-MM-DD, and not what else pydantic takes for a day, such as the seconds since 1970."""
+    """Read a date as YYYY-MM-DD only; pydantic would also accept seconds since 1970."""
     if not isinstance(value, str):
         return value
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        raise ValueError(f"{value[:20]!r} is no day; write YYYY-MM-DD")
+        raise ValueError(f"{value[:20]!r} is not a date; write YYYY-MM-DD")
     return date.fromisoformat(value)
 
 
@@ -52,16 +52,17 @@ VerdictLabel = Literal["reproduced", "partly", "not-reproduced", "inconclusive"]
 
 
 class Strict(BaseModel):
-    """Refuses unknown fields and silent conversions; instances do not change.
+    """A frozen object that rejects unknown fields and silent conversions.
 
-    Read with `model_validate_json`: in JSON a list may stand for a tuple and text for a date, and nothing else bends.
+    Read it with `model_validate_json`: JSON lists become tuples, and JSON text becomes dates; nothing else is
+    converted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Sourced(Strict):
-    """Something a source says: which source, where in it, and how we checked."""
+    """A statement of a source: which source, where in it, and how we checked."""
 
     source: CitationKey
     at: Text = Field(description="Section, figure, table, page or line of code in the source.")

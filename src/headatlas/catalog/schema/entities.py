@@ -1,4 +1,4 @@
-"""What head types are studied with and found in: methods, benchmarks, circuits, models."""
+"""Methods, benchmarks, circuits and models that head types link to."""
 
 from typing import Annotated, Literal
 
@@ -17,7 +17,7 @@ class Method(Strict):
     procedure: Text
     pitfalls: tuple[Text, ...] = ()
     functions: tuple[Text, ...] = Field(
-        (), description="What does it here, by dotted public names such as headatlas.lab.sweep."
+        (), description="Public functions of headatlas that implement it, such as headatlas.lab.sweep."
     )
     code: tuple[Text, ...] = Field((), description="Public implementations, as owner/repository.")
     sources: Annotated[tuple[CitationKey, ...], Field(min_length=1)]
@@ -31,19 +31,19 @@ class Benchmark(Strict):
     summary: Text
     example: Text
     metric: Text
-    size: Text | None = Field(None, description="How many items, as far as a source says.")
-    licence: Text | None = Field(None, description="As its home states it; absent where nobody could check it.")
+    size: Text | None = Field(None, description="Number of items, if a source gives it.")
+    licence: Text | None = Field(None, description="As its home states it; absent if nobody could check it.")
     home: Text | None = Field(None, description="Hub id or repository.")
     sources: Annotated[tuple[CitationKey, ...], Field(min_length=1)]
 
 
 class Role(Sourced):
-    """Heads that play one part in one model's circuit."""
+    """Heads with one role in one model's circuit."""
 
-    head: Id | None = Field(None, description="The head type that plays the part.")
-    name: Text | None = Field(None, description="What the part is called where no head type stands for it.")
+    head: Id | None = Field(None, description="The head type with this role.")
+    name: Text | None = Field(None, description="Name of the role, if no head type has it.")
     model: ModelId | None = None
-    heads: tuple[Head, ...] = Field((), description="Empty where the source names none.")
+    heads: tuple[Head, ...] = Field((), description="Empty if the source names no heads.")
 
     @model_validator(mode="after")
     def _someone(self) -> "Role":
@@ -84,12 +84,12 @@ class Model(Strict):
         "published, the recipe is; closed: neither."
     )
     architecture: Literal["decoder", "encoder", "encoder-decoder"]
-    hub: tuple[Text, ...] = Field((), description="Hub ids under which the weights can be had.")
+    hub: tuple[Text, ...] = Field((), description="Hub ids of the weights.")
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = Field(
         None, description="A commit of the first hub id that a source pins."
     )
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="Of the safetensors files, so that a local folder is recognised whatever it is called."
+        None, description="Hash of the safetensors files, so that a local folder is recognised under any name."
     )
     licence: Text | None = None
     layers: int | None = Field(None, gt=0)

@@ -22,12 +22,12 @@ class Finding(Sourced):
     heads: tuple[Head, ...] = ()
     scores: dict[HeadName, Score] = Field({}, description="The source's figure for each head; the keys are `heads`.")
     counts_from: Literal[0, 1] = Field(
-        0, description="Where the source starts to count layers and heads. Here both are always counted from 0."
+        0, description="Number from which the source counts layers and heads. The catalog always counts from 0."
     )
     metric: Text | None = None
     formula: Text | None = Field(
         None,
-        description="The metric, exactly, where the source or its code gives it: words, and LaTeX between two $.",
+        description="The exact metric, if the source or its code gives it: words, and LaTeX between two $.",
     )
     value: float | None = Field(None, allow_inf_nan=False)
     error: float | None = Field(None, ge=0, description="The source's own standard error of `value`.")
@@ -36,7 +36,7 @@ class Finding(Sourced):
     tolerance: float | None = Field(
         None,
         gt=0,
-        description="Only where `value` is the detection score of this entry's reproduction for its one head: "
+        description="Only if `value` is the detection score of this entry's reproduction for its one head: "
         "the largest difference from our measurement that still counts as agreement.",
     )
 

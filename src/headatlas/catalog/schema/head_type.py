@@ -26,18 +26,18 @@ class Alias(Strict):
 
     name: Text
     source: CitationKey
-    also: tuple[Id, ...] = Field((), description="Every other head type that goes by this name too.")
+    also: tuple[Id, ...] = Field((), description="All other head types with this name.")
 
 
 class Distinction(Strict):
-    """A head type with a similar name that is something else."""
+    """A different head type with a similar name."""
 
     head: Id
     why: Text
 
 
 class SurveyRow(Strict):
-    """What the survey's table of key heads says of this type; the survey's words in ours."""
+    """The row of this type in the survey's table of key heads, in our words."""
 
     input: Text
     output: Text
@@ -46,14 +46,14 @@ class SurveyRow(Strict):
 
 
 class Reading(Strict):
-    """A paper about this head type that no finding here rests on, and what it is about."""
+    """A paper about this head type that no finding here uses, and its topic."""
 
     source: CitationKey
     about: Text
 
 
 class Relation(Strict):
-    """How this head type stands to another."""
+    """A relation of this head type to another."""
 
     type: RelationType
     head: Id
@@ -81,7 +81,8 @@ class HeadType(Strict):
     stage: StageId
     group: GroupId
     placed_by: PlacedBy = Field(
-        "survey", description="survey: it stands there in the survey; headatlas: the survey lacks it, we placed it."
+        "survey",
+        description="survey: the survey places the type there; headatlas: the type is not in the survey, we placed it.",
     )
     placed_why: Text | None = Field(None, description="Only for placed_by: headatlas.")
     status: Status
@@ -129,5 +130,5 @@ class HeadType(Strict):
 
     @property
     def rule(self) -> Rule | None:
-        """The rule of its reproduction, or None while `reproductions/` has no script for it."""
+        """The rule of the type's reproduction; None if `reproductions/` has no script for the type."""
         return self.reproduction.rule

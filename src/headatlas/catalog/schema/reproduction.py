@@ -1,4 +1,4 @@
-"""How a finding is rerun: what it takes, the rule of its verdict, and what we expect before running."""
+"""How to rerun a finding: what a rerun needs, the rule of the verdict, and what we expect before the run."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from headatlas.notation import Head
 
 
 class BehaviourRule(Strict):
-    """Can the model do the task at all? Passed when the lower end of the interval beats chance and `minimum`."""
+    """Can the model do the task at all? Passes if the lower end of the interval exceeds chance and `minimum`."""
 
     metric: Text
     unit: Text
@@ -18,7 +18,7 @@ class BehaviourRule(Strict):
 
 
 class DetectionRule(Strict):
-    """Which heads count as found: score above `threshold`, and above the control at `fdr` over all heads."""
+    """Which heads count as found: score at least `threshold`, and above the null at `fdr` over all heads."""
 
     metric: Text
     threshold: float
@@ -26,28 +26,30 @@ class DetectionRule(Strict):
     fdr: float = Field(0.05, gt=0, lt=1)
     fitted: bool = Field(
         False,
-        description="Whether the score of a prompt rests on a fit to the others, as a probe's does. On few prompts a "
-        "fit is right by chance in some head, so that a census draws as many as the rule asks.",
+        description="True if the score of a prompt depends on a fit to the other prompts, e.g. for a probe. On few "
+        "prompts some head fits by chance, so a census draws as many prompts as the rule asks.",
     )
 
 
 class CauseRule(Strict):
-    """What intervening on the found heads must do to the behaviour."""
+    """How an intervention on the heads found must change the behaviour."""
 
     intervention: Literal["zero", "mean", "resample", "steer", "patch"] = Field(
-        description="What z of the found heads becomes; steer and patch are spelled out in the script."
+        description="What replaces z of the heads found; the script defines steer and patch."
     )
     direction: Literal["decrease", "increase"]
-    percentile: float = Field(95.0, ge=50, lt=100, description="Share of matched random sets it must exceed.")
+    percentile: float = Field(
+        95.0, ge=50, lt=100, description="Share of matched random sets that the effect must exceed."
+    )
 
 
 class Rule(Strict):
-    """The rule of the verdict, fixed before running. A change is a new version, with its reason in `history`."""
+    """The rule of the verdict, fixed before the run. Every change is a new version, with a reason in `history`."""
 
     version: int = Field(ge=1)
     fixed: Day
     find: int = Field(ge=8, description="Stimuli per family that select heads.")
-    test: int = Field(ge=8, description="Stimuli per family, from other seeds, that test them.")
+    test: int = Field(ge=8, description="Stimuli per family, from other seeds, that test these heads.")
     behaviour: BehaviourRule
     detection: DetectionRule
     cause: CauseRule
@@ -55,7 +57,7 @@ class Rule(Strict):
 
 
 class Expectation(Strict):
-    """What we expect on a model, written before the run."""
+    """The verdict we expect on a model, written before the run."""
 
     model: ModelId
     verdict: VerdictLabel
@@ -64,16 +66,18 @@ class Expectation(Strict):
 
 
 class Reproduction(Strict):
-    """What rerunning the finding takes and, where `reproductions/<id>.py` exists, its rule."""
+    """What a rerun of the finding needs and, if `reproductions/<id>.py` exists, its rule."""
 
     needs: Text = Field(description="What a rerun needs: of the model, of the data, of the method.")
-    smallest_model: ModelId | None = Field(None, description="The smallest open model on which it is plausible.")
-    smallest_why: Text = Field(description="Why that model, or why no open model is known to do.")
+    smallest_model: ModelId | None = Field(
+        None, description="The smallest open model on which the finding is plausible."
+    )
+    smallest_why: Text = Field(description="Why this model, or why no known open model suffices.")
     rule: Rule | None = Field(None, description="Fixed before the first run; absent while there is no script.")
     expected: tuple[Expectation, ...] = ()
 
     @model_validator(mode="after")
     def _rule_first(self) -> "Reproduction":
         if self.expected and self.rule is None:
-            raise ValueError("`expected:` speaks of a run; fix the `rule:` first")
+            raise ValueError("`expected:` needs a `rule:`; write the rule first")
         return self

@@ -1,4 +1,4 @@
-"""What the survey gives beside head types: its taxonomy, its errata, its terms, viewpoints and outlook."""
+"""Other content of the survey: taxonomy, errata, terms, viewpoints and outlook."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from headatlas.catalog.schema.base import CitationKey, GroupId, Id, PlacedBy, So
 
 
 class Group(Strict):
-    """A group of a stage, with the head types the survey puts there, in its order."""
+    """A group of a stage, with the survey's head types in the survey's order."""
 
     id: GroupId
     name: Text
@@ -25,12 +25,12 @@ class Stage(Strict):
     groups: tuple[Group, ...]
 
     def group(self, id: str) -> Group:
-        """The group of that id. Raises KeyError where there is none."""
+        """The group with this id. Raises KeyError if there is none."""
         return {group.id: group for group in self.groups}[id]  # type: ignore[index]
 
 
 class Family(Strict):
-    """A family of methods or benchmarks, such as those the survey calls modeling-free, replacement-based."""
+    """A family of methods or benchmarks, such as the survey's 'modeling-free, replacement-based'."""
 
     id: Id
     name: Text
@@ -39,11 +39,13 @@ class Family(Strict):
 
 
 class Taxonomy(Strict):
-    """catalog/taxonomy.yaml: the closed vocabulary, and what the catalog must cover."""
+    """catalog/taxonomy.yaml: the closed vocabulary, and the entries that must exist."""
 
     source: CitationKey
     stages: tuple[Stage, ...]
-    beyond: tuple[Id, ...] = Field(description="Head types the survey lacks; each entry says where we place it.")
+    beyond: tuple[Id, ...] = Field(
+        description="Head types that are not in the survey; each entry says where we place it."
+    )
     methods: tuple[Family, ...]
     benchmarks: tuple[Family, ...]
     circuits: tuple[Id, ...]
@@ -53,7 +55,7 @@ class Taxonomy(Strict):
     directions: tuple[Id, ...]
 
     def stage(self, id: str) -> Stage:
-        """The stage of that id. Raises KeyError where there is none."""
+        """The stage with this id. Raises KeyError if there is none."""
         by_id: dict[str, Stage] = {stage.id: stage for stage in self.stages}
         return by_id[id]
 
@@ -64,17 +66,17 @@ class Taxonomy(Strict):
 
 
 class Statement(Sourced):
-    """What one source says."""
+    """A statement of one source."""
 
     text: Text
 
 
 class Erratum(Strict):
-    """Where the survey and the papers it cites disagree."""
+    """A point on which the survey and the papers it cites disagree."""
 
     id: Id
-    heads: tuple[Id, ...] = Field((), description="The head types it is about.")
-    claim: Statement = Field(description="What the survey, or the reading list that goes with it, says.")
+    heads: tuple[Id, ...] = Field((), description="The head types concerned.")
+    claim: Statement = Field(description="What the survey, or its reading list, says.")
     correction: Statement = Field(description="What the primary source says.")
     note: Text | None = None
 
@@ -86,12 +88,12 @@ class Errata(Strict):
 
 
 class Parallel(Sourced):
-    """A viewpoint on language models and human minds that the survey gathers."""
+    """A parallel between language models and human minds from the survey."""
 
     id: Id
     name: Text
     statement: Text
-    caution: Text | None = Field(None, description="What the source does not show; our words.")
+    caution: Text | None = Field(None, description="What the source does not show, in our words.")
     heads: tuple[Id, ...] = ()
 
 
@@ -102,12 +104,12 @@ class Parallels(Strict):
 
 
 class Term(Strict):
-    """A term of the field, defined so that it can be computed."""
+    """A term of the field, with a definition that can be computed."""
 
     id: Id
     name: Text
     definition: Text
-    formula: Text | None = Field(None, description="How it is computed: words, and LaTeX between two $.")
+    formula: Text | None = Field(None, description="How to compute the term: words, and LaTeX between two $.")
     see: tuple[Id, ...] = Field((), description="Related terms.")
     sources: Annotated[tuple[CitationKey, ...], Field(min_length=1)]
 
@@ -119,12 +121,12 @@ class Glossary(Strict):
 
 
 class Limitation(Sourced):
-    """A limitation of the field that the survey names, and what this project measures about it."""
+    """A limitation of the field from the survey, and what headatlas measures about it."""
 
     id: Id
     name: Text
     statement: Text
-    answer: Text = Field(description="What headatlas measures about it; never more than it does.")
+    answer: Text = Field(description="What headatlas measures about this limitation, without overstatement.")
 
 
 class Limitations(Strict):
@@ -134,7 +136,7 @@ class Limitations(Strict):
 
 
 class Direction(Sourced):
-    """A direction for future work that the survey names."""
+    """A direction for future work from the survey."""
 
     id: Id
     name: Text

@@ -1,4 +1,4 @@
-"""What each command of the command line does: call the library, print, say how it went."""
+"""One function per command: call the library, print, return the exit code."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ EXIT_FAILED, EXIT_MISTAKE = 1, 2
 DEFAULT_OUT = Path("headatlas-records")
 DEFAULT_COLLABORATION = Path("headatlas-collaboration")
 DEFAULT_CENSUS = Path("headatlas-census")
-# As headatlas.census.exchange has them; it is not imported before it is needed.
+# A copy of the formats in headatlas.census.exchange, which is imported only when needed.
 HEAD_FORMATS = ("json", "csv", "headkv", "duoattention", "qrhead", "transformerlens")

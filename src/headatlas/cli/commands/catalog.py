@@ -8,7 +8,7 @@ from headatlas.errors import HeadatlasError
 
 
 def list_heads(options: argparse.Namespace) -> int:
-    """The head types that meet the conditions."""
+    """Print the head types that meet all conditions."""
     from headatlas import load
 
     catalog = load()
@@ -24,7 +24,7 @@ def list_heads(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """One head type in full."""
+    """Print one head type in full."""
     from headatlas import load
 
     catalog = load()
@@ -55,7 +55,7 @@ def search(options: argparse.Namespace) -> int:
 
 
 def who(options: argparse.Namespace) -> int:
-    """What one head of a model is called."""
+    """Print the names of one head of a model."""
     from headatlas import Head, load
 
     catalog = load()
@@ -83,7 +83,7 @@ def who(options: argparse.Namespace) -> int:
 
 
 def cite(options: argparse.Namespace) -> int:
-    """The sources behind entries."""
+    """Print the sources of entries."""
     from headatlas import load
 
     catalog = load()
@@ -99,7 +99,7 @@ def cite(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """The catalog as data, on the terminal or in a file."""
+    """Print or write the catalog as data."""
     from headatlas import load
     from headatlas.catalog import exporting
 
@@ -115,10 +115,14 @@ def export(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Every problem of every file of the catalog."""
-    from headatlas.catalog.loading import check
+    """Check the catalog and every reproduction script, and print every problem of every file."""
+    from headatlas import locations
+    from headatlas.catalog.loading import check, reproductions_of
+    from headatlas.protocol import script_check
 
     catalog, problems = check(options.catalog)
+    if catalog is not None:
+        problems += script_check.scripts(catalog, reproductions_of(options.catalog or locations.catalog()))
     if options.json:
         print_json([problem._asdict() for problem in problems])
         return EXIT_MISTAKE if problems else 0
@@ -140,9 +144,13 @@ def new(options: argparse.Namespace) -> int:
     """Start a new head type from a template."""
     from headatlas.catalog import scaffold
 
-    path = scaffold.new(options.id, options.catalog)
+    started = scaffold.new(options.id, options.catalog)
     if options.json:
-        print_json({"file": str(path)})
+        print_json({"file": str(started.entry), "script": str(started.script)})
     else:
-        print(f"wrote {path}\nfill it in, add its sources to references.bib, then: headatlas validate")
+        print(
+            f"wrote {started.entry}\nwrote {started.script}\n"
+            "fill in both, add the sources to references.bib, then:\n"
+            f"  headatlas validate\n  headatlas run {options.id}\n  make readme test"
+        )
     return 0

@@ -1,4 +1,4 @@
-"""The commands about all heads of a model."""
+"""The commands that name, compare and export all heads of a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def census(options: argparse.Namespace) -> int:
 
     catalog, shard = load(), _shard(options.shard)
     if options.jobs is not None and options.jobs < 1:
-        raise HeadatlasError("--jobs counts from 1")
+        raise HeadatlasError("--jobs must be at least 1")
     from headatlas.cli.terminal.progress import Progress
 
     with Progress("census") as progress:
@@ -60,7 +60,7 @@ def census(options: argparse.Namespace) -> int:
         return 0
     if shard[1] > 1:
         print(
-            f"shard {shard[0]} of {shard[1]} is in {folder}; when all are there: headatlas merge FOLDER …",
+            f"shard {shard[0]} of {shard[1]} is in {folder}; when all shards are done: headatlas merge FOLDER …",
             file=sys.stderr,
         )
         return 0
@@ -94,7 +94,7 @@ def _join(catalog: Catalog, folders: list[Path], out: Path, options: argparse.Na
 
 
 def _require_own(folder: Path, census: Census) -> None:
-    """See that the folder that a census goes to does not hold the census of another model."""
+    """Raise HeadatlasError if the folder for a census holds the census of another model."""
     from headatlas.census import reading
 
     place = folder / "census.json"
@@ -103,17 +103,19 @@ def _require_own(folder: Path, census: Census) -> None:
     except HeadatlasError:
         return
     if apart := [part for part in before.differs(census.model) if part != "identity"]:
-        raise HeadatlasError(f"{place} is of another model (other {', '.join(apart)}); give another folder with --out")
+        raise HeadatlasError(
+            f"{place} belongs to another model (different {', '.join(apart)}); give another folder with --out"
+        )
 
 
 def _census_folder(folder: Path) -> Path:
-    """The folder itself, or the one census in it."""
+    """The folder itself if it is a census, or else the only census in it."""
     if (folder / "plan.json").is_file():
         return folder
     inside = sorted(path.parent for path in folder.glob("*/plan.json"))
     if len(inside) == 1:
         return inside[0]
-    found = f"those of {len(inside)} models; name one of them" if inside else "no shard of a census: no plan.json"
+    found = f"censuses of {len(inside)} models; name one of them" if inside else "no shard of a census: no plan.json"
     raise HeadatlasError(f"{folder} holds {found}")
 
 
@@ -123,17 +125,17 @@ def _shard(text: str) -> tuple[int, int]:
     except ValueError:
         number, of = 0, 0
     if not 1 <= number <= of:
-        raise HeadatlasError(f"--shard {text} is not i/n, such as 2/3; shards count from 1")
+        raise HeadatlasError(f"--shard {text} is not of the form i/n, such as 2/3; shards count from 1")
     return number, of
 
 
 def compare(options: argparse.Namespace) -> int:
-    """The same types in two models."""
+    """Compare the head types of two models."""
     from headatlas.census import comparing
 
     names = (options.first, options.second)
     if options.revision is not None and not any(map(_may_have_revisions, names)):
-        raise HeadatlasError("--revision is for models of the hub, and neither of these is one; leave it out")
+        raise HeadatlasError("--revision needs a hub id, and neither model is one; leave it out")
     first, second = (_taken(name, options) for name in names)
     found = comparing.compare(first, second)
     if options.json:
@@ -146,7 +148,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def heads(options: argparse.Namespace) -> int:
-    """The heads of one type of a model, for other tools."""
+    """Export the heads of one type for other tools."""
     from headatlas import load
     from headatlas.census import exchange
     from headatlas.evidence import files
@@ -157,12 +159,12 @@ def heads(options: argparse.Namespace) -> int:
     text, rule = exchange.text(found, id, format), exchange.rule(found, id)
     if options.out is None:
         (write_json if format in ("json", "headkv", "transformerlens") else write_data)(text)
-        if format not in ("json", "qrhead"):  # these say it themselves
+        if format not in ("json", "qrhead"):  # these formats contain the rule
             print(f"{rule['type']} heads of {rule['model']}: {rule['rule']}", file=sys.stderr)
         return 0
     files.write(options.out, text)
     beside = files.write(options.out.with_name(f"{options.out.name}.rule.json"), json.dumps(rule, indent=1) + "\n")
-    print(f"wrote {options.out}, and the rule to {beside}")
+    print(f"wrote {options.out}, and its rule to {beside}")
     return 0
 
 
@@ -171,24 +173,24 @@ def _tell(line: str) -> None:
 
 
 def _may_have_revisions(name: str) -> bool:
-    """Whether a name may be that of a model of the hub."""
+    """True if a name may be a hub id."""
     from headatlas import specimens
 
     return not (Path(name).exists() or Path(name).suffix == ".json" or name in specimens.names())
 
 
 def _taken(name: str, options: argparse.Namespace) -> Census:
-    """The census of a model: a file, one taken before of this very model, one that ships, or else one taken now."""
+    """The census of a model: the given file, an earlier census of the same model, one that ships, or a new one."""
     from headatlas.census import at_hand, reading
 
     given = reading.as_given(name)
     if given is not None:
         return reading.read(given)
     if Path(name).suffix == ".json":
-        raise HeadatlasError(f"there is no census {name}; `headatlas census MODEL` takes one")
+        raise HeadatlasError(f"there is no census file {name}; `headatlas census MODEL` makes one")
     asked, places = model_options(options), reading.by_name(name, options.census)
     if not _may_have_revisions(name) and options.command is compare:
-        asked = replace(asked, revision=None)  # it is that of the other
+        asked = replace(asked, revision=None)  # the revision is meant for the other model
     if known := at_hand.fitting(name, asked, options.dtype is not None, places, _tell):
         return known
     from headatlas import load

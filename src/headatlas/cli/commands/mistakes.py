@@ -1,4 +1,4 @@
-"""What is printed where a command could not do its work: one line, and exit code 2, since 1 is a verdict."""
+"""Prints why a command failed: one line, and exit code 2, because 1 is a verdict."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ DEBUG = "HEADATLAS_DEBUG"
 
 
 def tell(error: BaseException) -> int:
-    """Print what went wrong, and what to do; with HEADATLAS_DEBUG=1 where it happened too. Returns the exit code."""
+    """Print what went wrong and what to do, and the traceback if HEADATLAS_DEBUG=1. Returns the exit code."""
     if not _flushes(sys.stdout):
         streams.drop(sys.stdout)
     with contextlib.suppress(OSError, ValueError):
@@ -26,25 +26,25 @@ def tell(error: BaseException) -> int:
 
 
 def said(error: BaseException) -> str:
-    """In words. A HeadatlasError says it itself, on a line per problem."""
+    """The message for an error. A HeadatlasError brings its own, one line per problem."""
     if isinstance(error, HeadatlasError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; what is written is kept"
+        return "interrupted; finished files are kept"
     reason = " ".join(str(error).split())[:200]
     if isinstance(error, MemoryError):
-        return "there is not enough memory; try a smaller model, fewer --jobs, or another machine"
+        return "not enough memory; use a smaller model, fewer --jobs, or another machine"
     if isinstance(error, ModuleNotFoundError):
         return f"a package is missing ({reason}); install headatlas again, with its dependencies"
     if isinstance(error, OSError):
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         why = error.strerror or reason or type(error).__name__
-        return f"{place}{why}; check the disk, and who may read and write there"
+        return f"{place}{why}; check the disk and its permissions"
     if isinstance(error, UnicodeEncodeError) and any("\ud800" <= sign <= "\udfff" for sign in error.object):
         return f"a name is not UTF-8 text ({error.object[:60]}); rename the file or folder"
     return (
-        f"a fault in headatlas itself ({type(error).__name__}: {reason}); {DEBUG}=1 before the command shows where it "
-        "is, please report that"
+        f"a bug in headatlas ({type(error).__name__}: {reason}); put {DEBUG}=1 before the command and report the "
+        "traceback, please"
     )
 
 

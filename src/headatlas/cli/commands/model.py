@@ -1,4 +1,4 @@
-"""The commands about models and methods."""
+"""The commands on methods, shipped models and the safety of a model."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from headatlas.errors import HeadatlasError
 
 
 def method(options: argparse.Namespace) -> int:
-    """A method and its worked example, or all methods."""
+    """Run a method's worked example, or list the methods."""
     from headatlas import load
 
     entries = load().methods
@@ -45,7 +45,7 @@ def method(options: argparse.Namespace) -> int:
 
 
 def specimen(options: argparse.Namespace) -> int:
-    """The card of a model that ships."""
+    """Print the card of a model that ships."""
     from headatlas import specimens
 
     if options.list:
@@ -72,7 +72,7 @@ def specimen(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Whether a model is safe to measure."""
+    """Check whether a model is safe to measure."""
     from dataclasses import asdict
 
     from headatlas.cli.terminal.progress import Progress

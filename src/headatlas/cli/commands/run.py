@@ -1,4 +1,4 @@
-"""The commands that rerun findings and show what is recorded."""
+"""The commands that rerun findings, measure edges between heads, and show records."""
 
 import argparse
 import json
@@ -11,19 +11,19 @@ from headatlas.errors import HeadatlasError
 
 
 def run(options: argparse.Namespace) -> int:
-    """Rerun findings on a model, and write their records."""
+    """Rerun findings on a model and write their records."""
     from headatlas import load
 
     catalog = load()
     if bool(options.ids) == options.all:
-        raise HeadatlasError("give the ids to run, or --all; `headatlas list` shows them")
+        raise HeadatlasError("give the ids to run, or --all; `headatlas list` shows the ids")
     if options.jobs < 1 or options.seeds < 1:
-        raise HeadatlasError("--jobs and --seeds count from 1")
+        raise HeadatlasError("--jobs and --seeds must be at least 1")
     entries = [catalog.head(id) for id in dict.fromkeys(options.ids)]
     if options.all:
         entries = [entry for entry in catalog.heads.values() if entry.rule]
     if missing := [entry.id for entry in entries if entry.rule is None]:
-        raise HeadatlasError(f"no reproduction yet for {', '.join(missing)}; `headatlas show` says what one needs")
+        raise HeadatlasError(f"no reproduction yet for {', '.join(missing)}; `headatlas show` says what a rerun needs")
     from headatlas.cli.terminal import record_view
     from headatlas.cli.terminal.progress import Progress
     from headatlas.evidence import records
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def collaborate(options: argparse.Namespace) -> int:
-    """Measure the edges between the heads found in a model, and write them down."""
+    """Measure the edges between the heads found in a model, and write the record."""
     from headatlas import load, locations
     from headatlas.cli.commands import DEFAULT_OUT
     from headatlas.cli.terminal.progress import Progress
@@ -82,7 +82,7 @@ def collaborate(options: argparse.Namespace) -> int:
 
 
 def results(options: argparse.Namespace) -> int:
-    """What is recorded."""
+    """Print the recorded verdicts."""
     from headatlas import load, locations
     from headatlas.cli.terminal import results_view
     from headatlas.protocol import results
@@ -99,7 +99,7 @@ def results(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """What is recorded, as one HTML file."""
+    """Write the recorded verdicts to one HTML file."""
     from headatlas import load, locations
     from headatlas.evidence import files
     from headatlas.pages.report import report
@@ -110,7 +110,7 @@ def report(options: argparse.Namespace) -> int:
     for line in damaged:
         print(f"headatlas: {line}", file=sys.stderr)
     if not found:
-        raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` makes some")
+        raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` writes them")
     files.write(options.file, report(catalog, found), folders=False)
-    print(f"wrote {options.file}: {len(found)} records")
+    print(f"wrote {options.file} with {len(found)} records")
     return EXIT_MISTAKE if damaged else 0

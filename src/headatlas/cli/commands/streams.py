@@ -1,6 +1,6 @@
-"""Standard output and error where they are not UTF-8, are closed, or are full.
+"""Handles standard output and error that are not UTF-8, are closed, or are full.
 
-What a person reads gets the nearest sign that the encoding has. What a program reads loses nothing: see
+Text for people uses the closest characters that the encoding has. Output for programs loses nothing: see
 `headatlas.cli.commands.output`.
 """
 
@@ -31,7 +31,7 @@ _NEAREST = str.maketrans(
 
 
 def nearest(error: UnicodeError) -> tuple[str, int]:
-    """What to write for signs that an encoding lacks: one much like it, else its number as an escape."""
+    """Replace characters that an encoding lacks by a similar character, or else by an escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_near, error.object[error.start : error.end])), error.end
@@ -46,7 +46,7 @@ def _near(sign: str) -> str:
 
 
 def prepare() -> None:
-    """Make standard output and error take any text, also where they are closed."""
+    """Make standard output and error accept any text, even if they are closed."""
     codecs.register_error("headatlas", nearest)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -57,7 +57,7 @@ def prepare() -> None:
 
 
 def is_utf8(stream: TextIO) -> bool:
-    """Whether a stream takes every sign as it is."""
+    """True if a stream accepts every character."""
     try:
         return codecs.lookup(stream.encoding or "").name in ("utf-8", "utf-8-sig")
     except (LookupError, TypeError):
@@ -65,7 +65,7 @@ def is_utf8(stream: TextIO) -> bool:
 
 
 def drop(stream: TextIO) -> None:
-    """Forget what a stream could not take, so that the end of the program does not try again."""
+    """Discard what a stream could not write, so that the program does not try again when it ends."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

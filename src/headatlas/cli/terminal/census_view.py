@@ -1,4 +1,4 @@
-"""A census, a comparison and a plan, on the terminal."""
+"""Prints a census, a comparison and a plan."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,17 +21,17 @@ _CAUSAL = {"supported": "green", "not supported": "red", "not tested": "dim"}
 
 
 def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> None:
-    """What a person reads in ten seconds: how many heads have names, which types, how deep the stages lie."""
+    """Print the summary of a census: how many heads have names, which types, how deep the stages lie."""
     console, summary = _console(), census.summary
     console.print(
         Text.assemble(
             (f"{census.model.name}", "bold"),
             f": {summary.labelled} of {summary.heads} heads have a name, {summary.unknown_share:.0%} are unknown; "
-            f"{summary.types_found} of {summary.types_measured} types found, {summary.types_supported} with a cause",
+            f"{summary.types_found} of {summary.types_measured} types found, {summary.types_supported} of them causal",
         )
     )
     if census.model.head_counts:
-        console.print(Text(f"{census.model.size}, {census.model.kv_size} key/value groups a layer", style="dim"))
+        console.print(Text(f"{census.model.size}, {census.model.kv_size} key/value groups per layer", style="dim"))
     console.print(_types(catalog, census))
     console.print(_stages(census))
     apart = [each for each in census.types if each.status != "measured"]
@@ -40,7 +40,7 @@ def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> N
         console.print(Text(f"{status}: {names}", style="dim"))
     if summary.did_not_hold:
         lost = ", ".join(f"{each.id} {' '.join(each.did_not_hold)}" for each in census.types if each.did_not_hold)
-        console.print(Text(f"did not hold on new prompts, so not counted: {lost}", style="dim"))
+        console.print(Text(f"failed on new prompts, not counted: {lost}", style="dim"))
     for path in written:
         console.print(Text(f"wrote {path}", style="dim"))
 
@@ -79,7 +79,7 @@ def _stages(census: Census) -> Table:
 
 
 def print_comparison(first: Census, second: Census, found: Iterable[Difference]) -> None:
-    """A row for every type that either model has; below it what cannot be compared."""
+    """Print a row per type that either model has, then the types that cannot be compared."""
     console, apart = _console(), []
     table = Table(box=None, padding=(0, 1), header_style="dim")
     names = comparing.names(first, second)
@@ -92,7 +92,7 @@ def print_comparison(first: Census, second: Census, found: Iterable[Difference])
         elif each.where != "neither":
             table.add_row(each.type, _side(each.first), _side(each.second), _deeper(each), Text(each.note))
     console.print(table)
-    console.print(Text("heads, the 95% interval of their share of all heads, and their mean depth", style="dim"))
+    console.print(Text("number of heads, 95% interval of their share of all heads, mean depth", style="dim"))
     if apart:
         console.print(Text(f"not comparable: {'; '.join(apart)}", style="dim"))
 
@@ -111,7 +111,7 @@ def _deeper(found: Difference) -> Text:
 
 
 def print_plan(costs: "Costs") -> None:
-    """How much a census would take: passes, tokens, time, memory."""
+    """Print the cost of a census: passes, tokens, time, memory."""
     console = _console()
     for line in costs.lines():
         console.print(Text(line))

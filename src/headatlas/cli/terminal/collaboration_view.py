@@ -1,4 +1,4 @@
-"""How the heads of a model work together: the edges of published circuits, and the strongest of all pairs."""
+"""Prints how the heads of a model work together: edges of published circuits, and the strongest pairs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _SHOWN = 6  # pairs of an edge, and of the graph
 
 
 def print_collaboration(catalog: Catalog, found: Collaboration, path: Path) -> None:
-    """One model."""
+    """Print the collaboration of one model."""
     console = _console()
     types = f"{len(found.types)} head types found, at most {found.settings.heads} heads of each"
     console.print(Text(f"\n{found.model.name}: {types}", style="bold"))
@@ -30,7 +30,9 @@ def print_collaboration(catalog: Catalog, found: Collaboration, path: Path) -> N
         if rest := _unmeasured(circuit):
             console.print(Text(f"  not measured: {rest}", style="dim"))
     graph = found.graph
-    console.print(Text(f"\nComposition of all heads found: {len(graph.edges)} of {graph.tested} pairs exceed chance"))
+    console.print(
+        Text(f"\nComposition between all heads found: {len(graph.edges)} of {graph.tested} pairs exceed chance")
+    )
     for each in graph.edges[:_SHOWN]:
         numbers = f"{each.composition.score:.2f}, by chance {each.composition.expected:.2f}"
         console.print(Text(f"  {each.sender} -> {each.via} of {each.receiver}  {numbers}"))
@@ -43,7 +45,7 @@ def _name(edge: MeasuredEdge) -> str:
 
 
 def _unmeasured(circuit: MeasuredCircuit) -> str:
-    """The edges without figures, and the types that were not found."""
+    """The edges that could not be measured, and the types that were not found."""
     edges = [_name(edge) for edge in circuit.edges if not edge.pairs]
     missing = [each.type for each in circuit.missing]
     others = dict.fromkeys(
@@ -63,8 +65,8 @@ def _said(edge: MeasuredEdge) -> str:
     if edge.together:
         patched, senders = edge.together.patched, len(edge.together.senders)
         text += (
-            f"; with all {senders} senders patched it falls by {patched.effect:.3g} [{patched.low:.3g}, "
-            f"{patched.high:.3g}], more than with {patched.share_exceeded:.0f}% of {len(patched.others)} random sets"
+            f"; patching all {senders} senders lowers it by {patched.effect:.3g} [{patched.low:.3g}, "
+            f"{patched.high:.3g}], more than {patched.share_exceeded:.0f}% of {len(patched.others)} random sets do"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""Methods: the list of them, and one with the functions that do it and what its worked example measured."""
+"""Prints the list of methods, or one method with its functions and the figures of its worked example."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from headatlas.methods import Figures
 
 
 def print_methods(methods: Iterable[Method]) -> None:
-    """One row per method."""
+    """Print one row per method."""
     console = _console(one_line=True)
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for column in ("method", "name", "functions"):
@@ -22,7 +22,7 @@ def print_methods(methods: Iterable[Method]) -> None:
 
 
 def print_method(method: Method, shows: str, figures: Figures, model: str) -> None:
-    """What it is, who does it here, what the example shows, and its figures on a model."""
+    """Print a method: summary, functions, what the example shows, and its figures on a model."""
     console = _console()
     console.print(Text(method.name, style="bold"))
     console.print(Text(method.summary))
@@ -39,4 +39,4 @@ def print_method(method: Method, shows: str, figures: Figures, model: str) -> No
 
 
 def _functions(method: Method) -> str:
-    return ", ".join(method.functions) or "headatlas has no function for it yet"
+    return ", ".join(method.functions) or "headatlas has no function for this method yet"

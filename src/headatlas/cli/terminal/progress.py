@@ -1,4 +1,4 @@
-"""How far a long run has come: a bar in a terminal, and now and then a line elsewhere."""
+"""Shows the progress of a long run: a bar on a terminal, or a line every half minute."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ _EVERY = 30.0  # seconds between two lines
 
 
 class Progress:
-    """A bar on stderr while something long runs; where stderr is no terminal, a line every half minute."""
+    """A progress bar on stderr; if stderr is no terminal, a line every half minute."""
 
     def __init__(self, title: str) -> None:
         columns = (
@@ -41,7 +41,7 @@ class Progress:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While active, the bar is off the screen, so that something can be printed."""
+        """Hide the bar while active, so that other lines can be printed."""
         self._bars.stop()
         try:
             yield
@@ -49,7 +49,7 @@ class Progress:
             self._bars.start()
 
     def tell(self, line: str) -> None:
-        """Print one line to stderr that stays."""
+        """Print one permanent line to stderr."""
         with self.paused():
             print(f"headatlas: {line}", file=sys.stderr, flush=True)
 

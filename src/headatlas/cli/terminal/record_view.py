@@ -1,10 +1,11 @@
-"""A run: verdict and reasons, the heads found, the effect of intervening, and what papers say."""
+"""Prints a run: verdict and reasons, the heads found, the causal effect, and what papers say."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,11 +17,21 @@ from headatlas.evidence.records import Cause, Detection, ModelRecord, Record
 from headatlas.notation import Head
 
 _SHOWN, _ROW = 12, 3  # heads in a table, and in a row; the record has all
+_COLUMNS = (
+    "null: score without the feature; off the sink: score / (1 - attention to token 0); alone: effect of one head"
+)
+_DONE = {
+    "zero": "zero-ablating",
+    "mean": "mean-ablating",
+    "resample": "resample-ablating",
+    "steer": "steering",
+    "patch": "patching",
+}
 COLOURS = {"reproduced": "green", "partly": "yellow", "not-reproduced": "red", "inconclusive": "blue"}
 
 
 def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) -> None:
-    """One run: verdict and reasons, the heads found, the effect of intervening, and what papers say."""
+    """Print one run: verdict and reasons, the heads found, the causal effect, and what papers say."""
     console = _console()
     label = record.verdict.label
     console.print(
@@ -33,26 +44,34 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     console.print(reasons)
     if record.detection:
         console.print(_heads_table(record.detection, record.cause))
+        _print_indented(console, Text(_COLUMNS, style="dim"))
         if lost := record.detection.did_not_hold:
             more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-            console.print(Text(f"  selected, and did not hold there: {' '.join(lost[:_SHOWN])}{more}", style="dim"))
+            console.print(
+                Text(f"  selected, but failed on held-out stimuli: {' '.join(lost[:_SHOWN])}{more}", style="dim")
+            )
     if record.cause:
-        console.print(_cause_line(record.cause))
+        _print_indented(console, _cause_line(record.cause))
     _print_literature(console, catalog, record)
     _print_expectation(console, entry, record)
     if len(record.stability.families) > 1:
         families = ", ".join(f"{name}: {verdict}" for name, verdict in record.stability.families.items())
-        console.print(Text(f"  by prompt family  {families}"))
+        _print_indented(console, Text(f"by prompt family  {families}"))
     if len(record.stability.seeds) > 1:
         seeds = ", ".join(f"{seed}: {verdict}" for seed, verdict in record.stability.seeds.items())
-        console.print(Text(f"  by seed           {seeds}"))
+        _print_indented(console, Text(f"by seed           {seeds}"))
     _print_opened(console, record.model)
     seconds = record.environment.seconds
     console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed})", style="dim"))
 
 
+def _print_indented(console: Console, text: Text) -> None:
+    """Print a line whose continuation lines are indented too."""
+    console.print(Padding(text, (0, 0, 0, 2), expand=False))
+
+
 def _print_opened(console: Console, model: ModelRecord) -> None:
-    """How the model was opened, where that is not as a user would think who said nothing."""
+    """Print how the model was opened if that differs from the default."""
     if model.identity is None:
         return
     what = model.identity
@@ -65,12 +84,12 @@ def _print_opened(console: Console, model: ModelRecord) -> None:
 
 
 def _heads_table(detection: Detection, cause: Cause | None) -> Table:
-    """The heads found, best first; where there are none, the three best."""
+    """The heads found, best first; if there are none, the three best heads."""
     found = [Head.parse(head) for head in detection.selected]
     shown = found[:_SHOWN] or _best(detection, 3)
-    title = f"{detection.metric}, on held-out stimuli" + ("" if found else " (none found; the best)")
+    title = f"{detection.metric}, on held-out stimuli" + ("" if found else " (none found; the three best)")
     table = Table(title=f"  {escape(title)}", title_justify="left", box=None, header_style="dim", padding=(0, 2))
-    for column in ("head", "score", "95% CI", "control", "off the sink", "alone"):
+    for column in ("head", "score", "95% CI", "null", "off the sink", "alone"):
         table.add_column(column, justify="left" if column == "head" else "right")
     alone = {each.head: each.effect for each in cause.alone} if cause else {}
     for head in shown:
@@ -102,16 +121,16 @@ def _cause_line(cause: Cause) -> Text:
     effects = sorted(cause.random_effects)
     middle, high = effects[len(effects) // 2], effects[min(len(effects) - 1, int(0.95 * len(effects)))]
     return Text(
-        f"  {cause.intervention}, all of them: {cause.direction} by {cause.effect:.3g} "
+        f"{_DONE[cause.intervention]} all heads found: {cause.direction} by {cause.effect:.3g} "
         f"[{cause.low:.3g}, {cause.high:.3g}]; {len(effects)} random sets: median {middle:.3g}, 95% below {high:.3g}"
     )
 
 
 def _print_literature(console: Console, catalog: Catalog, record: Record) -> None:
     if record.model.catalog_id is None or not record.literature.findings:
-        console.print(Text("  papers say nothing about this model", style="dim"))
+        console.print(Text("  papers name no heads of this model", style="dim"))
         return
-    console.print(Text("  what papers say about this model"))
+    console.print(Text("  what papers report about this model"))
     for finding in record.literature.findings:
         word = {True: "agrees", False: "disagrees", None: ""}[finding.agrees]
         reported = "" if finding.reported is None else f" reported {finding.reported:g}"
@@ -125,12 +144,15 @@ def _print_literature(console: Console, catalog: Catalog, record: Record) -> Non
 def _print_expectation(console: Console, entry: HeadType, record: Record) -> None:
     for expected in entry.reproduction.expected:
         if expected.model == record.model.catalog_id:
-            word = "as expected" if expected.verdict == record.verdict.label else "not as expected"
-            console.print(Text(f"  expected before running: {expected.verdict} ({word})"))
+            undecided = record.verdict.label == "inconclusive"
+            word = "undecided" if undecided else "not as expected"
+            if record.verdict.label == expected.verdict:
+                word = "as expected"
+            console.print(Text(f"  expected before the run: {expected.verdict} ({word})"))
 
 
 def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
-    """One line per finding, with the heads found and why it is so."""
+    """Print one line per finding: verdict, heads found, and the figures that decided."""
     console = _console()
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for column in ("head type", "verdict", "heads found", "what decided it"):
@@ -150,20 +172,18 @@ def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
     console.print()
     console.print(table)
     if kept := sum(outcome.kept for outcome in outcomes):
-        console.print(
-            Text(f"{kept} of {len(outcomes)} were recorded before and have not changed; --again runs them too")
-        )
+        console.print(Text(f"{kept} of {len(outcomes)} have a current record and were not rerun; --again reruns them"))
 
 
 def _decided(record: Record) -> str:
-    """The figures behind a verdict, in a few words."""
+    """The figures behind a verdict, in short."""
     behaviour, cause = record.behaviour, record.cause
     if behaviour is None:
         return record.verdict.reasons[0]
     said = f"behaviour {behaviour.value:.2g} (needed {max(behaviour.minimum, behaviour.chance):g})"
     found = record.detection
     if found and not found.selected:
-        why = "not told from its control" if found.undecided else f"needed {found.threshold:g}"
+        why = "not significant" if found.undecided else f"needed {found.threshold:g}"
         if found.did_not_hold and not found.undecided:
             why = f"needed {found.threshold:g} on new prompts too"
         return f"{said}, best score {found.best:.2g} ({why})"

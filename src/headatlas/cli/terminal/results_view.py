@@ -1,4 +1,4 @@
-"""Recorded verdicts: head types against models, or all that is known of one model."""
+"""Prints recorded verdicts: head types x models, or all details of one model."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ _SHOWN = 4  # heads of a row
 
 
 def print_results(catalog: Catalog, results: Sequence[Result], folder: Path) -> None:
-    """A matrix where there are several models; where there is one, a row per type with heads, stability and day."""
+    """Print a matrix for several models, or for one model a row per type with heads, stability and day."""
     console = _console()
     if not results:
-        console.print(Text(f"no records in {folder}; `headatlas run --all` makes some"))
+        console.print(Text(f"no records in {folder}; `headatlas run --all` writes them"))
         return
     models = list(dict.fromkeys(result.record.model.id for result in results))
     if len(models) == 1:
@@ -31,7 +31,7 @@ def print_results(catalog: Catalog, results: Sequence[Result], folder: Path) -> 
 
 
 def _ordered(catalog: Catalog, results: Sequence[Result]) -> list[str]:
-    """Ids of entries, in the order of the catalog, then those it no longer has."""
+    """Ids of entries in the order of the catalog, then ids that the catalog no longer has."""
     here = {result.record.entry.id for result in results}
     return [id for id in catalog.heads if id in here] + sorted(here - set(catalog.heads))
 
@@ -81,8 +81,10 @@ def _print_legend(console: Console, results: Sequence[Result]) -> None:
     days = sorted(result.day for result in results)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     total = ", ".join(f"{count[label]} {label}" for label in COLOURS if count[label])
-    console.print(Text(f"\n{len(results)} records of {when}: {total}", style="dim"))
+    console.print(Text(f"\n{len(results)} records, {when}: {total}", style="dim"))
     if any(result.stale for result in results):
-        console.print(Text("* the rule, script, stimuli or model have changed since; run it again", style="dim"))
+        console.print(
+            Text("* stale: the rule, script, stimuli or model have changed since the run; run it again", style="dim")
+        )
     for line in told_apart(results):
         console.print(Text(line, style="dim"))

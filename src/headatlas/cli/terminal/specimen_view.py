@@ -1,4 +1,4 @@
-"""A specimen's card on the terminal: what it is, what it can do, which heads carry it, and what it cannot do."""
+"""Prints a specimen's card: its recipe, what it can do, which heads matter, and what it cannot do."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _WORD = max(len(label) for label in COLOURS)
 
 
 def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None:
-    """The card's first lines, a row per family, the textbook heads, verdicts beside those of siblings, the limits."""
+    """Print the recipe, a row per family, the textbook heads, verdicts beside those of siblings, the limits."""
     console = _console()
     recipe = card["recipe"]
     console.print(Text(name, style="bold"))
@@ -34,14 +34,13 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     console.print()
     console.print(_families(card["families"]))
     console.print(
-        "accuracy: on held-out documents; without: where the heads that carry the family give their mean instead of "
-        "what they compute;\nrandom: the median over layer-matched sets of other heads; * less than 5% of those do "
-        "as much harm",
+        "accuracy: on held-out documents; without: the family's heads mean-ablated;\nrandom: layer-matched sets of "
+        "other heads mean-ablated (median); * less than 5% of these sets do as much harm",
         style="dim",
     )
     if card["needed_by_all"]:
         console.print(
-            f"Left out, since almost every family needs them: {', '.join(card['needed_by_all'])}", style="dim"
+            f"Not listed, because almost every family needs them: {', '.join(card['needed_by_all'])}", style="dim"
         )
     console.print()
     for kind, heads in card["textbook"].items():
@@ -57,7 +56,7 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
 
 
 def _print_verdicts(console: Console, agreement: Agreement) -> None:
-    """A row per head type, a column per model: in words where they fit, else in initials that are explained below."""
+    """Print a row per head type and a column per model: whole words if they fit, else initials with a legend."""
     found = agreement.labels.values()
     wide = max(len(entry) for entry in agreement.labels) + 2 + (_WORD + 2) * len(agreement.models) <= console.width
     table = Table(box=None, padding=(0, 1), header_style="dim")
@@ -76,10 +75,10 @@ def _print_verdicts(console: Console, agreement: Agreement) -> None:
         console.print(", ".join(f"{label[0]} {label}" for label in used), style="dim")
 
 
-def _verdict(label: str | None, in_words: bool) -> Text:
+def _verdict(label: str | None, whole: bool) -> Text:
     if label is None:
-        return Text("not run" if in_words else "-", style="dim")
-    return Text(label if in_words else label[0], style=COLOURS[label])
+        return Text("not run" if whole else "-", style="dim")
+    return Text(label if whole else label[0], style=COLOURS[label])
 
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:

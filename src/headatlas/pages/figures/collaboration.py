@@ -1,4 +1,4 @@
-"""Pictures of heads at work together, as inline SVG from plain numbers: what was measured, and what is published."""
+"""Draws measured and published edges between heads, as inline SVG from plain numbers."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ _BOX_W, _BOX_H, _BOX_GAP, _RANK = 190, 58, 22, 104
 _THIN, _THICK = 1.2, 8.0
 _FONT = 'font-family="system-ui, sans-serif"'
 _PAPER = 'fill="var(--md-default-bg-color, Canvas)"'
-# A stage has one colour everywhere; each is readable on white where there is no style sheet.
+# A stage has one colour everywhere; each colour is readable on white without a style sheet.
 _STAGES = {
     "KR": "var(--atlas-kr, #1f5fa8)",
     "ICI": "var(--atlas-ici, #0f766e)",
@@ -28,7 +28,7 @@ _READS = {"Q": "queries", "K": "keys", "V": "values"}
 
 @dataclass(frozen=True)
 class Node:
-    """A head: its name, layer, the types it was found to be (the first is written on it), and their stage."""
+    """A head: name, layer, its types (the first is its label), and their stage."""
 
     name: str
     layer: int
@@ -42,10 +42,10 @@ class Link:
 
     Attributes:
         sender, receiver: names of nodes.
-        via: what of the receiver.
+        via: the input of the receiver: Q, K or V.
         strength: 0 to 1, drawn as the width of the line.
-        stands: whether it exceeds what it is held against; dashed and faint where not.
-        numbers: what was measured, in words.
+        stands: True if the effect exceeds those of other heads; else the line is dashed and faint.
+        numbers: the measured figures, as text.
     """
 
     sender: str
@@ -58,7 +58,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Part:
-    """A type in a published circuit: what is reported of it, and whether it was found in the model at hand."""
+    """A type in a published circuit: its reported heads, and whether it was found in the measured model."""
 
     type: str
     stage: str
@@ -69,7 +69,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Arrow:
-    """A published edge between two types; via holds what of the receiver, as far as the sources say."""
+    """A published edge between two types; `vias` are the receiver's inputs, if the sources name them."""
 
     sender: str
     receiver: str
@@ -78,19 +78,19 @@ class Arrow:
 
 
 def measured_picture(nodes: Sequence[Node], links: Sequence[Link], title: str, notes: Sequence[str] = ()) -> str:
-    """Heads from left to right by layer, and every measured edge.
+    """Draw heads from left to right by layer, with every measured edge.
 
     Args:
-        nodes: heads; those that no edge touches are drawn too.
-        links: between nodes of different layers.
-        title: says what the picture shows.
-        notes: lines to write below, such as what the widest line stands for.
+        nodes: heads, with or without edges.
+        links: edges between nodes of different layers.
+        title: what the picture shows.
+        notes: lines below the picture, such as the effect of the widest line.
 
     Returns:
-        One <svg> element; every edge has its numbers as a tooltip, and all of them are in its description.
+        One <svg> element; each edge has its numbers as a tooltip, and the description has all numbers.
 
     Raises:
-        ValueError: for a link that does not lead from a node to one of a later layer.
+        ValueError: for a link that does not lead from a node to a node of a later layer.
     """
     layer = {node.name: node.layer for node in nodes}
     for link in links:
@@ -112,15 +112,15 @@ def measured_picture(nodes: Sequence[Node], links: Sequence[Link], title: str, n
 
 
 def published_picture(parts: Sequence[Part], arrows: Sequence[Arrow], title: str) -> str:
-    """The types of a published circuit from top to bottom, with the heads that are reported for each.
+    """Draw the types of a published circuit from top to bottom, with their reported heads.
 
     Args:
-        parts: the types; those not found in the model at hand are grey and say so.
-        arrows: between them; one to a type that is no part is a mistake.
-        title: says what the picture shows.
+        parts: the types; types not found in the measured model are grey and say so.
+        arrows: edges between the types.
+        title: what the picture shows.
 
     Raises:
-        ValueError: for an arrow to a type that is no part.
+        ValueError: for an arrow to a type that is not among the parts.
     """
     known = {part.type for part in parts}
     for arrow in arrows:
@@ -141,7 +141,7 @@ def published_picture(parts: Sequence[Part], arrows: Sequence[Arrow], title: str
 
 
 def side_by_side(pictures: Mapping[str, str]) -> str:
-    """Pictures by their headings, beside each other where there is room; each scrolls by itself where there is none."""
+    """Put pictures with headings side by side if there is room; otherwise each picture scrolls."""
     panels = (
         f'<div style="min-width:0;max-width:100%"><p style="margin:0 0 .4em;font-weight:600">{escape(heading)}</p>'
         f'<div class="atlas-scroll" style="overflow-x:auto" tabindex="0" role="group" '
@@ -156,7 +156,7 @@ def side_by_side(pictures: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class _Placed:
-    """The x of each layer, and the middle of what stands there: heads, and gaps through which a sender's lines pass."""
+    """The x of each layer, and the y of its heads and of the gaps that lines pass through."""
 
     columns: Mapping[int, float]
     y: Mapping[tuple[str, int], float]
@@ -164,7 +164,7 @@ class _Placed:
 
 
 def _place(nodes: Sequence[Node], links: Sequence[Link], layer: Mapping[str, int]) -> _Placed:
-    """Order each column by the mean place of what it is joined to, over a few sweeps."""
+    """Order each column by the mean place of its neighbours, in a few sweeps."""
     layers = sorted({node.layer for node in nodes})
     columns: dict[int, list[tuple[str, int]]] = {at: [(n.name, at) for n in nodes if n.layer == at] for at in layers}
     joined: dict[tuple[str, int], dict[tuple[str, int], float]] = {}
@@ -276,7 +276,7 @@ def _legend(vias: Sequence[str], notes: Sequence[str], y: float) -> list[str]:
 
 
 def _ranks(parts: Sequence[Part], arrows: Sequence[Arrow]) -> dict[str, int]:
-    """How many arrows lead to each type at most; those in a circle stay where they are met."""
+    """The largest number of arrows on a way to each type; types in a cycle keep their first rank."""
     ranks = {part.type: 0 for part in parts}
     for _ in parts:
         for arrow in arrows:
@@ -311,7 +311,7 @@ def _part(part: Part, x: float, y: float) -> str:
 
 
 def _arrow(arrow: Arrow, places: Mapping[str, tuple[float, float]], ranks: Mapping[str, int], width: float) -> str:
-    """From the lower edge of one box to the upper edge of another; past boxes between them along the side."""
+    """Draw an arrow from the lower edge of one box to the upper edge of another, around boxes between them."""
     (x, y), (to_x, to_y) = places[arrow.sender], places[arrow.receiver]
     x, y, to_x = x + _BOX_W / 2, y + _BOX_H, to_x + _BOX_W / 2
     down = to_y - y
@@ -349,7 +349,7 @@ def _short(text: str, most: int) -> str:
 
 
 def _svg(kind: str, width: float, height: float, title: str, description: str, body: Sequence[str]) -> str:
-    """The name of a picture is its label, as a <title> of the whole would cover those of its parts."""
+    """Wrap parts in an <svg>. The title is its label, because a <title> would hide the tooltips of its parts."""
     return (
         f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img" '
         f'aria-label="{escape(title)}" {_FONT}><desc>{escape(description)}</desc>{"".join(body)}</svg>'

@@ -1,4 +1,4 @@
-"""A picture of where in a model the heads of each stage lie: what papers report above, what was measured below."""
+"""Draws the depth of the heads of each stage: reported by papers above, measured below."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class Place:
 
     Attributes:
         head: id of the type.
-        stage: its short name: KR, ICI, LR or EP.
-        depths: of each head: its layer over the last layer, from 0 to 1.
+        stage: short name of the stage: KR, ICI, LR or EP.
+        depths: layer / last layer of each head, from 0 to 1.
         model: id of the model.
     """
 
@@ -26,12 +26,12 @@ class Place:
 
     @property
     def mean(self) -> float:
-        """Mean depth of its heads."""
+        """Mean depth of the heads."""
         return sum(self.depths) / len(self.depths)
 
 
 def mean_depth(places: Sequence[Place]) -> float | None:
-    """Mean over types and models, each of the same weight however many heads it has; None of nothing."""
+    """Mean depth over types and models, each with the same weight; None if there are none."""
     return sum(place.mean for place in places) / len(places) if places else None
 
 
@@ -45,7 +45,7 @@ def shares(places: Sequence[Place]) -> list[float]:
 
 
 def depths_picture(stages: Mapping[str, str], reported: Sequence[Place], measured: Sequence[Place], title: str) -> str:
-    """For each stage, two histograms over relative depth: reported upwards, measured downwards, with their means.
+    """Draw two histograms over relative depth per stage: reported upwards, measured downwards, with their means.
 
     Args:
         stages: name by short name, in order.

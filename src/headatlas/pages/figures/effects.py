@@ -1,4 +1,4 @@
-"""A picture of a causal test: what intervening on the heads found does, beside what random sets of heads do."""
+"""Draws a causal test: the effect of the heads found beside the effects of random sets of heads."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,12 +7,12 @@ _WIDTH, _HEIGHT, _SIDE, _MIDDLE, _RADIUS = 420, 74, 12, 30, 2.5
 
 
 def effects_picture(effect: float, low: float, high: float, others: Sequence[float], title: str) -> str:
-    """One dot per random set, stacked where they coincide, and the heads found as a line with its interval.
+    """Draw one dot per random set, stacked if they coincide, and the heads found as a line with its interval.
 
     Args:
-        effect, low, high: of the heads found, signed so that the claimed direction is positive.
-        others: of each random set.
-        title: says what the picture shows, for those who cannot see it.
+        effect, low, high: effect and interval of the heads found; positive in the claimed direction.
+        others: effect of each random set.
+        title: what the picture shows, for screen readers.
 
     Returns:
         One <svg> element, coloured by the style sheet's custom properties.
@@ -42,7 +42,7 @@ def effects_picture(effect: float, low: float, high: float, others: Sequence[flo
 
 
 def _dots(places: Sequence[float]) -> str:
-    """A path with a line of no length for each dot, drawn round by its caps: a tenth of the size of circles."""
+    """A path with one zero-length line per dot, drawn round by its caps: a tenth of the size of circles."""
     heights: dict[int, int] = {}
     made = []
     for place in places:
@@ -54,7 +54,7 @@ def _dots(places: Sequence[float]) -> str:
 
 
 def _labels(effect: float, left: float, right: float) -> list[tuple[float, str, str]]:
-    """The effect, and the ends of the axis where they are not too near to it."""
+    """Labels for the effect, and for those ends of the axis that are not too close to it."""
     room = 0.18 * (right - left)
     made = [
         (effect, "start" if effect - left < room else "end" if right - effect < room else "middle", f"{effect:.3g}")

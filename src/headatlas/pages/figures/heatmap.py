@@ -1,4 +1,4 @@
-"""A picture of a model's heads: layers x heads, one square each, as inline SVG from plain numbers."""
+"""Draws a model's heads as a heat map, layers x heads, as inline SVG from plain numbers."""
 
 from collections.abc import Collection, Sequence
 from html import escape
@@ -14,14 +14,14 @@ def heatmap(
     reported: Collection[tuple[int, int]] = (),
     top: float = 1.0,
 ) -> str:
-    """Squares darken with the score from 0 up; heads found are outlined, heads that papers name carry a dot.
+    """Draw one square per head, darker for higher scores; outline heads found, and dot heads that papers name.
 
     Args:
-        scores: [layer][head]; values outside 0 to `top` are drawn as the nearer end. Layers may have different numbers
-            of heads; one that has none is a row that says so.
+        scores: [layer][head]; values outside 0 to `top` are clipped. Layers may have different numbers of heads; a
+            layer without attention is labelled.
         found, reported: (layer, head) pairs.
-        title: says what the picture shows, for those who cannot see it.
-        top: the score that is drawn darkest.
+        title: what the picture shows, for screen readers.
+        top: the score of the darkest square.
 
     Returns:
         One <svg> element, coloured by the style sheet's custom properties, so that it follows light and dark.
@@ -66,7 +66,7 @@ def _label(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def top_of(scores: Sequence[Sequence[float]], threshold: float) -> float:
-    """The score to draw darkest: 1 where scores are shares that come near it, else the largest, or the threshold."""
+    """The score of the darkest square: 1 if the largest score is in 0.5 to 1, else that score or the threshold."""
     largest = max(score for row in scores for score in row)
     return 1.0 if 0.5 <= largest <= 1.0 else max(largest, threshold)
 

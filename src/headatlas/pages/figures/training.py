@@ -1,4 +1,4 @@
-"""A picture of training: which heads appear when, and what the model can do by then, as inline SVG."""
+"""Draws a training run: when heads appear, and what the model can do by then, as inline SVG."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,20 @@ from html import escape
 from typing import Any
 
 _WIDTH, _PANEL, _LEFT, _RIGHT, _TOP, _SPACE = 720, 190, 44, 150, 24, 46
-# What is drawn in each panel, and the place of its colour in the style sheet (--atlas-line-1 …).
+# The lines of each panel, in the order of the style sheet's colours (--atlas-line-1 …).
 HEADS: tuple[str, ...] = ("previous token", "duplicate token", "induction", "name mover")
 SKILLS: tuple[str, ...] = ("period 25", "indirect object", "facts", "multiple choice", "few-shot")
 
 
 def training_picture(steps: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Above, the score of every head that ever reaches 0.3, in the colour of its kind; below, held-out accuracy.
+    """Draw the score of every head that ever reaches 0.3, in the colour of its kind; and held-out accuracy below.
 
     Args:
-        steps: of a specimen's training.json: tokens, accuracy by family, and scores [layer][head] by kind.
-        title: says what the picture shows, for those who cannot see it.
+        steps: steps of a specimen's training.json: tokens, accuracy by family, and scores [layer][head] by kind.
+        title: what the picture shows, for screen readers.
 
     Returns:
-        One <svg> element; tokens seen run along the axis, in powers of ten.
+        One <svg> element; the axis is tokens seen, logarithmic.
     """
     tokens = [step["tokens"] for step in steps]
     height = _TOP + 2 * _PANEL + _SPACE + 40
@@ -91,7 +91,7 @@ def _line(tokens: Sequence[float], values: Sequence[float], top: float, colour: 
 
 
 def _names(ends: Sequence[tuple[float, str, int]], top: float) -> list[str]:
-    """The names of the lines at their ends, pushed apart where they would lie on each other."""
+    """Names at the ends of the lines, pushed apart if they would overlap."""
     parts = []
     place = -math.inf
     for value, name, colour in sorted(ends, key=lambda each: -each[0]):
