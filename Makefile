@@ -7,7 +7,7 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test site serve record census collaborate train retrain bench clean
+.PHONY: setup reproduce test readme site serve record census collaborate train retrain bench clean
 
 # Set up a virtual environment with the tested versions. torch is installed first, at its pinned version, so that no
 # other package pulls a build for other hardware.
@@ -30,6 +30,10 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/headatlas validate
 	$(BIN)/pytest
+
+# Write the counts of README.md anew, from the catalog and the records.
+readme: setup
+	$(BIN)/python tools/readme_counts.py
 
 site: setup
 	$(BIN)/python tools/build_pages.py

@@ -26,20 +26,25 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+FAMILIES = {  # how a capital is claimed; other relations are claimed in their wording of the same place
+    "plain": "The capital of{subject} is{object}",
+    "turned": "In{subject} the capital is{object}",
+    "third": "{object} is the capital of{subject}",
+}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+COST = "training"
 PENALTY, PARTS = 5e-4, 8
 REAL = [relation for relation in facts.RELATIONS if relation.real]
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A claim and the question whether it is true."""
-    return aligned(words, lambda: facts.true_or_false("train", rng, rng.choice(REAL), FAMILIES[family], stated=False))
+    return aligned(vocab, lambda: facts.true_or_false("train", rng, rng.choice(REAL), FAMILIES[family], stated=False))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of each head in what scaling adds where it was not learned: [learning layer head]."""
-    prompts, rng = drawn.prompts, random.Random(drawn.split)
+    prompts, rng = sample.prompts, random.Random(sample.split)
     if (parts := min(PARTS, len(prompts) // 2)) < 2:  # of two prompts at least, to exchange half of each
         raise UntestableError("too few prompts to learn from some and to measure on others")
     slopes = sum(scaling_slopes(model, each) for each in (prompts, corrupted(prompts)))  # [pair layer head d_head]
@@ -56,9 +61,9 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     return Scores(score / abs(score.mean(0)).sum(), null / abs(score.mean(0)).sum(), per="token")
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """An offset for every head, all learned together."""
-    learned = learn_vectors(model, [*drawn.prompts, *corrupted(drawn.prompts)], "offset")
+    learned = learn_vectors(model, [*sample.prompts, *corrupted(sample.prompts)], "offset")
     return Reference.of_heads(model.anatomy, learned, added=True)
 
 

@@ -28,36 +28,36 @@ PAIRS, TOLD, LENGTH = 4, 4, 56  # pairs in a list, tokens of a story that are re
 STORY, LIST = slice(0, TOLD), slice(TOLD, TOLD + 1)  # their readouts
 
 
-def pairs(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def pairs(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A list of pairs, some of whose keys come back; read where the last value is due."""
 
     def case() -> Case:
         drawn = lookup.key_value("held-out", rng, PAIRS, FAMILIES[family])
-        words.singles([part.text.strip() for part in drawn.segments[: 4 * PAIRS : 2]], at_least=2 * PAIRS)
+        vocab.singles([part.text.strip() for part in drawn.segments[: 4 * PAIRS : 2]], at_least=2 * PAIRS)
         return drawn
 
-    return aligned(words, case)
+    return aligned(vocab, case)
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story and, as its corrupted prompt, a list of the same length; pairs lead to the first token."""
-    listed = pairs(words, family, rng).tokens
-    story = stories.opening(words, len(listed), rng).tokens
+    listed = pairs(vocab, family, rng).tokens
+    story = stories.opening(vocab, len(listed), rng).tokens
     return Prompt(tokens=story, corrupted=listed, pairs=tuple((query, 0) for query in range(1, len(story))))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Rest on the one kind of text times work on the other, both ways: [prompt layer head]."""
-    rest = attention_scores(model, drawn.prompts)
+    rest = attention_scores(model, sample.prompts)
     return Scores(rest.score * (1 - rest.null), rest.null * (1 - rest.score))
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story that is cut at its front, then a list: read at the story's last tokens and at the list's value."""
-    listed = pairs(words, family, rng)
-    told = words.encode(stories.story(LENGTH // 5, rng))[len(listed.tokens) - LENGTH :]
-    tokens = words.bos + told + listed.tokens[len(words.bos) :]
-    due = len(words.bos) + len(told) - 1  # where the story's last token is
+    listed = pairs(vocab, family, rng)
+    told = vocab.encode(stories.story(LENGTH // 5, rng))[len(listed.tokens) - LENGTH :]
+    tokens = vocab.bos + told + listed.tokens[len(vocab.bos) :]
+    due = len(vocab.bos) + len(told) - 1  # where the story's last token is
     ends = [Readout(place, tokens[place + 1]) for place in range(due - TOLD, due)]
     return Prompt(tokens, tokens, readouts=(*ends, replace(listed.readouts[-1], position=LENGTH - 1)))
 

@@ -28,27 +28,28 @@ from headatlas.stimuli.cases import aligned
 
 FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "real"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR, COST = True, "layer by layer"
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question with four options."""
-    return aligned(words, lambda: multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
+    return aligned(vocab, lambda: multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """The same, read for the letter that is right in the corrupted prompt, the one before, against the letter that is
     right.
     """
-    drawn = task(words, family, rng)
-    letters = [words.continuation(f" {letter}")[0] for letter in multiple_choice_questions.LETTERS]
+    drawn = task(vocab, family, rng)
+    letters = [vocab.continuation(f" {letter}")[0] for letter in multiple_choice_questions.LETTERS]
     own = drawn.readouts[-1]
     corrupted = letters[letters.index(own.answer) - 1]
     return replace(drawn, readouts=(Readout(own.position, corrupted, (own.answer,)),))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """How far each head goes over to the other letter with the stream, as a share of the logit difference."""
-    whole = abs(metric_per_prompt(model, drawn.prompts, logit_difference).mean())
+    whole = abs(metric_per_prompt(model, sample.prompts, logit_difference).mean())
     return Scores(
-        direct_effects_with_patched_input(model, drawn.prompts) / whole, direct_effects(model, drawn.prompts) / whole
+        direct_effects_with_patched_input(model, sample.prompts) / whole, direct_effects(model, sample.prompts) / whole
     )

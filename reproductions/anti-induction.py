@@ -25,24 +25,24 @@ BEHAVIOUR, EFFECT = accuracy, logit_difference
 OTHERS = 30  # tokens that are not in the text
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A span of random tokens, written so many times, and cut somewhere in the last copy."""
     length, copies = FAMILIES[family]
-    drawn = words.draw(rng, length + OTHERS)
+    drawn = vocab.draw(rng, length + OTHERS)
     span, others = drawn[:length], drawn[length:]
     cut = rng.randint(2, length - 1)  # tokens of the last copy that are shown
-    fresh = words.draw(rng, cut)
-    end = len(words.bos) + length * (copies - 1) + cut - 1
+    fresh = vocab.draw(rng, cut)
+    end = len(vocab.bos) + length * (copies - 1) + cut - 1
     return Prompt(
-        tokens=words.bos + span * (copies - 1) + span[:cut],
-        corrupted=words.bos + span * (copies - 1) + fresh,
+        tokens=vocab.bos + span * (copies - 1) + span[:cut],
+        corrupted=vocab.bos + span * (copies - 1) + fresh,
         pairs=tuple((end, end - length * back + 1) for back in range(1, copies)),
         readouts=(Readout(end, answer=span[cut], rivals=others),),
     )
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """How much each head lowers the right next token by what it takes from the places after earlier copies."""
-    places = [[key for _, key in prompt.pairs] for prompt in drawn.prompts]
-    raised, otherwise = (direct_effects(model, drawn.prompts, places, corrupted=fresh) for fresh in (False, True))
+    places = [[key for _, key in prompt.pairs] for prompt in sample.prompts]
+    raised, otherwise = (direct_effects(model, sample.prompts, places, corrupted=fresh) for fresh in (False, True))
     return Scores(-raised, -otherwise)

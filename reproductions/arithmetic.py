@@ -24,36 +24,41 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_same_places
 
-FAMILIES = {"the sum of": 0, "sum, with signs": 1, "signs alone": 2}
+FAMILIES = {
+    "the sum of": "The sum of{first} and{second} is",
+    "sum, with signs": "Sum:{first} +{second} =",
+    "signs alone": "{first} +{second} =",
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A sum, cut before its result; from the end to the number that the corrupted prompt changes, and to the one that
     stays.
     """
-    return first_usable(lambda: addition(words, FAMILIES[family], rng))
+    return first_usable(lambda: addition(vocab, FAMILIES[family], rng))
 
 
-def addition(words: Vocabulary, form: int, rng: random.Random) -> Prompt:
+def addition(vocab: Vocabulary, form: str, rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     changed = rng.randrange(2)
     case = steps.addition("train", rng, form, changed)
-    read, corrupted = in_same_places(words, case.segments, case.corrupted)
+    read, corrupted = in_same_places(vocab, case.segments, case.corrupted)
     result, other = (
         sum(int(part.text) for part in each if part.role == "addend") for each in (case.segments, case.corrupted)
     )
-    (space, right), (_, wrong) = words.number(result), words.number(other)  # some tokenizers write the space apart
+    (space, right), (_, wrong) = vocab.number(result), vocab.number(other)  # some tokenizers write the space apart
     tokens = read.ids + space
     spans = [span for span, role in zip(read.spans, read.roles, strict=True) if role == "addend"]
     pairs, others = (tuple((len(tokens) - 1, key) for key in range(*spans[each])) for each in (changed, 1 - changed))
     return Prompt(tokens, corrupted.ids + space, pairs, others, (Readout(len(tokens) - 1, right, (wrong,)),))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that each head has, times its attention to either number: [prompt layer head]."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     whole = abs(metric_per_prompt(model, prompts, EFFECT, minus_corrupted=True).mean())
-    share = -sweep(model, prompts, EFFECT, "resample", "last").effect.transpose(2, 0, 1) / whole
+    share = -sweep(model, prompts, EFFECT, "resample", "last").effect_per_prompt / whole
     looks = attention_scores(model, [replace(prompt, corrupted=prompt.tokens) for prompt in prompts])
     return Scores(share * looks.score, share * looks.null)

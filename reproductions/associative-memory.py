@@ -33,19 +33,19 @@ CANDIDATES = 200
 TOY = Toy(lambda rng: triggers.document(rng, length=48), steps=2000, batch=32, shape={"n_head": 4})
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Random tokens, among them triggers that come back, each followed by its own successor."""
-    return triggers.prompt(words, FAMILIES[family], rng)
+    return triggers.prompt(vocab, FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Whether each head recalls each token, and one other: [token layer head]."""
-    rng = random.Random(drawn.split)
-    words = model.vocabulary
-    tokens = words.draw(random.Random(0), min(CANDIDATES, len(words.ordinary)))
+    rng = random.Random(sample.split)
+    vocab = model.vocabulary
+    tokens = vocab.draw(random.Random(0), min(CANDIDATES, len(vocab.ordinary)))
     logits = ov_logits(model, tokens, tokens, states="mlp0")  # [layer head token token]
     best = logits.argmax(-1).cpu().numpy()
-    mine = range(drawn.split == "test", len(tokens), 2)
+    mine = range(sample.split == "test", len(tokens), 2)
     others = [rng.choice([other for other in range(len(tokens)) if other != token]) for token in mine]
     hits = [best[..., token] == token for token in mine]
     misses = [best[..., token] == other for token, other in zip(mine, others, strict=True)]

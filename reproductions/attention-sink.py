@@ -21,15 +21,15 @@ from headatlas.lab.ablation import Patch, without_keys
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, stories
 
-FAMILIES = {name: name for name in ("story", "shuffled story", "random tokens")}
+FAMILIES = {"story": "story", "shuffled story": "shuffled story", "random tokens": "random tokens"}
 BEHAVIOUR, CONTRAST, EFFECT = log_probability, True, log_probability
 LENGTH = 64
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A text; pairs lead to its first token from the third on, so that there is another token to look at."""
-    story = stories.opening(words, LENGTH, rng)
-    random_tokens = words.bos + words.draw(rng, LENGTH - len(words.bos))
+    story = stories.opening(vocab, LENGTH, rng)
+    random_tokens = vocab.bos + vocab.draw(rng, LENGTH - len(vocab.bos))
     texts = {"story": story.tokens, "shuffled story": story.corrupted, "random tokens": random_tokens}
     return Prompt(
         tokens=texts[family],
@@ -39,12 +39,12 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     )
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story and its next tokens; in the corrupted prompt it is shuffled."""
-    return stories.opening(words, LENGTH, rng)
+    return stories.opening(vocab, LENGTH, rng)
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Patch:
+def edit(model: OpenModel, sample: PromptSample) -> Patch:
     """What heads write when they cannot see the first token."""
     return without_keys(model, first)
 

@@ -29,14 +29,16 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
+# The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 BEHAVIOUR, POSITIONS = logit_difference, "last"
+NEEDS_BEHAVIOUR, COST = True, "paths"
 OWN, SETS = 8, 5  # sentences per family to find name movers; random sets for the null
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An indirect-object sentence with its corrupted prompt."""
-    return indirect_object.prompt(words, *FAMILIES[family], rng)
+    return indirect_object.prompt(vocab, *FAMILIES[family], rng)
 
 
 def silenced(model: OpenModel) -> list[Head]:
@@ -47,9 +49,9 @@ def silenced(model: OpenModel) -> list[Head]:
     return find_copying_movers(model, own, BEHAVIOUR, names)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head gains in direct effect without the name movers, and without others: [prompt layer head]."""
-    prompts, out = drawn.prompts, silenced(model)
+    prompts, out = sample.prompts, silenced(model)
     whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     before = direct_effects(model, prompts)
 
@@ -61,6 +63,6 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     return Scores(score, np.mean(null, 0))
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
-    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)
+    return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

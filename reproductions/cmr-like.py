@@ -31,34 +31,34 @@ SHORTER = 4  # for behaviour and cause
 BEHAVIOUR, CONTRAST = log_probability, True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A span, written twice; pairs lead from the inner tokens of the second copy to all lags about the first."""
-    length, start = FAMILIES[family], len(words.bos)
-    made = written(words, length, rng)
+    length, start = FAMILIES[family], len(vocab.bos)
+    made = written(vocab, length, rng)
     inner = range(start + length + max(LAGS), start + 2 * length + min(LAGS))
     return replace(made, pairs=tuple((query, query - length + lag) for query in inner for lag in LAGS))
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """The same, shorter."""
-    return written(words, FAMILIES[family] // SHORTER, rng)
+    return written(vocab, FAMILIES[family] // SHORTER, rng)
 
 
-def written(words: Vocabulary, length: int, rng: random.Random) -> Prompt:
+def written(vocab: Vocabulary, length: int, rng: random.Random) -> Prompt:
     """A span, written twice, and in the corrupted prompt a fresh one after it; read throughout the second copy."""
-    span, fresh, start = words.draw(rng, length), words.draw(rng, length), len(words.bos)
+    span, fresh, start = vocab.draw(rng, length), vocab.draw(rng, length), len(vocab.bos)
     second = range(start + length, start + 2 * length - 1)
     return Prompt(
-        tokens=words.bos + span + span,
-        corrupted=words.bos + span + fresh,
+        tokens=vocab.bos + span + span,
+        corrupted=vocab.bos + span + fresh,
         readouts=tuple(Readout(query, span[query - start - length + 1]) for query in second),
     )
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The fit of the recall curves to each head's scores about the first copy."""
     score, null = (
-        np.stack([fit(model, prompt.pairs, getattr(prompt, side)) for prompt in drawn.prompts])
+        np.stack([fit(model, prompt.pairs, getattr(prompt, side)) for prompt in sample.prompts])
         for side in ("tokens", "corrupted")
     )
     return Scores(score, null)

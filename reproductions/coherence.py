@@ -28,24 +28,25 @@ from headatlas.stimuli.cases import Case, aligned
 
 FAMILIES = {"after a sentence": 1, "after two": 2, "after three": 3}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A text in one of two languages, labelled with which; as many in each."""
     foreign, sentences = rng.random() < 0.5, FAMILIES[family]
 
     def draw() -> Case:
-        if second_language.known(words):
+        if second_language.known(vocab):
             return second_language.consistency("train", rng, sentences, foreign)
         return languages.after(rng, foreign, sentences)
 
-    prompt = aligned(words, draw)
+    prompt = aligned(vocab, draw)
     return replace(prompt, corrupted=prompt.tokens, probe=ProbeLabel(int(foreign)))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head writes for the language of the text, as a share of the whole: [prompt layer head]."""
-    prompts, rng = drawn.prompts, random.Random(0)
+    prompts, rng = sample.prompts, random.Random(0)
     lead = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
     languages_of = probe_labels(prompts)
     if len(set(languages_of)) < 2:

@@ -32,25 +32,25 @@ LENGTH = 24  # of the part before the newline, word included; the paper has 30
 BEHAVIOUR, CONTRAST, POSITIONS = probability, True, (-2,)
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story that leads to a word, twice, the second time up to its first token."""
-    word, other = rng.sample(of_one_length(words, family, rng), 2)
-    story, another = (words.encode(stories.story(12, rng)) for _ in range(2))
-    lead, line = story[: LENGTH - len(word)], words.continuation("\n")
+    word, other = rng.sample(of_one_length(vocab, family, rng), 2)
+    story, another = (vocab.encode(stories.story(12, rng)) for _ in range(2))
+    lead, line = story[: LENGTH - len(word)], vocab.continuation("\n")
     again = line + lead + word[:1]
-    tokens = words.bos + lead + word + again
+    tokens = vocab.bos + lead + word + again
     return Prompt(
         tokens=tokens,
-        corrupted=words.bos + another[:LENGTH] + again,
+        corrupted=vocab.bos + another[:LENGTH] + again,
         readouts=(Readout(len(tokens) - 1, word[1]),),
-        alternatives={"other word": words.bos + lead + other + again},
+        alternatives={"other word": vocab.bos + lead + other + again},
     )
 
 
-def of_one_length(words: Vocabulary, family: str, rng: random.Random) -> list[tuple[int, ...]]:
+def of_one_length(vocab: Vocabulary, family: str, rng: random.Random) -> list[tuple[int, ...]]:
     """The words of the family that have some number of tokens, two to five, as ids; their second tokens differ."""
     by_length: dict[int, dict[int, tuple[int, ...]]] = {}
-    for ids in (words.continuation(f" {word}") for word in FAMILIES[family]):
+    for ids in (vocab.continuation(f" {word}") for word in FAMILIES[family]):
         if 2 <= len(ids) <= 5:
             by_length.setdefault(len(ids), {}).setdefault(ids[1], ids)
     usable = [list(each.values()) for each in by_length.values() if len(each) > 1]
@@ -59,11 +59,11 @@ def of_one_length(words: Vocabulary, family: str, rng: random.Random) -> list[tu
     return rng.choices(usable, [len(each) for each in usable])[0]
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """How much each head's output raises the second token when put into the corrupted prompt, and that of another
     word's prompt.
     """
-    prompts = drawn.prompts
+    prompts = sample.prompts
     shape = (2, len(prompts), model.anatomy.layers, model.anatomy.heads)
     risen = np.empty(shape)
     for length in {len(prompt.tokens) for prompt in prompts}:
@@ -72,5 +72,5 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
         texts = [prompts[i].tokens for i in index], [prompts[i].alternatives["other word"] for i in index]
         for side, source in enumerate(texts):
             patched = sweep(model, corrupted, probability, "resample", [length - 2], source=source)
-            risen[side, index] = patched.effect.transpose(2, 0, 1)  # [prompt layer head]
+            risen[side, index] = patched.effect_per_prompt
     return Scores(risen[0], risen[1])

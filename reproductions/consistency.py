@@ -26,36 +26,47 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import ProbeLabel, Prompt, Vocabulary, paraphrases, probe_labels
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {"first wording, then second": (0, 1), "second, then third": (1, 2), "third, then first": (2, 0)}
+FIRST, SECOND, THIRD = (  # how a secret is asked for; other things are asked for in their wording of the same place
+    "What is the secret of{subject}?",
+    "What secret does{subject} have?",
+    "For{subject}, what is the secret?",
+)
+FAMILIES = {
+    "first wording, then second": (FIRST, SECOND),
+    "second, then third": (SECOND, THIRD),
+    "third, then first": (THIRD, FIRST),
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 STRENGTH = 5.0
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Three questions, labelled with whether the last means the same as one before."""
     same = rng.random() < 0.5
-    return replace(asked(words, family, rng, same), probe=ProbeLabel(int(same)))
+    return replace(asked(vocab, family, rng, same), probe=ProbeLabel(int(same)))
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Three questions, the last of which means the same as one before."""
-    return asked(words, family, rng, same=True)
+    return asked(vocab, family, rng, same=True)
 
 
-def asked(words: Vocabulary, family: str, rng: random.Random, same: bool) -> Prompt:
+def asked(vocab: Vocabulary, family: str, rng: random.Random, same: bool) -> Prompt:
     """Two questions with their answers and a third; the corrupted prompt is the prompt itself."""
-    return aligned(words, lambda: paraphrases.asked_again(rng, *FAMILIES[family], same))
+    return aligned(vocab, lambda: paraphrases.asked_again(rng, *FAMILIES[family], same))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Whether it was told of each prompt, when it was held out, that the question came before: [prompt layer head]."""
-    z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])
-    found = probe_heads(z, probe_labels(drawn.prompts), range(len(drawn.prompts)))
+    z = collect_z(model, [prompt.tokens for prompt in sample.prompts])
+    found = probe_heads(z, probe_labels(sample.prompts), range(len(sample.prompts)))
     return Scores(found.right.numpy(), found.right_shuffled.numpy())
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """Some standard deviations towards questions that came before, for every head."""
-    found = mean_difference(collect_z(model, [prompt.tokens for prompt in drawn.prompts]), probe_labels(drawn.prompts))
+    found = mean_difference(
+        collect_z(model, [prompt.tokens for prompt in sample.prompts]), probe_labels(sample.prompts)
+    )
     steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
     return Reference.of_heads(model.anatomy, steps, added=True)

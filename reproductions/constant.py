@@ -32,13 +32,13 @@ FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "re
 BEHAVIOUR, POSITIONS = log_odds_of_candidates, "last"
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question with four options; a head should look from its end at the letters, in the corrupted prompt at the
     words.
     """
 
     def draw() -> Prompt:
-        drawn, places = in_place(words, multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
+        drawn, places = in_place(vocab, multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
         letters, options = (
             tuple((len(drawn.tokens) - 1, key) for key in places.at(role)) for role in ("letter", "option")
         )
@@ -47,9 +47,9 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Attention to the letters, as far as it is even: [prompt layer head]."""
-    score, null = (even(np.stack(pair_weights(model, drawn.prompts, corrupted))) for corrupted in (False, True))
+    score, null = (even(np.stack(pair_weights(model, sample.prompts, corrupted))) for corrupted in (False, True))
     return Scores(score, null)
 
 

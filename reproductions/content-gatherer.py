@@ -28,35 +28,40 @@ from headatlas.stimuli import Prompt, Vocabulary
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
 from headatlas.stimuli.colored_objects import asking_another, colored_objects, relisted
 
-FAMILIES = {"on the table": 0, "in the box": 1, "she bought": 2}
+FAMILIES = {  # how the things are told, and how a color is asked for
+    "on the table": ("On the table there are", "What color is the"),
+    "in the box": ("In the box I see", "What is the color of the"),
+    "she bought": ("She bought", "Which color has the"),
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR, COST = True, "paths"
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Three colored things and the question for one, with its corrupted prompt and its alternative; read after
     'Answer:'.
     """
-    return first_usable(lambda: asked(words, FAMILIES[family], rng))
+    return first_usable(lambda: asked(vocab, FAMILIES[family], rng))
 
 
-def asked(words: Vocabulary, frame: int, rng: random.Random) -> Prompt:
+def asked(vocab: Vocabulary, frame: tuple[str, str], rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     case = asking_another(colored_objects("train", rng, 3, frame), rng)
-    made, places = in_place(words, case)
-    _, same_question = in_same_places(words, case.segments, relisted(case, rng))
+    made, places = in_place(vocab, case)
+    _, same_question = in_same_places(vocab, case.segments, relisted(case, rng))
     last = [span for span, role in zip(places.spans, places.roles, strict=True) if role == "asked"][-1]
     pairs = tuple((len(made.tokens) - 1, key) for key in range(*last))
     return replace(made, pairs=pairs, readouts=made.readouts[-1:], alternatives={"relisted": same_question.ids})
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that goes through later heads, times the attention to what is asked for."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     whole = float(abs(metric_per_prompt(model, prompts, EFFECT, minus_corrupted=True).mean()))
     looks = attention_scores(model, prompts).score  # [prompt layer head]
 
     def through_others(source: list[tuple[int, ...]] | None) -> NDArray[np.float64]:
-        total = sweep(model, prompts, EFFECT, "resample", "last", source=source).effect.transpose(2, 0, 1)
+        total = sweep(model, prompts, EFFECT, "resample", "last", source=source).effect_per_prompt
         return (path_effects(model, prompts, EFFECT, "logits", source, "last") - total) / whole * looks
 
     return Scores(through_others(None), through_others([prompt.alternatives["relisted"] for prompt in prompts]))

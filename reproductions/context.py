@@ -26,7 +26,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import Case, aligned
 
-FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+FAMILIES = {  # how a capital is stated; languages are stated in their wording of the same place
+    "plain": "The capital of{subject} is",
+    "turned": "In{subject} the capital is",
+    "third": "The capital city of{subject} is",
+}
 RELATIONS = [facts.BY_NAME[name] for name in ("capital", "language")]
 
 
@@ -44,21 +48,21 @@ def stated_over_learned(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tens
 BEHAVIOUR, EFFECT = in_conflict, stated_over_learned
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A false claim and the same statement again, up to its object; the stated answer is right."""
 
     def draw() -> Case:
-        case = facts.false_claim("train", rng, rng.choice(RELATIONS), way=FAMILIES[family])
+        case = facts.false_claim("train", rng, rng.choice(RELATIONS), like=FAMILIES[family])
         return replace(case, answers=case.rivals[:1], rivals=case.answers + case.rivals[1:])
 
-    return aligned(words, draw)
+    return aligned(vocab, draw)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head writes of the stated answer against the learned one: [prompt layer head], in nats."""
     prompts = [
         replace(prompt, readouts=(replace(read, rivals=read.rivals[:1]),))
-        for prompt in drawn.prompts
+        for prompt in sample.prompts
         for read in prompt.readouts
     ]
     return Scores(direct_effects(model, prompts), direct_effects(model, prompts, corrupted=True))

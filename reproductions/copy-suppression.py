@@ -27,30 +27,31 @@ from headatlas.stimuli import Prompt, Vocabulary, indirect_object, repeated_text
 
 FAMILIES = {"two people": "names", "a story": "words", "random tokens": "tokens"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
+COST = "vocabulary"
 LENGTH, UNRELATED, OF_WEIGHTS, LOWEST = 25, 20, 200, 10
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A text before a token that stood in it; pairs lead to it, null pairs to a token that does not follow."""
     if FAMILIES[family] == "names":
-        made = indirect_object.prompt(words, rng.choice(indirect_object.ORDERS), 0, rng)
+        made = indirect_object.prompt(vocab, rng.choice(indirect_object.ORDERS), 0, rng)
         [readout] = made.readouts
         return repeated_text.read_before(
-            words, made.tokens, made.corrupted, readout.answer, readout.rivals[0], UNRELATED, rng
+            vocab, made.tokens, made.corrupted, readout.answer, readout.rivals[0], UNRELATED, rng
         )
     if FAMILIES[family] == "words":
-        first, fresh = (words.continuation(f" {stories.story(8, rng)}")[:LENGTH] for _ in range(2))
+        first, fresh = (vocab.continuation(f" {stories.story(8, rng)}")[:LENGTH] for _ in range(2))
     else:
-        first, fresh = (words.draw(rng, LENGTH) for _ in range(2))
-    return repeated_text.begun_again(words, first, fresh, UNRELATED, rng)
+        first, fresh = (vocab.draw(rng, LENGTH) for _ in range(2))
+    return repeated_text.begun_again(vocab, first, fresh, UNRELATED, rng)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head takes from a token's logit through its attention to it: [prompt layer head], in nats."""
     tokens = model.vocabulary.draw(random.Random(0), OF_WEIGHTS)
     lowers = copying_scores(model, tokens, LOWEST, "mlp0").suppression.numpy()  # [layer head]
 
-    said, not_said = drawn.prompts, [turned(prompt) for prompt in drawn.prompts]
+    said, not_said = sample.prompts, [turned(prompt) for prompt in sample.prompts]
     keys = ([[key for _, key in prompt.pairs] for prompt in prompts] for prompts in (said, not_said))
     score, null = (-direct_effects(model, *each) * lowers for each in zip((said, not_said), keys, strict=True))
     return Scores(score, null)
@@ -62,6 +63,6 @@ def turned(prompt: Prompt) -> Prompt:
     return replace(prompt, pairs=prompt.null_pairs, readouts=(replace(readout, answer=token),))
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """What each head gives on average at the end of a corrupted prompt, where nothing can be repeated."""
-    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)
+    return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

@@ -26,14 +26,15 @@ from headatlas.stimuli.cases import first_usable, in_place
 
 FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "real"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question; a head should look from its end at the right option, from the letter to the end of its text."""
 
     def draw() -> Prompt:
         case = multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family])
-        drawn, places = in_place(words, case)
+        drawn, places = in_place(vocab, case)
         right = multiple_choice_questions.LETTERS.index(case.answers[0].strip())
         option = range(places.at("letter")[right], places.at("option")[right] + 1)
         return replace(drawn, pairs=tuple((len(drawn.tokens) - 1, key) for key in option))
@@ -41,9 +42,9 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the logit difference that comes directly from each head's look at the right option."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     whole = abs(metric_per_prompt(model, prompts, EFFECT).mean())
     keys = [[key for _, key in prompt.pairs] for prompt in prompts]
     score, null = (direct_effects(model, prompts, keys, corrupted) / whole for corrupted in (False, True))

@@ -30,12 +30,12 @@ FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "re
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question with two options; in the corrupted prompt they are exchanged, so that the other letter is right."""
-    return aligned(words, lambda: multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family], count=2))
+    return aligned(vocab, lambda: multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family], count=2))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """By how much each head's output prefers the right letter in both orders: [prompt layer head]."""
-    own, other = (head_logit_lens(model, drawn.prompts, corrupted) for corrupted in (False, True))
+    own, other = (head_logit_lens(model, sample.prompts, corrupted) for corrupted in (False, True))
     return Scores(np.minimum(own, -other), np.minimum(own, other))

@@ -31,18 +31,18 @@ BEHAVIOUR, CONTRAST, EFFECT = log_probability, True, log_probability
 LENGTH, READ = 40, 5
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Sentences and their delimiters; pairs lead from the last words to all delimiters before them."""
     for _ in range(100):
         parts = grammar.joined(FAMILIES[family], 10, rng)
-        read = tokenize(words, parts)
+        read = tokenize(vocab, parts)
         tokens, marks = read.ids[:LENGTH], [place for place in read.covers("delimiter") if place < LENGTH]
         if len(marks) >= 2 and marks[-1] < LENGTH - READ:
             break
     else:
         raise UntestableError(f"two sentences take more than {LENGTH - READ} tokens of this tokenizer")
     queries = range(LENGTH - READ, LENGTH)
-    others = [token for place, token in enumerate(tokens) if place >= len(words.bos) and place not in marks]
+    others = [token for place, token in enumerate(tokens) if place >= len(vocab.bos) and place not in marks]
     return Prompt(
         tokens=tokens,
         corrupted=tuple(rng.choice(others) if place in marks else token for place, token in enumerate(tokens)),
@@ -51,9 +51,9 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     )
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """How much more attention the delimiters, or the words in their place, get than any token: [prompt layer head]."""
-    score, null = (pattern_scores(model, drawn.prompts, favour, corrupted) for corrupted in (False, True))
+    score, null = (pattern_scores(model, sample.prompts, favour, corrupted) for corrupted in (False, True))
     return Scores(score, null)
 
 
@@ -65,7 +65,7 @@ def favour(prompt: Prompt, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
     return ratio
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Patch:
+def edit(model: OpenModel, sample: PromptSample) -> Patch:
     """What heads write when they cannot see the delimiters."""
     return without_keys(model, marks)
 

@@ -16,23 +16,24 @@ import random
 from headatlas.lab import logit_difference
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 
+# The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 LENGTH = 50
 BEHAVIOUR = logit_difference
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Random tokens, written twice."""
-    span, fresh = words.draw(rng, LENGTH), words.draw(rng, LENGTH)
-    start = len(words.bos)
+    span, fresh = vocab.draw(rng, LENGTH), vocab.draw(rng, LENGTH)
+    start = len(vocab.bos)
     second = range(start + LENGTH, start + 2 * LENGTH)
     return Prompt(
-        tokens=words.bos + span + span,
-        corrupted=words.bos + span + fresh,
+        tokens=vocab.bos + span + span,
+        corrupted=vocab.bos + span + fresh,
         pairs=tuple((query, query - LENGTH) for query in second),
     )
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An indirect-object sentence whose names are single tokens, so that the corrupted prompt aligns with it."""
-    return indirect_object.prompt(words, *FAMILIES[family], rng)
+    return indirect_object.prompt(vocab, *FAMILIES[family], rng)

@@ -28,23 +28,24 @@ from headatlas.stimuli.cases import first_usable, in_same_places
 
 FAMILIES = {"three numbers": (steps.chain, 3), "four numbers": (steps.chain, 4), "parity": (steps.parity, 5)}
 BEHAVIOUR, CONTRAST, EFFECT, POSITIONS = accuracy_among_rivals, True, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A chain, cut before its answer, with its corrupted prompt and its alternative."""
-    return first_usable(lambda: chain(words, family, rng))
+    return first_usable(lambda: chain(vocab, family, rng))
 
 
-def chain(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def chain(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     make, count = FAMILIES[family]
     case = make("train", rng, count)
     last = [index for index, part in enumerate(case.segments) if part.role == "step"][-1]
     wrong = steps.wrong_step(case, -1, rng)
     earlier = steps.wrong_step(case, rng.randrange(sum(part.role == "step" for part in case.segments) - 1), rng)
-    read, corrupted, other_step = in_same_places(words, case.segments, wrong, earlier)
+    read, corrupted, other_step = in_same_places(vocab, case.segments, wrong, earlier)
     rival = case.rivals[0] if family == "parity" else wrong[last].text
-    (space, right), (_, other) = (token(words, text) for text in (case.answers[0], rival))
+    (space, right), (_, other) = (token(vocab, text) for text in (case.answers[0], rival))
     readout = Readout(len(read.ids + space) - 1, right, (other,))
     return Prompt(
         read.ids + space,
@@ -54,19 +55,19 @@ def chain(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     )
 
 
-def token(words: Vocabulary, text: str) -> tuple[tuple[int, ...], int]:
+def token(vocab: Vocabulary, text: str) -> tuple[tuple[int, ...], int]:
     """What the tokenizer writes before an answer, and the answer's token."""
-    return words.number(int(text)) if text.strip().isdigit() else ((), words.continuation(text)[0])
+    return vocab.number(int(text)) if text.strip().isdigit() else ((), vocab.continuation(text)[0])
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head takes away, in units of the logit difference before and in the corrupted prompt: [prompt layer
     head].
     """
-    prompts = drawn.prompts
+    prompts = sample.prompts
     lead, fall = (metric_per_prompt(model, prompts, EFFECT, contrast) for contrast in (False, True))  # [prompt]
     whole = abs(lead).mean() + abs(lead - fall).mean()
     sources = (None, [prompt.alternatives["earlier step"] for prompt in prompts])
     runs = (sweep(model, prompts, EFFECT, "resample", "last", source=source) for source in sources)
-    score, null = (-run.effect.transpose(2, 0, 1) / whole for run in runs)
+    score, null = (-run.effect_per_prompt / whole for run in runs)
     return Scores(score, null)

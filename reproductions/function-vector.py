@@ -38,9 +38,9 @@ BEHAVIOUR, CONTRAST, EFFECT, POSITIONS = accuracy, True, probability, "last"
 SHOTS = 7
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """True examples, and in the corrupted prompt shuffled ones; read where the image of the last word is due."""
-    made = aligned(words, lambda: mappings.few_shot("train", rng, family, SHOTS, form=0))
+    made = aligned(vocab, lambda: mappings.few_shot("train", rng, family, SHOTS, form=("", " ->", ",")))
     return replace(made, readouts=made.readouts[-1:])
 
 
@@ -55,15 +55,15 @@ def halves(families: Sequence[str], answers: Sequence[int]) -> dict[int, int]:
     return half
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The rise of the answer's probability in each shuffled prompt: [prompt layer head]."""
-    z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])  # [prompt layer head d_head]
-    shuffled = [replace(prompt, tokens=prompt.corrupted) for prompt in drawn.prompts]
+    z = collect_z(model, [prompt.tokens for prompt in sample.prompts])  # [prompt layer head d_head]
+    shuffled = [replace(prompt, tokens=prompt.corrupted) for prompt in sample.prompts]
     answers = [prompt.readouts[0].answer for prompt in shuffled]
-    half = halves(drawn.families, answers)  # no mean knows the answer
+    half = halves(sample.families, answers)  # no mean knows the answer
 
     def members(task: str, side: int) -> list[int]:
-        places = enumerate(zip(drawn.families, answers, strict=True))
+        places = enumerate(zip(sample.families, answers, strict=True))
         return [place for place, (family, answer) in places if family == task and half[answer] == side]
 
     if lacking := [task for task in FAMILIES for side in (0, 1) if not members(task, side)]:
@@ -75,6 +75,6 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
             for place, source in enumerate((task, other)):
                 mean = z[torch.tensor(members(source, 1 - side))].mean(0)  # [layer head d_head]
                 given = Reference.of_heads(model.anatomy, mean)
-                effect = sweep(model, [shuffled[each] for each in patched], probability, given, "last").effect
-                found[place, patched] = effect.transpose(2, 0, 1)
+                swept = sweep(model, [shuffled[each] for each in patched], probability, given, "last")
+                found[place, patched] = swept.effect_per_prompt
     return Scores(*found)

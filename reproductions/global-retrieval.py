@@ -28,19 +28,19 @@ BEHAVIOUR, EFFECT = accuracy, log_probability
 COPIES, WORDS, WINDOW = 4, 2, 8
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Random tokens written four times; pairs lead to earlier copies and to the tokens after them."""
-    drawn = repeats.written(words, FAMILIES[family][0], COPIES, rng)
+    drawn = repeats.written(vocab, FAMILIES[family][0], COPIES, rng)
     echo = tuple((query, after - 1) for query, after in drawn.pairs)
     return replace(drawn, pairs=drawn.pairs + echo)
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story with a needle, the question for it, and the answer up to its last word."""
-    return aligned(words, lambda: lookup.needle("held-out", rng, FAMILIES[family][1], WORDS))
+    return aligned(vocab, lambda: lookup.needle("held-out", rng, FAMILIES[family][1], WORDS))
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Patch:
+def edit(model: OpenModel, sample: PromptSample) -> Patch:
     """What heads write when they see the first token and a recent window only."""
     return without_keys(model, beyond)
 

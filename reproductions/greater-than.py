@@ -29,33 +29,38 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_place, tokenize
 
-FAMILIES = {"lasted from ... to": 0, "began in ... ended in": 1, "from ... until": 2}
+FAMILIES = {
+    "lasted from ... to": "The{event} lasted from the year{century}{year} to the year{century}",
+    "began in ... ended in": "The{event} began in{century}{year} and ended in{century}",
+    "from ... until": "From{century}{year} on there was a{event}, until{century}",
+}
 BEHAVIOUR = EFFECT = probability_difference
 CONTRAST, POSITIONS = True, "last"
+COST = "paths"
 
 
-def endings(words: Vocabulary) -> list[int | None]:
+def endings(vocab: Vocabulary) -> list[int | None]:
     """The tokens of 00 to 99, as the second halves of years; nothing for 00 and 01 where they are more than one."""
-    found = [words.continuation(f"{number:02d}") for number in range(100)]
+    found = [vocab.continuation(f"{number:02d}") for number in range(100)]
     if any(len(each) != 1 for each in found[2:]):
         raise UntestableError("the numbers 02 to 99 are not single tokens of this tokenizer")
     return [each[0] if len(each) == 1 else None for each in found]
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A span of years, with its corrupted prompt and a alternative; years are two tokens, as the tokenizer itself would
     split them.
     """
-    numbers = endings(words)
+    numbers = endings(vocab)
 
     def draw() -> Prompt:
         case = steps.greater_year("train", rng, FAMILIES[family], corrupted=2)
-        drawn, places = in_place(words, case)
+        drawn, places = in_place(vocab, case)
         event, year = (next(part.text for part in case.segments if part.role == role) for role in ("event", "year"))
         other = f" {rng.choice([each for each in steps.EVENTS if each != event.strip()])}"
         parts = [replace(part, text=other) if part.role == "event" else part for part in case.segments]
-        renamed = tokenize(words, parts).ids
-        if words.bos + words.encode(case.text) != drawn.tokens or len(renamed) != len(drawn.tokens) or year == "02":
+        renamed = tokenize(vocab, parts).ids
+        if vocab.bos + vocab.encode(case.text) != drawn.tokens or len(renamed) != len(drawn.tokens) or year == "02":
             raise UntestableError("a year is not split into two halves, or two events differ in length")
         last, later = len(drawn.tokens) - 1, int(year) + 1
         sides = ([token for token in side if token is not None] for side in (numbers[later:], numbers[:later]))
@@ -67,9 +72,9 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Attention to the start year times the loss of probability difference: [prompt layer head]."""
-    prompts, sources = drawn.prompts, (None, [prompt.alternatives["other event"] for prompt in drawn.prompts])
+    prompts, sources = sample.prompts, (None, [prompt.alternatives["other event"] for prompt in sample.prompts])
     looks = np.stack(pair_weights(model, prompts))[..., 0]
     score, null = (-looks * path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)
     return Scores(score, null)

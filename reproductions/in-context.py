@@ -24,22 +24,27 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, mappings
 from headatlas.stimuli.cases import with_pairs
 
-FAMILIES = {"arrows": 0, "colons": 1, "questions": 2}
+FAMILIES = {  # what stands before a word, before its label, and before the next word
+    "arrows": ("", " ->", ","),
+    "colons": ("", ":", ";"),
+    "questions": (" Q:", " A:", "."),
+}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
+NEEDS_BEHAVIOUR = True
 SHOTS = 6
 LABELS = ("foo", "bar")
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Six labelled words and a seventh, to be labelled; heads should look from its end at the labels."""
-    labels, form = words.singles(LABELS, at_least=2), FAMILIES[family]
-    drawn = with_pairs(words, lambda: mappings.few_shot_labels("train", rng, SHOTS, form, labels), "label")
+    labels, form = vocab.singles(LABELS, at_least=2), FAMILIES[family]
+    drawn = with_pairs(vocab, lambda: mappings.few_shot_labels("train", rng, SHOTS, form, labels), "label")
     return replace(drawn, readouts=drawn.readouts[-1:])
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the mean lead that each head brings from the labels, and from the swapped ones."""
-    whole = abs(metric_per_prompt(model, drawn.prompts, logit_difference).mean())
-    labels = [[key for _, key in prompt.pairs] for prompt in drawn.prompts]
-    score, null = (direct_effects(model, drawn.prompts, labels, corrupted=swapped) for swapped in (False, True))
+    whole = abs(metric_per_prompt(model, sample.prompts, logit_difference).mean())
+    labels = [[key for _, key in prompt.pairs] for prompt in sample.prompts]
+    score, null = (direct_effects(model, sample.prompts, labels, corrupted=swapped) for swapped in (False, True))
     return Scores(score / whole, null / whole)

@@ -22,12 +22,12 @@ SHORTER = 3
 BEHAVIOUR = accuracy
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A span of random tokens, written so many times."""
-    return repeats.written(words, *FAMILIES[family], rng)
+    return repeats.written(vocab, *FAMILIES[family], rng)
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """The same, shorter."""
     length, copies = FAMILIES[family]
-    return repeats.written(words, length // SHORTER, copies, rng)
+    return repeats.written(vocab, length // SHORTER, copies, rng)

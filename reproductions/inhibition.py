@@ -26,14 +26,16 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
+# The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 BEHAVIOUR, POSITIONS = logit_difference, "last"
+NEEDS_BEHAVIOUR, COST = True, "paths"
 OWN = 8  # sentences per family to find name movers
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An indirect-object sentence; the pair leads from its end to the second mention of the subject."""
-    return indirect_object.prompt(words, *FAMILIES[family], rng)
+    return indirect_object.prompt(vocab, *FAMILIES[family], rng)
 
 
 def name_movers(model: OpenModel) -> list[Head]:
@@ -44,9 +46,9 @@ def name_movers(model: OpenModel) -> list[Head]:
     return find_copying_movers(model, own, BEHAVIOUR, names)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the lead that goes through the movers' queries, times the attention to the second mention."""
-    prompts, receivers = drawn.prompts, [Receiver(head, "q") for head in name_movers(model)]
+    prompts, receivers = sample.prompts, [Receiver(head, "q") for head in name_movers(model)]
     looks = attention_scores(model, prompts).score  # [prompt layer head]
     if not receivers:
         return Scores(0 * looks, 0 * looks)
@@ -57,6 +59,6 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     return Scores(score, null)
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
-    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)
+    return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

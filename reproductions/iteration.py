@@ -28,10 +28,10 @@ BEHAVIOUR = accuracy
 TOY = Toy(lambda rng: steps.parity("train", rng, rng.randint(2, 10)).segments, steps=2000, batch=64)
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A row of bits and the parity so far after each; read where each step after the first is due."""
     case = steps.parity("train", rng, rng.choice(FAMILIES[family]))
-    read, corrupted = tokenize(words, case.segments), tokenize(words, case.corrupted)
+    read, corrupted = tokenize(vocab, case.segments), tokenize(vocab, case.corrupted)
     bits, due = read.at("bit"), [place - 1 for place in read.at("step")]
     turns = list(zip(due, bits, strict=True))[1:]  # the first step repeats the first bit
     return Prompt(

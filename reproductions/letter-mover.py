@@ -28,18 +28,19 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, mappings
 from headatlas.stimuli.cases import Case, segments, with_pairs
 
-FAMILIES = {"first letter": 0, "second letter": 1, "third letter": 2}
+FAMILIES = {"first letter": 0, "second letter": 1, "third letter": 2}  # letters that stand before it
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
-def acronym(words: Vocabulary, turn: int, rng: random.Random) -> Case:
+def acronym(vocab: Vocabulary, turn: int, rng: random.Random) -> Case:
     """Three words and the letters before the one in turn, if every word and every letter is a token."""
     drawn = mappings.acronym("held-out", rng)
     three = [part.text for part in drawn.segments if part.role == "word"]
     letters = [word[1] for word in three]
-    if len(set(letters)) < 3 or any(words.single(word.strip()) is None for word in three):
+    if len(set(letters)) < 3 or any(vocab.single(word.strip()) is None for word in three):
         raise UntestableError("two initials are the same, or a word is several tokens")
-    if len(words.continuation(f" ({''.join(letters)}")) != len(words.continuation(" (")) + 3:
+    if len(vocab.continuation(f" ({''.join(letters)}")) != len(vocab.continuation(" (")) + 3:
         raise UntestableError("the tokenizer joins the letters of the acronym")
     swapped = list(three)
     other = rng.choice([place for place in range(3) if place != turn])
@@ -53,18 +54,18 @@ def acronym(words: Vocabulary, turn: int, rng: random.Random) -> Case:
     return Case(segments(*write(three)), (letters[turn],), rivals, segments(*write(swapped)))
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An acronym up to a letter; the pair leads to the word in turn, in the corrupted prompt to where the corrupted
     prompt has it.
     """
-    drawn = with_pairs(words, lambda: acronym(words, FAMILIES[family], rng), "turn", tries=1000)
+    drawn = with_pairs(vocab, lambda: acronym(vocab, FAMILIES[family], rng), "turn", tries=1000)
     [(end, key)] = drawn.pairs
     return replace(drawn, null_pairs=((end, drawn.corrupted.index(drawn.tokens[key])),))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The direct effect of each head through one word, in turn and out of turn: [prompt layer head]."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     whole = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
     pairs = [prompt.pairs + prompt.null_pairs for prompt in prompts]
     due, moved = ([[each[part][1]] for each in pairs] for part in (0, 1))

@@ -26,9 +26,9 @@ BEHAVIOUR, CONTRAST, EFFECT = log_probability, True, log_probability
 WINDOW = 5
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story; pairs lead from its last tokens to the window before them, or as often farther back."""
-    story = stories.opening(words, FAMILIES[family], rng)
+    story = stories.opening(vocab, FAMILIES[family], rng)
     queries = [readout.position for readout in story.readouts]
     return replace(
         story,
@@ -38,12 +38,12 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     )
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story and its next tokens; in the corrupted prompt it is shuffled."""
-    return stories.opening(words, FAMILIES[family], rng)
+    return stories.opening(vocab, FAMILIES[family], rng)
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Patch:
+def edit(model: OpenModel, sample: PromptSample) -> Patch:
     """What heads write when they cannot see the window."""
     return without_keys(model, near)
 

@@ -26,7 +26,11 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {"claimed": -1, "called a lie": 3, "called a mistake": 4}
+FAMILIES = {  # what stands before the claim
+    "claimed": "",
+    "called a lie": "It is a lie that",
+    "called a mistake": "By mistake somebody said that",
+}
 RELATIONS = [facts.BY_NAME[name] for name in ("capital", "language")]
 
 
@@ -43,16 +47,16 @@ def learned_over_stated(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tens
 BEHAVIOUR, EFFECT = known, learned_over_stated
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A false claim and the same statement again, up to its object."""
-    return aligned(words, lambda: facts.false_claim("train", rng, rng.choice(RELATIONS), FAMILIES[family]))
+    return aligned(vocab, lambda: facts.false_claim("train", rng, rng.choice(RELATIONS), FAMILIES[family]))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head writes of the learned answer against the stated one: [prompt layer head], in nats."""
     prompts = [
         replace(prompt, readouts=(replace(read, rivals=read.rivals[:1]),))
-        for prompt in drawn.prompts
+        for prompt in sample.prompts
         for read in prompt.readouts
     ]
     return Scores(direct_effects(model, prompts), direct_effects(model, prompts, corrupted=True))

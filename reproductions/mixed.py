@@ -24,18 +24,23 @@ from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, attributes
 
-FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}
+FAMILIES = {
+    "relation first": "The{relation} of{subject} is",
+    "subject first": "In{subject} the{relation} is",
+    "asked": "Question: What is the{relation} of{subject}? Answer:",
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An attribute of a country; the corrupted prompt is about another attribute of another country."""
-    return attributes.crossed(words, rng, FAMILIES[family], corrupted="both")
+    return attributes.crossed(vocab, rng, FAMILIES[family], corrupted="both")
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The smaller of the parts from subject and relation, as a share of the answer's lead: [prompt layer head]."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     lead = abs(metric_per_prompt(model, prompts, EFFECT)).mean()
 
     subject, relation = attributes.places(prompts)

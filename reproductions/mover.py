@@ -29,9 +29,10 @@ from headatlas.stimuli.cases import with_pairs
 
 FAMILIES = {"capitals": "capital", "languages": "language", "kinds": "kind"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A fact up to its object; the pairs lead to the subject, in the corrupted prompt to as far back as another wording
     has it.
 
@@ -40,28 +41,28 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """
 
     def state() -> Prompt:
-        return with_pairs(words, lambda: facts.statement("train", rng, facts.BY_NAME[FAMILIES[family]]), "subject")
+        return with_pairs(vocab, lambda: facts.statement("train", rng, facts.BY_NAME[FAMILIES[family]]), "subject")
 
     def back(prompt: Prompt) -> int:
         return len(prompt.tokens) - 1 - prompt.pairs[-1][1]
 
     read, other = state(), state()
-    room = min(len(read.tokens), len(other.tokens)) - 1 - len(words.bos)
+    room = min(len(read.tokens), len(other.tokens)) - 1 - len(vocab.bos)
     while back(read) == back(other) or max(back(read), back(other)) > room:
         read, other = state(), state()
-        room = min(len(read.tokens), len(other.tokens)) - 1 - len(words.bos)
+        room = min(len(read.tokens), len(other.tokens)) - 1 - len(vocab.bos)
     end = len(read.tokens) - 1
     return replace(read, null_pairs=((end, end - back(other)),))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the lead that hangs on what the head alone brings, times its attention: [prompt layer head]."""
-    swept = sweep(model, drawn.prompts, EFFECT, "resample", "last")
-    falls = -swept.effect.transpose(2, 0, 1) / abs(swept.clean).mean()
-    looks = attention_scores(model, drawn.prompts)
+    swept = sweep(model, sample.prompts, EFFECT, "resample", "last")
+    falls = -swept.effect_per_prompt / abs(swept.clean).mean()
+    looks = attention_scores(model, sample.prompts)
     return Scores(falls * looks.score, falls * looks.null)
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """What each head gives on average at the end of a corrupted prompt, about whatever subject."""
-    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)
+    return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

@@ -24,13 +24,13 @@ BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
 WAYS, TIMES = 3, 2  # first tokens of the n-grams, and how often each n-gram stands in the text
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """N-grams that differ in their first token alone, and what followed each; then one of them again."""
     order = rng.sample([*range(WAYS)] * TIMES, WAYS * TIMES)
-    drawn = iter(words.draw(rng, FAMILIES[family] + 2 * WAYS + 2 * len(order)))
+    drawn = iter(vocab.draw(rng, FAMILIES[family] + 2 * WAYS + 2 * len(order)))
     shared = list(islice(drawn, FAMILIES[family] - 1))
     firsts, nexts = list(islice(drawn, WAYS)), list(islice(drawn, WAYS))
-    text, after = list(words.bos), []
+    text, after = list(vocab.bos), []
     for way in order:
         text += [*islice(drawn, rng.randint(1, 2)), firsts[way], *shared, nexts[way]]
         after.append((len(text) - 1, way))

@@ -22,20 +22,22 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
+# The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 BEHAVIOUR = logit_difference
+NEEDS_BEHAVIOUR, COST = True, "paths"
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An indirect-object sentence, with its corrupted prompt and its alternative; all names are single tokens, so that
     they align.
     """
-    return indirect_object.prompt(words, *FAMILIES[family], rng)
+    return indirect_object.prompt(vocab, *FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the mean logit difference that each head's direct path carries, times its copying score."""
-    prompts, sources = drawn.prompts, (None, [prompt.alternatives["same names"] for prompt in drawn.prompts])
+    prompts, sources = sample.prompts, (None, [prompt.alternatives["same names"] for prompt in sample.prompts])
     whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
     copying = copying_scores(model, names, states="mlp0").copying.numpy()  # [layer head]

@@ -24,18 +24,20 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 
+# The order of the two names and the one named again, and how many sentences of a story come before.
 FAMILIES = {"ABBA": ("ABBA", 0), "BABA": ("BABA", 0), "after a story": ("ABBA", 1)}
 BEHAVIOUR, POSITIONS = logit_difference, "last"
+NEEDS_BEHAVIOUR, COST = True, "paths"
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An indirect-object sentence, with its corrupted prompt and its alternative."""
-    return indirect_object.prompt(words, *FAMILIES[family], rng)
+    return indirect_object.prompt(vocab, *FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the lead that each head's direct path takes away, times its negative copying score."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
     against = copying_scores(model, names, states="mlp0").suppression.numpy()  # [layer head]
@@ -45,6 +47,6 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
     return Scores(score, null)
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
-    return mean_z(model, [prompt.corrupted for prompt in drawn.prompts], position=-1)
+    return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

@@ -37,39 +37,39 @@ REAL = [relation for relation in facts.RELATIONS if relation.real]
 FLOOR = 1e-3
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question with Yes and No in one order, in the alternative in the other, in the corrupted prompt with other
     words.
     """
-    yes, no = words.singles(("Yes", "No"), at_least=2)
+    yes, no = vocab.singles(("Yes", "No"), at_least=2)
 
     def draw() -> Prompt:
-        order, plain = rng.sample((yes, no), 2), rng.sample(words.singles(THINGS, at_least=20), 2)
+        order, plain = rng.sample((yes, no), 2), rng.sample(vocab.singles(THINGS, at_least=20), 2)
         relation, seed = rng.choice(REAL), rng.random()
 
         def ask(one: str, other: str) -> tuple[Prompt, Tokens]:
             form = FAMILIES[family]
             return in_place(
-                words, facts.yes_or_no("train", random.Random(seed), relation, options=(one, other), **form)
+                vocab, facts.yes_or_no("train", random.Random(seed), relation, options=(one, other), **form)
             )
 
         (drawn, places), (turned, _), (other, _) = ask(*order), ask(*order[::-1]), ask(*plain)
         options, last = places.at("option"), len(drawn.tokens) - 1
         spots = [options[order.index(word)] for word in (yes, no)]
         pairs = tuple((query, spot) for query in range(max(options) + 1, last + 1) for spot in spots)
-        readout = Readout(last, words.continuation(f" {no}")[0], words.continuation(f" {yes}"))
+        readout = Readout(last, vocab.continuation(f" {no}")[0], vocab.continuation(f" {yes}"))
         return Prompt(drawn.tokens, other.tokens, pairs, readouts=(readout,), alternatives={"exchanged": turned.tokens})
 
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The negative attention score in the prompt and with the two words exchanged, and of the other words."""
     turned = [
-        replace(prompt, tokens=prompt.alternatives["exchanged"]) for prompt in drawn.prompts
+        replace(prompt, tokens=prompt.alternatives["exchanged"]) for prompt in sample.prompts
     ]  # No stands where Yes stood
-    own, other = (negative_attention(pair_weights(model, prompts)) for prompts in (drawn.prompts, turned))
-    return Scores((own - other) / 2, negative_attention(pair_weights(model, drawn.prompts, corrupted=True)))
+    own, other = (negative_attention(pair_weights(model, prompts)) for prompts in (sample.prompts, turned))
+    return Scores((own - other) / 2, negative_attention(pair_weights(model, sample.prompts, corrupted=True)))
 
 
 def negative_attention(weights: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -29,20 +29,20 @@ BEHAVIOUR, CONTRAST = log_probability, True
 OFFSETS = np.arange(1, 9)
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Random tokens, all different."""
-    tokens = words.bos + words.draw(rng, FAMILIES[family])
+    tokens = vocab.bos + vocab.draw(rng, FAMILIES[family])
     return Prompt(tokens, tokens)
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story cut after so many tokens; in the corrupted prompt those before the last one are shuffled."""
-    *before, last, answer = words.encode(stories.story(13, rng))[: FAMILIES[family] + 1]
-    tokens, corrupted = ((*words.bos, *each, last) for each in (before, rng.sample(before, len(before))))
+    *before, last, answer = vocab.encode(stories.story(13, rng))[: FAMILIES[family] + 1]
+    tokens, corrupted = ((*vocab.bos, *each, last) for each in (before, rng.sample(before, len(before))))
     return Prompt(tokens, corrupted, readouts=(Readout(len(tokens) - 1, answer),))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of tokens at the head's commonest offset, as they are and shuffled: [prompt layer head] each."""
     rng = np.random.default_rng(0)
 
@@ -53,7 +53,7 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
         counted: NDArray[np.float64] = (back[..., None] == OFFSETS).mean(-2)  # [2 layer head offset]
         return counted
 
-    found = pattern_scores(model, drawn.prompts, shares)  # [prompt 2 layer head offset]
+    found = pattern_scores(model, sample.prompts, shares)  # [prompt 2 layer head offset]
     commonest = found[:, 0].mean(0).argmax(-1)[None, None, ..., None]
     score, null = np.take_along_axis(found, commonest, -1)[..., 0].swapaxes(0, 1)
     return Scores(score, null)

@@ -22,26 +22,26 @@ BEHAVIOUR = log_probability
 CONTRAST = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Random tokens, all different; from the third on, so that there is another token to look at."""
-    tokens = words.bos + words.draw(rng, LENGTH)
-    queries = range(len(words.bos) + 2, len(tokens))
+    tokens = vocab.bos + vocab.draw(rng, LENGTH)
+    queries = range(len(vocab.bos) + 2, len(tokens))
     return Prompt(
         tokens=tokens,
         corrupted=tokens,
         pairs=tuple((query, query - 1) for query in queries),
-        null_pairs=tuple((query, rng.randrange(len(words.bos), query - 1)) for query in queries),
+        null_pairs=tuple((query, rng.randrange(len(vocab.bos), query - 1)) for query in queries),
     )
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A story cut after so many tokens; in the corrupted prompt only the token before the last one is another."""
     last = FAMILIES[family] - 1
-    story = words.encode(stories.story(12, rng))[: last + 2]
+    story = vocab.encode(stories.story(12, rng))[: last + 2]
     other = rng.choice([token for token in story if token != story[last - 1]])
-    start = len(words.bos)
+    start = len(vocab.bos)
     return Prompt(
-        tokens=words.bos + story[: last + 1],
-        corrupted=words.bos + story[: last - 1] + (other, story[last]),
+        tokens=vocab.bos + story[: last + 1],
+        corrupted=vocab.bos + story[: last - 1] + (other, story[last]),
         readouts=(Readout(start + last, answer=story[last + 1]),),
     )

@@ -23,21 +23,21 @@ from headatlas.stimuli import Prompt, Vocabulary, lookup
 from headatlas.stimuli.cases import Case, aligned, tokenize
 from headatlas.stimuli.lexicon import NAMES, THINGS
 
-FAMILIES = {"alone": (0, 0), "after a sentence": (1, 0), "before a sentence": (0, 1)}
+FAMILIES = {"alone": (0, 0), "after a sentence": (1, 0), "before a sentence": (0, 1)}  # sentences before and after
 BEHAVIOUR = logit_difference
 
 
-def case(words: Vocabulary, family: str, rng: random.Random) -> Case:
+def case(vocab: Vocabulary, family: str, rng: random.Random) -> Case:
     """A text with one rare word, and the question for it; names and rare words are single tokens."""
-    names, rare = words.singles(NAMES, at_least=20), words.singles(lookup.RARE, at_least=12)
+    names, rare = vocab.singles(NAMES, at_least=20), vocab.singles(lookup.RARE, at_least=12)
     return lookup.rare_word("train", rng, *FAMILIES[family], names, rare)
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """The text without its question; in the corrupted prompt the rare word is a common one."""
-    text = tokenize(words, case(words, family, rng).segments[:-1])
+    text = tokenize(vocab, case(vocab, family, rng).segments[:-1])
     (rare,) = text.at("rare")
-    common = [words.continuation(f" {noun}")[0] for noun in words.singles(THINGS, at_least=20)]
+    common = [vocab.continuation(f" {noun}")[0] for noun in vocab.singles(THINGS, at_least=20)]
     other = rng.choice([token for token in common if token not in text.ids])
     return Prompt(
         tokens=text.ids,
@@ -46,14 +46,14 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     )
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """The text and its question; the corrupted prompt has another rare word."""
-    return aligned(words, lambda: case(words, family, rng))
+    return aligned(vocab, lambda: case(vocab, family, rng))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of later tokens that look most at the rare word, or the common one: [prompt layer head]."""
-    score, null = (pattern_scores(model, drawn.prompts, share, corrupted) for corrupted in (False, True))
+    score, null = (pattern_scores(model, sample.prompts, share, corrupted) for corrupted in (False, True))
     return Scores(score, null)
 
 

@@ -27,20 +27,21 @@ from headatlas.stimuli.cases import Case, with_pairs
 
 FAMILIES = {"two sentences": 2, "three sentences": 3, "five sentences": 5}
 BEHAVIOUR, EFFECT = accuracy, log_probability
+NEEDS_BEHAVIOUR = True
 WORDS = 3
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Pairs lead from where each word is due to where it was told; in the corrupted prompt other words are told and
     recited.
     """
 
     def case() -> Case:
         drawn = lookup.needle("held-out", rng, FAMILIES[family], WORDS)
-        words.singles([part.text.strip() for part in drawn.segments if part.role == "needle"], at_least=WORDS)
+        vocab.singles([part.text.strip() for part in drawn.segments if part.role == "needle"], at_least=WORDS)
         return drawn
 
-    drawn = with_pairs(words, case, "needle")
+    drawn = with_pairs(vocab, case, "needle")
     due, told = [readout.position for readout in drawn.readouts], [key for _, key in drawn.pairs]
     return replace(
         drawn,
@@ -51,11 +52,11 @@ def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     )
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of words that each head copies, and the same for other words: [prompt layer head]."""
-    steps = [replace(prompt, readouts=(each,)) for prompt in drawn.prompts for each in prompt.readouts]
+    steps = [replace(prompt, readouts=(each,)) for prompt in sample.prompts for each in prompt.readouts]
     said = metric_per_prompt(model, steps, accuracy).reshape(-1, WORDS)  # [prompt word]
-    looks = pattern_scores(model, drawn.prompts, hits)  # [prompt 2 layer head word]
+    looks = pattern_scores(model, sample.prompts, hits)  # [prompt 2 layer head word]
     score, null = (looks * said[:, None, None, None]).mean(-1).swapaxes(0, 1)
     return Scores(score, null)
 

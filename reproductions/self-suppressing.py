@@ -25,17 +25,17 @@ FAMILIES = {"in a row": "", "with commas": ",", "joined by and": " and"}
 BEHAVIOUR = logit_difference
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Four words of each of four kinds, one of them twice, in any order."""
-    return categories.mixed(words, FAMILIES[family], rng)
+    return categories.mixed(vocab, FAMILIES[family], rng)
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Five words of one kind, and another that could follow."""
-    return categories.of_one(words, FAMILIES[family], rng)
+    return categories.of_one(vocab, FAMILIES[family], rng)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Attention within the kind, less that to the word itself or to other kinds: [prompt layer head]."""
     kind = {token: number for number, each in enumerate(categories.tokens(model.vocabulary)) for token in each}
 
@@ -44,11 +44,11 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
         return dict(zip(mine, random.Random(number).sample([kind[token] for token in mine], len(mine)), strict=True))
 
     def excess(given: list[dict[int, int]]) -> np.ndarray:
-        rows = list(zip(drawn.prompts, given, strict=True))
+        rows = list(zip(sample.prompts, given, strict=True))
         like = attention_scores(model, [categories.paired(*row, "like") for row in rows]).score
         itself = attention_scores(model, [categories.paired(*row, "itself") for row in rows]).score
         unlike = attention_scores(model, [categories.paired(*row, "unlike") for row in rows]).score
         return like - np.maximum(itself, unlike)
 
-    anew = [dealt(prompt, number) for number, prompt in enumerate(drawn.prompts)]
+    anew = [dealt(prompt, number) for number, prompt in enumerate(sample.prompts)]
     return Scores(excess([kind] * len(anew)), excess(anew))

@@ -33,24 +33,24 @@ BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
 FACTOR = 2.2
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Three facts, each tail an answer; pairs lead from later tokens to the head tokens."""
     relation = facts.BY_NAME[FAMILIES[family]]
-    heads, tails = words.singles(relation.pairs, at_least=8), words.singles(relation.objects, at_least=5)
+    heads, tails = vocab.singles(relation.pairs, at_least=8), vocab.singles(relation.objects, at_least=5)
     pairs = {head: relation.pairs[head] for head in heads if relation.pairs[head] in tails}
     case = facts.several(rng, relation, 3, pairs)
-    drawn, places = prompt(words, case), tokenize(words, case.segments).at("subject")
+    drawn, places = prompt(vocab, case), tokenize(vocab, case.segments).at("subject")
     return replace(drawn, pairs=tuple((query, key) for key in places for query in range(key + 2, len(drawn.tokens))))
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """One fact, up to its tail."""
-    return aligned(words, lambda: facts.statement("train", rng, facts.BY_NAME[FAMILIES[family]]))
+    return aligned(vocab, lambda: facts.statement("train", rng, facts.BY_NAME[FAMILIES[family]]))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The relation index of each head on each text, and that with the tail of another fact."""
-    return Scores(*np.stack([index(model, text) for text in drawn.prompts], 1))
+    return Scores(*np.stack([index(model, text) for text in sample.prompts], 1))
 
 
 def index(model: OpenModel, text: Prompt) -> np.ndarray:

@@ -22,34 +22,39 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
 
-FAMILIES = {"I thought": 0, "we all": 1, "to me": 2}
+FAMILIES = {
+    "I thought": "I thought this{show} was{adjective}, I{verb} it. Conclusion: This{show} is",
+    "we all": "This{show} was{adjective}. We all{verb} it. Conclusion: The{show} is",
+    "to me": "Yesterday I saw a{show}. It was{adjective} and I{verb} it. To me it is",
+}
 BEHAVIOUR, POSITIONS = logit_difference, [-2]
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A review, with its corrupted prompt and its alternative; read where its conclusion is due."""
-    return first_usable(lambda: review(words, FAMILIES[family], rng))
+    return first_usable(lambda: review(vocab, FAMILIES[family], rng))
 
 
-def review(words: Vocabulary, template: int, rng: random.Random) -> Prompt:
+def review(vocab: Vocabulary, template: str, rng: random.Random) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     case = opinions.review("train", rng, template)
-    made, places = in_place(words, case)
-    _, reworded = in_same_places(words, case.segments, opinions.reworded(case, rng))
+    made, places = in_place(vocab, case)
+    _, reworded = in_same_places(vocab, case.segments, opinions.reworded(case, rng))
     spans = [span for span, role in zip(places.spans, places.roles, strict=True) if role in ("adjective", "verb")]
     keys = sorted({key for start, end in spans for key in range(start, end + 1)})  # and the word right after each
     neutral = len(made.tokens) - 2
     return replace(made, pairs=tuple((neutral, key) for key in keys), alternatives={"same mood": reworded.ids})
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that each head has at the neutral word, times its attention to the opinions."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR, minus_corrupted=True).mean())
     looks = attention_scores(model, prompts).score  # [prompt layer head]
     runs = (
         sweep(model, prompts, BEHAVIOUR, "resample", POSITIONS, source=source)
         for source in (None, [prompt.alternatives["same mood"] for prompt in prompts])
     )
-    score, null = (-run.effect.transpose(2, 0, 1) / whole * looks for run in runs)
+    score, null = (-run.effect_per_prompt / whole * looks for run in runs)
     return Scores(score, null)

@@ -39,36 +39,36 @@ def lean(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, lean, "last"
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question with four options."""
-    return aligned(words, lambda: multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
+    return aligned(vocab, lambda: multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family]))
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """The same with letters in random order, in the corrupted prompt in one where each stands elsewhere; pairs from A
     to D.
     """
 
     def draw() -> Prompt:
         case = multiple_choice_questions.multiple_choice("train", rng, FAMILIES[family])
-        spots = in_place(words, case)[1].at("letter")
+        spots = in_place(vocab, case)[1].at("letter")
         order, other = ([*multiple_choice_questions.LETTERS] for _ in range(2))
         rng.shuffle(order)
         while any(map(str.__eq__, order, other)):
             rng.shuffle(other)
         read, corrupted = (
-            tokenize(words, multiple_choice_questions.relabelled(case.segments, each)).ids for each in (order, other)
+            tokenize(vocab, multiple_choice_questions.relabelled(case.segments, each)).ids for each in (order, other)
         )
         pairs = tuple((len(read) - 1, spots[order.index(letter)]) for letter in multiple_choice_questions.LETTERS)
         return Prompt(read, corrupted, pairs)
 
-    words.singles(multiple_choice_questions.LETTERS, at_least=4)
+    vocab.singles(multiple_choice_questions.LETTERS, at_least=4)
     return first_usable(draw)
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The lead of each head's favourite letter over the others: [prompt layer head]."""
-    own, exchanged = (np.stack(pair_weights(model, drawn.prompts, corrupted)) for corrupted in (False, True))
+    own, exchanged = (np.stack(pair_weights(model, sample.prompts, corrupted)) for corrupted in (False, True))
     favourite = (own.sum(0) - own).argmax(-1)[..., None]  # of [prompt layer head letter], without the prompt itself
     chosen = [(each.sum(-1), np.take_along_axis(each, favourite, -1)[..., 0]) for each in (own, exchanged)]
     score, null = (best - (total - best) / 3 for total, best in chosen)

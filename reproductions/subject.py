@@ -25,19 +25,24 @@ from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, attributes
 
-FAMILIES = {"relation first": 0, "subject first": 1, "asked": 2}
+FAMILIES = {
+    "relation first": "The{relation} of{subject} is",
+    "subject first": "In{subject} the{relation} is",
+    "asked": "Question: What is the{relation} of{subject}? Answer:",
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 RATIO = 10  # of the two parts, from which on a head is of one type
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An attribute of a country; corrupted, that of another country; "relation", another attribute of it."""
-    return attributes.crossed(words, rng, FAMILIES[family], corrupted="subject", alternative="relation")
+    return attributes.crossed(vocab, rng, FAMILIES[family], corrupted="subject", alternative="relation")
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The part from the subject in an attribute not asked for, of heads that are pure: [prompt layer head]."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     subject, relation = attributes.places(prompts)
     from_subject, from_relation = (direct_effects(model, prompts, keys).mean(0) for keys in (subject, relation))
     pure = from_subject >= RATIO * abs(from_relation)  # [layer head]

@@ -24,23 +24,27 @@ from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, fact
 from headatlas.stimuli.cases import in_partition
 from headatlas.stimuli.lexicon import COLORS, QUALITIES
 
-FAMILIES = {"is a kind of": 0, "counts as": 1, "is a sort of": 3}
+FAMILIES = {
+    "is a kind of": "The{word} is a kind of",
+    "counts as": "A{word} counts as",
+    "is a sort of": "What we call{word} is a sort of",
+}
 BEHAVIOUR, EFFECT = accuracy_among_rivals, logit_difference
 PIECES = 3  # at least
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A long word, and its kind asked for; pairs lead from its last piece to the earlier ones."""
-    frame = spelling.FRAMES[FAMILIES[family]]
-    kind, pieces = rng.choice(long_words(words, frame))
+    frame = FAMILIES[family]
+    kind, pieces = rng.choice(long_words(vocab, frame))
     other = rng.choice([each for each in spelling.LONG if each != kind])
-    noun = rng.choice(words.singles(facts.KINDS[other]))
-    qualities = rng.sample(words.singles((*QUALITIES, *COLORS), at_least=8), len(pieces) - 1)
-    whole = tuple(words.continuation(f" {word}")[0] for word in (*qualities, noun))
+    noun = rng.choice(vocab.singles(facts.KINDS[other]))
+    qualities = rng.sample(vocab.singles((*QUALITIES, *COLORS), at_least=8), len(pieces) - 1)
+    whole = tuple(vocab.continuation(f" {word}")[0] for word in (*qualities, noun))
     before, after = frame.split("{word}")
-    start, rest = words.bos + words.encode(before), words.continuation(after)
+    start, rest = vocab.bos + vocab.encode(before), vocab.continuation(after)
     tokens, last = start + pieces + rest, len(start) + len(pieces) - 1
-    answer, *rivals = (words.continuation(f" {each}")[0] for each in sorted(spelling.LONG, key=lambda k: k != kind))
+    answer, *rivals = (vocab.continuation(f" {each}")[0] for each in sorted(spelling.LONG, key=lambda k: k != kind))
     return Prompt(
         tokens=tokens,
         corrupted=start + whole + rest,
@@ -49,10 +53,10 @@ def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
     )
 
 
-def long_words(words: Vocabulary, frame: str) -> list[tuple[str, tuple[int, ...]]]:
+def long_words(vocab: Vocabulary, frame: str) -> list[tuple[str, tuple[int, ...]]]:
     """The kind and the pieces of every word that this tokenizer cuts, and that was trained on in this frame."""
     cut = [
-        (kind, words.continuation(f" {word}"))
+        (kind, vocab.continuation(f" {word}"))
         for kind, each in spelling.LONG.items()
         for word in each
         if in_partition("train", frame, word)
@@ -63,6 +67,6 @@ def long_words(words: Vocabulary, frame: str) -> list[tuple[str, tuple[int, ...]
     return usable
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The flow from the earlier pieces to the last, and that across whole words."""
-    return flow_scores(model, drawn.prompts)
+    return flow_scores(model, sample.prompts)

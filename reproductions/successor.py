@@ -29,29 +29,29 @@ FAMILIES = {  # how members are written, and how many are shown
 BEHAVIOUR = accuracy_among_rivals
 
 
-def classes(words: Vocabulary) -> dict[str, tuple[str, ...]]:
+def classes(vocab: Vocabulary) -> dict[str, tuple[str, ...]]:
     """The longest stretch of each class in which every member is one token, where at least six are."""
-    stretches = {name: ordinals.longest_stretch(members, words.single) for name, members in ordinals.CLASSES.items()}
+    stretches = {name: ordinals.longest_stretch(members, vocab.single) for name, members in ordinals.CLASSES.items()}
     kept = {name: members for name, members in stretches.items() if len(members) >= 6}
     if not kept:
         raise UntestableError("no ordered class has six neighbours that are single tokens of this tokenizer")
     return kept
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A run of neighbours, cut before the next; in the corrupted prompt those shown stand in another order."""
-    name, members = rng.choice(list(classes(words).items()))
+    name, members = rng.choice(list(classes(vocab).items()))
     write, count = FAMILIES[family]
     *shown, answer = ordinals.run(members, count + 1, rng)
     order = ordinals.shuffled(shown, rng)
     text, corrupted = write(name, [shown, order], rng)
-    tokens = words.bos + words.encode(text)
-    right, *rivals = (words.continuation(f" {m}")[0] for m in (answer, *(m for m in members if m != answer)))
+    tokens = vocab.bos + vocab.encode(text)
+    right, *rivals = (vocab.continuation(f" {m}")[0] for m in (answer, *(m for m in members if m != answer)))
     readout = Readout(len(tokens) - 1, right, tuple(rivals))
-    return Prompt(tokens=tokens, corrupted=words.bos + words.encode(corrupted), readouts=(readout,))
+    return Prompt(tokens=tokens, corrupted=vocab.bos + vocab.encode(corrupted), readouts=(readout,))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Succession of every head on every other ordinal token: [token layer head], 1 where the successor wins."""
     hits, null = [], []
     for members in classes(model.vocabulary).values():
@@ -59,7 +59,7 @@ def detect(model: OpenModel, drawn: PromptSample) -> Scores:
         logits = ov_logits(model, ids, among=ids, states="mlp0")  # [layer head token member]
         best = logits.argmax(-1).cpu().numpy()
         order = ordinals.shuffled(list(range(len(ids))), random.Random(0))
-        for token in range(drawn.split == "test", len(ids) - 1, 2):
+        for token in range(sample.split == "test", len(ids) - 1, 2):
             hits.append(best[..., token] == token + 1)
             place = order.index(token)
             null.append(best[..., token] == (order[place + 1] if place + 1 < len(order) else order[0]))

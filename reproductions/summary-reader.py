@@ -28,22 +28,27 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place
 
-FAMILIES = {"I thought": (0, 1), "we all": (1, 1), "people said": (3, 2)}  # template, and how far before the end it is
+FAMILIES = {  # the review, and how many tokens before its last one the neutral word stands
+    "I thought": ("I thought this{show} was{adjective}, I{verb} it. Conclusion: This{show} is", 1),
+    "we all": ("This{show} was{adjective}. We all{verb} it. Conclusion: The{show} is", 1),
+    "people said": ("People{verb} this{show}, they said it was{adjective}. So it must be", 2),
+}
 BEHAVIOUR, POSITIONS = logit_difference, "last"
+NEEDS_BEHAVIOUR = True
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A review; from its end to the neutral word, and in the corrupted prompt to the opinion words."""
     template, back = FAMILIES[family]
-    made, places = first_usable(lambda: in_place(words, opinions.review("train", rng, template)))
+    made, places = first_usable(lambda: in_place(vocab, opinions.review("train", rng, template)))
     end = len(made.tokens) - 1
     opinion = sorted(places.covers("adjective") + places.covers("verb"))
     return replace(made, pairs=((end, end - back),), null_pairs=tuple((end, key) for key in opinion))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the change between moods that each head takes from the neutral word, and from the opinions."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     whole = float(abs(metric_per_prompt(model, prompts, BEHAVIOUR, minus_corrupted=True).mean()))
 
     def taken(keys: Sequence[Sequence[int]]) -> NDArray[np.float64]:

@@ -37,23 +37,23 @@ def before(family: str, rng: random.Random) -> str:
     return stories.story(FAMILIES[family], rng) if FAMILIES[family] else ""
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> grammar.Dependencies:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> grammar.Dependencies:
     """A sentence in which every relation occurs; pairs lead from the later to the earlier word."""
-    return grammar.dependencies(words, rng, RELATIONS, before(family, rng))
+    return grammar.dependencies(vocab, rng, RELATIONS, before(family, rng))
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A noun, another noun, and the verb that is due; its rival is the same verb in the other number."""
     lead = before(family, rng)
-    drawn = aligned(words, lambda: grammar.agreement("train", rng, lead))
+    drawn = aligned(vocab, lambda: grammar.agreement("train", rng, lead))
     return replace(drawn, readouts=tuple(replace(each, rivals=each.rivals[:1]) for each in drawn.readouts))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Of each prompt and head, the hits in the relation that the other half of the prompts chose, and the corrupted
     prompt.
     """
-    texts = [prompt for prompt in drawn.prompts if isinstance(prompt, grammar.Dependencies)]
+    texts = [prompt for prompt in sample.prompts if isinstance(prompt, grammar.Dependencies)]
     far = {name: Counter(query - key for text in texts for query, key in text.of(name)) for name in RELATIONS}
     hits = np.empty((len(texts), len(RELATIONS), model.anatomy.layers, model.anatomy.heads))
     fixed = np.empty((len(texts), len(RELATIONS), 1, 1))

@@ -21,37 +21,43 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import ProbeLabel, Prompt, Vocabulary, facts, probe_groups, probe_labels
 from headatlas.stimuli.cases import aligned, tokenize
 
-FAMILIES = {"plain": 0, "turned": 1, "third": 2}
+FAMILIES = {  # how a capital is claimed and asked for; other relations have their wordings of the same places
+    "plain": ("The capital of{subject} is{object}", "What is the capital of{subject}?"),
+    "turned": ("In{subject} the capital is{object}", "Which city is the capital of{subject}?"),
+    "third": ("{object} is the capital of{subject}", "In{subject}, which city is the capital?"),
+}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 STRENGTH = 5.0
 REAL = [relation for relation in facts.RELATIONS if relation.real]
 
 
-def stimulus(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A claim up to its last word, labelled with whether it is true."""
-    case = facts.true_or_false("train", rng, rng.choice(REAL), FAMILIES[family], stated=False)
+    claim, _ = FAMILIES[family]
+    case = facts.true_or_false("train", rng, rng.choice(REAL), claim, stated=False)
     last = next(place for place, part in reversed(list(enumerate(case.segments))) if part.role in ("object", "subject"))
-    read = tokenize(words, case.segments[: last + 1]).ids
+    read = tokenize(vocab, case.segments[: last + 1]).ids
     subject = next(part.text for part in case.segments if part.role == "subject")
     return Prompt(read, read, probe=ProbeLabel(int(case.answers[0] == " true"), subject))
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A question about a fact."""
-    return aligned(words, lambda: facts.question("train", rng, rng.choice(REAL), FAMILIES[family]))
+    _, question = FAMILIES[family]
+    return aligned(vocab, lambda: facts.question("train", rng, rng.choice(REAL), question))
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Whether each claim was classified right when its subject was held out: [prompt layer head]."""
-    prompts = drawn.prompts
+    prompts = sample.prompts
     z = collect_z(model, [prompt.tokens for prompt in prompts])
     found = probe_heads(z, probe_labels(prompts), probe_groups(prompts))
     return Scores(found.right.numpy(), found.right_shuffled.numpy())
 
 
-def edit(model: OpenModel, drawn: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> Reference:
     """Some standard deviations from false to true, for every head."""
-    z = collect_z(model, [prompt.tokens for prompt in drawn.prompts])
-    found = mean_difference(z, probe_labels(drawn.prompts))
+    z = collect_z(model, [prompt.tokens for prompt in sample.prompts])
+    found = mean_difference(z, probe_labels(sample.prompts))
     steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
     return Reference.of_heads(model.anatomy, steps, added=True)

@@ -28,37 +28,39 @@ BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 TRIED = 40  # third names
 
 
-def read_for(words: Vocabulary, tokens: tuple[int, ...], letter: str) -> Prompt:
+def read_for(vocab: Vocabulary, tokens: tuple[int, ...], letter: str) -> Prompt:
     """A prompt read for one capital letter against all others."""
-    answer, *rivals = (words.continuation(each)[0] for each in sorted(map(chr, range(65, 91)), key=letter.__ne__))
+    answer, *rivals = (vocab.continuation(each)[0] for each in sorted(map(chr, range(65, 91)), key=letter.__ne__))
     return Prompt(tokens, tokens, readouts=(Readout(len(tokens) - 1, answer, tuple(rivals)),))
 
 
-def task(words: Vocabulary, family: str, rng: random.Random) -> Prompt:
+def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Three names of one token each, and two letters, which the tokenizer itself would keep apart."""
-    names = words.singles(FAMILIES[family], at_least=20)
+    names = vocab.singles(FAMILIES[family], at_least=20)
 
     def draw() -> Prompt:
         case = mappings.acronym("train", rng, names)
-        drawn, _ = in_place(words, case)
-        if words.bos + words.encode(case.text) != drawn.tokens:
+        drawn, _ = in_place(vocab, case)
+        if vocab.bos + vocab.encode(case.text) != drawn.tokens:
             raise UntestableError("the first two letters of an acronym are one token")
-        return read_for(words, drawn.tokens, case.answers[0])
+        return read_for(vocab, drawn.tokens, case.answers[0])
 
     return first_usable(draw)
 
 
-def search(model: OpenModel, drawn: PromptSample) -> PromptSample:
+def search(model: OpenModel, sample: PromptSample) -> PromptSample:
     """Each prompt with a third name on which the model fails, and as its corrupted prompt one on which it does not."""
-    return replace(drawn, prompts=[failing(model, *each) for each in zip(drawn.prompts, drawn.families, strict=True)])
+    return replace(
+        sample, prompts=[failing(model, *each) for each in zip(sample.prompts, sample.families, strict=True)]
+    )
 
 
 def failing(model: OpenModel, prompt: Prompt, family: str) -> Prompt:
     """The prompt with the third name on which the right letter is furthest behind the letter given."""
-    words, names = model.vocabulary, model.vocabulary.singles(FAMILIES[family])
+    vocab, names = model.vocabulary, model.vocabulary.singles(FAMILIES[family])
     third = random.Random(repr(prompt.tokens)).sample(names, min(TRIED, len(names)))
-    before, after = prompt.tokens[: len(words.bos) + 3], prompt.tokens[len(words.bos) + 4 :]
-    made = [read_for(words, before + words.continuation(f" {name}") + after, name[0]) for name in third]
+    before, after = prompt.tokens[: len(vocab.bos) + 3], prompt.tokens[len(vocab.bos) + 4 :]
+    made = [read_for(vocab, before + vocab.continuation(f" {name}") + after, name[0]) for name in third]
     given = metric_per_prompt(model, made, predicted_candidate)
     tried = [(each.tokens, each.readouts[0].answer, int(letter)) for each, letter in zip(made, given, strict=True)]
     gets = {right: tokens for tokens, right, letter in tried if letter == right}
@@ -70,7 +72,7 @@ def failing(model: OpenModel, prompt: Prompt, family: str) -> Prompt:
     return fails[int(metric_per_prompt(model, fails, EFFECT).argmin())]
 
 
-def detect(model: OpenModel, drawn: PromptSample) -> Scores:
+def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """How much each head writes for the letter given and against the right one: [prompt layer head]."""
-    score, null = (-direct_effects(model, drawn.prompts, corrupted=corrupted) for corrupted in (False, True))
+    score, null = (-direct_effects(model, sample.prompts, corrupted=corrupted) for corrupted in (False, True))
     return Scores(score, null)

@@ -172,7 +172,7 @@ def light(entry: HeadType, prompts: int) -> HeadType:
 def selected(script: Script, rule: Rule, model: OpenModel, drawn: PromptSample) -> list[Head]:
     """The heads that a script's detection selects on some prompts, by the rule."""
     scores = script.detect(model, drawn) if script.detect else attention_scores(model, drawn.prompts)
-    q = statistics.q_values(statistics.above_control(scores.score, scores.null))
+    q = statistics.q_values(statistics.p_above_null(scores.score, scores.null))
     return statistics.select(scores.score.mean(0), q, rule.detection.threshold, rule.detection.fdr)
 
 

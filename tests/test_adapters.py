@@ -17,7 +17,7 @@ from headatlas import HeadatlasError, load, specimens
 from headatlas.cli.program import main
 from headatlas.lab import open_model
 from headatlas.lab.safety.examination import doctor
-from headatlas.protocol.run import catalog_id
+from headatlas.protocol.provenance import catalog_id
 
 Tiny = Callable[[str], Path]
 TOKENS = torch.randint(1, 299, (2, 24), generator=torch.Generator().manual_seed(1))

@@ -1,13 +1,13 @@
 """Many findings at once: records are kept while they hold, failures stay alone, and reports say what is stale."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import headatlas
-from headatlas import locations, specimens
+from headatlas import locations, specimens, stimuli
 from headatlas.catalog.schema import HeadType
 from headatlas.cli.program import main
 from headatlas.cli.terminal import record_view
@@ -15,17 +15,12 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import records
 from headatlas.evidence.outcome import Outcome
 from headatlas.pages.report import report
-from headatlas.protocol import batch, freshness, results, run
+from headatlas.protocol import batch, code_hash, results, run
 from headatlas.protocol.model_options import ModelOptions
 
 CATALOG = headatlas.load()
 ENTRIES = [CATALOG.heads[id] for id in ("duplicate-token", "successor")]
 Capture = pytest.CaptureFixture[str]
-
-
-def clear() -> None:
-    for kept in (freshness._tree, freshness._code):
-        kept.cache_clear()
 
 
 def outcomes(job: batch.Job, again: bool = False, jobs: int = 1) -> dict[str, Outcome]:
@@ -87,6 +82,7 @@ class TestKeeping:
             ("entry", "rule_version", 99),
             ("entry", "script_sha256", "0" * 64),
             ("entry", "stimuli_sha256", "0" * 64),
+            ("entry", "measurement", 1),
             ("model", "sha256", "0" * 64),
             ("stability", "seeds", {"1": "partly"}),
         ],
@@ -159,35 +155,32 @@ def test_two_processes_record_what_one_does(recorded: batch.Job, tmp_path: Path)
 
 class TestFreshness:
     @pytest.fixture
-    def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name, code in {"near": "from headatlas.stimuli.far import f\n", "far": "def f():\n    return 1\n"}.items():
             (tmp_path / f"{name}.py").write_text(code)
         (tmp_path / "other.py").write_text("x = 1\n")
         (tmp_path / "script.py").write_text("from headatlas.stimuli import near\n")
-        monkeypatch.setattr(freshness, "_path", lambda name: tmp_path / f"{name}.py")
-        clear()
-        yield tmp_path / "script.py"
-        clear()
+        monkeypatch.setattr(stimuli, "__file__", str(tmp_path / "__init__.py"))
+        return tmp_path / "script.py"
 
     def edited(self, script: Path, name: str, code: str) -> bool:
         """Whether the hash changes where a module does."""
-        before = freshness.stimuli_sha256(script)
+        before = code_hash.stimuli_sha256(script)
         (script.parent / f"{name}.py").write_text(code)
-        clear()
-        return freshness.stimuli_sha256(script) != before
+        return code_hash.stimuli_sha256(script) != before
 
     def test_code_that_a_script_leads_to_counts(self, script: Path) -> None:
         assert self.edited(script, "far", "def f():\n    return 2\n")
 
     def test_comments_docstrings_and_layout_do_not(self, script: Path) -> None:
-        assert not self.edited(script, "far", '"""Far."""\n\ndef f():  # one\n    """One."""\n    return (1)\n')
+        assert not self.edited(script, "far", '"""Far."""\n\ndef f():  # one\n    """One."""\n\n    return 1\n')
 
     def test_nor_does_a_module_it_does_not_lead_to(self, script: Path) -> None:
         assert not self.edited(script, "other", "x = 2\n")
 
     def test_every_script_leads_to_stimuli(self) -> None:
         for id in CATALOG.find(reproduction=True):
-            assert "prompts" in freshness._reached(locations.reproductions() / f"{id}.py")
+            assert "prompts" in code_hash.modules_reached(locations.reproductions() / f"{id}.py")
 
 
 class TestResults:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import headatlas
 import test_planted
 from headatlas import locations
-from headatlas.census import budget, cache, labelling, measuring, planning, reading, running
+from headatlas.census import budget, cache, job, labelling, measuring, planning, reading, running
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
@@ -253,10 +253,13 @@ def test_a_finished_census_is_kept_and_what_changed_is_measured_again(
         (tmp_path / "parts").mkdir(exist_ok=True)
         (tmp_path / "parts" / path.name).write_bytes(path.read_bytes())
     measured: list[str] = []
-    plain: Callable[..., Any] = measuring._guarded
-    monkeypatch.setattr(
-        measuring, "_guarded", lambda job, *rest: (measured.append(job.key.entry.id), plain(job, *rest))[1]
-    )
+    plain: Callable[..., Any] = measuring.measure
+
+    def watched(jobs: Sequence[job.Job], *rest: Any) -> Any:
+        measured.extend(each.key.entry.id for each in jobs)
+        return plain(jobs, *rest)
+
+    monkeypatch.setattr(measuring, "measure", watched)
     assert close(timeless(taken(specimen, plan, tmp_path)), timeless(one)) and measured == []
     path = tmp_path / "parts" / "mover.json"
     whole_text = path.read_text()
@@ -300,7 +303,7 @@ def test_a_fault_of_one_script_stops_nothing(
 
     script = load_script("mover")
     monkeypatch.setattr(script.module, "detect", fail)
-    monkeypatch.setattr(measuring, "load_script", lambda id: script if id == "mover" else load_script(id))
+    monkeypatch.setattr(job, "load_script", lambda id: script if id == "mover" else load_script(id))
     found = {each.id: each for each in taken(specimen, plan, tmp_path).types}
     assert found["mover"].status == "failed" and "IndexError" in str(found["mover"].reason)
     assert found["successor"].status == "measured"
@@ -311,25 +314,15 @@ def test_a_fault_of_one_script_stops_nothing(
 # --- what it costs --------------------------------------------------------------------------------------------------
 
 
-def test_the_plan_is_within_a_factor_of_two(specimen: OpenModel) -> None:
-    """Of runs and tokens, over types of every kind; seconds are told by the machine, and go by both."""
-    types = [id for id in CATALOG.find(reproduction=True) if len(id) % 3 == 0]
-    plan = plan_of(specimen, types)
-    costs = planning.costs_of(CATALOG, specimen, plan.settings, plan.settings.types)
-    found = list(running.measure_types(CATALOG, specimen, plan))
-    assert costs.learned and costs.types + len(costs.left_out) == len(found)
-    for planned, name in ((costs.detection.passes, "passes"), (costs.detection.tokens, "tokens")):
-        real = sum(getattr(part.work, name) for part in found)
-        assert real / 2 <= planned <= real * 2, f"{planned:.0f} {name} planned, {real:.0f} needed"
-
-
-def test_a_model_that_learned_nothing_is_told_from_one_that_did(
-    specimen: OpenModel,
-    untrained: list[OpenModel],  # noqa: F811
-) -> None:
-    drawn = load_script("memory").draw("task", specimen.vocabulary, "test", 8, 0).prompts
-    assert planning.calibrate(specimen, drawn)[1]
-    assert not planning.calibrate(untrained[0], drawn)[1]
+def test_the_plan_counts_the_prompts_that_a_census_draws(specimen: OpenModel) -> None:
+    types = ["induction", "name-mover", "vulnerable"]
+    plan = plan_of(specimen, types, prompts=3)
+    costs = planning.costs_of(CATALOG, specimen, plan.settings, types)
+    assert costs.types == 2 and list(costs.left_out) == ["vulnerable"]
+    assert costs.prompts == 2 * 3 * 3 * 3  # types, samples, families, prompts
+    more = planning.costs_of(CATALOG, specimen, plan_of(specimen, types, prompts=6).settings, types)
+    assert more.prompts == 2 * costs.prompts and more.tokens > costs.tokens
+    assert costs.weights_mb < costs.memory_mb and costs.seconds > 0
 
 
 def test_a_costly_score_is_left_out_where_the_behaviour_is_absent(untrained: list[OpenModel]) -> None:  # noqa: F811

@@ -19,6 +19,7 @@ import pytest
 
 import headatlas
 import small_catalog
+from conftest import load_tool
 from headatlas import locations
 from headatlas.catalog import bibliography
 from headatlas.catalog.schema import HeadType
@@ -139,8 +140,9 @@ class TestNew:
         return small_catalog.write(tmp_path / "catalog")
 
     def test_says_what_is_left_to_write_and_then_is_valid(self, folder: Path, capsys: Capture) -> None:
-        assert "then: headatlas validate" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
-        path = folder / "heads" / "quotation-mark.yaml"
+        assert "headatlas validate" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
+        path, script = folder / "heads" / "quotation-mark.yaml", folder.parent / "reproductions" / "quotation-mark.py"
+        script.unlink()
         assert main(["validate", "--catalog", str(folder)]) == 2
         problems = capsys.readouterr().err.splitlines()[1:]
         assert all("still says TODO" in line or "no BibTeX entry 'todo2026source'" in line for line in problems)
@@ -194,13 +196,11 @@ class TestEveryCommand:
 
 
 def test_the_readme_counts_right() -> None:
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    assert f"what is known: {len(CATALOG.heads)} head types" in text
-    rerun, all_of_them = len(CATALOG.find(reproduction=True)), len(CATALOG.heads)
-    words = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    assert f"{words[rerun] if rerun <= 10 else rerun} of its {all_of_them} head types can be rerun" in " ".join(
-        text.split()
-    )
+    tool = load_tool("readme_counts")
+    numbers = tool.counts(CATALOG, records.read_all(locations.records()))
+    text = tool.README.read_text()
+    assert tool.counted(text, numbers) == text, "run: make readme"
+    assert tool.counted(text, dict.fromkeys(numbers, 7)) != text
 
 
 def test_the_docs_have_no_command_that_is_not_there() -> None:

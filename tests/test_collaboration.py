@@ -27,7 +27,7 @@ from headatlas.pages.figures.collaboration import (
     published_picture,
     side_by_side,
 )
-from headatlas.protocol.run import model_record
+from headatlas.protocol.provenance import model_record
 
 CATALOG = headatlas.load()
 FEW = measuring.STANDARD.model_copy(update={"prompts": 6, "sets": 4, "others": 20})

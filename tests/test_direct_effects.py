@@ -42,7 +42,7 @@ def test_heads_of_the_first_layer_see_another_stream_only_where_the_last_token_i
 
     last = prompts(changed=-1)
     own, followed = direct_effects(model, last), direct_effects_with_patched_input(model, last)
-    other = direct_effects(model, last, control=True)
+    other = direct_effects(model, last, corrupted=True)
     assert not np.allclose(followed[:, 0], own[:, 0], atol=1e-6)
     for prompt in range(3) if model.anatomy.family != "gemma2" else ():  # which also norms what all heads write
         ratio = followed[prompt, 0] / other[prompt, 0]  # the two are held at other scales of the final norm

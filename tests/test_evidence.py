@@ -9,8 +9,8 @@ import pytest
 
 from headatlas import HeadatlasError
 from headatlas.evidence import records, statistics
+from headatlas.evidence.verdict import judge
 from headatlas.notation import Head
-from headatlas.protocol.judge import judge
 
 RNG = np.random.default_rng(0)
 
@@ -32,13 +32,13 @@ class TestStatistics:
         assert statistics.interval(values) == statistics.interval(values)
 
     def test_p_of_heads_that_equal_their_control_is_uniform(self) -> None:
-        p = statistics.above_control(RNG.random((30, 20, 50)), RNG.random((30, 20, 50)))
+        p = statistics.p_above_null(RNG.random((30, 20, 50)), RNG.random((30, 20, 50)))
         assert 0.03 < (p < 0.05).mean() < 0.07
 
     def test_p_of_constant_differences(self) -> None:
         score = np.zeros((10, 1, 3))
         score[:, 0, 0], score[:, 0, 1] = 1.0, -1.0
-        assert statistics.above_control(score, np.zeros_like(score)).tolist() == [[0.0, 1.0, 1.0]]
+        assert statistics.p_above_null(score, np.zeros_like(score)).tolist() == [[0.0, 1.0, 1.0]]
 
     def test_q_is_benjamini_hochberg(self) -> None:
         q = statistics.q_values(np.array([[0.01, 0.02], [0.03, 0.5]]))
@@ -49,7 +49,7 @@ class TestStatistics:
         for seed in range(100):
             rng = np.random.default_rng(seed)
             score, control = rng.random((24, 12, 12)), rng.random((24, 12, 12))
-            q = statistics.q_values(statistics.above_control(score, control))
+            q = statistics.q_values(statistics.p_above_null(score, control))
             found += bool(statistics.select(score.mean(0), q, threshold=0.0, fdr=0.05))
         assert found <= 8, "at a rate of 5% about 5 of 100 models of pure noise may have a head"
 
@@ -109,9 +109,9 @@ class TestLayersOfDifferentHeads:
     def test_p_and_q_are_those_of_the_heads_alone(self) -> None:
         score, control = self.drawn(), self.drawn() - 0.3 * np.random.default_rng(2).random((12, 4, 4))
         score[:, 1, 2] = control[:, 1, 2] + 1  # all differences equal
-        p = statistics.above_control(score, control)
+        p = statistics.p_above_null(score, control)
         assert np.array_equal(np.isnan(p), ~self.THERE) and p[1, 2] == 0
-        alone = statistics.above_control(score[:, self.THERE][:, None], control[:, self.THERE][:, None])[0]
+        alone = statistics.p_above_null(score[:, self.THERE][:, None], control[:, self.THERE][:, None])[0]
         assert np.allclose(p[self.THERE], alone, rtol=1e-12)
         q = statistics.q_values(p)
         assert np.array_equal(np.isnan(q), ~self.THERE)

@@ -12,8 +12,11 @@ import transformers
 import headatlas
 from conftest import louden
 from headatlas import specimens
-from headatlas.lab import OpenModel, Scores, attention_scores, metric_per_prompt, open_model
-from headatlas.protocol import assess, run
+from headatlas.lab import OpenModel, Scores, attention_scores, open_model
+from headatlas.notation import Head
+from headatlas.protocol import assess
+from headatlas.protocol.draw import draw
+from headatlas.protocol.measure import measure_behaviour, measure_effects
 from headatlas.protocol.script import PromptSample, Script, load_script
 from headatlas.stimuli import ProbeLabel, Prompt, Readout, UntestableError
 
@@ -40,14 +43,14 @@ def said(id: str, model: OpenModel, count: int, seed: int) -> str | None:
     """All that a run does, on so many prompts of each family: what was said against it; None where it worked."""
     script, rule = load_script(id), RULES[id]
     try:
-        find, test, task = run.draw(script, rule, model, seed, count)
-        plain = metric_per_prompt(model, task.prompts, script.behaviour, script.contrast)
-        assess.behaviour_of(rule, plain)
-        found = {split: scored(script, model, each) for split, each in (("find", find), ("test", test))}
+        stimuli = draw(script, rule, model, seed, count)
+        assess.behaviour_of(rule, measure_behaviour(script, model, stimuli.task))
+        found = {split: scored(script, model, stimuli.of(split)) for split in ("find", "test")}  # type: ignore[arg-type]
         for each in found.values():
             assert np.isfinite(each.score).all() and np.isfinite(each.null).all()
         assess.detection_of(rule, found)  # type: ignore[arg-type]
-        moved = run.effects(script, rule, model, find, task, ["L0H1", "L1H2"], seed, random_sets=2, alone=1)
+        heads = [Head(0, 1), Head(1, 2)]
+        moved = measure_effects(script, rule, model, stimuli.find, stimuli.task, heads, seed, random_sets=2, alone=1)
         assert moved and np.isfinite(moved.selected).all() and np.isfinite(moved.random).all()
     except UntestableError as error:
         return str(error)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from headatlas import locations
-from headatlas.census import comparing, exchange, measuring, page, reading, running
+from headatlas.census import comparing, exchange, job, page, reading, running
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding, records
+from headatlas.evidence import files, holding, records, verdict
 from headatlas.lab import OpenModel, Scores
 from headatlas.notation import Head
-from headatlas.protocol import assess, judge
+from headatlas.protocol import assess
 from headatlas.protocol.script import PromptSample, load_script
 from made_census import CATALOG, cause, census, model_record, part
 from test_census_models import plan_of
@@ -74,7 +74,7 @@ def test_of_the_heads_selected_those_are_found_that_hold() -> None:
     """One misses the threshold, one its control; one reaches it on the new prompts alone and was never selected."""
     found = detected(FIND, TEST)
     assert (found.selected, found.did_not_hold) == (["L0H0"], ["L1H1", "L2H2"])
-    said = judge.judge(behaviour(), found, caused(), NOTHING)
+    said = verdict.judge(behaviour(), found, caused(), NOTHING)
     assert said.label == "reproduced"
     assert "1 of 12 heads found" in said.reasons[1] and "L1H1 L2H2 were selected and did not hold" in said.reasons[1]
 
@@ -99,7 +99,7 @@ def test_where_none_holds_the_interval_tells_a_failure_from_too_few_prompts(spre
     test.score[:, 0, 0] += spread * np.resize([-1, 1], 12)
     found = assess.detection_of(RULE, {"find": scores({"L0H0": (0.5, 0.0)}), "test": test})
     assert (found.selected, found.did_not_hold) == ([], ["L0H0"])
-    said = judge.judge(behaviour(), found, None, NOTHING)
+    said = verdict.judge(behaviour(), found, None, NOTHING)
     assert said.label == label and "L0H0 was selected and did not hold" in said.reasons[1]
 
 
@@ -296,6 +296,6 @@ def test_the_cause_is_that_of_heads_that_hold(specimen: OpenModel, monkeypatch: 
         return Scores(score, np.zeros(shape))
 
     monkeypatch.setattr(script.module, "detect", detect)
-    monkeypatch.setattr(measuring, "load_script", lambda id: script)
+    monkeypatch.setattr(job, "load_script", lambda id: script)
     (made,) = running.measure_types(CATALOG, specimen, plan_of(specimen, ["mover"], prompts=4, cause=True))
     assert made.tested and made.tested.heads == ["L3H5"] == [each.head for each in made.tested.figures.alone]

@@ -27,6 +27,7 @@ from headatlas.lab.loading.identifying import identity
 from headatlas.progress import no_progress
 from headatlas.protocol import batch, freshness, results, run
 from headatlas.protocol.model_options import ModelOptions
+from headatlas.protocol.provenance import catalog_id, model_record
 
 CATALOG = headatlas.load()
 ENTRY = CATALOG.heads["previous-token"]
@@ -214,9 +215,9 @@ class TestInMemory:
     )
     def test_a_change_after_it_was_opened(self, change: Any, plain: Path) -> None:
         with open_model(plain) as opened, torch.no_grad():
-            before = run.model_record(opened, None)
+            before = model_record(opened, None)
             change(opened.model.model.layers[1].self_attn.q_proj.weight)
-            after = run.model_record(opened, None)
+            after = model_record(opened, None)
         assert before.differs(after) == ["weights"] and before.sha256 != after.sha256
 
     @pytest.mark.parametrize("kind", ["dynamic", "yarn"])
@@ -234,10 +235,10 @@ class TestInMemory:
             assert before.differs(identity(opened)) == []
 
     def test_a_model_with_other_weights_is_none_that_papers_speak_of(self, specimen: OpenModel) -> None:
-        assert run.catalog_id(CATALOG, specimen) == "specimen"
+        assert catalog_id(CATALOG, specimen) == "specimen"
         merged = replace(specimen, opened=replace(specimen.opened, adapter="0" * 64))
-        assert run.catalog_id(CATALOG, merged) is None
-        assert run.catalog_id(CATALOG, replace(specimen, opened=replace(specimen.opened, trace="before"))) is None
+        assert catalog_id(CATALOG, merged) is None
+        assert catalog_id(CATALOG, replace(specimen, opened=replace(specimen.opened, trace="before"))) is None
 
 
 # --- what was measured before ---------------------------------------------------------------------------------------
@@ -249,23 +250,23 @@ class Measured:
     def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.out, self.ran, self.counted = out, 0, 0
         shipped = records.read(locations.records() / "specimen" / "previous-token.json")
-        guarded: Callable[..., Any] = measuring._guarded
+        measure: Callable[..., Any] = measuring.measure
 
         def instead(catalog: object, entry: HeadType, model: OpenModel, *_: object) -> records.Record:
             self.ran += 1
             now = freshness.entry_of(entry.id, entry.rule.version, self._script())  # type: ignore[union-attr]
             stability = records.Stability(families={}, seeds={"0": "partly"})
-            about = run.model_record(model, None)
+            about = model_record(model, None)
             return shipped.model_copy(
                 update={"model": about, "entry": now, "stability": stability, "detection": self._detection(about)}
             )
 
-        def count(*given: Any) -> Any:
-            self.counted += 1
-            return guarded(*given)
+        def count(jobs: Any, *rest: Any) -> Any:
+            self.counted += len(jobs)
+            return measure(jobs, *rest)
 
         monkeypatch.setattr(run, "run", instead)
-        monkeypatch.setattr(measuring, "_guarded", count)
+        monkeypatch.setattr(measuring, "measure", count)
 
     def _detection(self, model: records.ModelRecord) -> records.Detection:
         rows = [[0.5] * count for count in model.by_layer]
@@ -281,7 +282,7 @@ class Measured:
         """Whether the run, the census and the collaboration measure anew or refuse what was measured before."""
         before = self.ran, self.counted
         with open_model(folder, **options.keywords()) as model:
-            about = run.model_record(model, None)
+            about = model_record(model, None)
             try:
                 refused = bool(self.ran) and not found.found_in(self.out / "records", about, 5)
             except HeadatlasError as error:
@@ -402,7 +403,7 @@ class TestOneName:
         written = []
         for folder in (*two, two[0]):
             with open_model(folder) as model:
-                about = run.model_record(model, None)
+                about = model_record(model, None)
                 written.append(schema.write(like.model_copy(update={"model": about}), tmp_path / "together"))
         assert {path.name for path in written} == {"model.json"}
         (other,) = (tmp_path / "together").glob("model-*.json")
@@ -447,7 +448,7 @@ class TestAtHand:
             orders.append(order.options)
             raise HeadatlasError("taken anew")
 
-        monkeypatch.setattr(parallel, "take_all", instead)
+        monkeypatch.setattr(parallel, "run_census", instead)
         return orders
 
     def test_the_same_files_are_not_opened(

@@ -25,7 +25,7 @@ from headatlas.lab.activations import edits
 from headatlas.lab.attribution import direct_effects
 from headatlas.lab.paths import Receiver, find_copying_movers, path_effects
 from headatlas.notation import Head
-from headatlas.protocol import run
+from headatlas.protocol.measure import measure_effects
 from headatlas.protocol.script import PromptSample, Script
 from headatlas.stimuli import Prompt, Readout, repeats
 
@@ -114,7 +114,7 @@ def test_silenced_heads_are_out_of_all_runs_of_a_causal_test_and_of_its_random_s
     script = Script("made-up", Path(), "", module)  # type: ignore[arg-type]
     rule = catalog.heads["induction"].rule
     assert rule is not None
-    effects = run.effects(script, rule, specimen, task, task, [str(found)], 0, lambda *_: None)
+    effects = measure_effects(script, rule, specimen, task, task, [found], 0)
     assert effects is not None
     without, both = ablate_sets(specimen, prompts, logit_difference, [out, [*out, found]], rule.cause.intervention)
     np.testing.assert_allclose(effects.selected, without - both, atol=1e-5)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import headatlas
-from headatlas.evidence import records
+from headatlas.evidence import records, verdict
 from headatlas.evidence.records import Behaviour, Cause, Detection
 from headatlas.lab import Scores
 from headatlas.notation import Head
-from headatlas.protocol import assess, judge
+from headatlas.protocol import assess
 
 CATALOG = headatlas.load()
 PUBLISHED = {
@@ -55,7 +55,7 @@ def judged(id: str, model: str, heads: list[Head]) -> tuple[records.Verdict, rec
     findings = [finding for finding in CATALOG.heads[id].findings if finding.model == model]
     detection = found(id, model, heads)
     literature = assess.literature_of(detection, findings)
-    return judge.judge(PASSED, detection, CAUSED, literature), literature
+    return verdict.judge(PASSED, detection, CAUSED, literature), literature
 
 
 def others(model: str, heads: list[Head], count: int) -> list[Head]:

@@ -14,6 +14,7 @@ from headatlas.evidence import records
 from headatlas.lab import OpenModel, Scores, open_model
 from headatlas.notation import Head
 from headatlas.protocol import assess, run, script
+from headatlas.protocol.provenance import catalog_id
 from headatlas.stimuli import Prompt, UntestableError
 
 CATALOG = headatlas.load()
@@ -139,15 +140,15 @@ def test_a_tokenizer_that_cannot_say_it_is_inconclusive_with_the_reason() -> Non
 def test_a_model_is_recognised_by_its_weights_or_hub_id(specimen: OpenModel) -> None:
     from dataclasses import replace
 
-    assert run.catalog_id(CATALOG, specimen) == "specimen"
+    assert catalog_id(CATALOG, specimen) == "specimen"
     stranger = replace(specimen, name="gpt2", revision=None)
-    assert run.catalog_id(CATALOG, stranger) is None, "a local folder that happens to be called gpt2 is not GPT-2"
-    assert run.catalog_id(CATALOG, replace(stranger, revision="abc")) == "gpt2"
+    assert catalog_id(CATALOG, stranger) is None, "a local folder that happens to be called gpt2 is not GPT-2"
+    assert catalog_id(CATALOG, replace(stranger, revision="abc")) == "gpt2"
     weights = CATALOG.models["stories260k"].sha256
-    assert weights and run.catalog_id(CATALOG, replace(stranger, sha256=weights)) == "stories260k"
+    assert weights and catalog_id(CATALOG, replace(stranger, sha256=weights)) == "stories260k"
     toy = replace(stranger, name="toy", opened=replace(specimen.opened, source="loaded"))
-    assert run.catalog_id(CATALOG, toy) == "toy" and "toy" in CATALOG.models
-    assert run.catalog_id(CATALOG, replace(toy, opened=specimen.opened)) is None, "a folder called toy"
+    assert catalog_id(CATALOG, toy) == "toy" and "toy" in CATALOG.models
+    assert catalog_id(CATALOG, replace(toy, opened=specimen.opened)) is None, "a folder called toy"
 
 
 def test_a_script_that_does_not_import_is_one_clear_error(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class TestPrompts:
             {"corrupted": (1, 2)},
             {"pairs": ((1, 2),)},
             {"pairs": ((3, 0),)},
-            {"control_pairs": ((1, -1),)},
+            {"null_pairs": ((1, -1),)},
             {"readouts": (Readout(3, 0),)},
         ],
     )
@@ -85,7 +85,7 @@ class TestEveryScript:
 
     def test_reads_like_a_method_section(self, id: str, words: Vocabulary) -> None:
         code = (locations.reproductions() / f"{id}.py").read_text()
-        assert len(code.splitlines()) <= 75
+        assert len(code.splitlines()) <= 80
         for section in ("Claim", "Stimuli", "Score", "Control", "Behaviour", "Cause"):
             assert f"\n{section}  " in code
 

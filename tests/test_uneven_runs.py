@@ -22,7 +22,9 @@ from headatlas.lab import OpenModel, Scores, open_model, record
 from headatlas.notation import Head
 from headatlas.pages import report
 from headatlas.protocol import run
-from headatlas.protocol.assess import of_heads
+from headatlas.protocol.draw import draw
+from headatlas.protocol.measure import measure_effects, measure_scores, of_heads
+from headatlas.protocol.provenance import model_record
 from headatlas.protocol.results import Result
 from headatlas.protocol.script import load_script
 
@@ -61,7 +63,7 @@ def model() -> Iterator[OpenModel]:
 
 
 def test_what_is_recorded_of_it(model: OpenModel) -> None:
-    made = run.model_record(model, None)
+    made = model_record(model, None)
     assert (made.layers, made.heads, made.kv_heads) == (4, 4, 2)
     assert (made.head_counts, made.kv_head_counts) == ([0, 4, 0, 2], [0, 2, 0, 1])
     assert made.every_head == EVERY == list(model.anatomy.all_heads)
@@ -74,7 +76,7 @@ class TestScores:
     def test_scripts_say_nothing_of_heads_that_are_not_there(self, id: str, model: OpenModel) -> None:
         script, rule = load_script(id), CATALOG.heads[id].rule
         assert rule
-        found = run.detected(script, model, run.draw(script, rule, model, 0, 2)[0])
+        found = measure_scores(script, model, draw(script, rule, model, 0, 2).find)
         for values in (found.score, found.null):
             assert np.array_equal(np.isnan(values).all(0), ~THERE) and np.isfinite(values[:, THERE]).all()
 
@@ -101,7 +103,7 @@ class TestRun:
     def test_scores_are_those_of_the_layers_they_name(self, model: OpenModel, made: records.Record) -> None:
         script, rule = load_script("previous-token"), CATALOG.heads["previous-token"].rule
         assert rule and made.detection
-        prompts = run.draw(script, rule, model, 0)[1].prompts
+        prompts = draw(script, rule, model, 0).test.prompts
         total = dict.fromkeys(EVERY, 0.0)
         for prompt in prompts:
             seen = record(model, [prompt.tokens], ["pattern"])
@@ -130,11 +132,11 @@ class TestRun:
     def test_random_sets_hold_heads_of_the_model_alone(self, model: OpenModel) -> None:
         script, rule = load_script("induction"), CATALOG.heads["induction"].rule
         assert rule
-        find, _, task = run.draw(script, rule, model, 0, 2)
-        moved = run.effects(script, rule, model, find, task, ["L3H1"], seed=0)
+        stimuli = draw(script, rule, model, 0, 2)
+        moved = measure_effects(script, rule, model, stimuli.find, stimuli.task, [Head(3, 1)], seed=0)
         assert moved and moved.matched.distinct == 5
         assert {head for each in moved.matched.sets for head in each} == {*EVERY} - {Head(3, 1)}
-        assert moved.random.shape == (5, len(task.prompts)) and np.isfinite(moved.random).all()
+        assert moved.random.shape == (5, len(stimuli.task.prompts)) and np.isfinite(moved.random).all()
 
 
 def test_a_census_and_its_plan(model: OpenModel) -> None:

@@ -159,7 +159,7 @@ def of(role: str, parts: Sequence[Segment]) -> list[str]:
 def test_the_twin_of_a_sum_changes_the_number_it_is_told_to() -> None:
     for number in range(30):
         for changed in (0, 1):
-            case = steps.addition("train", random.Random(number), number % 3, changed)
+            case = steps.addition("train", random.Random(number), steps.SUMS[number % 3], changed)
             mine, other = of("addend", case.segments), of("addend", case.corrupted)
             assert [one != two for one, two in zip(mine, other, strict=True)] == [not changed, bool(changed)]
             assert case.text.startswith(("The sum of", "Sum:", " ")[number % 3])
@@ -179,9 +179,10 @@ def test_a_wrong_step_is_the_only_thing_that_is_wrong() -> None:
 
 
 def test_the_twin_of_a_question_for_a_color_asks_for_a_thing_that_was_not_asked_for() -> None:
+    frames = colored_objects.FRAMES
     for number in range(30):
         rng = random.Random(number)
-        case = colored_objects.asking_another(colored_objects.colored_objects("train", rng, 3, number % 4), rng)
+        case = colored_objects.asking_another(colored_objects.colored_objects("train", rng, 3, frames[number % 4]), rng)
         asked, other = of("asked", case.segments), of("asked", case.corrupted)
         assert other[:-1] == asked[:-1] and other[-1] not in asked
         assert [part for part in case.corrupted if part.role != "asked"] == [
@@ -195,7 +196,7 @@ def test_the_twin_of_a_question_for_a_color_asks_for_a_thing_that_was_not_asked_
 def test_a_reworded_review_has_other_words_of_the_same_mood() -> None:
     for number in range(30):
         rng = random.Random(number)
-        case = opinions.review("train", rng, number % 4)
+        case = opinions.review("train", rng, opinions.REVIEWS[number % 4])
         words = opinions.reworded(case, rng)
         good = case.answers[0] == opinions.VERDICTS[0]
         for role, lists in (

@@ -14,7 +14,7 @@ from conftest import GQA, louden
 from headatlas import HeadatlasError, load, specimens
 from headatlas.lab import open_model, record
 from headatlas.lab.safety.examination import doctor
-from headatlas.protocol.run import model_record
+from headatlas.protocol.provenance import model_record
 
 TOKENS = torch.randint(1, 299, (2, 24), generator=torch.Generator().manual_seed(1))
 t = transformers
@@ -286,6 +286,6 @@ class TestStayRefused:
 def test_the_catalog_is_not_asked_of_it(wrapped: Wrapped) -> None:
     """A wrapper has no entry of its own: it is recorded under its name."""
     with open_model(wrapped("llava")[0]) as model:
-        from headatlas.protocol.run import catalog_id
+        from headatlas.protocol.provenance import catalog_id
 
         assert catalog_id(load(), model) is None

@@ -276,7 +276,9 @@ def main() -> int:
     parser.add_argument("--install", metavar="NAME", help="put the result into the package under this name")
     parser.add_argument("--compare", metavar="NAME", help="say whether the weights of this model came out again")
     options = parser.parse_args()
-    return exits.code_of(lambda: run(options), "train_specimen", "repeat the command to continue from the last checkpoint")
+    return exits.code_of(
+        lambda: run(options), "train_specimen", "repeat the command to continue from the last checkpoint"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

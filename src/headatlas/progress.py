@@ -16,3 +16,16 @@ Notify = Callable[[str], None]
 
 def no_notice(line: str) -> None:
     """Ignore the call."""
+
+
+def counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
+    """A function that counts finished work and reports it to `progress`."""
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(what, done, total)
+
+    progress(what, 0, total)
+    return step

@@ -11,7 +11,7 @@ from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import Finding, HeadType, Status, Strict, VerdictLabel
-from headatlas.census.labelling import depth
+from headatlas.census.summary import depth
 from headatlas.errors import HeadatlasError
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import Place

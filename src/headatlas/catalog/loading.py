@@ -83,7 +83,11 @@ def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
     catalog, problems = _read(folder)
     references, found = bibliography.read(folder / "references.bib")
     if catalog is not None:
-        problems += [*checks.links(catalog), *checks.whole(catalog), *strays.programs(catalog, _reproductions(folder))]
+        problems += [
+            *checks.links(catalog),
+            *checks.whole(catalog),
+            *strays.programs(catalog, reproductions_of(folder)),
+        ]
     problems += strays.files(folder, FOLDERS, FILES)
     problems += found
     if catalog is not None:
@@ -92,7 +96,7 @@ def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
     return catalog, list(dict.fromkeys(problems))
 
 
-def _reproductions(folder: Path) -> Path:
+def reproductions_of(folder: Path) -> Path:
     """The scripts of a catalog: the folder beside the catalog, in a checkout and in the wheel."""
     return locations.reproductions() if folder == locations.catalog() else folder.resolve().parent / "reproductions"
 

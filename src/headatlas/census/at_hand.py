@@ -95,7 +95,7 @@ def _by_opening(name: str, options: ModelOptions, found: Sequence[tuple[Path, Ce
     """The census of what is opened now; where there is none, why the first is not it."""
     from headatlas import load
     from headatlas.lab import open_model
-    from headatlas.protocol.run import catalog_id, model_record
+    from headatlas.protocol.provenance import catalog_id, model_record
 
     with open_model(name, **options.keywords()) as model:
         now = model_record(model, catalog_id(load(), model))

@@ -13,18 +13,9 @@ from headatlas.evidence import statistics
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
-    from headatlas.protocol.script import Script
 
 Budget = Literal["quick", "full"]
 SMALL = 20_000_000  # parameters without embeddings; above it a quick census asks less
-# Functions of the lab that cost many times more than a run of the model for every prompt, and what they do.
-COSTLY = {
-    "learn_vectors": "it trains vectors by gradient descent",
-    "followed_effects": "it runs the model once per layer for every batch",
-    "path_effects": "it patches the paths of every head",
-    "movers": "it patches the paths of every head",
-    "copying_scores": "it takes every token through every head",
-}
 
 
 @dataclass(frozen=True)
@@ -92,13 +83,3 @@ def resolve_settings(
         random_sets=amount.random_sets,
         types=[id for id, entry in catalog.heads.items() if entry.rule and (wanted is None or id in wanted)],
     )
-
-
-def of_behaviour(script: Script) -> bool:
-    """Whether a script's score is made of a behaviour, most often as a share of it: then it reads it by `behave`."""
-    return "behave" in vars(script.module)
-
-
-def costly(script: Script) -> str | None:
-    """Why a script's score costs much more than others; None where it does not."""
-    return next((COSTLY[name] for name in COSTLY if name in vars(script.module)), None)

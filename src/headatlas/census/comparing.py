@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.census.labelling import depth
 from headatlas.census.schema import Causal, Census, TypeResult
+from headatlas.census.summary import depth
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.homes import label
 from headatlas.evidence.statistics import RESAMPLES, mean_interval

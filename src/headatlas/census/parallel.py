@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headatlas import load, specimens
+from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.census import budget, cache
 from headatlas.census.budget import Budget
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Settings
-from headatlas.errors import HeadatlasError
 from headatlas.progress import Notify, Progress, no_notice
 from headatlas.protocol.model_options import ModelOptions
-from headatlas.protocol.workers import start_as_worker
+from headatlas.protocol.workers import opened, pool
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
@@ -109,64 +106,35 @@ def _begun(catalog: Catalog, model: OpenModel, order: CensusRequest, out: Path) 
 
 # --- over several processes -------------------------------------------------------------------------------------
 
-_at_work: tuple[Catalog, OpenModel] | str | None = None  # or why the model could not be opened
-
-
-def _start(order: CensusRequest) -> None:
-    """Open the model; where it cannot be, that is told in the user's words, not as a process that died."""
-    global _at_work
-    start_as_worker()
-    import torch
-
-    from headatlas.lab import open_model
-
-    torch.set_num_threads(1)
-    try:
-        _at_work = load(), open_model(order.model, **order.options.keywords())
-    except HeadatlasError as error:
-        _at_work = str(error)
-
-
-def _opened() -> tuple[Catalog, OpenModel]:
-    if isinstance(_at_work, str):
-        raise HeadatlasError(_at_work)
-    assert _at_work is not None
-    return _at_work
-
 
 def _ready() -> None:
-    """Nothing to do but to have started."""
+    """Do nothing; a process that takes this has started."""
 
 
 def _begin(order: CensusRequest, out: Path) -> Begun:
-    return _begun(*_opened(), order, out)
+    return _begun(*opened(), order, out)
 
 
 def _work(plan: Plan, folder: Path, ids: Sequence[str]) -> int:
     from headatlas.census import running
 
-    return sum(1 for _ in running.measure_types(*_opened(), plan, folder, ids))
+    return sum(1 for _ in running.measure_types(*opened(), plan, folder, ids))
 
 
 def _shared(order: CensusRequest, out: Path, jobs: int, report: Progress, tell: Notify) -> tuple[Plan, Path]:
     """The processes open the model and share the units of work; this one only waits."""
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start, initargs=(order,))
-    try:
-        beginning = pool.submit(_begin, order, out)
+    with pool(jobs, order.model, order.options) as workers:
+        beginning = workers.submit(_begin, order, out)
         for _ in range(jobs - 1):
-            pool.submit(_ready)  # one each, so that all of them start
+            workers.submit(_ready)  # one each, so that all of them start
         plan, folder, mine, moved = beginning.result()
         if moved:
             tell(moved)
         total, done = sum(map(len, mine)), 0
         report("measuring", 0, total)
-        waiting: set[Future[int]] = {pool.submit(_work, plan, folder, unit) for unit in mine}
+        waiting: set[Future[int]] = {workers.submit(_work, plan, folder, unit) for unit in mine}
         while waiting:
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             done += sum(future.result() for future in ready)
             report("measuring", done, total)
         return plan, cache.home_of(out, plan.model)
-    except BrokenProcessPool:
-        raise HeadatlasError("a process died, perhaps for lack of memory; run again with --jobs 1") from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -9,6 +9,7 @@ import numpy as np
 from headatlas import locations
 from headatlas.census import labelling
 from headatlas.census.schema import Census, HeadResult, Label, TypeResult
+from headatlas.census.summary import depth, groups_of, summary_of
 from headatlas.cli.commands import DEFAULT_CENSUS
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, holding, homes
@@ -58,9 +59,9 @@ def settled(census: Census) -> Census:
 
     heads = [kept(head) for head in census.heads]
     stages = [(each.stage, each.short, each.name) for each in census.summary.stages]
-    summary = labelling.summary_of(stages, types, heads)
-    groups = labelling.groups_of(census.model, heads)
-    return census.model_copy(update={"types": types, "heads": heads, "groups": groups, "summary": summary})
+    summed = summary_of(stages, types, heads)
+    groups = groups_of(census.model, heads)
+    return census.model_copy(update={"types": types, "heads": heads, "groups": groups, "summary": summed})
 
 
 def _of_those(type: TypeResult, lost: list[str], layers: int) -> TypeResult:
@@ -68,7 +69,7 @@ def _of_those(type: TypeResult, lost: list[str], layers: int) -> TypeResult:
     if not lost:
         return type
     heads = [head for head in type.heads if head not in lost]
-    depths = [labelling.depth(Head.parse(head).layer, layers) for head in heads]
+    depths = [depth(Head.parse(head).layer, layers) for head in heads]
     update: dict[str, object] = {
         "heads": heads,
         "did_not_hold": [*type.did_not_hold, *(head for head in type.heads if head in lost)],

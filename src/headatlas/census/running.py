@@ -6,16 +6,17 @@ from pathlib import Path
 from headatlas.catalog.catalog import Catalog
 from headatlas.census import cache, measuring
 from headatlas.census.cache import Plan, TypePart
+from headatlas.census.job import Job, start
 from headatlas.census.schema import Settings
 from headatlas.lab import OpenModel
 from headatlas.progress import Progress, no_progress
-from headatlas.protocol import run
+from headatlas.protocol.provenance import catalog_id, model_record
 from headatlas.protocol.script import load_script
 
 
 def plan_of(catalog: Catalog, model: OpenModel, settings: Settings) -> Plan:
     """What all shards of a census of this model share."""
-    return Plan(model=run.model_record(model, run.catalog_id(catalog, model)), settings=settings)
+    return Plan(model=model_record(model, catalog_id(catalog, model)), settings=settings)
 
 
 def units(settings: Settings, shard: tuple[int, int] = (1, 1)) -> list[list[str]]:
@@ -54,21 +55,22 @@ def measure_types(
     if folder:
         folder = cache.own(folder, plan.model)
         cache.claim_parts(folder, plan.model)
-    waiting: list[measuring.Job] = []
+    waiting: list[Job] = []
     for id in chosen:
-        job = measuring.start(catalog, id, plan.model, plan.settings)
+        job = start(catalog, id, plan.model, plan.settings)
         known = cache.load_cached(folder, id, job.key) if folder else None
         if known:
             yield known
         else:
             waiting.append(job)
     pairs = [job for job in waiting if job.script.detect is None]
-    for part in measuring.measure_pairs(pairs, model, report):
+    for part in measuring.measure(pairs, model, report):
         yield _written(part, folder)
     for job in waiting:
         if job.script.detect is not None:
             report(job.key.entry.id, 0, 0)
-            yield _written(measuring.measure(job, model), folder)
+            for part in measuring.measure([job], model, report):
+                yield _written(part, folder)
 
 
 def _written(part: TypePart, folder: Path | None) -> TypePart:

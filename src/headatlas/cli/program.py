@@ -191,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
                    json="print the problems as JSON")  # fmt: skip
     validate.add_argument("--catalog", type=Path, metavar="FOLDER", help="use another catalog folder")
 
-    new = add("new", catalog.new, "start a new head type from a commented template", "headatlas new quotation-mark")
+    new = add("new", catalog.new, "start a new head type: an entry and a script", "headatlas new quotation-mark")
     new.add_argument("id", metavar="ID", help="lower case, words joined by hyphens")
     new.add_argument("--catalog", type=Path, metavar="FOLDER", help="use another catalog folder")
 

@@ -20,7 +20,7 @@ from headatlas.lab.running.batches import Array
 from headatlas.lab.weights import composition_chance
 from headatlas.notation import Head
 from headatlas.progress import Progress, no_progress
-from headatlas.protocol.run import catalog_id, environment, model_record
+from headatlas.protocol.provenance import catalog_id, environment, model_record
 from headatlas.protocol.script import load_script
 
 STANDARD = Settings(seed=0, heads=5, prompts=24, sets=99, others=40, fdr=0.05)

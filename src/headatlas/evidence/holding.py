@@ -10,10 +10,9 @@ digits, as in the record's file, so that a reader of the file gets the same answ
 
 from collections.abc import Sequence
 
-from headatlas.evidence import statistics
+from headatlas.evidence import statistics, verdict
 from headatlas.evidence.records import Detection, Literature, Record
 from headatlas.notation import Head
-from headatlas.protocol import judge
 
 Grid = Sequence[Sequence[float]]  # [layer][head]
 
@@ -62,7 +61,7 @@ def settled(record: Record) -> Record:
             "detection": detection,
             "cause": None,
             "literature": literature,
-            "verdict": judge.judge(record.behaviour, detection, None, literature, untested),
+            "verdict": verdict.judge(record.behaviour, detection, None, literature, untested),
         }
     )
 

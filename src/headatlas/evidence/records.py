@@ -64,12 +64,20 @@ class Part(BaseModel):
 
 
 class Entry(Part):
-    """What was rerun."""
+    """The entry that was rerun.
+
+    Attributes:
+        script_sha256: hash of the script's code, without comments, docstrings and layout.
+        stimuli_sha256: hash of the code that draws the stimuli.
+        measurement: version of the code that measures (`headatlas.protocol.freshness.MEASUREMENT`); older records have
+            none.
+    """
 
     id: str
     rule_version: int
     script_sha256: str
-    stimuli_sha256: str | None = None  # hash of the code that draws the stimuli
+    stimuli_sha256: str | None = None
+    measurement: int | None = Field(default=None, exclude_if=_is_none)
 
 
 class ModelRecord(Part):

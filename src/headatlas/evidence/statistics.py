@@ -59,16 +59,16 @@ def mean_interval(values: Array) -> tuple[float | None, float | None, float | No
     return mean, float(low), float(high)
 
 
-def above_control(score: Array, control: Array) -> Array:
+def p_above_null(score: Array, null: Array) -> Array:
     """One-sided p of a paired t test that a head's score exceeds its null.
 
     Args:
-        score, control: score and null, [unit layer head].
+        score, null: score and its null, [unit layer head].
 
     Returns:
         p [layer head]. If all differences are equal: 0 if they are positive, else 1. NaN if they are NaN.
     """
-    difference = score - control
+    difference = score - null
     constant = np.ptp(difference, axis=0) < 1e-9  # smaller spreads are rounding errors
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # about constant differences, which are handled below

@@ -1,60 +1,96 @@
-"""From what was measured to what a record says of it: detection, behaviour, cause, agreement with papers."""
+"""Makes the parts of a record from numbers: behaviour, detection, cause, and agreement with papers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headatlas.catalog.schema import Finding, Rule
-from headatlas.errors import HeadatlasError
 from headatlas.evidence import holding, records, statistics
 from headatlas.lab import Scores
-from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.notation import Head
+from headatlas.protocol.measure import Array, Effects, Measured
 from headatlas.protocol.script import Split
 
-Array = NDArray[np.float64]
+
+@dataclass(frozen=True)
+class Selection:
+    """What the prompts that select heads say, before any other prompt is read.
+
+    Attributes:
+        score: the mean score, [layer head].
+        p: that the score exceeds its null, [layer head].
+        q: p adjusted over all heads of the model, [layer head].
+    """
+
+    score: Array
+    p: Array
+    q: Array
+
+    def heads(self, rule: Rule) -> list[Head]:
+        """The selected heads, best first."""
+        return statistics.select(self.score, self.q, rule.detection.threshold, rule.detection.fdr)
+
+    def any_candidate(self, rule: Rule) -> bool:
+        """Whether a head may be selected, however many others are tested with it."""
+        return bool(((self.score >= rule.detection.threshold) & (self.p <= rule.detection.fdr)).any())
+
+    def undecided(self, rule: Rule) -> bool:
+        """Whether a head reaches the threshold but not significance, so that more prompts are needed."""
+        return bool(((self.score >= rule.detection.threshold) & (self.q > rule.detection.fdr)).any())
 
 
-def of_heads(found: Scores, anatomy: Anatomy, called: str) -> Scores:
-    """Scores with NaN where the model has no such head, whatever a script made of it.
+def selection_of(found: Scores) -> Selection:
+    """Compare the scores of the prompts that select heads with their null."""
+    p = statistics.p_above_null(found.score, found.null)
+    return Selection(found.score.mean(0), p, statistics.q_values(p))
+
+
+def heads_that_hold(rule: Rule, selection: Selection, test: Scores) -> tuple[list[Head], list[Head]]:
+    """The selected heads that hold on the prompts that test them, best first; and those that do not."""
+    score, null = (each.mean(0).tolist() for each in (test.score, test.null))
+    return holding.parted(selection.heads(rule), score, null, rule.detection.threshold)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """The parts of a record that say what was found."""
+
+    behaviour: records.Behaviour
+    detection: records.Detection
+    cause: records.Cause | None
+    literature: records.Literature
+
+
+def assess(rule: Rule, measured: Measured, findings: Sequence[Finding], family: str | None = None) -> Assessed:
+    """Make the parts of a record from the numbers of a run.
 
     Args:
-        found: of a script.
-        anatomy: of the model.
-        called: id of the script.
-
-    Raises:
-        HeadatlasError: where a head has no score; among those that do not exist it would be lost without a word.
+        rule: of the entry.
+        measured: the numbers.
+        findings: what papers report of this model.
+        family: assess the prompts of one family only. The cause is that of the heads selected over all families; scores
+            that are not per prompt are assessed whole.
     """
-    there = np.zeros((anatomy.layers, anatomy.heads), dtype=bool)
-    for head in anatomy.all_heads:
-        there[head] = True
-    for values in (found.score, found.null):
-        known = np.isfinite(values).all(0)
-        if lost := np.argwhere(there & ~known).tolist():
-            raise HeadatlasError(
-                f"the score of {called} is not a number for {Head(*lost[0])}; open the model in float32, or report it"
-            )
-    if there.all():
-        return found
-    score, control = (np.where(there, values, np.nan) for values in (found.score, found.null))
-    return replace(
-        found, score=score, null=control, sink=None if found.sink is None else np.where(there, found.sink, np.nan)
+    stimuli, scores = measured.stimuli, dict(measured.scores)
+    task = slice(None) if family is None else stimuli.task.of_family(family)
+    if family is not None and scores["find"].per == "prompt":
+        scores = {split: each.only(stimuli.of(split).of_family(family)) for split, each in scores.items()}
+    detection = detection_of(rule, scores)
+    return Assessed(
+        behaviour_of(rule, measured.behaviour[task]),
+        detection,
+        cause_of(rule, measured.effects, task) if measured.effects else None,
+        literature_of(detection, findings),
     )
 
 
-def detection_of(
-    rule: Rule, found: Mapping[Split, Scores], units: Mapping[Split, list[int]] | None = None
-) -> records.Detection:
-    """Select on `find`, measure on `test` and see which of those selected hold there, over the given units (or all)."""
-    find, test = (found[split].only(units[split]) if units else found[split] for split in ("find", "test"))
-    score, control, held, held_control = find.score, find.null, test.score, test.null
-    q = statistics.q_values(statistics.above_control(score, control))
-    threshold = rule.detection.threshold
-    chosen = statistics.select(score.mean(0), q, threshold, rule.detection.fdr)
-    selected, lost = holding.parted(chosen, held.mean(0).tolist(), held_control.mean(0).tolist(), threshold)
+def detection_of(rule: Rule, found: Mapping[Split, Scores]) -> records.Detection:
+    """Select heads on `find`, measure them on `test`, and see which of the selected hold there."""
+    find, test = found["find"], found["test"]
+    selection, threshold = selection_of(find), rule.detection.threshold
+    held, held_null = test.score, test.null
+    selected, lost = holding.parted(selection.heads(rule), held.mean(0).tolist(), held_null.mean(0).tolist(), threshold)
     low, high = statistics.interval(held)
     sink = None if test.sink is None else test.sink.mean(0)
     return records.Detection(
@@ -62,15 +98,15 @@ def detection_of(
         threshold=threshold,
         fdr=rule.detection.fdr,
         null="one-sided paired t test of score minus control; Benjamini-Hochberg over all heads",
-        n_find=len(score),
+        n_find=len(find.score),
         n_test=len(held),
-        find=records.grid(score.mean(0)),
-        find_control=records.grid(control.mean(0)),
-        q=records.grid(q),
+        find=records.grid(selection.score),
+        find_control=records.grid(find.null.mean(0)),
+        q=records.grid(selection.q),
         score=records.grid(held.mean(0)),
         low=records.grid(low),
         high=records.grid(high),
-        control=records.grid(held_control.mean(0)),
+        control=records.grid(held_null.mean(0)),
         sink_normalised=None if sink is None else records.grid(_without_sink(held.mean(0), sink)),
         selected=[str(head) for head in selected],
         did_not_hold=[str(head) for head in lost],
@@ -83,7 +119,7 @@ def _without_sink(score: Array, sink: Array) -> Array:
 
 
 def behaviour_of(rule: Rule, values: Array) -> records.Behaviour:
-    """The behaviour of [prompt] values, held against the rule."""
+    """Compare the metric of the behaviour, [prompt], with the rule's chance and minimum."""
     low, high = statistics.interval(values)
     return records.Behaviour(
         metric=rule.behaviour.metric,
@@ -98,38 +134,29 @@ def behaviour_of(rule: Rule, values: Array) -> records.Behaviour:
     )
 
 
-@dataclass(frozen=True)
-class Effects:
-    """What intervening does to the behaviour, per prompt: signed so that the claimed direction is positive."""
-
-    selected: Array  # [prompt]
-    alone: dict[str, Array]  # head -> [prompt]
-    random: Array  # [set prompt]
-    matched: statistics.MatchedSets
-
-    def cause(self, rule: Rule, prompts: slice | list[int]) -> records.Cause:
-        """The causal evidence over the given prompts."""
-        mine, others = self.selected[prompts], self.random[:, prompts].mean(1)
-        low, high = statistics.interval(mine)
-        share, p = statistics.exceeds(float(mine.mean()), [float(other) for other in others])
-        return records.Cause(
-            intervention=rule.cause.intervention,
-            direction=rule.cause.direction,
-            n=len(mine),
-            effect=float(mine.mean()),
-            low=float(low),
-            high=float(high),
-            matching=self.matched.matching,
-            distinct_sets=self.matched.distinct,
-            random_effects=[float(other) for other in others],
-            share_exceeded=share,
-            p=p,
-            alone=[
-                records.HeadEffect(head=head, effect=float(effect[prompts].mean()))
-                for head, effect in self.alone.items()
-            ],
-            passed=bool(low > 0 and share > rule.cause.percentile and len(others) >= statistics.ENOUGH_SETS),
-        )
+def cause_of(rule: Rule, effects: Effects, prompts: slice | list[int]) -> records.Cause:
+    """The causal evidence of interventions, over the given prompts."""
+    mine, others = effects.selected[prompts], effects.random[:, prompts].mean(1)
+    low, high = statistics.interval(mine)
+    share, p = statistics.exceeds(float(mine.mean()), [float(other) for other in others])
+    return records.Cause(
+        intervention=rule.cause.intervention,
+        direction=rule.cause.direction,
+        n=len(mine),
+        effect=float(mine.mean()),
+        low=float(low),
+        high=float(high),
+        matching=effects.matched.matching,
+        distinct_sets=effects.matched.distinct,
+        random_effects=[float(other) for other in others],
+        share_exceeded=share,
+        p=p,
+        alone=[
+            records.HeadEffect(head=head, effect=float(effect[prompts].mean()))
+            for head, effect in effects.alone.items()
+        ],
+        passed=bool(low > 0 and share > rule.cause.percentile and len(others) >= statistics.ENOUGH_SETS),
+    )
 
 
 def literature_of(detection: records.Detection, findings: Sequence[Finding]) -> records.Literature:

@@ -1,15 +1,11 @@
 """Reruns many findings on one model: recorded ones are kept, one failure stops nothing, processes share the work."""
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-import torch
-
-from headatlas import load
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.errors import HeadatlasError
@@ -19,12 +15,14 @@ from headatlas.evidence.records import ModelRecord
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.fits import toys
 from headatlas.lab.fits.toys import TOY
-from headatlas.progress import Notify, Progress, no_notice
-from headatlas.protocol import freshness, run
+from headatlas.progress import Notify, Progress, no_notice, no_progress
+from headatlas.protocol import run
+from headatlas.protocol.code_hash import script_sha256, stimuli_sha256
 from headatlas.protocol.freshness import Present
 from headatlas.protocol.model_options import ModelOptions
+from headatlas.protocol.provenance import catalog_id, model_record
 from headatlas.protocol.script import load_script
-from headatlas.protocol.workers import start_as_worker
+from headatlas.protocol.workers import opened, pool
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def run_all(
     report(f"opening {job.model}", 0, 0)
     with open_model(job.model, **job.options.keywords()) as model:
         waiting, present = list(entries), Present(catalog)
-        about = run.model_record(model, run.catalog_id(catalog, model))
+        about = model_record(model, catalog_id(catalog, model))
         if moved := records.claim(job.out, about):
             tell(moved)
         for entry in entries if not again else ():
@@ -122,41 +120,29 @@ def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Progress) -> Outco
     if script.toy is None:
         return Outcome(entry.id, error="its method trains no model of its own; give another --model")
     tell = _about(entry, report)
-    version = f"{script.sha256} {freshness.stimuli_sha256(script.path)}"
+    version = f"{script_sha256(script.path)} {stimuli_sha256(script.path)}"
     with toys.trained(entry.id, script.toy, job.seeds[0], version, tell) as model:
         return _one(catalog, entry, model, job, report)
 
 
 # --- over several processes -------------------------------------------------------------------------------------
 
-_at_work: tuple[Catalog, OpenModel, Job, ModelRecord] | None = None
+
+def _work(id: str, job: Job) -> Outcome:
+    catalog, model = opened()
+    return _one(catalog, catalog.head(id), model, job, no_progress, _about_model())
 
 
-def _start(job: Job) -> None:
-    global _at_work
-    start_as_worker()
-    torch.set_num_threads(1)
-    catalog, model = load(), open_model(job.model, **job.options.keywords())
-    _at_work = catalog, model, job, run.model_record(model, run.catalog_id(catalog, model))
-
-
-def _work(id: str) -> Outcome:
-    assert _at_work is not None
-    catalog, model, job, about = _at_work
-    return _one(catalog, catalog.head(id), model, job, lambda what, done, total: None, about)
+@cache
+def _about_model() -> ModelRecord:
+    catalog, model = opened()
+    return model_record(model, catalog_id(catalog, model))
 
 
 def _shared(entries: Sequence[HeadType], job: Job, jobs: int, report: Progress) -> Iterator[Outcome]:
-    pool = ProcessPoolExecutor(
-        min(jobs, len(entries)), multiprocessing.get_context("spawn"), initializer=_start, initargs=(job,)
-    )
-    try:
-        futures: dict[Future[Outcome], str] = {pool.submit(_work, entry.id): entry.id for entry in entries}
+    with pool(min(jobs, len(entries)), job.model, job.options) as workers:
+        futures = [workers.submit(_work, entry.id, job) for entry in entries]
         report(f"{len(entries)} findings", 0, len(entries))
         for done, future in enumerate(as_completed(futures), 1):
             report(f"{len(entries)} findings", done, len(entries))
             yield future.result()
-    except BrokenProcessPool:
-        raise HeadatlasError("a process died, perhaps for lack of memory; run again with --jobs 1") from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

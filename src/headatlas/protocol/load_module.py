@@ -25,5 +25,5 @@ def load(path: Path, missing: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise HeadatlasError(f"{path} does not import ({type(error).__name__}: {error}); mend the script") from error
+        raise HeadatlasError(f"{path} does not import ({type(error).__name__}: {error}); correct the script") from error
     return module

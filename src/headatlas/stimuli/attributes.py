@@ -22,20 +22,20 @@ WAYS: tuple[str, ...] = (
 Exchanged = Literal["subject", "relation", "both"]
 
 
-def ask(way: int, relation: str, subject: str) -> tuple[Segment, ...]:
-    """One of the ways to ask, up to the answer; the roles are 'relation' and 'subject'."""
-    return fill(WAYS[way], relation=relation, subject=subject)
+def ask(way: str, relation: str, subject: str) -> tuple[Segment, ...]:
+    """One of WAYS to ask, up to the answer; the roles are 'relation' and 'subject'."""
+    return fill(way, relation=relation, subject=subject)
 
 
 def crossed(
-    words: Vocabulary, rng: random.Random, way: int, corrupted: Exchanged, alternative: Exchanged | None = None
+    words: Vocabulary, rng: random.Random, way: str, corrupted: Exchanged, alternative: Exchanged | None = None
 ) -> Prompt:
     """An attribute asked for, and the same with other words in its places.
 
     Args:
         words: of the model.
         rng: draws the country and the attribute; another country shares no attribute with it.
-        way: how it is asked.
+        way: how it is asked, one of WAYS.
         corrupted: what the corrupted prompt exchanges.
         alternative: what the prompt of that name among the alternatives exchanges; there is none by default.
 
@@ -72,7 +72,7 @@ def _narrowed(prompt: Prompt, which: slice) -> Prompt:
 
 
 def _crossed(
-    words: Vocabulary, rng: random.Random, way: int, corrupted: Exchanged, alternative: Exchanged | None
+    words: Vocabulary, rng: random.Random, way: str, corrupted: Exchanged, alternative: Exchanged | None
 ) -> Prompt:
     subject, relation = rng.choice(list(COUNTRIES)), rng.choice(ATTRIBUTES)
     stranger = rng.choice([each for each, row in COUNTRIES.items() if not set(row) & set(COUNTRIES[subject])])

@@ -18,13 +18,18 @@ FRAMES: tuple[tuple[str, str], ...] = (
 )
 
 
-def colored_objects(split: Partition, rng: random.Random, count: int | None = None, frame: int | None = None) -> Case:
-    """Two to four colored things, then the color of one or two of them; corrupted, the colors are swapped around."""
+def colored_objects(
+    split: Partition, rng: random.Random, count: int | None = None, frame: tuple[str, str] | None = None
+) -> Case:
+    """Two to four colored things, then the color of one or two of them; corrupted, the colors are swapped around.
+
+    `frame` is one of FRAMES: how the things are told, and how their color is asked; drawn by default.
+    """
     count = rng.randint(2, 4) if count is None else count
     things = rng.sample(of_partition(split, (*THINGS, *GIFTS), "colored"), count)
     colors = rng.sample(COLORS, count)
     moved = [*colors[1:], colors[0]]
-    lie, ask = FRAMES[rng.randrange(len(FRAMES)) if frame is None else frame]
+    lie, ask = rng.choice(FRAMES) if frame is None else frame
     short = frame is None and rng.random() < 0.5  # a first lesson: the thing alone, and its color
     asked = rng.sample(range(count), rng.randint(1, count if short else 2))
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import Literal
 
 from headatlas.stimuli.cases import Case, Partition, Segment, filled, in_partition, others, segments
 from headatlas.stimuli.lexicon import NAMES
@@ -257,6 +258,23 @@ def _pick(split: Partition, relation: Relation, ways: Sequence[str], rng: random
     return rng.choice(_combinations(split, relation.name, tuple(ways)))
 
 
+def worded_like(relation: Relation, kind: Literal["statements", "questions", "claims"], like: str) -> str:
+    """The wording of a relation that has the place of `like` among those of its own relation.
+
+    So "In{subject} people speak" is worded like "In{subject} the capital is". A relation with fewer wordings begins
+    again with its first.
+
+    Raises:
+        ValueError: where no relation has the wording `like`.
+    """
+    places = [getattr(each, kind).index(like) for each in RELATIONS if like in getattr(each, kind)]
+    if not places:
+        raise ValueError(f"no relation has {like!r} among its {kind}")
+    own: tuple[str, ...] = getattr(relation, kind)
+    place: int = places[0]
+    return own[place % len(own)]
+
+
 def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -> tuple[Segment, ...]:
     """A template with its words put in, each after a space.
 
@@ -285,10 +303,10 @@ def statement(split: Partition, rng: random.Random, relation: Relation | None = 
     )
 
 
-def question(split: Partition, rng: random.Random, relation: Relation | None = None, way: int | None = None) -> Case:
-    """The same, asked; `way` picks one of the ways to ask, so that one fact can be asked in several."""
+def question(split: Partition, rng: random.Random, relation: Relation | None = None, like: str | None = None) -> Case:
+    """The same, asked; `like` is the question that `worded_like` follows: one fact can be asked in several ways."""
     relation = relation or drawn(rng)
-    ways = relation.questions if way is None else (relation.questions[way % len(relation.questions)],)
+    ways = relation.questions if like is None else (worded_like(relation, "questions", like),)
     template, subject = _pick(split, relation, ways, rng)
     right = relation.pairs[subject]
     other = rng.choice([each for each, value in relation.pairs.items() if value != right])
@@ -370,26 +388,25 @@ def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tup
 
 
 def false_claim(
-    split: Partition, rng: random.Random, relation: Relation, flag: int = -1, way: int | None = None
+    split: Partition, rng: random.Random, relation: Relation, flag: str = "", like: str | None = None
 ) -> Case:
     """A false claim and the statement again, as in `conflict`, with both answers marked whatever the flag.
 
     Right is what was learned, the first rival what is claimed, and the others are all other objects. The corrupted
-    prompt makes another false claim about another subject; neither answer is in it or belongs to its subject. `way`
-    picks one of the ways to say it.
+    prompt makes another false claim about another subject; neither answer is in it or belongs to its subject. `flag`
+    stands before the claim; `like` is the statement that `worded_like` follows.
     """
-    template = rng.choice(relation.statements[:3]) if way is None else relation.statements[way]
+    template = rng.choice(relation.statements[:3]) if like is None else worded_like(relation, "statements", like)
     subject = rng.choice([each for each in relation.pairs if in_partition(split, "conflict", each)])
     right = relation.pairs[subject]
     said = others(relation.objects, right, rng, 1)[0]
     stranger, own = rng.choice([(each, value) for each, value in relation.pairs.items() if value not in (right, said)])
     elsewhere = rng.choice([value for value in relation.objects if value not in (right, said, own)])
-    words = "" if flag == -1 else FLAGGED[flag][0]
     return Case(
-        _said_and_asked(template, words, subject, said),
+        _said_and_asked(template, flag, subject, said),
         (f" {right}",),
         tuple(f" {value}" for value in (said, *(each for each in relation.objects if each not in (right, said)))),
-        _said_and_asked(template, words, stranger, elsewhere),
+        _said_and_asked(template, flag, stranger, elsewhere),
     )
 
 
@@ -404,15 +421,15 @@ def true_or_false(
     split: Partition,
     rng: random.Random,
     relation: Relation | None = None,
-    way: int | None = None,
+    like: str | None = None,
     stated: bool | None = None,
 ) -> Case:
     """A claim, true or false, and the question which. The corrupted prompt is the claim of the other truth.
 
-    `way` picks one of the claim's wordings, `stated` whether the fact is said beforehand.
+    `like` is the claim that `worded_like` follows; `stated` says whether the fact is said beforehand.
     """
     relation = relation or drawn(rng)
-    ways = relation.claims if way is None else (relation.claims[way % len(relation.claims)],)
+    ways = relation.claims if like is None else (worded_like(relation, "claims", like),)
     claim, subject = _pick(split, relation, ways, rng)
     wrong = others(relation.objects, relation.pairs[subject], rng, 1)[0]
     true = rng.random() < 0.5

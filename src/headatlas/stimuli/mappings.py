@@ -6,6 +6,7 @@ After the tasks of Todd et al. 2024 (todd2024function); the word lists are our o
 import random
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
 
 from headatlas.stimuli import facts, ordinals
 from headatlas.stimuli.cases import Case, Partition, Segment, in_partition, segments
@@ -68,14 +69,27 @@ SAID: Mapping[str, str] = MappingProxyType(
         "next": "After{word} comes",
     }
 )
-# How the word, its image and the next pair are set apart.
-FORMATS: tuple[tuple[str, str, str], ...] = (("", " ->", ","), ("", ":", ";"), (" Q:", " A:", "."))
+PairFormat: TypeAlias = tuple[str, str, str]
+# What stands before a word, before its image, and before the next pair.
+FORMATS: tuple[PairFormat, ...] = (("", " ->", ","), ("", ":", ";"), (" Q:", " A:", "."))
 
 
 def few_shot(
-    split: Partition, rng: random.Random, task: str | None = None, shots: int | None = None, form: int | None = None
+    split: Partition,
+    rng: random.Random,
+    task: str | None = None,
+    shots: int | None = None,
+    form: PairFormat | None = None,
 ) -> Case:
-    """Pairs of one mapping, then a word to be mapped. The corrupted prompt's examples have their images shuffled."""
+    """Pairs of one mapping, then a word to be mapped. The corrupted prompt's examples have their images shuffled.
+
+    Args:
+        split: the word that is asked for is of it.
+        rng: draws what is not given.
+        task: of MAPPINGS.
+        shots: how many pairs.
+        form: how they are written, one of FORMATS.
+    """
     task = task or rng.choice(list(MAPPINGS))
     table = MAPPINGS[task]
     shots = rng.randint(3, 7) if shots is None else shots
@@ -86,7 +100,7 @@ def few_shot(
         drawn = rng.choice(usable)
         if (drawn not in (word, table[word], *examples) and table[drawn] != table[word]) or task == "kind":
             examples.append(drawn)
-    before, arrow, between = FORMATS[rng.randrange(len(FORMATS)) if form is None else form]
+    before, arrow, between = rng.choice(FORMATS) if form is None else form
     moved = [*examples[1:], examples[0]] if examples else []
 
     def write(images: list[str]) -> tuple[Segment, ...]:
@@ -121,13 +135,13 @@ def few_shot_labels(
     split: Partition,
     rng: random.Random,
     shots: int | None = None,
-    form: int | None = None,
+    form: PairFormat | None = None,
     among: Sequence[str] = LABELS,
 ) -> Case:
     """Words of two kinds, each kind with a label of its own, then a word to be labelled. The corrupted prompt swaps the
     labels.
 
-    The two labels are drawn `among` those given.
+    The two labels are drawn `among` those given; `form` is one of FORMATS.
     """
     shots = rng.randint(5, 8) if shots is None else shots
     kinds = rng.sample([kind for kind, words in facts.KINDS.items() if len(words) >= 6], 2)
@@ -137,7 +151,7 @@ def few_shot_labels(
     final = rng.choice(
         [word for word in facts.KINDS[kinds[asked]] if in_partition(split, "label", word)] or usable[asked]
     )
-    before, arrow, between = FORMATS[rng.randrange(len(FORMATS)) if form is None else form]
+    before, arrow, between = rng.choice(FORMATS) if form is None else form
     sides = [0, 1, *(rng.randrange(2) for _ in range(shots - 2))]
     rng.shuffle(sides)
     drawn = [rng.choice([word for word in usable[side] if word != final]) for side in sides]

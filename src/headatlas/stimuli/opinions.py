@@ -23,13 +23,16 @@ REVIEWS: tuple[str, ...] = (
 VERDICTS: tuple[str, str] = (" great", " terrible")
 
 
-def review(split: Partition, rng: random.Random, template: int | None = None) -> Case:
-    """A review in words of one mood, and its conclusion. The corrupted prompt is of the other mood, word for word."""
+def review(split: Partition, rng: random.Random, template: str | None = None) -> Case:
+    """A review in words of one mood, and its conclusion. The corrupted prompt is of the other mood, word for word.
+
+    `template` is one of REVIEWS, drawn by default.
+    """
     good = rng.random() < 0.5
     pairs = [(rng.choice(GOOD[2:]), rng.choice(BAD[2:])), (rng.choice(LIKED), rng.choice(DISLIKED))]
     while not in_partition(split, pairs[0][not good], pairs[1][not good]):
         pairs = [(rng.choice(GOOD[2:]), rng.choice(BAD[2:])), (rng.choice(LIKED), rng.choice(DISLIKED))]
-    form = REVIEWS[rng.randrange(len(REVIEWS)) if template is None else template]
+    form = rng.choice(REVIEWS) if template is None else template
     show = rng.choice(SHOWS)
 
     def write(side: int) -> tuple[Segment, ...]:

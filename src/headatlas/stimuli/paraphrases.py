@@ -29,7 +29,7 @@ ASKED: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 )
 
 
-def asked_again(rng: random.Random, first: int, then: int, same: bool = True) -> Case:
+def asked_again(rng: random.Random, first: str, then: str, same: bool = True) -> Case:
     """Two people are asked about, one thing of each, and answers given; then one is asked about in other words.
 
     The last question means the same as an earlier one, whose answer is right and the other's wrong; or, where not
@@ -38,18 +38,19 @@ def asked_again(rng: random.Random, first: int, then: int, same: bool = True) ->
 
     Args:
         rng: draws people, things, answers, and their order.
-        first: the way in which both are asked about at first, counted from 0.
-        then: the way in which one is asked about again.
+        first: a question of ASKED; both are asked about at first in the wording of its place.
+        then: a question of ASKED; one is asked about again in the wording of its place.
         same: whether that was asked before.
     """
     people, things, answers = rng.sample(NAMES, 2), rng.sample(list(ASKED), 2), rng.sample(THINGS, 2)
+    ways = [next(own.index(like) for own in ASKED.values() if like in own) for like in (first, then)]
     said: list[Segment] = []
     for number, (person, thing, answer) in enumerate(zip(people, things, answers, strict=True)):
-        said += [*ask(ASKED[thing][first], person, start=number == 0), Segment(f" {answer}"), Segment(".")]
+        said += [*ask(ASKED[thing][ways[0]], person, start=number == 0), Segment(f" {answer}"), Segment(".")]
     which = rng.randrange(2)
     thing = things[which if same else 1 - which]
     return Case(
-        (*said, *ask(ASKED[thing][then], people[which], start=False)),
+        (*said, *ask(ASKED[thing][ways[1]], people[which], start=False)),
         (f" {answers[which]}",),
         (f" {answers[1 - which]}",),
     )

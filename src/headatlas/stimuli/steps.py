@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from headatlas.stimuli.cases import Case, Partition, Segment, filled, in_partition, segments
+from headatlas.stimuli.cases import Case, Partition, Segment, fill_roles, filled, in_partition, segments
 
 BITS: tuple[str, str] = (" 0", " 1")
 
@@ -39,22 +39,23 @@ def parity(split: Partition, rng: random.Random, length: int | None = None) -> C
 
 
 LARGEST = 20
+SUMS: tuple[str, ...] = ("The sum of{first} and{second} is", "Sum:{first} +{second} =", "{first} +{second} =")
 
 
-def addition(split: Partition, rng: random.Random, form: int | None = None, changed: int = 0) -> Case:
-    """Two numbers to add. The corrupted prompt has another first number, or another second one where `changed` is 1."""
+def addition(split: Partition, rng: random.Random, form: str | None = None, changed: int = 0) -> Case:
+    """Two numbers to add. The corrupted prompt has another first number, or another second one where `changed` is 1.
+
+    `form` is one of SUMS, drawn by default.
+    """
     while True:
         first, second = rng.randint(1, LARGEST), rng.randint(1, LARGEST)
         if in_partition(split, "sum", str(first), str(second)):
             break
-    form = rng.randrange(3) if form is None else form
+    form = rng.choice(SUMS) if form is None else form
     other = rng.choice([n for n in range(1, LARGEST + 1) if n != (first, second)[changed]])
 
     def write(one: int, two: int) -> tuple[Segment, ...]:
-        numbers = ((f" {one}", "addend"), " +" if form else " and", (f" {two}", "addend"))
-        if form == 0:
-            return segments("The sum of", *numbers, " is")
-        return segments("Sum:" if form == 1 else "", *numbers, " =")
+        return fill_roles(form, {"first": (f" {one}", "addend"), "second": (f" {two}", "addend")})
 
     right = first + second
     near = tuple(f" {n}" for n in range(max(2, right - 5), right + 6) if n != right)
@@ -105,17 +106,18 @@ YEARS: tuple[str, ...] = (
 )
 
 
-def greater_year(split: Partition, rng: random.Random, template: int | None = None, corrupted: int = 1) -> Case:
+def greater_year(split: Partition, rng: random.Random, template: str | None = None, corrupted: int = 1) -> Case:
     """A span of years, cut before the last two digits of its end: any later year is right.
 
     After Hanna et al. 2023 (hanna2023how). The corrupted prompt begins in a `corrupted` year, 01 as theirs does.
+    `template` is one of YEARS, drawn by default.
     """
     while True:
         century, year = str(rng.randint(11, 17)), rng.randint(2, 98)
         if in_partition(split, "year", century, str(year)):
             break
     event = rng.choice(EVENTS)
-    form = YEARS[rng.randrange(len(YEARS)) if template is None else template]
+    form = rng.choice(YEARS) if template is None else template
 
     def write(start: int) -> tuple[Segment, ...]:
         return filled(form, event=f" {event}", century=f" {century}", year=f"{start:02d}")

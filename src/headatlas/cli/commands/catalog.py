@@ -115,10 +115,14 @@ def export(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Check the catalog and print every problem of every file."""
-    from headatlas.catalog.loading import check
+    """Check the catalog and the scripts, and print every problem."""
+    from headatlas import locations
+    from headatlas.catalog.loading import check, reproductions_of
+    from headatlas.protocol import script_check
 
     catalog, problems = check(options.catalog)
+    if catalog is not None:
+        problems += script_check.scripts(catalog, reproductions_of(options.catalog or locations.catalog()))
     if options.json:
         print_json([problem._asdict() for problem in problems])
         return EXIT_MISTAKE if problems else 0
@@ -140,9 +144,13 @@ def new(options: argparse.Namespace) -> int:
     """Start a new head type from a template."""
     from headatlas.catalog import scaffold
 
-    path = scaffold.new(options.id, options.catalog)
+    started = scaffold.new(options.id, options.catalog)
     if options.json:
-        print_json({"file": str(path)})
+        print_json({"file": str(started.entry), "script": str(started.script)})
     else:
-        print(f"wrote {path}\nfill it in, add its sources to references.bib, then: headatlas validate")
+        print(
+            f"wrote {started.entry}\nwrote {started.script}\n"
+            "fill in both, add the sources to references.bib, then:\n"
+            f"  headatlas validate\n  headatlas run {options.id}\n  make readme test"
+        )
     return 0

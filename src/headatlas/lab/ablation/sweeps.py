@@ -40,6 +40,11 @@ class Sweep:
         """What the ablation changes: [layer head prompt], ablated minus clean."""
         return self.ablated - self.clean
 
+    @property
+    def effect_per_prompt(self) -> Array:
+        """The same, as scores are ordered: [prompt layer head]."""
+        return self.effect.transpose(2, 0, 1)
+
 
 def sweep(
     model: OpenModel,

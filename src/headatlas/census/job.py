@@ -1,0 +1,92 @@
+"""One type that is being measured for a census."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from headatlas.catalog.catalog import Catalog
+from headatlas.catalog.schema import HeadType, Rule
+from headatlas.census.cache import CacheKey, TypePart, TypeScores, key_of
+from headatlas.census.schema import Settings, Tested, Work
+from headatlas.evidence.records import Behaviour, ModelRecord
+from headatlas.lab import OpenModel, Scores
+from headatlas.protocol.assess import Selection
+from headatlas.protocol.draw import Stimuli, draw
+from headatlas.protocol.provenance import environment
+from headatlas.protocol.script import Script, Split, load_script
+
+
+@dataclass
+class Job:
+    """One type that is being measured; each step fills in what it found.
+
+    Attributes:
+        key: what a cached result must match.
+        script, rule: of the entry.
+        started: when.
+        work: passes, tokens and seconds so far.
+        stimuli: the prompts.
+        behaviour: of the model on the task.
+        scores: of all heads, by split.
+        selection: what the prompts that select heads say.
+        part: the result, once the job has ended.
+    """
+
+    key: CacheKey
+    script: Script
+    rule: Rule
+    started: datetime
+    work: Work = field(default_factory=lambda: Work(passes=0, tokens=0, seconds=0))
+    stimuli: Stimuli | None = None
+    behaviour: Behaviour | None = None
+    scores: dict[Split, Scores] = field(default_factory=dict)
+    selection: Selection | None = None
+    part: TypePart | None = None
+
+    def drawn(self) -> Stimuli:
+        """The prompts, which have been drawn."""
+        assert self.stimuli
+        return self.stimuli
+
+    def draw(self, model: OpenModel, all_of_the_rule: bool = False) -> None:
+        """Draw the prompts: as many of each family as the settings say, or as many as a run draws.
+
+        Raises:
+            UntestableError: where the tokenizer cannot express them, or they do not fit the context.
+        """
+        settings = self.key.settings
+        most = None if all_of_the_rule else settings.prompts
+        self.stimuli = draw(self.script, self.rule, model, settings.seed, most)
+
+    def end(
+        self,
+        model: OpenModel,
+        status: str,
+        reason: str | None,
+        scores: TypeScores | None = None,
+        tested: Tested | None = None,
+        causal_why: str = "not measured",
+    ) -> None:
+        """End the job with its part."""
+        settings = self.key.settings
+        self.part = TypePart.model_validate(
+            {
+                "entry": self.key.entry,
+                "model": self.key.model,
+                "settings": settings,
+                "environment": environment(model, settings.seed, self.started, self.work.seconds),
+                "status": status,
+                "reason": reason,
+                "scores": scores,
+                "behaviour": self.behaviour,
+                "tested": tested,
+                "causal_why": causal_why,
+                "work": self.work,
+            }
+        )
+
+
+def start(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Job:
+    """A job that measures one type."""
+    entry: HeadType = catalog.heads[id]
+    assert entry.rule
+    return Job(key_of(catalog, id, model, settings), load_script(id), entry.rule, datetime.now(UTC))

@@ -1,0 +1,79 @@
+"""What a record says of the model that was run, and of where and how it ran."""
+
+import platform
+import resource
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from headatlas import specimens
+from headatlas.catalog.catalog import Catalog
+from headatlas.evidence import homes, records
+from headatlas.lab import OpenModel
+from headatlas.lab.fits.toys import TOY
+from headatlas.lab.loading.identifying import edited, identity, weights_read
+
+
+def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
+    """The catalog's id of this model: its name where headatlas ships or trains it, else by hub id or by its weights.
+
+    None where an adapter was merged into it, or its weights were changed in memory.
+    """
+    if model.opened.adapter is not None or edited(model):
+        return None  # another model than the one it was made of
+    if model.name in specimens.names():
+        return model.name if model.name in catalog.models else None
+    if model.name == TOY and model.opened.source == "loaded":  # a folder of that name is another model
+        return TOY
+    for known in catalog.models.values():
+        if model.sha256 == known.sha256 or (model.revision is not None and model.name in known.hub):
+            return known.id
+    return None
+
+
+def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
+    """What a record says of the model as it is now; `known` is its id in the catalog."""
+    what = identity(model)
+    layers = range(model.anatomy.layers)
+    heads, kv_heads = (
+        [count(layer) for layer in layers] for count in (model.anatomy.heads_in, model.anatomy.kv_heads_in)
+    )
+    alike = len(set(heads)) == len(set(kv_heads)) == 1
+    return records.ModelRecord(
+        id=model.id,
+        name=homes.folder_name(model.name) if Path(model.name).is_dir() else model.name,
+        revision=model.revision,
+        sha256=model.sha256 if what.weights == weights_read(model.opened) else what.weights,
+        architecture=model.architecture,
+        layers=model.anatomy.layers,
+        heads=model.anatomy.heads,
+        kv_heads=model.anatomy.kv_heads,
+        d_head=model.anatomy.d_head,
+        catalog_id=known,
+        identity=what,
+        head_counts=None if alike else heads,
+        kv_head_counts=None if alike else kv_heads,
+    )
+
+
+def environment(model: OpenModel, seed: int, started: datetime, seconds: float) -> records.Environment:
+    """What a record says of where and how it ran."""
+    return records.Environment(
+        headatlas=version("headatlas"),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        numpy=np.__version__,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=model.implementation,
+        threads=torch.get_num_threads(),
+        seed=seed,
+        started=started.isoformat(timespec="seconds"),
+        seconds=seconds,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
