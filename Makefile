@@ -7,7 +7,7 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test readme site serve record census collaborate train retrain bench clean
+.PHONY: setup reproduce test test-all quick lint readme site serve record census collaborate train retrain bench clean
 
 # Set up a virtual environment with the tested versions. torch is installed first, at its pinned version, so that no
 # other package pulls a build for other hardware.
@@ -24,12 +24,32 @@ $(VENV)/.done: pyproject.toml constraints.txt
 reproduce: setup
 	@$(BIN)/headatlas run --all --model $(MODEL) --jobs $(JOBS) --out $(OUT) || test $$? -eq 1
 
-test: setup
+# Everything but the slow tests, in as many processes as JOBS says. Small models are many times slower on several
+# threads, so each process has one.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
+test: lint
+	$(PYTEST) -m "not slow"
+
+# The slow tests too: every family of transformers, and more untrained models.
+test-all: lint
+	$(PYTEST)
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/headatlas validate
-	$(BIN)/pytest
+
+# Some tests of every room, in less than a minute: for work in progress.
+QUICK := test_notation.py catalog/test_reading.py census/test_uneven_census.py cli/test_progress.py \
+	collaboration/test_collaboration.py::TestPictures evidence/test_evidence.py pages protocol/test_literature.py \
+	reproductions/test_script_scores.py stimuli/test_rows.py tools/test_tools.py \
+	$(addprefix lab/,ablation/test_sources.py activations/test_interventions.py anatomy/test_anatomy.py \
+	attention/test_cmr.py attention/test_pairs.py attribution/test_direct_effects.py fits/test_probes.py \
+	graphs/test_graphs.py hooks loading/test_damaged_folders.py paths/test_path_sweeps.py running \
+	safety/test_doctor.py weights/test_ov_qk.py)
+quick: setup
+	$(PYTEST) -m "not slow and not wide" $(addprefix tests/,$(QUICK))
 
 # Write the counts of README.md anew, from the catalog and the records.
 readme: setup

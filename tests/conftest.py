@@ -2,9 +2,10 @@
 
 import gc
 import importlib.util
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,15 +15,17 @@ import torch
 import transformers
 
 import planted
-from headatlas import specimens
+from headatlas import locations, specimens
 from headatlas.catalog.schema import HeadType, Rule
-from headatlas.evidence import statistics
+from headatlas.evidence import records, statistics
 from headatlas.lab import OpenModel, attention_scores, open_model
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, Script
+from places import ROOT
 
-# Models this small are many times slower on several threads than on one.
+# Models this small are many times slower on several threads than on one; so are processes that a test starts.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {
     "vocab_size": 4096,
@@ -106,13 +109,32 @@ FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "qwen3_5_text": lambda: transformers.Qwen3_5TextConfig(**GQA, head_dim=16, layer_types=["full_attention"] * 2),
 }  # fmt: skip
 
+# Families whose attention, norms and weights are laid out as in others of the list: they are left to the slow tests.
+ALIKE = {
+    "qwen2": "llama",
+    "qwen3": "olmo2",
+    "mixtral": "qwen3_moe",
+    "gemma": "gemma2",
+    "gemma3": "gemma2",
+    "stablelm": "phi",
+    "starcoder2": "mistral",
+    "smollm3": "llama",
+    "codegen": "gptj",
+    "qwen3_5_text": "qwen3_next",
+}
+FIRST = ("gpt2", "llama", "gemma2", "falcon", "qwen3_next")  # those that `make quick` looks at
+EACH_FAMILY = [
+    pytest.param(family, marks=pytest.mark.slow if family in ALIKE else () if family in FIRST else pytest.mark.wide)
+    for family in FAMILIES
+]
+
 ROUTED = ("gpt_neo", "gptj", "codegen", "falcon", "falcon_new", "bloom", "mpt")
 GATED = ("qwen3_next", "qwen3_5_text")
 
 
 def load_tool(name: str) -> ModuleType:
     """A maintainers' program, tools/<name>.py, as a module."""
-    path = Path(__file__).parent.parent / "tools" / f"{name}.py"
+    path = ROOT / "tools" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -200,6 +222,40 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def specimen() -> OpenModel:
     """The embedded model."""
     return open_model("specimen")
+
+
+@pytest.fixture(scope="session")
+def shipped_records() -> list[records.Record]:
+    """The records that ship with the project, to be read only."""
+    return records.read_all(locations.records())
+
+
+@pytest.fixture(scope="session")
+def untrained() -> list[OpenModel]:
+    """Two models of each of three architectures, of two and of three layers, that have learned nothing."""
+    return untrained_models(range(6))
+
+
+@pytest.fixture(scope="session")
+def twenty_untrained(untrained: list[OpenModel]) -> list[OpenModel]:
+    """The same and 14 more, for tests that may take long."""
+    return untrained + untrained_models(range(6, 20))
+
+
+def untrained_models(seeds: Iterable[int]) -> list[OpenModel]:
+    """Random weights of three architectures, five times as large as usual, so that attention is not flat."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(specimens.folder())
+    made = []
+    for seed in seeds:
+        family = ("gpt2", "gpt_neox", "llama")[seed % 3]
+        torch.manual_seed(seed)
+        config = FAMILIES[family]()
+        config.vocab_size = len(tokenizer)
+        config.num_hidden_layers = 2 + seed % 2
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+        louden(model, 5.0)
+        made.append(open_model(model, tokenizer=tokenizer, called=f"untrained {family} {seed}"))
+    return made
 
 
 @pytest.fixture(scope="session", params=["gpt2", "llama"])

@@ -1,7 +1,7 @@
-"""Updates the counts in README.md from the catalog and from the records that ship.
+"""Writes the counts of README.md anew, from the catalog and from the records that ship.
 
 python tools/readme_counts.py           # what `make readme` does
-python tools/readme_counts.py --check   # exit code 1 if a count is out of date; writes nothing
+python tools/readme_counts.py --check   # exit code 1 where a count is out of date; nothing is written
 """
 
 import argparse
@@ -25,23 +25,23 @@ MODELS = (
     "specimen-llama-1",
     "specimen-llama-2",
 )
-# The sentences of README.md with counts; each must occur exactly once.
+# What README.md says, with the name of a count in place of each; every one of them stands there exactly once.
 SENTENCES = (
     "what is known: {types} head types (the {survey} of",
     "{rerun} of its {types} head types can be rerun (`headatlas list --reproduction`): {survey_rerun} of the survey's "
     "{survey} and {rerun_beyond} more",
-    "{reproduced} types `reproduced`",
-    "{partly} types `partly`",
-    "{not_reproduced} types `not-reproduced`",
-    "{inconclusive} types `inconclusive`",
-    "{same_specimen_gpt2_1} and {same_specimen_gpt2_2} of {recorded} types have the specimen's verdict in the other "
-    "GPT-2 models, and {same_specimen_llama_0}, {same_specimen_llama_1} and {same_specimen_llama_2} in the Llama "
-    "models; {everywhere} types are `reproduced` in all six models",
+    "{reproduced} types `reproduced`, e.g.",
+    "{partly} types `partly`, e.g.",
+    "{not_reproduced} types `not-reproduced`, e.g.",
+    "{inconclusive} types `inconclusive`, mostly",
+    "In the records that ship, {same_specimen_gpt2_1} and {same_specimen_gpt2_2} of {recorded} types have the "
+    "specimen's verdict in the other GPT-2 models, and {same_specimen_llama_0}, {same_specimen_llama_1} and "
+    "{same_specimen_llama_2} in the Llama models. {everywhere} types are `reproduced` in all six models",
 )
 
 
 def counts(catalog: Catalog, records: list[Record]) -> dict[str, int]:
-    """Every count in README.md, by name."""
+    """Every count that README.md has, by its name."""
     survey, rerun = set(catalog.taxonomy.survey_heads), set(catalog.find(reproduction=True))
     together = agreement(records, MODELS)
     labels = Counter(record.verdict.label for record in records if record.model.id == MODELS[0])
@@ -60,10 +60,10 @@ def counts(catalog: Catalog, records: list[Record]) -> dict[str, int]:
 
 
 def counted(text: str, numbers: Mapping[str, int]) -> str:
-    """The text with updated counts.
+    """The text with its counts written anew.
 
     Raises:
-        SystemExit: if one of SENTENCES does not occur exactly once.
+        SystemExit: where one of SENTENCES does not stand there exactly once.
     """
     for sentence in SENTENCES:
         names = re.findall(r"{(\w+)}", sentence)

@@ -19,7 +19,7 @@ def no_notice(line: str) -> None:
 
 
 def counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
-    """A function that counts finished work and reports it to `progress`."""
+    """A function that counts how much of some work is done, and reports it to `progress`."""
     done = 0
 
     def step(count: int) -> None:

@@ -62,9 +62,7 @@ def programs(catalog: "Catalog", folder: Path) -> Iterator[Problem]:
             )
         if head.rule is None and script.is_file():
             yield Problem(
-                f"../reproductions/{script.name}",
-                "",
-                f"heads/{head.id}.yaml has no rule for this script; add one, or remove the script",
+                f"../reproductions/{script.name}", "", f"heads/{head.id}.yaml has no rule for this script; add one"
             )
     for name, depth in _RECORDS.items():
         yield from _records(folder / name, folder, depth)

@@ -63,7 +63,7 @@ def p_above_null(score: Array, null: Array) -> Array:
     """One-sided p of a paired t test that a head's score exceeds its null.
 
     Args:
-        score, null: score and its null, [unit layer head].
+        score, null: [unit layer head].
 
     Returns:
         p [layer head]. If all differences are equal: 0 if they are positive, else 1. NaN if they are NaN.

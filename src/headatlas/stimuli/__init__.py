@@ -1,4 +1,4 @@
-"""Prompt families: what models are asked, in tokens, with right and wrong answers and a corrupted prompt."""
+"""Prompt families: prompts in tokens, with right and wrong answers and a corrupted prompt."""
 
 from headatlas.stimuli.prompts import (
     ProbeLabel,

@@ -1,7 +1,7 @@
-"""An attribute of a country, asked for by its name, with the country and the attribute exchanged one at a time.
+"""Questions for an attribute of a country, in which subject and relation can be exchanged one at a time.
 
-Between them, the prompts of one draw hold fixed the places of the words, so that what a head takes from the subject and
-what it takes from the relation can be told apart.
+Word positions are the same in all prompts of one draw, so that a head's contribution from the subject can be told apart
+from its contribution from the relation.
 """
 
 import random
@@ -23,46 +23,46 @@ Exchanged = Literal["subject", "relation", "both"]
 
 
 def ask(way: str, relation: str, subject: str) -> tuple[Segment, ...]:
-    """One of WAYS to ask, up to the answer; the roles are 'relation' and 'subject'."""
+    """A question (or statement) for an attribute, up to the answer; `way` is one of WAYS."""
     return fill(way, relation=relation, subject=subject)
 
 
 def crossed(
     words: Vocabulary, rng: random.Random, way: str, corrupted: Exchanged, alternative: Exchanged | None = None
 ) -> Prompt:
-    """An attribute asked for, and the same with other words in its places.
+    """A question for an attribute of a country, with variants that exchange subject, relation or both.
 
     Args:
-        words: of the model.
-        rng: draws the country and the attribute; another country shares no attribute with it.
-        way: how it is asked, one of WAYS.
+        words: vocabulary of the model.
+        rng: draws the country and the attribute; the exchanged country shares no attribute with it.
+        way: the wording, one of WAYS.
         corrupted: what the corrupted prompt exchanges.
-        alternative: what the prompt of that name among the alternatives exchanges; there is none by default.
+        alternative: what the alternative of that name exchanges; by default there is no alternative.
 
     Returns:
-        A prompt with the spans 'subject' and 'relation'. Its pairs lead from its end to the subject, its null_pairs to
-        the relation. The rivals are all other answers to all of ATTRIBUTES, those of the kind asked for first;
-        `Readout.alike` says how many these are.
+        A prompt with the spans 'subject' and 'relation'. Pairs lead from its end to the subject, null pairs to the
+        relation. The rivals are all other answers to all ATTRIBUTES, those of the category asked for first;
+        `Readout.alike` counts these.
 
     Raises:
-        UntestableError: where the tokenizer gives subjects or relations of different lengths, again and again.
+        UntestableError: if the tokenizer keeps giving subjects or relations of different lengths.
     """
     return first_usable(lambda: _crossed(words, rng, way, corrupted, alternative))
 
 
 def places(prompts: Sequence[Prompt]) -> tuple[list[list[int]], list[list[int]]]:
-    """Of each prompt, the positions of its subject's tokens; and those of its relation's."""
+    """For each prompt, the positions of its subject's tokens, and of its relation's tokens."""
     subjects, relations = ([list(each.spans[role]) for each in prompts] for role in ("subject", "relation"))
     return subjects, relations
 
 
 def among_kind(prompt: Prompt) -> Prompt:
-    """The same, with the rivals of the kind asked for alone."""
+    """Keep only the rivals of the category asked for."""
     return _narrowed(prompt, slice(0, prompt.readouts[0].alike))
 
 
 def among_others(prompt: Prompt) -> Prompt:
-    """The same, with the rivals of other kinds alone."""
+    """Keep only the rivals of other categories."""
     return _narrowed(prompt, slice(prompt.readouts[0].alike, None))
 
 
@@ -97,7 +97,7 @@ def _crossed(
 
 
 def _answers(words: Vocabulary, subject: str, relation: str) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """First tokens: of the right answer, of others of its kind, and of all other kinds; none is in two of them."""
+    """First tokens of the right answer, of other answers of its category, and of all other categories; no overlap."""
     first = {each: [words.continuation(f" {value}")[0] for value in BY_NAME[each].objects] for each in ATTRIBUTES}
     answer = words.continuation(f" {BY_NAME[relation].pairs[subject]}")[0]
     if first[relation].count(answer) > 1:

@@ -1,7 +1,7 @@
-"""A case: one prompt of a family as text in pieces, with its answer, its corrupted prompt, and how the text goes on.
+"""Cases: prompts of a family as text segments, with answers, a corrupted prompt, and the continuation of the text.
 
-Families are written once, as cases. The specimen is trained on their documents; reproductions prompt any model with
-them, through `prompt`, which turns a case into tokens.
+Families are written once, as cases. The specimen is trained on their documents. Reproductions prompt any model with
+them: `prompt` turns a case into tokens.
 """
 
 import random
@@ -21,9 +21,9 @@ class Segment:
     """A piece of text.
 
     Attributes:
-        text: with its leading space.
-        known: whether what precedes it determines it.
-        role: what it is to the family: "subject", "key", "value" …; "" for the rest.
+        text: including its leading space.
+        known: whether the preceding text determines it.
+        role: its function in the family ("subject", "key", "value" …), or "".
     """
 
     text: str
@@ -37,10 +37,10 @@ class Case:
 
     Attributes:
         segments: everything up to the answer.
-        answers: what is right, with a leading space; where several are, the document gives the first.
-        rivals: what would be wrong.
-        corrupted: the corrupted prompt: the same places, filled so that the thing under study is absent; or nothing.
-        after: how the document goes on after the answer.
+        answers: right answers, with a leading space; the document uses the first.
+        rivals: wrong answers.
+        corrupted: segments of the corrupted prompt, which lacks the feature under study; empty if there is none.
+        after: continuation of the document after the answer.
     """
 
     segments: tuple[Segment, ...]
@@ -51,34 +51,34 @@ class Case:
 
     @property
     def text(self) -> str:
-        """The prompt, up to the answer."""
+        """The text of the prompt, up to the answer."""
         return "".join(segment.text for segment in self.segments)
 
     @property
     def document(self) -> list[Segment]:
-        """The prompt with its answer and its end."""
+        """The prompt, its first answer, and the continuation."""
         return [*self.segments, Segment(self.answers[0], known=True, role="answer"), Segment(self.after)]
 
 
 def in_partition(split: Partition, *what: str) -> bool:
-    """Whether a combination of words belongs to the split: one in six is held out, the same on every machine."""
+    """Whether a combination of words belongs to the split; one in six is held out, the same ones on every machine."""
     return (zlib.crc32(" ".join(what).encode()) % 6 == 0) == (split == "held-out")
 
 
 def of_partition(split: Partition, words: Sequence[Item], family: str) -> list[Item]:
-    """The words a family uses in a split: one in six is never seen there in training."""
+    """The words that a family uses in a split; one in six is held out from training."""
     return [word for word in words if in_partition(split, family, str(word))]
 
 
 def segments(*parts: str | tuple[str, str] | Segment) -> tuple[Segment, ...]:
-    """Segments from plain texts and (text, role) pairs; empty texts are left out."""
+    """Make segments from plain texts, (text, role) pairs and segments; empty texts are dropped."""
     whole = (Segment(part) if isinstance(part, str) else part for part in parts)
     made = (part if isinstance(part, Segment) else Segment(part[0], role=part[1]) for part in whole)
     return tuple(segment for segment in made if segment.text)
 
 
 def fill_roles(template: str, parts: Mapping[str, tuple[str, str]]) -> tuple[Segment, ...]:
-    """A template as segments: each {name} becomes the text and role given for it."""
+    """Fill a template: each {name} becomes a segment with the text and role given for it."""
     made: list[Segment] = []
     for index, piece in enumerate(template.replace("}", "{").split("{")):
         made.append(Segment(parts[piece][0], role=parts[piece][1]) if index % 2 else Segment(piece))
@@ -86,23 +86,23 @@ def fill_roles(template: str, parts: Mapping[str, tuple[str, str]]) -> tuple[Seg
 
 
 def filled(template: str, **parts: str) -> tuple[Segment, ...]:
-    """A template as segments: each {name} becomes a segment of that role."""
+    """Fill a template: each {name} becomes a segment with the given text and the role `name`."""
     return fill_roles(template, {name: (text, name) for name, text in parts.items()})
 
 
 def others(values: Iterable[str], right: str, rng: random.Random, count: int) -> list[str]:
-    """`count` different values that are not the right one."""
+    """Draw `count` different values, excluding the right one."""
     return rng.sample(sorted({value for value in values if value != right}), count)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Segments as tokens: the ids, and where each segment lies.
+    """Segments as tokens.
 
     Attributes:
-        ids: token ids, BOS first where the tokenizer has one.
-        spans: of each segment, its first position and the one behind its last.
-        roles: of each segment.
+        ids: token ids, starting with BOS if the tokenizer has one.
+        spans: start and end position of each segment, the end exclusive.
+        roles: role of each segment.
     """
 
     ids: tuple[int, ...]
@@ -110,17 +110,17 @@ class Tokens:
     roles: tuple[str, ...]
 
     def at(self, role: str) -> list[int]:
-        """The last position of every segment of a role, where its text has been read to the end."""
+        """The last position of every segment with this role."""
         return [end - 1 for (_, end), mine in zip(self.spans, self.roles, strict=True) if mine == role]
 
     def covers(self, role: str) -> list[int]:
-        """All positions of the segments of a role."""
+        """All positions of segments with this role."""
         spans = zip(self.spans, self.roles, strict=True)
         return [place for (start, end), mine in spans if mine == role for place in range(start, end)]
 
 
 def tokenize(words: Vocabulary, parts: Sequence[Segment]) -> Tokens:
-    """Segments as tokens, each encoded where it stands, so that it has positions of its own."""
+    """Tokenize segments one by one, so that each has positions of its own."""
     ids = list(words.bos)
     spans: list[tuple[int, int]] = []
     for index, segment in enumerate(parts):
@@ -131,13 +131,13 @@ def tokenize(words: Vocabulary, parts: Sequence[Segment]) -> Tokens:
 
 
 def prompt(words: Vocabulary, case: Case) -> Prompt:
-    """A case as a prompt: read where the answer would follow, and before every earlier segment that can be known.
+    """Turn a case into a prompt with readouts at its end and before every earlier known segment.
 
-    Without a corrupted prompt, the prompt itself stands in its place.
+    A case without corrupted segments uses the prompt itself as its corrupted prompt.
 
     Raises:
-        UntestableError: where the corrupted prompt does not align with the prompt under this tokenizer, or a rival
-            begins with the answer's first token.
+        UntestableError: if prompt and corrupted prompt differ in length under this tokenizer, or a rival begins with
+            the answer's first token.
     """
     mine = tokenize(words, case.segments)
     corrupted = tokenize(words, case.corrupted) if case.corrupted else mine
@@ -160,10 +160,10 @@ def prompt(words: Vocabulary, case: Case) -> Prompt:
 
 
 def in_place(words: Vocabulary, case: Case) -> tuple[Prompt, Tokens]:
-    """A case as a prompt, and where its segments lie.
+    """Turn a case into a prompt; also return its tokens by segment.
 
     Raises:
-        UntestableError: as in `prompt`, and where a segment lies elsewhere in the corrupted prompt.
+        UntestableError: as in `prompt`, or if a segment has another position in the corrupted prompt.
     """
     made, places = prompt(words, case), tokenize(words, case.segments)
     if case.corrupted and tokenize(words, case.corrupted).spans != places.spans:
@@ -172,10 +172,10 @@ def in_place(words: Vocabulary, case: Case) -> tuple[Prompt, Tokens]:
 
 
 def in_same_places(words: Vocabulary, *parts: Sequence[Segment]) -> list[Tokens]:
-    """Several fillings of the same segments as tokens.
+    """Tokenize several fillings of the same segments.
 
     Raises:
-        UntestableError: where a segment does not lie in the same place in all of them.
+        UntestableError: if a segment does not have the same position in all of them.
     """
     made = [tokenize(words, each) for each in parts]
     if any(each.spans != made[0].spans for each in made):
@@ -184,11 +184,10 @@ def in_same_places(words: Vocabulary, *parts: Sequence[Segment]) -> list[Tokens]
 
 
 def aligned(words: Vocabulary, make: Callable[[], Case], tries: int = 100) -> Prompt:
-    """The first case drawn that this tokenizer can express: its corrupted prompt aligns, its answer differs from its
-    rivals.
+    """Draw cases until `prompt` accepts one under this tokenizer.
 
     Raises:
-        UntestableError: where none of so many tries is.
+        UntestableError: if none of `tries` cases is accepted.
     """
     return first_usable(lambda: prompt(words, make()), tries)
 
@@ -196,17 +195,17 @@ def aligned(words: Vocabulary, make: Callable[[], Case], tries: int = 100) -> Pr
 def with_pairs(
     words: Vocabulary, make: Callable[[], Case], key: str, query: str | None = None, tries: int = 100
 ) -> Prompt:
-    """As `aligned`, with pairs: where a head of the type looks from and to.
+    """Like `aligned`, with pairs from query positions to the key's tokens.
 
     Args:
-        words: of the model.
+        words: vocabulary of the model.
         make: draws a case.
-        key: the role to all of whose tokens heads should attend.
-        query: the role from whose last tokens they should; by default the end of the prompt.
-        tries: how many draws.
+        key: role of the segments that heads should attend to, at all their tokens.
+        query: role of the segments they should attend from, at their last tokens; by default the end of the prompt.
+        tries: maximum number of draws.
 
     Raises:
-        UntestableError: where none of so many tries can be used.
+        UntestableError: if none of `tries` cases can be used.
     """
 
     def draw() -> Prompt:
@@ -222,10 +221,10 @@ def with_pairs(
 
 
 def first_usable(draw: Callable[[], Item], tries: int = 100) -> Item:
-    """The first thing drawn that this tokenizer can express: that raises no UntestableError.
+    """Draw until no UntestableError is raised.
 
     Raises:
-        UntestableError: where none of so many tries can be used.
+        UntestableError: if all `tries` draws raise one; gives the last reason.
     """
 
     reason = ""
@@ -238,10 +237,10 @@ def first_usable(draw: Callable[[], Item], tries: int = 100) -> Item:
 
 
 def document_prompt(words: Vocabulary, parts: Sequence[Segment]) -> Prompt:
-    """A document as a prompt, read before every segment that can be known; without a control of its own.
+    """Turn a document into a prompt with readouts before every known segment; it is its own corrupted prompt.
 
     Raises:
-        ValueError: where nothing in it can be known.
+        ValueError: if no segment is known.
     """
     made = tokenize(words, parts)
     readouts = tuple(

@@ -1,4 +1,4 @@
-"""Words of several kinds: rows in which kinds are mixed, and rows of one kind."""
+"""Rows of words from several semantic categories, mixed or from a single one."""
 
 import random
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def tokens(words: Vocabulary) -> list[list[int]]:
-    """The tokens of each kind of which the tokenizer keeps six words whole.
+    """Token ids of each category that has at least six single-token words.
 
     Raises:
-        UntestableError: where there are fewer than four such kinds.
+        UntestableError: if fewer than four categories have.
     """
     found = [[token for word in each if (token := words.single(word)) is not None] for each in KINDS.values()]
     kept = [each for each in found if len(each) >= 6]
@@ -38,7 +38,7 @@ def _row(words: Vocabulary, apart: str, row: list[int]) -> tuple[int, ...]:
 
 
 def mixed(words: Vocabulary, apart: str, rng: random.Random) -> Prompt:
-    """Four words of each of four kinds, one of them twice, in any order, each followed by `apart`; its own control."""
+    """Four words from each of four categories, one repeated, shuffled, each followed by `apart`; corrupted = itself."""
     drawn = [rng.sample(each, 4) for each in rng.sample(tokens(words), 4)]
     shuffled = [token for four in drawn for token in (*four, four[0])]
     rng.shuffle(shuffled)
@@ -47,8 +47,8 @@ def mixed(words: Vocabulary, apart: str, rng: random.Random) -> Prompt:
 
 
 def of_one(words: Vocabulary, apart: str, rng: random.Random) -> Prompt:
-    """Five words of one kind; another could follow, and words of other kinds less so. The corrupted prompt's are of
-    those.
+    """Five words of one category. The answer is a sixth of that category, the rivals come from other categories, and
+    the corrupted prompt lists words of these others.
     """
     mine, *rest = (rng.sample(each, 6) for each in rng.sample(tokens(words), 4))
     others = rng.sample([token for six in rest for token in six[:5]], 5)
@@ -58,14 +58,14 @@ def of_one(words: Vocabulary, apart: str, rng: random.Random) -> Prompt:
 
 
 def paired(prompt: Prompt, kind: Mapping[int, int], what: Literal["like", "itself", "unlike"]) -> Prompt:
-    """A row with pairs from each word to earlier ones: to its like, to itself and its copies, or to as many unlike it.
+    """Add pairs from each word to earlier ones: of its category, itself and its copies, or as many of other categories.
 
-    Words that have no like before them, or fewer unlike, have no pairs of any sort.
+    Words without an earlier word of their category, or with fewer of others, get no pairs at all.
 
     Args:
         prompt: the row.
-        kind: of each of its words, by token.
-        what: the pairs.
+        kind: category of each word, by token.
+        what: which pairs: 'like' (same category), 'itself', or 'unlike' (other categories).
     """
     ids, rng, found = prompt.tokens, random.Random(0), list[tuple[int, int]]()
     places = [place for place, token in enumerate(ids) if token in kind]

@@ -1,6 +1,6 @@
-"""Colored objects: some things on a table, each of its color, and the question for the color of one.
+"""Colored objects: a list of things with their colors, and the question for the color of one.
 
-Design after the task of Merullo et al. 2024 (merullo2024circuit); the sentences are our own.
+Design after merullo2024circuit; the sentences are our own.
 """
 
 import random
@@ -21,16 +21,16 @@ FRAMES: tuple[tuple[str, str], ...] = (
 def colored_objects(
     split: Partition, rng: random.Random, count: int | None = None, frame: tuple[str, str] | None = None
 ) -> Case:
-    """Two to four colored things, then the color of one or two of them; corrupted, the colors are swapped around.
+    """Two to four colored things, then the color of one or two of them. The corrupted prompt permutes the colors.
 
-    `frame` is one of FRAMES: how the things are told, and how their color is asked; drawn by default.
+    `frame` is one of FRAMES (how the things are listed, and how the color is asked for), drawn by default.
     """
     count = rng.randint(2, 4) if count is None else count
     things = rng.sample(of_partition(split, (*THINGS, *GIFTS), "colored"), count)
     colors = rng.sample(COLORS, count)
     moved = [*colors[1:], colors[0]]
     lie, ask = rng.choice(FRAMES) if frame is None else frame
-    short = frame is None and rng.random() < 0.5  # a first lesson: the thing alone, and its color
+    short = frame is None and rng.random() < 0.5  # an easier form for training: thing and color only
     asked = rng.sample(range(count), rng.randint(1, count if short else 2))
 
     def write(each: list[str]) -> tuple[Segment, ...]:
@@ -52,17 +52,14 @@ def colored_objects(
 
 
 def asking_another(case: Case, rng: random.Random) -> Case:
-    """The same question, with a corrupted prompt that asks for a thing of the list that was not asked for yet.
-
-    As in the corrupted prompts of Merullo et al. 2024 (merullo2024circuit).
-    """
+    """Replace the corrupted prompt by one that asks for another thing of the list, as in merullo2024circuit."""
     last = max(place for place, part in enumerate(case.segments) if part.role == "asked")
     other = replace(case.segments[last], text=rng.choice(_not_asked(case)))
     return replace(case, corrupted=(*case.segments[:last], other, *case.segments[last + 1 :]))
 
 
 def relisted(case: Case, rng: random.Random) -> tuple[Segment, ...]:
-    """The same question, with another thing in place of one that is not asked for."""
+    """The same question, with one of the other listed things replaced."""
     gone, things = rng.choice(_not_asked(case)), {part.text for part in case.segments if part.role == "object"}
     new = rng.choice([thing for thing in (f" {word}" for word in (*THINGS, *GIFTS)) if thing not in things])
     return tuple(replace(part, text=new) if part.text == gone else part for part in case.segments)

@@ -1,7 +1,7 @@
-"""What the world knows: countries, things and people, stated and asked in many ways, doubted and contradicted.
+"""Facts about countries, things and people, as statements, questions, true or false claims, and contradictions.
 
-Countries, their capitals, languages and continents are those of the real world, and so are kinds, parts and uses of
-things: these families can be put to any model. People and their work are made up: only the specimen knows them.
+Countries with their capitals, languages and continents are real, and so are kinds, parts and uses of things; these
+families suit any model. People and their work are made up; only the specimen knows them.
 """
 
 import random
@@ -79,16 +79,16 @@ PEOPLE: tuple[str, ...] = NAMES[1::3]
 
 @dataclass(frozen=True)
 class Relation:
-    """What a subject has exactly one of, and the ways to say it and to ask for it. The answer follows each.
+    """A relation that gives each subject exactly one object, with ways to state it and to ask for it.
 
     Attributes:
         name: one word.
         pairs: subject -> object.
-        statements: with {subject}, each up to the object.
-        questions: with {subject}; the answer follows after 'Answer:'.
-        claims: with {subject} and {object}, a whole sentence without its full stop.
-        asks: with {subject} and {object}, a whole yes or no question.
-        real: whether it is so in the real world too.
+        statements: templates with {subject}, up to the object.
+        questions: templates with {subject}; the answer follows after 'Answer:'.
+        claims: templates with {subject} and {object}, full sentences without their full stop.
+        asks: yes or no questions with {subject} and {object}.
+        real: whether it holds in the real world.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Relation:
 
     @property
     def objects(self) -> list[str]:
-        """All objects, each once."""
+        """All objects, without repeats."""
         return sorted(set(self.pairs.values()))
 
 
@@ -239,12 +239,12 @@ RELATIONS: tuple[Relation, ...] = (
     ),
 )
 BY_NAME: Mapping[str, Relation] = MappingProxyType({relation.name: relation for relation in RELATIONS})
-# Kinds and people come up more often: there are more of them than of the others.
+# Kinds and people are drawn more often, because they have more subjects.
 _WEIGHTS = (3, 2, 2, 3, 1, 1, 3)
 
 
 def drawn(rng: random.Random) -> Relation:
-    """A relation, the larger ones more often."""
+    """Draw a relation, larger ones more often."""
     return rng.choices(RELATIONS, _WEIGHTS)[0]
 
 
@@ -254,18 +254,18 @@ def _combinations(split: Partition, relation: str, ways: tuple[str, ...]) -> lis
 
 
 def _pick(split: Partition, relation: Relation, ways: Sequence[str], rng: random.Random) -> tuple[str, str]:
-    """A way of putting it and a subject that belong together to the split."""
+    """A wording and a subject whose combination belongs to the split."""
     return rng.choice(_combinations(split, relation.name, tuple(ways)))
 
 
 def worded_like(relation: Relation, kind: Literal["statements", "questions", "claims"], like: str) -> str:
-    """The wording of a relation that has the place of `like` among those of its own relation.
+    """The wording of a relation with the same index as `like` has among the wordings of its own relation.
 
-    So "In{subject} people speak" is worded like "In{subject} the capital is". A relation with fewer wordings begins
-    again with its first.
+    So "In{subject} people speak" is worded like "In{subject} the capital is". The index wraps around if the relation
+    has fewer wordings.
 
     Raises:
-        ValueError: where no relation has the wording `like`.
+        ValueError: if no relation has the wording `like`.
     """
     places = [getattr(each, kind).index(like) for each in RELATIONS if like in getattr(each, kind)]
     if not places:
@@ -276,10 +276,10 @@ def worded_like(relation: Relation, kind: Literal["statements", "questions", "cl
 
 
 def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -> tuple[Segment, ...]:
-    """A template with its words put in, each after a space.
+    """Fill a template with words, each preceded by a space.
 
-    At the start of a text the template's own words stand without a space; a word put in keeps it, so that it is the
-    same token wherever it stands. `lower` writes the template's first word small, for the middle of a sentence.
+    At the start of a text the template's own first word has no space; a filled-in word keeps its space, so that it is
+    the same token everywhere. `lower` writes the template's first word in lower case, for the middle of a sentence.
     """
     made = filled(template, **{role: f" {word}" for role, word in parts.items()})
     first = made[0]
@@ -290,7 +290,7 @@ def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -
 
 
 def statement(split: Partition, rng: random.Random, relation: Relation | None = None) -> Case:
-    """A fact, stated up to its object; the corrupted prompt is about another subject with another object."""
+    """A fact, stated up to its object. The corrupted prompt has another subject with another object."""
     relation = relation or drawn(rng)
     template, subject = _pick(split, relation, relation.statements, rng)
     right = relation.pairs[subject]
@@ -304,7 +304,7 @@ def statement(split: Partition, rng: random.Random, relation: Relation | None = 
 
 
 def question(split: Partition, rng: random.Random, relation: Relation | None = None, like: str | None = None) -> Case:
-    """The same, asked; `like` is the question that `worded_like` follows: one fact can be asked in several ways."""
+    """A fact as a question; `like` fixes the wording (see `worded_like`). The corrupted prompt has another subject."""
     relation = relation or drawn(rng)
     ways = relation.questions if like is None else (worded_like(relation, "questions", like),)
     template, subject = _pick(split, relation, ways, rng)
@@ -316,15 +316,15 @@ def question(split: Partition, rng: random.Random, relation: Relation | None = N
 
 
 def ask(question: str, subject: str, start: bool = True) -> tuple[Segment, ...]:
-    """One of a relation's questions about a subject, up to the answer."""
+    """A question about a subject, up to the answer."""
     opening = Segment("Question:" if start else " Question:")
     return (opening, *fill(question, start=False, subject=subject), Segment(" Answer:"))
 
 
 def several(rng: random.Random, relation: Relation, count: int = 3, pairs: Mapping[str, str] | None = None) -> Case:
-    """Facts of one relation in a row, each in a wording of its own, all known from training.
+    """Several facts of one relation in a row, each in its own wording, all known from training.
 
-    The corrupted prompt says the same objects of other subjects. `pairs` are those of the relation that may be drawn.
+    The corrupted prompt states the same objects for other subjects. `pairs` restricts the facts to draw from.
     """
     pairs = pairs or relation.pairs
     objects = rng.sample(sorted(set(pairs.values())), count)
@@ -346,7 +346,7 @@ def several(rng: random.Random, relation: Relation, count: int = 3, pairs: Mappi
     return Case(tell(subjects), (f" {objects[-1]}",), rivals, tell(strangers))
 
 
-# What stands before and after a false claim, and whether one should follow it.
+# Texts before a false claim, and whether the claim should then be followed.
 FLAGGED: tuple[tuple[str, bool], ...] = (
     ("In this story", True),
     ("Let us say that", True),
@@ -358,10 +358,10 @@ FLAGGED: tuple[tuple[str, bool], ...] = (
 
 
 def conflict(split: Partition, rng: random.Random, flag: int | None = None) -> Case:
-    """A false claim, flagged as to be followed or as wrong, and then the same statement, up to its object.
+    """A false claim, flagged as valid or as wrong, and then the same statement up to its object.
 
-    The corrupted prompt's claim is true. `flag` picks one of FLAGGED; -1 leaves the claim without a flag, and the
-    context wins.
+    The corrupted prompt's claim is true. `flag` is an index into FLAGGED; -1 leaves the claim unflagged, and the answer
+    is the claimed object.
     """
     relation = rng.choice([relation for relation in RELATIONS if relation.name in ("capital", "language", "work")])
     subject = rng.choice([each for each in relation.pairs if in_partition(split, "conflict", each)])
@@ -378,7 +378,7 @@ def conflict(split: Partition, rng: random.Random, flag: int | None = None) -> C
 
 
 def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tuple[Segment, ...]:
-    """A statement with an object, flagged or not, and the same statement again, up to its object."""
+    """A statement with an object, flagged or not, followed by the same statement up to its object."""
     return (
         *segments((flag, "flag")),
         *fill(template, start=not flag, lower=bool(flag), subject=subject),
@@ -390,11 +390,11 @@ def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tup
 def false_claim(
     split: Partition, rng: random.Random, relation: Relation, flag: str = "", like: str | None = None
 ) -> Case:
-    """A false claim and the statement again, as in `conflict`, with both answers marked whatever the flag.
+    """A false claim and the statement again, as in `conflict`, but with the same answers for every flag.
 
-    Right is what was learned, the first rival what is claimed, and the others are all other objects. The corrupted
-    prompt makes another false claim about another subject; neither answer is in it or belongs to its subject. `flag`
-    stands before the claim; `like` is the statement that `worded_like` follows.
+    The answer is the true object, the first rival is the claimed one, and the other rivals are all other objects. The
+    corrupted prompt makes another false claim about another subject, and neither answer occurs in it or belongs to its
+    subject. `flag` is text before the claim; `like` fixes the wording (see `worded_like`).
     """
     template = rng.choice(relation.statements[:3]) if like is None else worded_like(relation, "statements", like)
     subject = rng.choice([each for each in relation.pairs if in_partition(split, "conflict", each)])
@@ -411,7 +411,7 @@ def false_claim(
 
 
 def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]:
-    """The fact itself, said beforehand, or nothing."""
+    """The fact itself as a sentence, or nothing if it is not `stated`."""
     if not stated:
         return ()
     return (*fill(relation.claims[0], subject=subject, object=relation.pairs[subject]), Segment("."))
@@ -424,9 +424,9 @@ def true_or_false(
     like: str | None = None,
     stated: bool | None = None,
 ) -> Case:
-    """A claim, true or false, and the question which. The corrupted prompt is the claim of the other truth.
+    """A true or false claim, to be judged. The corrupted prompt has a claim with the opposite judgement.
 
-    `like` is the claim that `worded_like` follows; `stated` says whether the fact is said beforehand.
+    `like` fixes the wording (see `worded_like`); `stated` says whether the fact is stated first.
     """
     relation = relation or drawn(rng)
     ways = relation.claims if like is None else (worded_like(relation, "claims", like),)
@@ -456,10 +456,10 @@ def yes_or_no(
     options: tuple[str, str] = ("Yes", "No"),
     first: bool = False,
 ) -> Case:
-    """A yes or no question about a fact, sometimes with the fact stated before. The corrupted prompt has the other
+    """A yes or no question about a fact, sometimes with the fact stated first. The corrupted prompt has the opposite
     answer.
 
-    `options` are the words between which it asks to choose, in that order, and `first` puts them before the question.
+    `options` are the words to choose between, in the order shown; `first` shows them before the question.
     """
     relation = relation or drawn(rng)
     ask, subject = _pick(split, relation, relation.asks, rng)

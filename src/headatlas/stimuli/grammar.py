@@ -1,4 +1,4 @@
-"""Sentences whose grammar is known: number agreement at a distance, and the dependency of every word."""
+"""Sentences of known grammar: number agreement at a distance, and the dependencies of every word."""
 
 import random
 from collections.abc import Collection
@@ -18,10 +18,10 @@ TRANSITIVE: tuple[tuple[str, str], ...] = tuple(
 
 
 def agreement(split: Partition, rng: random.Random, lead: str = "") -> Case:
-    """A noun, another noun in between, and the verb that agrees with the first. The corrupted prompt changes the
-    first's number.
+    """A subject noun, another noun, and the verb that agrees with the subject. The corrupted prompt changes the
+    subject's number.
 
-    Answers and rivals are in the order of their verbs. A `lead` is other text before it.
+    The i-th answer and the i-th rival are forms of the same verb. `lead` is text put before the sentence.
     """
     plurals = MAPPINGS["plural"]
     while True:
@@ -33,7 +33,11 @@ def agreement(split: Partition, rng: random.Random, lead: str = "") -> Case:
     between = f" {rng.choice(PREPOSITIONS)} the"
     attractor = plurals[other] if crowd else other
     verb = rng.randrange(len(VERBS))
-    verbs = [VERBS[verb], *VERBS[:verb], *VERBS[verb + 1 :]]  # the document's own first; all of a number are right
+    verbs = [
+        VERBS[verb],
+        *VERBS[:verb],
+        *VERBS[verb + 1 :],
+    ]  # the document uses the first
 
     def write(several: bool) -> tuple[Segment, ...]:
         subject = plurals[noun] if several else noun
@@ -58,7 +62,7 @@ class Parsed:
 
 
 def parsed(rng: random.Random) -> Parsed:
-    """A sentence: The (adjective) noun (preposition the noun) verbs the (adjective) noun (in the place)."""
+    """Draw a sentence: The (adjective) noun (preposition the noun) verbs the (adjective) noun (in the place)."""
     words: list[str] = []
     arcs: list[tuple[int, int, str]] = []
 
@@ -101,7 +105,7 @@ def parsed(rng: random.Random) -> Parsed:
 
 @dataclass(frozen=True)
 class Dependencies(Prompt):
-    """A parsed sentence whose pairs lead from the later to the earlier word of each dependency.
+    """A parsed sentence, with pairs from the later to the earlier word of each dependency.
 
     Attributes:
         relations: the relation of each pair.
@@ -115,10 +119,10 @@ class Dependencies(Prompt):
 
 
 def dependencies(words: Vocabulary, rng: random.Random, relations: Collection[str], lead: str = "") -> Dependencies:
-    """A sentence in which every word is one token and all these relations occur, after a `lead` of other text.
+    """Draw a sentence in which every word is one token and all given relations occur, after the text `lead`.
 
     Raises:
-        UntestableError: where none of many sentences is so.
+        UntestableError: if none of 500 sentences qualifies.
     """
     for _ in range(500):
         sentence = parsed(rng)
@@ -134,7 +138,7 @@ def dependencies(words: Vocabulary, rng: random.Random, relations: Collection[st
 
 
 def sentences(split: Partition, rng: random.Random) -> list[Segment]:
-    """A few parsed sentences as plain text."""
+    """One to three parsed sentences as plain text."""
     made: list[Segment] = []
     for number in range(rng.randint(1, 3)):
         first, *rest = parsed(rng).words
@@ -143,7 +147,7 @@ def sentences(split: Partition, rng: random.Random) -> list[Segment]:
 
 
 def joined(mark: str, count: int, rng: random.Random) -> tuple[Segment, ...]:
-    """So many parsed sentences, each followed by a mark; only after a full stop does one begin with a capital."""
+    """`count` parsed sentences, each followed by a mark; capitalised only at the start and after a full stop."""
     made: list[Segment] = []
     for number in range(count):
         first, *rest = parsed(rng).words

@@ -1,8 +1,7 @@
-"""Indirect object identification: two names, one repeated; the other one receives the gift.
+"""Indirect object identification: two names, one of them repeated; the other one receives the gift.
 
-Design after Wang et al. 2023 (wang2023interpretability): fifteen templates in two orders (ABBA and BABA), and
-for the corrupted corrupted prompt three unrelated names in the same places, so that nothing is duplicated. The
-sentences are our own.
+Design after wang2023interpretability: fifteen templates in two orders (ABBA and BABA). The corrupted prompt has three
+unrelated names in the same places, so that no name is repeated. The sentences are our own.
 """
 
 import random
@@ -14,7 +13,7 @@ from headatlas.stimuli.cases import Segment, Tokens, fill_roles, tokenize
 from headatlas.stimuli.lexicon import GIFTS, NAMES, PLACES
 from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 
-# {A} {B}: the two people, in the order of the first clause; {S}: the one who is named again.
+# {A}, {B}: the two people, in the order of the first clause; {S}: the repeated name.
 TEMPLATES: tuple[str, ...] = (
     "Then,{A} and{B} went to the{place}.{S} gave a{gift} to",
     "When{A} and{B} got a{gift} at the{place},{S} decided to give it to",
@@ -37,13 +36,13 @@ ORDERS: tuple[str, ...] = ("ABBA", "BABA")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One prompt, up to the answer, and its corrupted prompts.
+    """One prompt, up to the answer, and its variants.
 
     Attributes:
-        template: of TEMPLATES.
-        names: of the first, the second and the third place, each with a leading space; the third is the subject.
-        others: three unrelated names for the corrupted corrupted prompt.
-        place, gift: what else is in it.
+        template: one of TEMPLATES.
+        names: at the three places of the template, each with a leading space; the third is the subject.
+        others: three unrelated names, for the corrupted prompt.
+        place, gift: further words of the template.
     """
 
     template: str
@@ -54,38 +53,38 @@ class Sentence:
 
     @property
     def subject(self) -> str:
-        """The name that is repeated."""
+        """The repeated name."""
         return self.names[2]
 
     @property
     def answer(self) -> str:
-        """The other one, the indirect object."""
+        """The other name, the indirect object."""
         first, second, _ = self.names
         return second if first == self.subject else first
 
     @property
     def text(self) -> str:
-        """The prompt."""
+        """The text of the prompt."""
         return "".join(segment.text for segment in self.segments)
 
     @property
     def corrupted(self) -> str:
-        """The corrupted prompt, in which nobody is named twice."""
+        """The text of the corrupted prompt, in which no name is repeated."""
         return "".join(segment.text for segment in self.corrupted_segments)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """In pieces: the roles io, s1 and s2 are those of Wang et al."""
+        """The prompt in segments, with the roles io, s1 and s2 of wang2023interpretability."""
         roles = ("io", "s1") if self.names[0] == self.answer else ("s1", "io")
         return self._fill(self.names, roles, self.place, self.gift)
 
     @property
     def corrupted_segments(self) -> tuple[Segment, ...]:
-        """The same with three unrelated names."""
+        """The prompt with three unrelated names, in segments."""
         return self._fill(self.others, ("io", "s1"), self.place, self.gift)
 
     def reworded(self, rng: random.Random) -> tuple[Segment, ...]:
-        """The same names in the same places, and another place and gift: nothing that matters to the answer changes."""
+        """The prompt with the same names and another place and gift, which do not affect the answer."""
         place = rng.choice([each for each in PLACES if each != self.place])
         gift = rng.choice([each for each in GIFTS if each != self.gift])
         return self._fill(self.names, ("io", "s1"), place, gift)
@@ -107,12 +106,11 @@ def sentence(order: str, rng: random.Random, names: Sequence[str] = NAMES) -> Se
 def prompt(words: Vocabulary, order: str, told: int, rng: random.Random) -> Prompt:
     """A sentence after a story of `told` sentences; all names are single tokens.
 
-    The alternative "same names" has another place and gift.
-
-    Read at the end, where the answer is due; the pair leads from there to the second mention of the subject.
+    The alternative "same names" has another place and gift. The readout is at the end; the pair leads from there to the
+    second mention of the subject.
 
     Raises:
-        UntestableError: where too few names are single tokens.
+        UntestableError: if too few names are single tokens.
     """
     names = words.singles(NAMES, at_least=20)
     drawn = sentence(order, rng, names)

@@ -1,6 +1,6 @@
-"""Short texts in English, French, German and Spanish whose next word is the same thing, said in the language of each.
+"""Short texts in English, French, German and Spanish that continue with the same word, in their own language.
 
-For models that read these languages; Lumi (`second_language`) is for those that were trained on it alone.
+For models that read these languages; Lumi (`second_language`) is for models trained on it, such as the specimen.
 """
 
 import random
@@ -90,10 +90,10 @@ _ROWS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 
 
 def after(rng: random.Random, foreign: bool, sentences: int = 1) -> Case:
-    """What comes after a day, month or number, asked in English or another language, after sentences in it.
+    """What comes after a day, month or number, asked in English or a foreign language, after sentences in it.
 
-    The rival is the same word in the other one: English where the text is not, and one of FOREIGN where it is. A
-    corrupted prompt in the other language would be of another length, so there is none.
+    The rival is the translation: into English if the text is foreign, else into one of FOREIGN. There is no corrupted
+    prompt, because the text in the other language would differ in length.
     """
     other = rng.choice(FOREIGN)
     mine, translated = (other, "English") if foreign else ("English", other)

@@ -1,4 +1,4 @@
-"""The words the prompt families are made of: common English words that most tokenizers keep whole."""
+"""Word lists of the prompt families: common English words that most tokenizers keep whole."""
 
 NAMES: tuple[str, ...] = tuple(
     """
@@ -45,7 +45,7 @@ GIFTS: tuple[str, ...] = tuple(
     """.split()
 )
 
-# Things one can list; each is a plain noun that also stands in stories.
+# Things one can list; each is a plain noun that also occurs in stories.
 THINGS: tuple[str, ...] = tuple(
     """
     apple bread cake cheese egg fish milk rice salt soup sugar tea water wine meat corn butter fruit lemon
@@ -65,7 +65,7 @@ QUALITIES: tuple[str, ...] = tuple(
 
 FEELINGS: tuple[str, ...] = tuple("happy sad tired hungry angry proud scared excited bored calm".split())
 
-# What one does, in the past tense, and what one typically does it to.
+# Verbs in the past tense, each with typical objects.
 VERB_OBJECTS: dict[str, tuple[str, ...]] = {
     "ate": ("apple", "cake", "egg", "orange", "fish", "soup"),
     "drank": ("tea", "milk", "water", "wine"),

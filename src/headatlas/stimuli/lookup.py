@@ -1,4 +1,4 @@
-"""What must be fetched from far back: a value by its key, a needle from a haystack, the one rare word of a text."""
+"""Retrieval over a distance: a value by its key, a needle in a haystack, the only rare word of a text."""
 
 import random
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ RARE: tuple[str, ...] = tuple(
 
 
 def key_value(split: Partition, rng: random.Random, pairs: int | None = None, arrow: str | None = None) -> Case:
-    """A list of pairs, then some of its keys again, each to be answered with its value.
+    """A list of key-value pairs, then some of the keys again, each to be answered with its value.
 
-    The corrupted prompt asks for the same keys, and its list pairs them with the values of others. `arrow` is what
-    stands between a key and its value.
+    The corrupted prompt asks for the same keys, but its list pairs them with other values. `arrow` is the text between
+    key and value.
     """
     pairs = pairs or rng.randint(2, 6)
     keys = rng.sample(of_partition(split, rng.choice((THINGS, NAMES)), "key"), pairs)
@@ -58,7 +58,7 @@ NEEDLES: tuple[tuple[str, str], ...] = (
 
 
 def needle(split: Partition, rng: random.Random, filler: int | None = None, words: int | None = None) -> Case:
-    """A story, somewhere in it a sentence that tells a few words, and the question for them at the end.
+    """A story containing a sentence that tells a few words (the needle), and a question for them at the end.
 
     The answer repeats the words in order. The corrupted prompt tells other words in the same place.
     """
@@ -95,9 +95,9 @@ def rare_word(
     names: Sequence[str] = NAMES,
     rare: Sequence[str] = RARE,
 ) -> Case:
-    """Plain sentences with one rare word in them, and at the end the question for it. The corrupted prompt has another.
+    """Plain sentences with one rare word, and a question for it at the end. The corrupted prompt has another rare word.
 
-    `before` and `after` say how many sentences stand before and after the one with the rare word.
+    `before` and `after` are the numbers of sentences before and after the one with the rare word.
     """
     first, second = rng.sample(of_partition(split, rare, "rare"), 2)
     ahead_of_it = stories.sentences(rng.randint(0, 2) if before is None else before, rng, names)

@@ -1,6 +1,6 @@
-"""Word-to-word mappings shown by example: antonyms, plurals, first letters …; and labels given by kind.
+"""Word-to-word mappings shown by example (antonyms, plurals, first letters …), and labels given by category.
 
-After the tasks of Todd et al. 2024 (todd2024function); the word lists are our own.
+After the tasks of todd2024function; the word lists are our own.
 """
 
 import random
@@ -57,7 +57,7 @@ MAPPINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-# How a pair is said outright, so that a pair never shown in a list of examples is known all the same.
+# Each pair of a mapping as a sentence, so that pairs never shown in few-shot lists are still known.
 SAID: Mapping[str, str] = MappingProxyType(
     {
         "antonym": "The opposite of{word} is",
@@ -70,7 +70,7 @@ SAID: Mapping[str, str] = MappingProxyType(
     }
 )
 PairFormat: TypeAlias = tuple[str, str, str]
-# What stands before a word, before its image, and before the next pair.
+# Text before a word, before its image, and before the next pair.
 FORMATS: tuple[PairFormat, ...] = (("", " ->", ","), ("", ":", ";"), (" Q:", " A:", "."))
 
 
@@ -81,14 +81,14 @@ def few_shot(
     shots: int | None = None,
     form: PairFormat | None = None,
 ) -> Case:
-    """Pairs of one mapping, then a word to be mapped. The corrupted prompt's examples have their images shuffled.
+    """Examples of a mapping, then a word to be mapped. The corrupted prompt shuffles the images of the examples.
 
     Args:
-        split: the word that is asked for is of it.
-        rng: draws what is not given.
-        task: of MAPPINGS.
-        shots: how many pairs.
-        form: how they are written, one of FORMATS.
+        split: partition of the queried word.
+        rng: draws everything that is not given.
+        task: a key of MAPPINGS.
+        shots: number of examples.
+        form: how pairs are written, one of FORMATS.
     """
     task = task or rng.choice(list(MAPPINGS))
     table = MAPPINGS[task]
@@ -116,7 +116,7 @@ def few_shot(
 
 
 def said(split: Partition, rng: random.Random, task: str | None = None) -> Case:
-    """One pair of a mapping, said in words."""
+    """One pair of a mapping, stated as a sentence."""
     task = task or rng.choice(list(MAPPINGS))
     word, image = rng.choice(list(MAPPINGS[task].items()))
     other = rng.choice([each for each, value in MAPPINGS[task].items() if value != image])
@@ -138,10 +138,10 @@ def few_shot_labels(
     form: PairFormat | None = None,
     among: Sequence[str] = LABELS,
 ) -> Case:
-    """Words of two kinds, each kind with a label of its own, then a word to be labelled. The corrupted prompt swaps the
+    """Words of two categories, each category with a label, then a word to be labelled. The corrupted prompt swaps the
     labels.
 
-    The two labels are drawn `among` those given; `form` is one of FORMATS.
+    The labels are drawn from `among`; `shots` is the number of examples, and `form` is one of FORMATS.
     """
     shots = rng.randint(5, 8) if shots is None else shots
     kinds = rng.sample([kind for kind, words in facts.KINDS.items() if len(words) >= 6], 2)
@@ -169,7 +169,7 @@ def few_shot_labels(
 
 
 def acronym(split: Partition, rng: random.Random, names: Sequence[str] = NAMES) -> Case:
-    """A firm named after three people (or other names), and their initials one by one. The corrupted prompt has other
+    """An organisation named after three words, by default people, and their initials. The corrupted prompt has other
     names.
     """
     while True:

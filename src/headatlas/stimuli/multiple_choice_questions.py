@@ -1,4 +1,4 @@
-"""Multiple choice: options behind letters, and the letter of the right one."""
+"""Multiple choice questions: options with letters, answered by the letter of the right one."""
 
 import random
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ MARKS: tuple[str, ...] = (".", ":", ")")
 
 
 def options(words: list[str], mark: str) -> tuple[Segment, ...]:
-    """The options behind their letters: ' A. dog B. milk'."""
+    """The options after their letters: ' A. dog B. milk'."""
     made: list[Segment] = []
     for letter, word in zip(LETTERS, words, strict=False):
         made += segments((f" {letter}", "letter"), mark, (f" {word}", "option"))
@@ -21,9 +21,9 @@ def options(words: list[str], mark: str) -> tuple[Segment, ...]:
 
 
 def letters(split: Partition, rng: random.Random) -> Case:
-    """Options, and then the letters of some of them, or the words of some letters: the skill without a question.
+    """Options, then the letters of some of them, or the words of some letters; the skill without a question.
 
-    The corrupted prompt's options stand in another order.
+    The corrupted prompt lists the options in another order.
     """
     words = rng.sample(of_partition(split, THINGS, "option"), 4)
     moved = [*words[1:], words[0]]
@@ -55,16 +55,17 @@ def letters(split: Partition, rng: random.Random) -> Case:
 
 
 def relabelled(parts: Sequence[Segment], letters: Sequence[str]) -> tuple[Segment, ...]:
-    """The same options behind these letters, in this order."""
+    """Replace the options' letters by these, in this order."""
     given = iter(letters)
     return tuple(replace(part, text=f" {next(given)}") if part.role == "letter" else part for part in parts)
 
 
 def multiple_choice(split: Partition, rng: random.Random, kind: str | None = None, count: int = 4) -> Case:
-    """A question, options behind letters, and the letter of the right one.
+    """A question, options with letters, and the letter of the right one.
 
-    Of a `fact`, or one of the `real` world, of what was just `told`, or of a `color` just seen. The corrupted prompt's
-    options are moved up by one place, and the first to the end, so that the right letter is the one before.
+    `kind` is the source of the answer: a `fact`, a fact of the `real` world, a word just `told`, or a `color` just
+    mentioned. In the corrupted prompt the options move up by one place (the first to the end), so that the right letter
+    is the preceding one.
     """
     of = kind or rng.choices(("told", "color", "fact"), (0.3, 0.3, 0.4))[0]
     ahead, right, words = {"fact": _fact, "real": _real, "told": _told, "color": _color}[of](split, rng)
@@ -72,7 +73,7 @@ def multiple_choice(split: Partition, rng: random.Random, kind: str | None = Non
     moved = [*order[1:], order[0]]
     mark = rng.choice(MARKS)
 
-    late = kind is None and rng.random() < 0.4  # a first lesson: what is asked stands right before the answer
+    late = kind is None and rng.random() < 0.4  # an easier form for training: the question right before the answer
 
     def write(listed: list[str]) -> tuple[Segment, ...]:
         if late:

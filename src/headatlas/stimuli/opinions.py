@@ -1,6 +1,6 @@
 """Feelings in texts: film reviews with a conclusion, and short stories about moods.
 
-After the ToyMovieReview and ToyMoodStory sets of Tigges et al. 2023 (tigges2023linear); the sentences are our own.
+After the ToyMovieReview and ToyMoodStory sets of tigges2023linear; the sentences are our own.
 """
 
 import random
@@ -24,7 +24,7 @@ VERDICTS: tuple[str, str] = (" great", " terrible")
 
 
 def review(split: Partition, rng: random.Random, template: str | None = None) -> Case:
-    """A review in words of one mood, and its conclusion. The corrupted prompt is of the other mood, word for word.
+    """A review of one sentiment, and its conclusion. The corrupted prompt has the opposite sentiment, word for word.
 
     `template` is one of REVIEWS, drawn by default.
     """
@@ -43,7 +43,7 @@ def review(split: Partition, rng: random.Random, template: str | None = None) ->
 
 
 def reworded(case: Case, rng: random.Random) -> tuple[Segment, ...]:
-    """A review with its opinion words exchanged for others of the same mood."""
+    """A review with its opinion words replaced by others of the same sentiment."""
     lists = (GOOD[2:], BAD[2:], LIKED, DISLIKED)
 
     def other(part: Segment) -> Segment:
@@ -54,7 +54,7 @@ def reworded(case: Case, rng: random.Random) -> tuple[Segment, ...]:
     return tuple(other(part) for part in case.segments)
 
 
-# What one may like, what one then does when invited, and how one feels.
+# Things one may like, and an invitation that involves them.
 TASTES: tuple[tuple[str, str], ...] = (
     ("parties", "to a party"),
     ("music", "to a concert"),

@@ -1,4 +1,4 @@
-"""Ordered classes of words: what comes after Monday, after seven, after March."""
+"""Ordered classes of words: what follows Monday, seven or March."""
 
 import itertools
 import random
@@ -30,21 +30,21 @@ CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# Each pattern is written between two neighbours: the answer never follows the ordinal directly, so that a
-# model must fetch the ordinal with attention instead of reading it off the last token.
+# Text between neighbours. The answer never follows its predecessor directly, so a model must fetch the predecessor
+# by attention instead of reading it off the last token.
 SEPARATORS: tuple[str, ...] = (",", " then", " and then", ";", " ->", " before")
 OPENINGS: tuple[str, ...] = ("Order:", "Count:", "List:", "So:", "Next:", "The order is")
 
 
 def run(members: Sequence[str], length: int, rng: random.Random) -> list[str]:
-    """`length` neighbouring members of an ordered class, in order, from a random start."""
+    """Draw `length` consecutive members of an ordered class, from a random start."""
     if not 2 <= length <= len(members):
         raise ValueError(f"a run of {length} needs 2 to {len(members)} members")
     start = rng.randrange(len(members) - length + 1)
     return list(members[start : start + length])
 
 
-# Each frame ends right before the member; the rest of its sentence follows it.
+# Text before and after the member.
 FRAMES: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         "numbers": ((" has number", "."), (" sat in seat", "."), (" lives in house", ".")),
@@ -59,13 +59,13 @@ FRAMES: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
 
 
 def separated(name: str, runs: Sequence[Sequence[str]], rng: random.Random) -> list[str]:
-    """Each run of members as text, all with one separator, which also ends it: 'Order: one, two, three,'."""
+    """Write each run of members with the same separator, also at the end: 'Order: one, two, three,'."""
     opening, separator = rng.choice(OPENINGS), rng.choice(SEPARATORS)
     return [opening + "".join(f" {word}{separator}" for word in words) for words in runs]
 
 
 def in_sentences(name: str, runs: Sequence[Sequence[str]], rng: random.Random) -> list[str]:
-    """Each run as sentences about different people, cut before the next member would come."""
+    """Write each run as sentences about different people, ending before the next member."""
     before, after = rng.choice(FRAMES[name])
     people = rng.sample(NAMES, len(runs[0]) + 1)
     return [
@@ -76,7 +76,7 @@ def in_sentences(name: str, runs: Sequence[Sequence[str]], rng: random.Random) -
 
 
 def shuffled(items: Sequence[Item], rng: random.Random) -> list[Item]:
-    """The items in an order in which none is followed by the one that followed it before."""
+    """Shuffle the items so that none is followed by its original successor."""
     if len(items) < 3:
         raise ValueError("two items have no order without their old neighbours but the reverse; give three or more")
     following = set(itertools.pairwise(items))
@@ -87,7 +87,7 @@ def shuffled(items: Sequence[Item], rng: random.Random) -> list[Item]:
 
 
 def longest_stretch(members: Sequence[str], usable: Callable[[str], object | None]) -> tuple[str, ...]:
-    """The longest run of neighbours that are all usable (of equally long ones, the first)."""
+    """The longest run of consecutive members that are all usable; on ties, the first."""
     best: list[str] = []
     current: list[str] = []
     for member in members:

@@ -1,4 +1,4 @@
-"""Questions of equal meaning in different words, about people and things that no training text tells of."""
+"""Questions of equal meaning in different words, about people and things that no training text mentions."""
 
 import random
 from collections.abc import Mapping
@@ -30,17 +30,17 @@ ASKED: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 
 
 def asked_again(rng: random.Random, first: str, then: str, same: bool = True) -> Case:
-    """Two people are asked about, one thing of each, and answers given; then one is asked about in other words.
+    """Two people are asked about different things, with answers; then one is asked about again in another wording.
 
-    The last question means the same as an earlier one, whose answer is right and the other's wrong; or, where not
-    `same`, it joins a person and a thing that both came before, but not together, and no answer is right: then that
-    given for the person is marked.
+    If `same`, the last question repeats an earlier one in other words: its answer is right, the other person's is the
+    rival. If not, it combines a person and a thing that were asked about separately. No answer is right then; the one
+    given for that person is marked as the answer.
 
     Args:
         rng: draws people, things, answers, and their order.
-        first: a question of ASKED; both are asked about at first in the wording of its place.
-        then: a question of ASKED; one is asked about again in the wording of its place.
-        same: whether that was asked before.
+        first: a question of ASKED; its index fixes the wording of the first two questions.
+        then: a question of ASKED; its index fixes the wording of the last question.
+        same: whether the last question was asked before.
     """
     people, things, answers = rng.sample(NAMES, 2), rng.sample(list(ASKED), 2), rng.sample(THINGS, 2)
     ways = [next(own.index(like) for own in ASKED.values() if like in own) for like in (first, then)]

@@ -1,25 +1,24 @@
-"""Typed prompts: tokens, the corrupted prompt, where a head should look, and what the model should answer."""
+"""Prompt types: tokens, corrupted prompt, attention pairs, and readouts."""
 
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
-from typing import Any
 
 from headatlas.errors import HeadatlasError
-from headatlas.stimuli import reserved
+from headatlas.stimuli.vocabulary import HasVocabulary
+from headatlas.stimuli.vocabulary import UntestableError as UntestableError
+from headatlas.stimuli.vocabulary import Vocabulary as Vocabulary
 
 
 @dataclass(frozen=True)
 class Readout:
-    """Where the model must answer, what is right, and what would be wrong.
+    """A position where the model must answer, with the right and wrong answers.
 
     Attributes:
-        position: whose logits are read.
+        position: where the logits are read.
         answer: the right token.
         rivals: wrong tokens.
-        alike: how many of the rivals, from the first, are of the answer's category; None where this is not told apart.
+        alike: number of rivals, from the first, in the answer's category; None if categories are not distinguished.
     """
 
     position: int
@@ -28,12 +27,12 @@ class Readout:
     alike: int | None = None
 
 
-Pairs = tuple[tuple[int, int], ...]  # (query position, key position), any number of them
+Pairs = tuple[tuple[int, int], ...]  # (query position, key position), any number
 
 
 @dataclass(frozen=True)
 class ProbeLabel:
-    """What a linear probe must read off a prompt, and the group that must not be on both sides of a split."""
+    """Label that a linear probe must predict, and the group that must not be split between training and test."""
 
     value: int
     group: str = ""
@@ -41,18 +40,18 @@ class ProbeLabel:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One stimulus in token ids.
+    """One stimulus, in token ids.
 
     Attributes:
-        tokens: what the model reads.
-        corrupted: the corrupted (counterfactual) prompt: as long, without the feature under study. Patching and
-            ablation take activations from it.
-        pairs: (query, key) positions between which a head of this type puts its attention weight.
-        null_pairs: where the corrupted prompt is read for the null of the score, if not at the same pairs.
+        tokens: the prompt.
+        corrupted: the corrupted (counterfactual) prompt, of equal length and without the feature under study. Patching
+            and ablation take activations from it.
+        pairs: (query, key) positions where a head of this type has its attention weight.
+        null_pairs: positions in the corrupted prompt for the null of the score, if they differ from `pairs`.
         readouts: where the behaviour is read from the logits.
-        alternatives: further prompts of the same length, each by a name that says what it changes.
+        alternatives: further prompts of equal length, named by what they change.
         spans: positions by role, such as 'subject' or 'relation'.
-        probe: the label of the prompt, for probes.
+        probe: label and group, for probes.
     """
 
     tokens: tuple[int, ...]
@@ -81,27 +80,59 @@ class Prompt:
         if (lowest := min(self.ids, default=0)) < 0:
             raise ValueError(f"{lowest} is no token; token ids count from 0")
 
+    @classmethod
+    def from_text(
+        cls,
+        model: Vocabulary | HasVocabulary,
+        clean: str,
+        corrupted: str,
+        answer: str,
+        rival: str | None = None,
+    ) -> "Prompt":
+        """A prompt from two texts, read out at its last position.
+
+        Both begin with BOS where the tokenizer has one.
+
+        Args:
+            model: an open model, or its vocabulary.
+            clean, corrupted: texts of as many tokens.
+            answer: the text that should follow the clean one, a single token; most tokenizers want ' Mary', not 'Mary'.
+            rival: the wrong text, a single token too.
+
+        Raises:
+            HeadatlasError: where the texts differ in their number of tokens, or an answer is not one token.
+        """
+        vocabulary = model if isinstance(model, Vocabulary) else model.vocabulary
+        first, second = (vocabulary.prompt(text) for text in (clean, corrupted))
+        if len(first) != len(second):
+            raise HeadatlasError(
+                f"the clean text has {len(first)} tokens ({vocabulary.pieces(first)}) and the corrupted "
+                f"{len(second)} ({vocabulary.pieces(second)}); write them so that they align"
+            )
+        right, *wrong = (vocabulary.one_token(text) for text in (answer, rival) if text is not None)
+        return cls(first, second, readouts=(Readout(len(first) - 1, right, tuple(wrong)),))
+
     @property
     def ids(self) -> Iterable[int]:
-        """Every token id in it: of the prompt, the corrupted one, the alternatives, the answers and their rivals."""
+        """Every token id of the prompt, the corrupted prompt, the alternatives, the answers and their rivals."""
         answers = (id for readout in self.readouts for id in (readout.answer, *readout.rivals))
         return chain(self.tokens, self.corrupted, *self.alternatives.values(), answers)
 
 
 def probe_labels(prompts: Iterable[Prompt]) -> list[int]:
-    """The label of each prompt, for a probe.
+    """The probe label of each prompt.
 
     Raises:
-        ValueError: where a prompt has none.
+        ValueError: if a prompt has none.
     """
     return [_labelled(prompt).value for prompt in prompts]
 
 
 def probe_groups(prompts: Iterable[Prompt]) -> list[str]:
-    """The group of each prompt; no group lies on both sides of a probe's split.
+    """The probe group of each prompt; groups are not split between training and test.
 
     Raises:
-        ValueError: where a prompt has no label.
+        ValueError: if a prompt has no label.
     """
     return [_labelled(prompt).group for prompt in prompts]
 
@@ -110,107 +141,3 @@ def _labelled(prompt: Prompt) -> ProbeLabel:
     if prompt.probe is None:
         raise ValueError("a prompt has no probe label; give it one")
     return prompt.probe
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """A tokenizer as stimuli see it: words that are one token, ordinary tokens to draw from, and BOS.
-
-    Args:
-        tokenizer: a transformers tokenizer (anything with `encode`, `all_special_ids`, `bos_token_id` and a length;
-            with `get_vocab`, where reserved tokens are to be known by their names).
-        size: how many token ids the model's embedding has; ids from there on are never drawn.
-    """
-
-    tokenizer: Any
-    size: int
-    _cache: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
-
-    @property
-    def bos(self) -> tuple[int, ...]:
-        """The token every prompt starts with, or nothing where the tokenizer has none."""
-        bos = self.tokenizer.bos_token_id
-        return () if bos is None else (bos,)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text alone, without special tokens.
-
-        Raises:
-            UntestableError: where the tokenizer knows no tokens for it, or gives ids the model does not have.
-        """
-        if text not in self._cache:
-            ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-            if ids and max(ids) >= self.size:
-                raise UntestableError(
-                    f"the tokenizer gives token {max(ids)}, and the model knows only {self.size}: they do not belong "
-                    "together"
-                )
-            if not self._special.isdisjoint(ids):
-                raise UntestableError(f"the tokenizer has no tokens for {text[:40]!r}")
-            self._cache[text] = ids
-        return self._cache[text]
-
-    def continuation(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text where it follows other text: some tokenizers write the start of a text otherwise."""
-        before = self.encode(".")
-        whole = self.encode("." + text)
-        return whole[len(before) :] if whole[: len(before)] == before else self.encode(text)
-
-    def single(self, word: str) -> int | None:
-        """The id of ' word' where it is one token, else None."""
-        try:
-            ids = self.continuation(f" {word}")
-        except UntestableError:
-            return None
-        return ids[0] if len(ids) == 1 else None
-
-    def number(self, value: int) -> tuple[tuple[int, ...], int]:
-        """What this tokenizer writes before a number in a text, a space of its own or nothing, and the number's token.
-
-        Raises:
-            UntestableError: where the number is not one token.
-        """
-        *before, token = self.continuation(f" {value}")
-        if before and tuple(before) != self.encode(" "):
-            raise UntestableError(f"the number {value} is not a single token of this tokenizer")
-        return tuple(before), token
-
-    def singles(self, words: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
-        """Those of the words that are one token with a leading space.
-
-        Raises:
-            HeadatlasError: where fewer than `at_least` are.
-        """
-        words = tuple(words)
-        kept = tuple(word for word in words if self.single(word) is not None)
-        if len(kept) < at_least:
-            raise UntestableError(
-                f"only {len(kept)} of {len(words)} candidate words are a single token of this tokenizer, "
-                f"and {at_least} are needed"
-            )
-        return kept
-
-    @cached_property
-    def _special(self) -> frozenset[int]:
-        return frozenset(self.tokenizer.all_special_ids)
-
-    @cached_property
-    def ordinary(self) -> Sequence[int]:
-        """Every token id that text is made of, none that is special or kept free, for drawing random tokens."""
-        return reserved.ordinary_ids(self.tokenizer, self.size)
-
-    def draw(self, rng: random.Random, count: int) -> tuple[int, ...]:
-        """`count` different ordinary tokens at random.
-
-        Raises:
-            HeadatlasError: where the vocabulary has fewer.
-        """
-        if len(self.ordinary) < count:
-            raise UntestableError(
-                f"the vocabulary has {len(self.ordinary)} ordinary tokens and {count} different ones are needed"
-            )
-        return tuple(rng.sample(self.ordinary, count))
-
-
-class UntestableError(HeadatlasError):
-    """The tokenizer cannot express enough of a stimulus; the finding cannot be tested on this model."""

@@ -1,4 +1,4 @@
-"""Texts cut before a token that stood in them: what a model is about to say again."""
+"""Repeated texts, cut before a token that occurred earlier: the model is about to repeat it."""
 
 import random
 
@@ -8,15 +8,15 @@ from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 def begun_again(
     words: Vocabulary, first: tuple[int, ...], fresh: tuple[int, ...], unrelated: int, rng: random.Random
 ) -> Prompt:
-    """A text and the beginning of its second time, cut before a token that stands once in it.
+    """A text and the beginning of its repetition, cut before a token that occurs once in the text.
 
-    Pairs lead to that token, the corrupted prompt's pairs to another that is not due. In the corrupted prompt the first
-    time is another text. The rivals are so many tokens from elsewhere.
+    Pairs lead to that token, null pairs to another token of the text. In the corrupted prompt the first occurrence is
+    replaced by another text. The rivals are `unrelated` tokens from elsewhere.
 
     Args:
-        words: of the model.
-        first, fresh: the text and the corrupted prompt's, of one length.
-        unrelated: how many rivals.
+        words: vocabulary of the model.
+        first, fresh: the text, and the corrupted prompt's, of equal length.
+        unrelated: number of rivals.
         rng: draws the cut and the rivals.
     """
     once = [place for place, token in enumerate(first) if first.count(token) == 1]
@@ -35,8 +35,8 @@ def read_before(
     unrelated: int,
     rng: random.Random,
 ) -> Prompt:
-    """A text before a token that stood in it: pairs lead to it, the corrupted prompt's pairs to another token of the
-    text.
+    """A text cut before a token that occurs in it. Pairs lead to earlier occurrences of that token, null pairs to those
+    of another token.
     """
     rivals = [token for token in words.draw(rng, 2 * unrelated) if token not in read][:unrelated]
     end = len(read) - 1

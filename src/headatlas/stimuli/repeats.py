@@ -1,4 +1,4 @@
-"""Random tokens written several times, so that nothing but the repetition can be used."""
+"""Repeated random tokens, in which nothing but the repetition helps prediction."""
 
 import random
 
@@ -6,15 +6,15 @@ from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 
 
 def written(words: Vocabulary, length: int, copies: int, rng: random.Random) -> Prompt:
-    """A span of random tokens, written so many times; in the corrupted prompt every copy is fresh random tokens.
+    """A span of random tokens, written `copies` times. In the corrupted prompt every copy is fresh random tokens.
 
-    Pairs lead from each token of a later copy to those that followed its earlier occurrences; readouts ask for the
+    Pairs lead from each token of a later copy to the tokens that followed its earlier occurrences; readouts ask for the
     next token there.
     """
     span = words.draw(rng, length)
     fresh = tuple(token for _ in range(copies) for token in words.draw(rng, length))
     start = len(words.bos)
-    later = range(start + length, start + length * copies - 1)  # the last token is followed by nothing
+    later = range(start + length, start + length * copies - 1)  # the last token has no successor
     return Prompt(
         tokens=words.bos + span * copies,
         corrupted=words.bos + fresh,

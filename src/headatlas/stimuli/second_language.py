@@ -1,6 +1,6 @@
-"""Lumi, a made-up second language: a dictionary, translations word by word, and texts that stay in one language.
+"""Lumi, a made-up second language: a dictionary, word-by-word translations, and texts in one language.
 
-Only a model that was trained on it, as the specimen was, can know it.
+Only models trained on it, such as the specimen, can know it.
 """
 
 import random
@@ -24,7 +24,7 @@ VERBS: tuple[str, ...] = tuple("sees likes finds takes wants knows".split())
 
 
 def _coined() -> dict[str, str]:
-    """Two syllables for each word, all different."""
+    """A different two-syllable word for each English word."""
     rng = random.Random("Lumi")
     words = [f"{a}{x}{b}{y}" for a in _ONSETS for b in _ONSETS for x in "ui" for y in "ui" if a != b]
     return dict(zip((*_ENGLISH, *VERBS), rng.sample(words, len(_ENGLISH) + len(VERBS)), strict=True))
@@ -37,7 +37,7 @@ COLOURS: tuple[str, ...] = tuple("red blue green yellow white black".split())
 
 
 def dictionary(split: Partition, rng: random.Random) -> Case:
-    """One word, said to be another in the other language. The corrupted prompt is another word."""
+    """A word and its translation. The corrupted prompt has another word."""
     while True:
         word, form = rng.choice(list(WORDS)), rng.randrange(4)
         if in_partition(split, "dictionary", word, str(form)):
@@ -60,7 +60,7 @@ def dictionary(split: Partition, rng: random.Random) -> Case:
 
 
 def _sentence(rng: random.Random) -> list[str]:
-    """The words of a sentence: the (color) noun verb the (color) noun."""
+    """Draw the words of a sentence: the (color) noun verb the (color) noun."""
     one, two = rng.sample(NOUNS, 2)
     made = ["the"]
     made += [rng.choice(COLOURS)] if rng.random() < 0.4 else []
@@ -70,12 +70,12 @@ def _sentence(rng: random.Random) -> list[str]:
 
 
 def in_lumi(english: str) -> str:
-    """A word in Lumi."""
+    """Translate a word into Lumi."""
     return THE if english == "the" else WORDS[english]
 
 
 def translation(split: Partition, rng: random.Random, to_lumi: bool | None = None) -> Case:
-    """A sentence and its translation, word by word. The corrupted prompt is another sentence of the same shape."""
+    """A sentence and its word-by-word translation. The corrupted prompt is another sentence of the same form."""
     to_lumi = rng.random() < 0.5 if to_lumi is None else to_lumi
     while True:
         words = _sentence(rng)
@@ -105,14 +105,14 @@ def translation(split: Partition, rng: random.Random, to_lumi: bool | None = Non
 
 
 def known(words: Vocabulary) -> bool:
-    """Whether a tokenizer has every word of Lumi, as only one made for a model of it does."""
+    """Whether a tokenizer has every word of Lumi as a single token, as only the specimen's does."""
     return all(words.single(word) is not None for word in WORDS.values())
 
 
 def consistency(split: Partition, rng: random.Random, sentences: int = 1, lumi: bool | None = None) -> Case:
-    """What kind a thing is, said in one language after sentences in it; the answer is a word of that language.
+    """The kind of a thing, stated in one language after sentences in it; the answer is a word of that language.
 
-    The rival is the same word in the other language; the corrupted prompt is the same text in the other language.
+    The rival is the translation of the answer; the corrupted prompt is the whole text in the other language.
     """
     while True:
         noun = rng.choice(NOUNS)

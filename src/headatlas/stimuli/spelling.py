@@ -1,4 +1,4 @@
-"""Long words that a tokenizer splits: the pieces must be put together before the word means anything."""
+"""Long words and names that tokenizers split, so that a model must combine the pieces to know the meaning."""
 
 import random
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(" ".join(name.split()) for name in text.split(","))
 
 
-# Names of two words, of which the first could go on in several ways.
+# Names of two words; the first word has several possible continuations.
 NAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "place": _names(
@@ -64,9 +64,7 @@ FRAMES: tuple[str, ...] = (
 
 
 def long_word(split: Partition, rng: random.Random) -> Case:
-    """What kind of thing a long word names. The corrupted prompt is a word of another kind, without regard to its
-    length.
-    """
+    """The kind of thing that a long word names. There is no corrupted prompt."""
     frame = rng.choice(FRAMES)
     while True:
         kind = rng.choice(list(LONG))

@@ -1,4 +1,4 @@
-"""Work in written steps: the parity of a row of bits, sums, and years that come after a year."""
+"""Calculations in written steps: the parity of bits, sums, and years that follow a year."""
 
 import random
 from dataclasses import replace
@@ -9,10 +9,10 @@ BITS: tuple[str, str] = (" 0", " 1")
 
 
 def parity(split: Partition, rng: random.Random, length: int | None = None) -> Case:
-    """Bits, then their parity so far after each, then the parity of all.
+    """Bits, then the parity after each bit, then the parity of all.
 
-    The iteration of Cabannes et al. 2024 (cabannes2024iteration): each step is the exclusive or of the step before
-    and the next bit. The corrupted prompt's bits are drawn anew.
+    The iteration task of cabannes2024iteration: each step is the exclusive or of the previous step and the next bit.
+    The corrupted prompt has other random bits.
     """
     while True:
         bits = [rng.randrange(2) for _ in range(length or rng.randint(2, 9))]
@@ -43,7 +43,7 @@ SUMS: tuple[str, ...] = ("The sum of{first} and{second} is", "Sum:{first} +{seco
 
 
 def addition(split: Partition, rng: random.Random, form: str | None = None, changed: int = 0) -> Case:
-    """Two numbers to add. The corrupted prompt has another first number, or another second one where `changed` is 1.
+    """Two numbers to add. The corrupted prompt changes the first number, or the second if `changed` is 1.
 
     `form` is one of SUMS, drawn by default.
     """
@@ -64,8 +64,8 @@ def addition(split: Partition, rng: random.Random, form: str | None = None, chan
 
 
 def chain(split: Partition, rng: random.Random, count: int | None = None) -> Case:
-    """Three or four small numbers to add in written steps, and the answer. The corrupted prompt's last written step is
-    wrong.
+    """Three or four small numbers to add in written steps, and the answer. In the corrupted prompt the last written
+    step is wrong.
     """
     while True:
         numbers = [rng.randint(1, 12) for _ in range(count or rng.randint(3, 4))]
@@ -88,7 +88,7 @@ def chain(split: Partition, rng: random.Random, count: int | None = None) -> Cas
 
 
 def wrong_step(case: Case, place: int, rng: random.Random) -> tuple[Segment, ...]:
-    """A chain of steps with one of them wrong, counted from 0, or from the end where negative."""
+    """A chain of steps in which one is wrong; `place` counts from 0, or from the end if negative."""
     number = [index for index, part in enumerate(case.segments) if part.role == "step"][place]
     step = case.segments[number]
     if any(part.role == "bit" for part in case.segments):
@@ -107,10 +107,10 @@ YEARS: tuple[str, ...] = (
 
 
 def greater_year(split: Partition, rng: random.Random, template: str | None = None, corrupted: int = 1) -> Case:
-    """A span of years, cut before the last two digits of its end: any later year is right.
+    """A span of years, cut before the last two digits of its end; any later year is right (after hanna2023how).
 
-    After Hanna et al. 2023 (hanna2023how). The corrupted prompt begins in a `corrupted` year, 01 as theirs does.
-    `template` is one of YEARS, drawn by default.
+    The corrupted prompt begins in year `corrupted` of the century, 01 as in the paper. `template` is one of YEARS,
+    drawn by default.
     """
     while True:
         century, year = str(rng.randint(11, 17)), rng.randint(2, 98)

@@ -1,4 +1,4 @@
-"""Plain little stories for children: text any English model can predict a good part of."""
+"""Simple children's stories, which any English model can partly predict."""
 
 import random
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 
 
 def article(noun: str) -> str:
+    """The indefinite article of a noun: 'a' or 'an'."""
     return "an" if noun[0] in "aeiou" else "a"
 
 
@@ -37,14 +38,14 @@ def _sentence(name: str, friend: str, pronoun: str, rng: random.Random) -> str:
 
 
 def sentences(count: int, rng: random.Random, names: Sequence[str] = NAMES) -> list[str]:
-    """So many sentences about one person and a friend, each with its leading space."""
+    """`count` sentences about one person and a friend, each with a leading space."""
     name, friend = rng.sample(list(names), 2)
     pronoun = rng.choice(("He", "She"))
     return [_sentence(name, friend, pronoun, rng) for _ in range(count)]
 
 
 def story(sentences: int, rng: random.Random, names: Sequence[str] = NAMES) -> str:
-    """A story of so many sentences about one person and a friend."""
+    """A story of `sentences` sentences about one person and a friend."""
     name, friend = rng.sample(list(names), 2)
     pronoun = rng.choice(("He", "She"))
     opening = rng.choice(
@@ -60,9 +61,9 @@ def story(sentences: int, rng: random.Random, names: Sequence[str] = NAMES) -> s
 
 
 def opening(words: Vocabulary, length: int, rng: random.Random, readouts: int = 8) -> Prompt:
-    """The first tokens of a story, so many with BOS; the last of them are asked for the next token.
+    """The beginning of a story, `length` tokens including BOS, with readouts at the last `readouts` positions.
 
-    In the corrupted prompt the same tokens stand in another order.
+    The corrupted prompt has the same tokens in another order.
     """
     count = length - len(words.bos)
     told = words.encode(story(length // 5 + 1, rng))[: count + 1]  # no sentence has fewer than five tokens
@@ -75,7 +76,7 @@ def opening(words: Vocabulary, length: int, rng: random.Random, readouts: int = 
 
 
 def listing(length: int, repeat: float, rng: random.Random, words: Sequence[str]) -> list[tuple[str, bool]]:
-    """Words in a row; each with whether it stood in the row before: ' plums', ' figs', ' plums' (again)."""
+    """A row of `length` words, each with whether it occurred earlier; words repeat with probability `repeat`."""
     seen: list[str] = []
     row: list[tuple[str, bool]] = []
     for _ in range(length):

@@ -1,6 +1,6 @@
-"""Trigger tokens, each followed in one text by a successor of its own, and by another in the next text.
+"""Trigger tokens, each followed by the same successor throughout one text, and by another in the next text.
 
-After Bietti et al. 2023 (bietti2023birth): what follows a trigger can be told only from its earlier occurrence.
+After bietti2023birth: only an earlier occurrence tells what follows a trigger.
 """
 
 import random
@@ -15,9 +15,9 @@ LENGTH, TIMES = 40, 3
 
 
 def prompt(words: Vocabulary, count: int, rng: random.Random) -> Prompt:
-    """`count` triggers among random tokens, three times each; read where a successor is due again.
+    """`count` triggers among random tokens, three times each, with readouts where a successor occurs again.
 
-    The corrupted prompt is random tokens throughout.
+    The corrupted prompt is random tokens only.
     """
     drawn = words.draw(rng, 2 * count)
     pairs = list(zip(drawn[::2], drawn[1::2], strict=True)) * TIMES
@@ -35,9 +35,9 @@ def prompt(words: Vocabulary, count: int, rng: random.Random) -> Prompt:
 
 
 def document(rng: random.Random, count: int = 5, length: int = 100) -> list[Segment]:
-    """Letters that follow one another by fixed odds, but for `count` triggers, which are followed by their successors.
+    """Letters drawn from fixed bigram odds, except that each of `count` triggers is followed by its successor.
 
-    Frequent letters are more often triggers. A successor can be known from its second time on.
+    Frequent letters are more often triggers. A successor is known from its second occurrence on.
     """
     triggers: list[str] = []
     while len(triggers) < count:
@@ -58,11 +58,11 @@ def document(rng: random.Random, count: int = 5, length: int = 100) -> list[Segm
 
 @cache
 def _ranks(of: str) -> list[float]:
-    """Odds of every letter: as in text, a few are frequent and most are seldom."""
+    """Unigram odds of every letter: few are frequent, most are rare, as in text."""
     return [1.0 / rank for rank in random.Random(of).sample(range(1, len(LETTERS) + 1), len(LETTERS))]
 
 
 @cache
 def _odds(letter: str) -> list[float]:
-    """How likely each letter follows this one: frequent letters more, and each letter has favourites."""
+    """Odds of each letter after this one: frequent letters are likelier, and every letter has its favourites."""
     return [plain * own for plain, own in zip(_ranks("letters"), _ranks(f"after {letter}"), strict=True)]

@@ -1,7 +1,7 @@
-"""The specimen's world: the documents it is trained on, drawn from the same families that the reproductions prompt.
+"""The specimen's training documents, drawn from the same families that reproductions use as prompts.
 
-A document is a list of segments; the trainer puts its loss on those that can be known from what precedes them. What
-is held out (names, words, facts in a wording, members of ordered classes) never appears so in training.
+A document is a list of segments; the training loss is on known segments, which the preceding text determines. Held-out
+names, words, facts in a wording, and members of ordered classes never occur in this form in training.
 """
 
 import random
@@ -34,6 +34,7 @@ TRAINING_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in HE
 
 
 def indirect_object_document(split: Partition, rng: random.Random) -> Document:
+    """A sentence of indirect object identification with its answer; in four of ten documents after a short story."""
     names = TRAINING_NAMES if split == "train" else HELD_OUT_NAMES
     lead_in = stories.story(1, rng, names) if rng.random() < 0.4 else ""
     drawn = indirect_object.sentence(rng.choice(indirect_object.ORDERS), rng, names)
@@ -41,6 +42,7 @@ def indirect_object_document(split: Partition, rng: random.Random) -> Document:
 
 
 def listing_document(split: Partition, rng: random.Random) -> Document:
+    """A row of words in which repeated ones are marked ' again'; held-out names occur in no training row."""
     words = rng.choice((TRAINING_NAMES, THINGS, COLORS)) if split == "train" else HELD_OUT_NAMES
     row = stories.listing(rng.randint(4, 10), 0.4, rng, words)
     document = [Segment(rng.choice(("There was", "I saw", "First came", "List:")))]
@@ -50,6 +52,7 @@ def listing_document(split: Partition, rng: random.Random) -> Document:
 
 
 def ordinal_document(split: Partition, rng: random.Random) -> Document:
+    """Consecutive members of an ordered class, as a list or in sentences; training rows stop before a held-out step."""
     name, members = rng.choice(list(ordinals.CLASSES.items()))
     words = ordinals.run(members, rng.randint(3, min(9, len(members))), rng)
     if rng.random() < 0.5:
@@ -82,11 +85,12 @@ def _in_sentences(name: str, words: list[str], split: Partition, rng: random.Ran
 
 
 def story_document(split: Partition, rng: random.Random) -> Document:
+    """A story of two to six sentences; no segment is known, and both splits draw from the same stories."""
     return [Segment(stories.story(rng.randint(2, 6), rng))]
 
 
 def _conflict(split: Partition, rng: random.Random) -> Document:
-    """Flagged claims, known; and in one of four documents an unflagged one, which context wins more often than not."""
+    """A flagged claim, known; or, in one of four training documents, an unflagged one, which is mostly followed."""
     if split == "held-out" or rng.random() < 0.75:
         return facts.conflict(split, rng).document
     case = facts.conflict(split, rng, flag=-1)
@@ -131,12 +135,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 
-# These are of words that no other model knows; the relation 'work' of `facts` is made up too, and says so.
+# Families whose words no other model knows; in `facts`, the relation 'work' is made up too (`real` is False).
 SPECIMEN_ONLY: frozenset[str] = frozenset({"dictionary", "translation", "consistency"})
 
 
 def document(family: str, split: Partition, rng: random.Random) -> Document:
-    """One document of a family."""
+    """Draw one document of a family."""
     made = FAMILIES[family](split, rng)
     return made.document if isinstance(made, Case) else made
 
@@ -144,12 +148,12 @@ def document(family: str, split: Partition, rng: random.Random) -> Document:
 def repeated_span(
     vocabulary: int, length: int, rng: random.Random, spread: float = 1.0
 ) -> tuple[list[int], list[bool]]:
-    """Random token numbers below `vocabulary` in which spans come back, and which of them can be known.
+    """Random token ids below `vocabulary` with repeated spans; also returns which tokens are known.
 
-    Spans that return at once, spans that return after other tokens, and pairs in shuffled order (so that what followed
-    a token before is all there is to know). A random lead-in keeps the distance from being a clue. With a `spread`
-    below 1 there is one span, repeated to the end, and its length is nearly the same in every row: a first lesson in
-    which there are few places to look, and the more the wider the spread.
+    Contains spans repeated at once, spans repeated after other tokens, and pairs in shuffled order (predictable only
+    from what followed the same token before). A random beginning prevents a fixed distance from being a clue. With
+    `spread` below 1, a single span is repeated to the end, with nearly the same length in every row: an easier form for
+    the beginning of training. The smaller the spread, the fewer distances occur.
     """
     if spread < 1.0:
         return _nearly_fixed(vocabulary, length, rng, spread)
@@ -180,7 +184,7 @@ def _draw(count: int, vocabulary: int, rng: random.Random) -> list[int]:
 
 
 def _pairs(vocabulary: int, length: int, rng: random.Random) -> tuple[list[int], list[bool]]:
-    """Pairs of tokens, drawn again and again; now and then a token of a pair stands alone."""
+    """Pairs of tokens in random order, repeatedly; sometimes a pair's second token occurs alone."""
     drawn = _draw(2 * rng.randint(2, 10), vocabulary, rng)
     pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
     tokens: list[int] = []
@@ -199,7 +203,7 @@ def _pairs(vocabulary: int, length: int, rng: random.Random) -> tuple[list[int],
 
 
 def _copies(vocabulary: int, length: int, rng: random.Random, gap: int = 0) -> tuple[list[int], list[bool]]:
-    """A span written two to six times, with `gap` other tokens after each. Short spans are as likely as long ones."""
+    """A span written two to six times, followed by `gap` other tokens each time; span lengths are log-uniform."""
     span = _draw(round(2 * (length / 5) ** rng.random()), vocabulary, rng)
     tokens: list[int] = []
     known: list[bool] = []

@@ -1,4 +1,4 @@
-"""What a clean run leaves for later ones that start in the middle of the model."""
+"""Runs clean prompts and caches what reruns from the middle of the model need."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,15 +19,15 @@ from headatlas.lab.running.forward import forward
 
 @dataclass(frozen=True)
 class BlockPass:
-    """What passed one layer with attention in a clean run.
+    """Cache of one layer with attention in a clean run.
 
     Attributes:
-        stream: what entered the block, [prompt position d_model].
+        stream: residual stream before the block, [prompt position d_model].
         z: [prompt position head d_head].
-        plain: whether its attention module gave what its output projection wrote, and nothing of its own beside it.
-        beside: what that module gave beside it: its parameters, and None for all else; None where it comes alone.
-        added: which of the module's arguments it adds to what the projection wrote (BLOOM: the stream), if any.
-        attended: keys, values [prompt kv_head position d_head] and mask, where reruns skip positions.
+        plain: whether the attention module's output is its output projection's output, plus at most one argument.
+        beside: further elements of the module's output: its parameters, and None for others; None without any.
+        added: index of the argument that the module adds to the projection's output (BLOOM: the stream), or None.
+        attended: keys, values [prompt kv_head position d_head] and mask, if reruns skip positions.
     """
 
     stream: Tensor
@@ -38,7 +38,7 @@ class BlockPass:
     attended: tuple[Tensor, Tensor, Tensor | None] | None
 
     def attending(self, attn_out: Tensor) -> Callable[..., Any]:
-        """What the attention module does, of whatever it is called with, where this is what its projection writes."""
+        """A replacement for the attention module's forward method that returns `attn_out` in the module's format."""
 
         def give(*args: Any, **_: Any) -> Any:
             states = attn_out if self.added is None else args[self.added] + attn_out
@@ -49,17 +49,17 @@ class BlockPass:
 
 @dataclass(frozen=True)
 class CleanRun:
-    """What a clean run leaves for reruns.
+    """Cache of a clean run, for reruns.
 
     Attributes:
         tokens: [prompt position].
-        keep: the positions whose logits are wanted, ascending.
+        keep: positions whose logits are kept, ascending.
         start: the first position that reruns compute.
         logits: [prompt kept vocabulary].
-        layers: what passed each that has attention, by its number.
-        outputs: what each block gave, with attention or without.
-        norm: what the last block's attention reads the stream through; None where that is not known, or where that
-            block is not the only thing in the model that looks back.
+        layers: cache of each layer with attention, by layer number.
+        outputs: output of each block, with attention or without.
+        norm: norm before the last block's attention; None if unknown, or if anything else in the model moves
+            information between positions.
     """
 
     tokens: Tensor
@@ -72,20 +72,20 @@ class CleanRun:
 
 
 def run_clean(model: OpenModel, tokens: Tensor, keep: Tensor, start: int = 0) -> CleanRun:
-    """Run prompts [prompt position] once, keeping what reruns from `start` onwards need."""
+    """Run prompts [prompt position] once and cache what reruns from position `start` on need."""
     anatomy, norm = model.anatomy, _last_norm(model, tokens)
     seen: dict[int, dict[str, Any]] = {layer: {} for layer in anatomy.attention}
     outputs: dict[int, Any] = {}
-    taps: dict[nn.Module, AttentionHook] = {}
+    hooks: dict[nn.Module, AttentionHook] = {}
     with ExitStack() as stack:
         for number, block in enumerate(anatomy.blocks):
             stack.callback(block.register_forward_hook(partial(_note_output, outputs, number)).remove)
         for layer, found in seen.items():
-            taps[anatomy.attention[layer]] = partial(_note_heads, found, start)
+            hooks[anatomy.attention[layer]] = partial(_note_heads, found, start)
             stack.callback(anatomy.attention[layer].register_forward_hook(partial(_note_attention, found)).remove)
             stack.callback(on_output(anatomy.projections[layer], partial(found.__setitem__, "attn_out")).remove)
             stack.callback(on_input(anatomy.blocks[layer], partial(found.__setitem__, "stream")).remove)
-        logits = forward(model, tokens, taps, keep)
+        logits = forward(model, tokens, hooks, keep)
     layers = {layer: BlockPass(**found) for layer, found in seen.items()}
     return CleanRun(tokens, keep, start, logits, layers, tuple(outputs[layer] for layer in range(anatomy.layers)), norm)
 
@@ -113,10 +113,10 @@ def _note_output(outputs: dict[int, Any], number: int, _: nn.Module, args: Any, 
 
 
 def _last_norm(model: OpenModel, tokens: Tensor) -> nn.Module | None:
-    """What the last block's attention reads the stream through; None where positions of that block may not be dropped.
+    """The norm before the last block's attention, or None if positions of that block may not be dropped.
 
-    They may where its attention alone looks back: in a hybrid, a state-space, convolution or recurrent layer may do so
-    beside or after it.
+    They may be dropped only if attention alone moves information between positions; in a hybrid, a state-space,
+    convolution or recurrent layer may do so too.
     """
     last = model.anatomy.layers - 1
     if model.anatomy.other_mixers or last not in model.anatomy.attention:

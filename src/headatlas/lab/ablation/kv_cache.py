@@ -1,4 +1,4 @@
-"""Continues from the clean keys and values of a trace, for copies of the positions after them that lie in a row."""
+"""Continues from the KV cache of a clean run, for several copies of the later positions laid out in sequence."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ from headatlas.lab.loading.opening import OpenModel
 
 
 class _Kept(DynamicLayer):  # type: ignore[misc]
-    """One layer's clean keys and values: new ones are seen behind them, but not kept."""
+    """One layer's clean keys and values; new ones are appended for attention but not stored."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Kept(DynamicLayer):  # type: ignore[misc]
 
 @contextmanager
 def continue_from_cache(model: OpenModel, clean: CleanRun, layer: int, copies: int) -> Iterator[None]:
-    """While active, the model takes its input for copies of the positions from `clean.start`, after the clean past."""
+    """While active, the model takes copies of the positions from `clean.start` on, preceded by the clean KV cache."""
     cache = DynamicCache()
     attended = {layer: each.attended for layer, each in clean.layers.items() if each.attended}
     cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended.values()]
@@ -51,7 +51,7 @@ def continue_from_cache(model: OpenModel, clean: CleanRun, layer: int, copies: i
 
 
 def _told(**inputs: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    """A hook that gives a module these keyword arguments, whatever it was called with."""
+    """A pre-hook that sets these keyword arguments of a module's forward method."""
     return lambda _module, args, kwargs: (args, {**kwargs, **inputs})
 
 
@@ -60,9 +60,9 @@ def _causal(length: int, device: torch.device) -> Tensor:
 
 
 def _mask(mask: Tensor, start: int, copies: int) -> Tensor:
-    """The clean mask [prompt head query key], for copies in a row: [prompt head copy*position past+copy*position].
+    """Turn the clean mask [prompt head query key] into one for copies: [prompt head copy*position past+copy*position].
 
-    Each copy sees the clean past and itself, as the clean mask has it, and no other copy.
+    Each copy sees the clean past and itself, as in the clean mask, and no other copy.
     """
     length = mask.shape[2]
     rows = mask[:, :, start:, :length]  # a mask may be longer than the prompt

@@ -1,4 +1,4 @@
-"""What each head would write if it could not see some of its keys: an ablation of what a head looks at."""
+"""Ablates edges of attention: each head's z without some of its keys, with everything before the head unchanged."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,21 +13,21 @@ from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import stack_tokens
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.stimuli.prompts import Prompt
 
 
 def without_keys(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int, int]]]) -> Patch:
-    """Put in place of each head's z what it would be if the head could not use some (query, key) edges.
+    """Replace each head's z by its value without the given (query, key) edges.
 
-    The weight is shared among the keys that are left, as `edits.knockout` does; a query that may look nowhere gets
-    zero. Each head's z is computed by itself in an otherwise untouched run of the prompt: where heads of several layers
-    are edited together, the later ones do not hear of the earlier. Controls are not run: this is for behaviours that
-    are read on the prompts alone.
+    The edges are masked before the softmax, as in `edits.knockout`; a query without visible keys gets zero. Each head's
+    z is recomputed from the clean run. If heads in several layers are edited at once, the edit of an early head does
+    not change what later heads would compute. The corrupted prompts are not run, so behaviours must be measured on the
+    prompts alone.
 
     Args:
         model: to run.
-        edges: of a prompt, at least one.
+        edges: prompt -> its (query, key) edges, at least one.
     """
 
     def patch(batch: Sequence[Prompt]) -> Reference:
@@ -40,21 +40,21 @@ def without_keys(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int,
 
 
 def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> Reference:
-    """z of every head without the hidden edges [batch edge 2]: per layer [batch query head d_head]."""
+    """z of every head without the masked edges [batch edge 2]: per layer [batch query head d_head]."""
     edit = edits.knockout(model.anatomy.all_heads, hidden)
     found: dict[int, Tensor] = {}
 
-    def tap(layer: int) -> AttentionHook:
+    def hook(layer: int) -> AttentionHook:
         hide = PatternEdits((LayerEdit(edit, layer, model.anatomy.heads_in(layer), lambda: None),))
 
         def look(call: AttentionCall, z: Tensor) -> None:
             plain = z if call.attended is None else call.attended
             hidden, scale = hide.attend(call, plain), gate(call, z)
-            if scale is not None:  # what is not touched stays z itself
+            if scale is not None:  # unchanged entries keep their exact z
                 hidden = torch.where(hidden == plain, z, (hidden.float() * scale).to(z))
             found[layer] = hidden.detach().float().cpu()
 
         return look
 
-    forward(model, tokens, {m: tap(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    run_layers(model, tokens, hook)
     return Reference(found)

@@ -1,17 +1,17 @@
-"""Runs a model from a layer onwards, and from a position onwards, for many edited copies of the same prompts at once.
+"""Reruns a model from a given layer and position on, for many edited copies of the same prompts at once.
 
-An edit in layer l changes no layer before it, and an edit at position p of a causal model nothing before p. So a
-clean run is kept, and a rerun computes only what is left. The model's own forward does it: the blocks before layer l
-hand on what they gave in the clean run, and the positions before p are keys and values in its cache. Masks, position
-encodings, windows, softcaps, sinks, norms and the unembedding are the model's own, whatever its family.
+An edit in layer l changes no earlier layer, and in a causal model an edit at position p changes no earlier position. So
+a clean run is cached, and a rerun computes the rest with the model's own forward method: blocks before layer l return
+their clean outputs, and positions before p are in the KV cache. Masks, position encodings, windows, softcaps, sinks,
+norms and the unembedding are the model's own, for every family.
 
-In the first layer that runs, attention is not computed again either: its output projection reads the clean z with the
-edit in it. And where nothing but attention looks back in the last block,
-positions whose logits nobody reads leave the stream there. A hybrid's state-space, convolution and recurrent layers
-look back too, so with one of these no position is left out.
+In the first rerun layer, attention is not recomputed: the output projection reads the clean z with the edit applied. In
+the last block, positions whose logits are not needed are dropped, unless something other than attention moves
+information between positions. A hybrid's state-space, convolution and recurrent layers do, so no position is skipped
+in models that have them.
 
-Copies lie side by side in the batch. Where the clean positions come from the cache, they lie one after the other in
-the sequence instead, each blind to the others, so that all of them share one copy of the clean keys and values.
+Copies are laid out along the batch axis. If earlier positions come from the cache, copies are laid out along the
+sequence instead, masked from each other, so that all share one copy of the clean keys and values.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,23 +34,23 @@ from headatlas.lab.running.forward import forward
 
 
 def rerun(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Mapping[int, CopyEdit]) -> Tensor:
-    """Run `copies` copies of the prompts from a layer onwards, z edited on the way.
+    """Rerun `copies` copies of the prompts from a layer on, with edits of z.
 
     Args:
-        model: the one that was traced.
-        clean: its trace; positions before `clean.start` are taken from it.
-        layer: the first block that runs, one with attention; no edit may lie before it.
-        copies: how many.
+        model: the model of the clean run.
+        clean: its cache; positions before `clean.start` are taken from it.
+        layer: the first block to run, which must have attention; no edit may lie before it.
+        copies: number of copies.
         edits: by layer.
 
     Returns:
         Logits, [copy prompt kept vocabulary].
 
     Raises:
-        HeadatlasError: where a layer with an edit was not reached, or logits are not finite.
+        HeadatlasError: if a layer with an edit was not reached, or logits are not finite.
     """
     if any(edited < layer for edited in edits):
-        raise ValueError(f"an edit before layer {layer} would not be seen")
+        raise ValueError(f"an edit lies before layer {layer}, where the rerun starts; start at the first edited layer")
     prompts, length = clean.tokens.shape
     later = clean.keep >= clean.start
     if not later.any():
@@ -66,13 +66,13 @@ def rerun(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Map
         stack.enter_context(_entering(model, clean, layer, layout, edits.get(layer)))
         if layer < model.anatomy.layers - 1:
             stack.enter_context(cut_last(model, clean.norm, keep))
-        taps = {
+        hooks = {
             model.anatomy.attention[at]: copy_edit_hook(layout, edit, clean.start)
             for at, edit in edits.items()
             if at > layer
         }
         tokens = layout.join(clean.tokens[:, clean.start :].expand(copies, -1, -1))
-        logits = layout.split(forward(model, tokens, taps, keep))
+        logits = layout.split(forward(model, tokens, hooks, keep))
     if later.all():
         return logits
     whole = clean.logits.expand(copies, *clean.logits.shape).clone()
@@ -81,24 +81,23 @@ def rerun(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Map
 
 
 def obstacle(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str | None:
-    """Why reruns cannot be trusted with this model, or None where they give what full runs give.
+    """Why reruns cannot be trusted with this model, or None if they reproduce full runs.
 
-    They are tried in the very form in which they are to be used: with the same positions skipped and the same logits
-    wanted, on two of the prompts. Unedited ones must give the clean logits, from every layer on the first time and from
-    the first and the last in every further form; and those with a head ablated in the first and in the
-    last layer what a full run gives. Other tokens run in between and the last layers are tried first, so that nothing
-    left behind in the modules can pass for the skipped part.
+    The trial uses two of the prompts, with the same skipped positions and kept logits as the real reruns. Unedited
+    reruns must give the clean logits: from every layer in the first trial of a form, from the first and last layer in
+    later ones. Reruns with one head ablated in the first and last layer must match full runs. Other tokens run in
+    between, and the last layers are tried first, so that state left in the modules cannot hide a failure.
 
     Args:
-        model: what to try.
+        model: to try.
         tokens: [prompt position].
-        keep: the positions whose logits are wanted, ascending.
+        keep: positions whose logits are kept, ascending.
         start: the first position that reruns compute.
     """
     if problem := in_force(model):
         return problem
     if start and (model.anatomy.other_mixers or model.anatomy.hybrid):
-        return "something beside attention carries information from one position to another"
+        return "something besides attention moves information between positions"
     form = (start > 0, len(keep) < tokens.shape[1])
     known = _tried.setdefault(model.model, {})
     key = Form(*form, tokens.shape[1], start, min(2, len(tokens)))
@@ -108,7 +107,7 @@ def obstacle(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str 
 
 
 class Form(NamedTuple):
-    """What a trial of reruns holds for: a single position or prompt may hide what more of them would show."""
+    """The conditions a trial is valid for; a single position or prompt can hide errors that more would show."""
 
     skips_positions: bool
     leaves_out_logits: bool
@@ -118,7 +117,7 @@ class Form(NamedTuple):
 
 
 def in_force(model: OpenModel) -> str | None:
-    """Why nothing may be skipped at the moment: what is attached to a model may change what is left out."""
+    """Why nothing may be skipped now (hooks could change the skipped part), or None if the model has no hooks."""
     anatomy = model.anatomy
     watched = (*anatomy.blocks, *anatomy.projections.values())
     if any(map(hooked, watched)) or any(map(attached, anatomy.attention.values())):
@@ -126,7 +125,7 @@ def in_force(model: OpenModel) -> str | None:
     return None
 
 
-_COPIES = 3  # of two prompts: were there two, a mistake of one for the other would not show
+_COPIES = 3  # with only two, swapping the copies could go unnoticed
 _tried: WeakKeyDictionary[nn.Module, dict[Form, str | None]] = WeakKeyDictionary()
 
 
@@ -137,9 +136,9 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
 
     def attempt() -> str | None:
         clean = run_clean(model, tokens, keep, start)
-        forward(model, tokens.flip(1), {}, torch.tensor([tokens.shape[1] - 1]))
+        forward(model, tokens.flip(1), positions=torch.tensor([tokens.shape[1] - 1]))
         if not all(found.plain for found in clean.layers.values()):
-            return "its attention gives something else than its output projections write"
+            return "its attention output is not the output of its output projection"
         largest = clean.logits.abs().max()
         for layer in reversed(layers) if every_layer else ends:
             gap = (rerun(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
@@ -147,37 +146,34 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
                 return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
         for layer in ends:
             if not (gap := _gap_of_an_edit(model, clean, layer)) <= tolerance * largest:
-                return (
-                    f"rerunning with a head of layer {layer} ablated does not give what a full run gives "
-                    f"(off by {gap:.1e})"
-                )
+                return f"rerunning with a head of layer {layer} ablated does not match a full run (off by {gap:.1e})"
         return None
 
     return outcome(attempt)
 
 
 def outcome(attempt: Callable[[], str | None]) -> str | None:
-    """What an attempt at skipping finds wrong; so is an error in it, whatever a family makes of it."""
+    """What a trial of skipping found wrong, or None; an exception in it counts as a failure."""
     try:
         return attempt()
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # the slow way is still right
+    except Exception as error:  # full runs remain as the fallback
         return blocked(error)
 
 
 def blocked(error: Exception) -> str:
-    """What is said of a model whose blocks fail where some are skipped."""
+    """The message for a model whose blocks fail if some are skipped."""
     said = (str(error).splitlines() or [""])[0][:120]
     return f"its blocks cannot be skipped ({type(error).__name__}: {said})"
 
 
 def _gap_of_an_edit(model: OpenModel, clean: CleanRun, layer: int) -> Tensor:
-    """How far a rerun with the first head of a layer set to zero is from a full run."""
+    """Gap between a rerun and a full run, with the first head of a layer zero-ablated."""
     prompts, length = clean.tokens.shape
     edit = CopyEdit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
-    tap = copy_edit_hook(CopiesInBatch(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
-    full = forward(model, clean.tokens, {model.anatomy.attention[layer]: tap}, clean.keep)
+    hook = copy_edit_hook(CopiesInBatch(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
+    full = forward(model, clean.tokens, {model.anatomy.attention[layer]: hook}, clean.keep)
     return (rerun(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
 
 
@@ -185,11 +181,11 @@ def _gap_of_an_edit(model: OpenModel, clean: CleanRun, layer: int) -> Tensor:
 def _entering(
     model: OpenModel, clean: CleanRun, layer: int, layout: CopiesInBatch | CopiesInSequence, edit: CopyEdit | None
 ) -> Iterator[None]:
-    """While active, a block reads the clean stream and its attention gives the clean attn_out, edited, of all copies.
+    """While active, give a block the clean stream, and its attention the edited attn_out of all copies as output.
 
-    No position looks at another then. So the block is given prompts and positions as one axis, the stream without
-    copies, [1 row d_model], and attn_out with them, [copy row d_model]: what depends on the stream alone is computed
-    once. In the last block only the rows whose logits are wanted are there.
+    No position then attends to another, so the block gets prompts and positions as one axis. The stream is shared by
+    the copies, [1 row d_model], and attn_out is per copy, [copy row d_model]; whatever depends on the stream alone is
+    computed once. In the last block, only rows whose logits are needed are included.
     """
     anatomy, start = model.anatomy, clean.start
     block, width = anatomy.blocks[layer], clean.tokens.shape[1] - start
@@ -219,9 +215,9 @@ def _entering(
 
 @contextmanager
 def cut_last(model: OpenModel, norm: nn.Module | None, keep: Tensor) -> Iterator[None]:
-    """While active, only these positions of the last block's stream go on; its attention still reads all of them.
+    """While active, drop all positions but `keep` from the last block's stream; its attention still reads all of them.
 
-    Nothing is cut where `norm`, what that attention reads the stream through, is None.
+    `norm` is the norm before that attention; nothing is dropped if it is None.
     """
     if norm is None:
         yield
@@ -248,15 +244,15 @@ def cut_last(model: OpenModel, norm: nn.Module | None, keep: Tensor) -> Iterator
 
 
 def shareable(model: OpenModel, states: Tensor, copies: int) -> Tensor:
-    """What copies of the prompts all read, [1 ...]; one for each where the model would write into it."""
+    """States shared by all copies [1 ...], or one per copy if the model writes to them in place."""
     route = route_of(model.model)
     return states.repeat(copies, *[1] * (states.ndim - 1)) if route and route.writes_in_place else states
 
 
 def _spread(states: Tensor, at: Tensor, width: int) -> Tensor:
-    """States [... position d_model] of some positions among `width` of them; zeros elsewhere, which nobody reads.
+    """Put states [... position d_model] of some positions into a sequence of `width`; the rest is zero and unused.
 
-    Some families restore the shape of their input after the last block, so positions may not just be missing.
+    Positions cannot simply be left out, as some families restore the input's shape after the last block.
     """
     if states.shape[-2] == width:
         return states

@@ -1,4 +1,4 @@
-"""What the z of an ablated head becomes, batch by batch, and at which positions."""
+"""The z that replaces an ablated head's, batch by batch, and the positions where it is replaced."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -14,25 +14,25 @@ from headatlas.stimuli.prompts import Prompt
 
 AblationKind = Literal["zero", "mean", "position mean", "resample"]
 EditPositions = Literal["all", "last"] | Sequence[int]
-# From prompts of one length to their z: [prompt position head d_head] per layer with attention.
+# Prompts of equal length -> replacement z, [prompt position head d_head] per layer with attention.
 Patch = Callable[[Sequence[Prompt]], Reference]
 
 _BATCH = 16  # sources recorded at once
 
 
 class Replacement:
-    """What z becomes for any batch of a set of prompts.
+    """The replacement z for any batch of a set of prompts.
 
     Args:
-        model: what runs.
+        model: to run.
         prompts: all of them.
-        ablation: 'zero'; 'mean' over the sources; 'position mean', over the sources of the prompt's length; 'resample'
-            from the prompt's own source; a Reference that fits every prompt; or a Patch, which makes one for each
+        ablation: 'zero'; 'mean' over the sources; 'position mean' over the sources of equal length, at each position;
+            'resample' from the prompt's own source; a Reference that fits every prompt; or a Patch, which makes one per
             batch.
-        source: one token list per prompt, of its length; the corrupted prompts by default.
+        source: one token sequence per prompt, of equal length; the corrupted prompts by default.
 
     Raises:
-        HeadatlasError: where sources and prompts do not align, or prompts have no readouts.
+        HeadatlasError: if sources and prompts do not align, or prompts have no readouts.
     """
 
     def __init__(
@@ -45,18 +45,18 @@ class Replacement:
         if not prompts:
             raise ValueError("no prompts; give at least one")
         if isinstance(ablation, str) and ablation not in get_args(AblationKind):
-            raise ValueError(f"{ablation!r} is no ablation; choose from {', '.join(get_args(AblationKind))}")
+            raise ValueError(f"{ablation!r} is no kind of ablation; choose from {', '.join(get_args(AblationKind))}")
         if not all(prompt.readouts for prompt in prompts):
             raise HeadatlasError("a prompt has no readout, so there is no behaviour to read; give each at least one")
         self._model, self._ablation, self._prompts = model, ablation, prompts
         self._source = [prompt.corrupted for prompt in prompts] if source is None else list(source)
         if [len(each) for each in self._source] != [len(prompt.tokens) for prompt in prompts]:
-            raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
+            raise HeadatlasError("sources and prompts differ in number or length; give each prompt one of equal length")
         self._by_length: dict[int, Reference] = {}
         self._shared = mean_z(model, self._source) if ablation == "mean" else None
 
     def of(self, index: Sequence[int]) -> Reference:
-        """For the prompts of these numbers, all of one length: broadcastable to [prompt position head d_head]."""
+        """Replacement for prompts of equal length, by index: broadcastable to [prompt position head d_head]."""
         if isinstance(self._ablation, Reference):
             return self._ablation
         if not isinstance(self._ablation, str):
@@ -68,7 +68,7 @@ class Replacement:
         return self._shared or self._position_mean(len(self._source[index[0]]))
 
     def _position_mean(self, length: int) -> Reference:
-        """The mean over the sources of this length, at each position: [1 position head d_head]."""
+        """Mean over the sources of this length, at each position: [1 position head d_head]."""
         if length not in self._by_length:
             same = [each for each in self._source if len(each) == length]
             batches = [stack_tokens(same[start : start + _BATCH]) for start in range(0, len(same), _BATCH)]
@@ -82,11 +82,11 @@ class Replacement:
 
 
 def edited_positions(positions: EditPositions, length: int) -> Tensor:
-    """The positions that are edited in prompts of a length: [edited], ascending; negative ones count from the end.
+    """The edited positions in prompts of a given length: [edited], ascending; negative ones count from the end.
 
     Raises:
-        HeadatlasError: for positions that the prompts do not have.
-        ValueError: for none.
+        HeadatlasError: for positions outside the prompts.
+        ValueError: for no positions.
     """
     if positions == "all":
         return torch.arange(length)

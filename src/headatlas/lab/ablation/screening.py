@@ -1,8 +1,8 @@
-"""Screens all heads by attribution patching, then measures the most promising ones, and some others, exactly.
+"""Ranks all heads by attribution patching, then measures the top ones, and a random sample of the rest, exactly.
 
-The estimate is first order: what is put in z's place, minus z, times the gradient of the behaviour with respect to z
-(Nanda 2023, attribution patching; Syed et al. 2023). It costs one forward and one backward for all heads at once, and
-is wrong where the model bends. So it only chooses what to measure, and a random sample of the rest says what it missed.
+The estimate is first order: (replacement z - z) times the gradient of the behaviour with respect to z
+(nanda2023attribution, syed2023attribution). It needs one forward and one backward pass for all heads. It is wrong where
+the model is not linear, so it only selects what to measure; the random sample shows what it missed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,10 +28,10 @@ from headatlas.stimuli.prompts import Prompt
 
 @dataclass(frozen=True)
 class Estimates:
-    """A first-order estimate of what ablating each head changes; not a measurement.
+    """First-order estimates of the effect of ablating each head; not a measurement.
 
     Attributes:
-        at: for each prompt [layer head position], 0 where nothing is replaced; NaN where no such head exists.
+        at: per prompt [layer head position], 0 where nothing is replaced; NaN for heads that do not exist.
     """
 
     at: tuple[Array, ...]
@@ -44,18 +44,18 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Screening:
-    """Heads ranked by estimate, and what was then measured.
+    """Heads ranked by estimate, and the exact effects measured afterwards.
 
     Attributes:
-        estimate: [layer head], the mean over prompts of the attribution. It ranks; it is no result.
-        exact: the sweep of the verified heads; NaN for all others.
-        top: the heads with the largest estimates, strongest first; all verified.
+        estimate: [layer head], mean attribution over prompts. For ranking only.
+        exact: sweep of the verified heads; NaN for all others.
+        top: heads with the largest estimates, strongest first; all verified.
         sample: heads drawn at random from the rest; all verified.
-        rank_correlation: Spearman's, between estimate and exact mean effect of the verified heads; NaN for fewer than
-            three.
-        threshold: the absolute mean effect from which a head counts, in units of the behaviour.
-        missed: those of the sample that count.
-        miss_rate: the share of heads outside `top` that count, estimated from the sample; NaN without one.
+        rank_correlation: Spearman correlation between estimate and exact mean effect over verified heads; NaN for fewer
+            than three.
+        threshold: absolute mean effect from which a head counts, in units of the behaviour.
+        missed: heads of the sample that count.
+        miss_rate: share of heads outside `top` that count, estimated from the sample; NaN without one.
         miss_interval: its 95% interval, exact for a sample without replacement.
     """
 
@@ -73,27 +73,30 @@ class Screening:
 def attribution_patching(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference = "resample",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    *,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     progress: OnDone | None = None,
 ) -> Estimates:
-    """Estimate the effect of ablating each head: (what z becomes - z) . d behaviour / d z.
+    """Estimate the effect of ablating each head: (replacement z - z) . d behaviour / d z.
+
+    Sources: nanda2023attribution, syed2023attribution.
 
     Args:
-        model: what to run.
+        model: to run.
         prompts: with readouts.
-        behaviour: one with a gradient.
-        ablation: as in `sweep`; 'resample' is attribution patching.
+        metric: a metric with a gradient.
+        ablation: as in `sweep`; attribution patching is 'resample'.
         positions: as in `sweep`.
-        contrast: of prompt minus corrupted prompt.
+        minus_corrupted: estimate the effect on prompt minus corrupted prompt.
         source: as in `sweep`.
         progress: called with the number of prompts done.
 
     Raises:
-        HeadatlasError: for a behaviour without a gradient, or where prompts do not fit, as in `sweep`.
+        HeadatlasError: for a behaviour without a gradient, or prompts that do not fit, as in `sweep`.
     """
     replacement = Replacement(model, prompts, ablation, source)
     found: dict[int, Array] = {}
@@ -107,9 +110,9 @@ def attribution_patching(
             stack_tokens([prompt.tokens for prompt in batch]),
             stack_tokens([prompt.corrupted for prompt in batch]),
         )
-        estimate = _first_order(model, tokens, readouts, behaviour, reference, at)
-        if contrast:
-            estimate = estimate - _first_order(model, corrupted, readouts, behaviour, reference, at)
+        estimate = _first_order(model, tokens, readouts, metric, reference, at)
+        if minus_corrupted:
+            estimate = estimate - _first_order(model, corrupted, readouts, metric, reference, at)
         found |= dict(zip(index, estimate.cpu().numpy(), strict=True))
         if progress:
             progress(len(batch))
@@ -120,13 +123,13 @@ def _first_order(
     model: OpenModel,
     tokens: Tensor,
     readouts: tuple[Tensor, Tensor, Tensor, Tensor],
-    behaviour: Metric,
+    metric: Metric,
     reference: Reference,
     at: Tensor,
 ) -> Tensor:
-    """[prompt layer head position]"""
+    """Estimates, [prompt layer head position]."""
     layers = {}
-    for layer, (z, gradient) in z_gradients(model, tokens, readouts, behaviour).items():
+    for layer, (z, gradient) in z_gradients(model, tokens, readouts, metric).items():
         change = reference.z[layer].to(z).expand(z.shape) - z  # [prompt position head d_head]
         chosen = torch.zeros(z.shape[1], device=z.device, dtype=torch.bool).index_fill(0, at.to(z.device), True)
         estimate = (change.double() * gradient.double()).sum(-1)
@@ -135,16 +138,16 @@ def _first_order(
 
 
 def z_gradients(
-    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Metric
+    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], metric: Metric
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """z and the behaviour's gradient with respect to it, per layer with attention [prompt position head d_head].
+    """z and the gradient of the behaviour with respect to z, per layer with attention [prompt position head d_head].
 
-    The gradient of the sum over prompts is each prompt's own, as prompts do not touch each other.
+    Prompts do not interact, so the gradient of the sum over prompts gives each prompt's own.
     """
     zs: dict[int, Tensor] = {}
     probes: dict[int, Tensor] = {}
 
-    def tap(layer: int) -> AttentionHook:
+    def hook(layer: int) -> AttentionHook:
         def probe(call: AttentionCall, z: Tensor) -> Tensor:
             zs[layer] = z.detach()
             probes[layer] = torch.zeros_like(z).requires_grad_()
@@ -152,32 +155,33 @@ def z_gradients(
 
         return probe
 
-    taps = {module: tap(layer) for layer, module in model.anatomy.attention.items()}
+    hooks = {module: hook(layer) for layer, module in model.anatomy.attention.items()}
     positions, where, answers, rivals = (each.to(model.device) for each in readouts)
-    with attention_hooks(taps), torch.enable_grad():
+    with attention_hooks(hooks), torch.enable_grad():
         logits = logits_at(model, tokens, positions)
         rows = torch.arange(len(tokens), device=logits.device)[:, None]
         chosen = logits[rows, where.to(logits.device)]  # [prompt readout vocabulary]
-        value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
+        value = metric(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
         if not value.requires_grad:
             raise HeadatlasError(
                 "this behaviour has no gradient (it counts, or compares); screen with logit_difference or "
-                "log_probability, or use sweep, which needs none"
+                "log_probability, or use sweep, which does not need one"
             )
         layers = sorted(probes)
         gradients = torch.autograd.grad(value, [probes[layer] for layer in layers])
     if len(layers) != len(model.anatomy.attention) or not all(torch.isfinite(each).all() for each in gradients):
-        raise HeadatlasError(f"{model.name} gave NaN or missing gradients; try float32, or use sweep, which needs none")
+        raise HeadatlasError(f"{model.name} gave NaN or missing gradients; try float32, or use sweep")
     return {layer: (zs[layer], gradient) for layer, gradient in zip(layers, gradients, strict=True)}
 
 
 def screen(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference = "resample",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    *,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     top: int = 20,
     sample: int = 20,
@@ -186,32 +190,46 @@ def screen(
     memory: int | None = None,
     progress: OnDone | None = None,
 ) -> Screening:
-    """Estimate the effect of every head, then measure the `top` largest and `sample` others drawn at random.
+    """Estimate the effect of every head, then measure the `top` largest and `sample` random others exactly.
 
     Args:
-        model: what to run.
+        model: to run.
         prompts: with readouts.
-        behaviour: one with a gradient.
-        ablation, positions, contrast, source, memory: as in `sweep`.
-        top: how many heads to verify because their estimate is large.
-        sample: how many of the rest to verify to learn what the estimate misses.
-        threshold: the absolute mean effect from which a head counts; by default the smallest among the top, so that a
-            miss is a head that belongs there.
-        seed: of the draw.
-        progress: called with the number of (head, prompt) pairs measured since.
+        metric: a metric with a gradient.
+        ablation, positions, minus_corrupted, source, memory: as in `sweep`.
+        top: number of heads to verify because of a large estimate.
+        sample: number of other heads to verify, to learn what the estimate misses.
+        threshold: absolute mean effect from which a head counts; by default the smallest among the top, so that a
+            missed head is one that belongs among them.
+        seed: of the random sample.
+        progress: called with the number of (head, prompt) pairs measured since the last call.
 
     Raises:
-        HeadatlasError: as `attribution_patching` and `sweep`.
+        HeadatlasError: as in `attribution_patching` and `sweep`.
     """
     if top < 1 or sample < 0:
-        raise ValueError(f"top is {top} and sample {sample}; verify at least one head, and no fewer than no others")
-    estimate = attribution_patching(model, prompts, behaviour, ablation, positions, contrast, source).estimate.mean(-1)
+        raise ValueError(f"top is {top} and sample {sample}; give at least 1 for top and at least 0 for sample")
+    estimates = attribution_patching(
+        model, prompts, metric, ablation, positions, minus_corrupted=minus_corrupted, source=source
+    )
+    estimate = estimates.estimate.mean(-1)
     order = [Head(int(layer), int(head)) for layer, head in np.argwhere(np.isfinite(estimate))]
     order.sort(key=lambda head: (-abs(estimate[head]), head))
     best, rest = order[:top], order[top:]
     drawn = np.random.default_rng(seed).choice(len(rest), min(sample, len(rest)), replace=False)
     others = [rest[number] for number in sorted(drawn)]
-    exact = sweep(model, prompts, behaviour, ablation, positions, best + others, contrast, source, memory, progress)
+    exact = sweep(
+        model,
+        prompts,
+        metric,
+        ablation,
+        positions,
+        heads=best + others,
+        minus_corrupted=minus_corrupted,
+        source=source,
+        memory=memory,
+        progress=progress,
+    )
     effect = exact.effect.mean(-1)  # [layer head]
     least = min(abs(effect[head]) for head in best) if threshold is None else threshold
     missed = tuple(head for head in others if abs(effect[head]) >= least)
@@ -236,9 +254,9 @@ def _rank_correlation(one: Iterable[float], other: Iterable[float]) -> float:
 
 
 def _share_interval(hits: int, drawn: int, total: int) -> tuple[float, float]:
-    """95% interval of the share of `total` that are hits, `hits` of `drawn` without replacement being so.
+    """95% interval of the share of hits among `total`, given `hits` of `drawn` drawn without replacement.
 
-    The counts that a hypergeometric test at 2.5% on either side does not reject; a point where all were drawn.
+    Contains the counts that a hypergeometric test at 2.5% per side does not reject; a single point if all were drawn.
     """
     if total == 0:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""What the z of an ablated head becomes: zero, a mean, or the z of another run; and the hooks that put it there."""
+"""Replacement values for the z of ablated heads (zero, mean, another run), and the hooks that insert them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,48 +10,48 @@ from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import BATCH, stack_tokens
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.notation import Head
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What an edited head's z becomes, per layer: broadcastable to [batch query head d_head].
+    """Replacement z of edited heads, per layer: broadcastable to [batch query head d_head].
 
     Attributes:
-        z: one tensor per layer with attention, by the layer's number; or a sequence, one for every layer.
-        added: whether it is added to what the head computes (steering), instead of taking its place (ablation).
+        z: one tensor per layer with attention, by layer number; or a sequence with one tensor for every layer.
+        added: whether it is added to the head's z (steering) instead of replacing it (ablation).
     """
 
     z: Mapping[int, Tensor]
     added: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.z, Mapping):  # one tensor for every layer, in their order
+        if not isinstance(self.z, Mapping):  # a sequence with one tensor for every layer
             object.__setattr__(self, "z", dict(enumerate(self.z)))
 
     @classmethod
     def zero(cls, anatomy: Anatomy) -> "Reference":
-        """Nothing: off-distribution, so only on request."""
+        """Zero ablation; off-distribution, so use it only on purpose."""
         return cls({layer: torch.zeros(1, 1, 1, 1) for layer in anatomy.attention})
 
     @classmethod
     def of_heads(cls, anatomy: Anatomy, vectors: Tensor, added: bool = False) -> "Reference":
-        """One vector per head, the same at all positions: vectors [layer head d_head], padded where layers differ."""
+        """One vector per head, the same at all positions: vectors [layer head d_head], padded if layers differ."""
         each = {layer: vectors[layer, : shape.heads, : shape.d_head] for layer, shape in anatomy.shapes.items()}
         return cls({layer: vector[None, None] for layer, vector in each.items()}, added)
 
 
 def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dict[nn.Module, AttentionHook]:
-    """Taps that replace, or add to, z of the given heads at every position.
+    """Attention hooks that replace, or add to, z of the given heads at every position.
 
     Args:
-        anatomy: of the model the taps are for.
-        heads: which heads; at least one, each in the model.
-        reference: their new z, or what is added to it.
+        anatomy: of the model to hook.
+        heads: at least one, each in the model.
+        reference: the new z, or what is added to z.
 
     Raises:
-        ValueError: for an empty set, or a head the model does not have.
+        ValueError: for no heads, or a head the model lacks.
     """
     by_layer: dict[int, list[int]] = {}
     chosen = [Head(*head) for head in heads]
@@ -69,19 +69,19 @@ def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dic
 def _replace(heads: list[int], reference: Tensor, added: bool) -> AttentionHook:
     index = torch.tensor(heads)
 
-    def tap(call: AttentionCall, z: Tensor) -> Tensor:
+    def hook(call: AttentionCall, z: Tensor) -> Tensor:
         source = reference.to(z).expand(z.shape)[:, :, index.to(z.device)]  # [batch query chosen d_head]
         edited = z.clone()
         edited[:, :, index.to(z.device)] = edited[:, :, index.to(z.device)] + source if added else source
         return edited
 
-    return tap
+    return hook
 
 
 def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | None = None) -> Reference:
-    """Each head's mean z over the given token lists, leaving out position 0 (where many heads rest).
+    """Each head's mean z over the given token sequences, excluding position 0 (where many heads rest).
 
-    With a `position` it is the mean there alone; negative ones count from the end.
+    If `position` is given, the mean is over that position alone; negative ones count from the end.
     """
     total = {layer: torch.zeros(each.heads, each.d_head) for layer, each in model.anatomy.shapes.items()}
     count = 0
@@ -97,14 +97,14 @@ def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | 
 
 
 def record_z(model: OpenModel, tokens: Tensor) -> Reference:
-    """z of every head: per layer [batch query head d_head]."""
+    """Record z of every head: per layer [batch query head d_head]."""
     found: dict[int, Tensor] = {}
 
-    def tap(layer: int) -> AttentionHook:
+    def hook(layer: int) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
             found[layer] = z.detach().float().cpu()
 
         return look
 
-    forward(model, tokens, {m: tap(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    run_layers(model, tokens, hook)
     return Reference(found)

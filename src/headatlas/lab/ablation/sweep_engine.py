@@ -1,4 +1,4 @@
-"""The work of a sweep: sets of heads ablated one after the other, each run computing only what the set can change."""
+"""Runs sweeps: ablates sets of heads one after the other, computing only what each set can change."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,17 +29,17 @@ from headatlas.stimuli.prompts import Prompt
 
 Way = Literal["naive", "layers", "tokens"]
 
-_ROWS = 64  # with fewer tokens in a pass, reading the weights costs more than using them
-_IN_A_ROW = 256  # tokens of copies that share one past: each is masked from the others, at a cost of their square
+_ROWS = 64  # passes with fewer tokens spend more time reading weights than computing
+_IN_A_ROW = 256  # tokens of copies sharing one KV cache; masking them from each other costs the square of this
 
 
 @dataclass(frozen=True)
 class SweepTask:
-    """A sweep that is about to run."""
+    """The parameters of a sweep."""
 
     model: OpenModel
-    behaviour: Metric
-    sets: list[tuple[Head, ...]]  # by the first layer of each
+    metric: Metric
+    sets: list[tuple[Head, ...]]  # sorted by first layer
     replacement: Replacement
     positions: EditPositions
     progress: OnDone | None
@@ -47,7 +47,7 @@ class SweepTask:
 
 @dataclass(frozen=True)
 class SweepBatch:
-    """One batch of it: prompts of one length, or their corrupted prompts."""
+    """One batch of a sweep: prompts of equal length, or their corrupted prompts."""
 
     task: SweepTask
     tokens: Tensor  # [prompt position]
@@ -56,7 +56,7 @@ class SweepBatch:
     at: Tensor  # [edited], ascending
 
     def edit(self, sets: Sequence[tuple[Head, ...]]) -> dict[int, CopyEdit]:
-        """By layer, what replaces z of a set of heads in each copy."""
+        """The edits, by layer, that ablate one set of heads per copy."""
         by_layer: dict[int, list[tuple[int, int]]] = {}
         for copy, heads in enumerate(sets):
             for head in heads:
@@ -65,12 +65,12 @@ class SweepBatch:
         return {layer: CopyEdit(pairs, self.at, new[layer], added) for layer, pairs in by_layer.items()}
 
     def read(self, logits: Tensor) -> Array:
-        """The behaviour, [copy prompt], of logits [copy prompt kept vocabulary]."""
+        """The behaviour [copy prompt], from logits [copy prompt kept vocabulary]."""
         _, where, answers, rivals = (each.to(logits.device) for each in self.readouts)
         copies, prompts = logits.shape[:2]
         rows = torch.arange(prompts, device=logits.device)[:, None]
         chosen = logits[:, rows, where].flatten(0, 1)  # [copy*prompt readout vocabulary]
-        values = self.task.behaviour(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
+        values = self.task.metric(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
         found: Array = values.reshape(copies, prompts).double().cpu().numpy()
         return found
 
@@ -81,7 +81,7 @@ class SweepBatch:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """Of some prompts: clean [prompt], ablated [set prompt]; which ways were taken, and what was not as usual."""
+    """Behaviour of some prompts, clean [prompt] and ablated [set prompt]; the ways it was computed, and notes."""
 
     clean: Array
     ablated: Array
@@ -90,12 +90,12 @@ class SweepResult:
 
 
 def run_sweep(
-    task: SweepTask, prompts: Sequence[Prompt], contrast: bool, how: Callable[[SweepBatch], SweepResult]
+    task: SweepTask, prompts: Sequence[Prompt], minus_corrupted: bool, how: Callable[[SweepBatch], SweepResult]
 ) -> SweepResult:
-    """Run a task over all prompts, batch by batch, in smaller ones where memory is short.
+    """Run a task over all prompts, batch by batch, halving batches that do not fit into memory.
 
     Raises:
-        HeadatlasError: where memory is too short for a single prompt, or logits are not finite.
+        HeadatlasError: if memory is too short for a single prompt, or logits are not finite.
     """
     clean, ablated = np.empty(len(prompts)), np.empty((len(task.sets), len(prompts)))
     ways: set[Way] = set()
@@ -105,7 +105,7 @@ def run_sweep(
         index = waiting.pop(0)
         batch = [prompts[number] for number in index]
         try:
-            found = _batch(task, index, batch, contrast, how)
+            found = _batch(task, index, batch, minus_corrupted, how)
         except RuntimeError as error:
             if not short_of_memory(error):
                 raise
@@ -128,7 +128,7 @@ def _batch(
     task: SweepTask,
     index: Sequence[int],
     batch: Sequence[Prompt],
-    contrast: bool,
+    minus_corrupted: bool,
     how: Callable[[SweepBatch], SweepResult],
 ) -> SweepResult:
     at = edited_positions(task.positions, len(batch[0].tokens))
@@ -138,7 +138,7 @@ def _batch(
     )
     part = SweepBatch(task, tokens, readout_tensors(batch), task.replacement.of(index), at)
     found = how(part)
-    if not contrast:
+    if not minus_corrupted:
         return found
     other = how(replace(part, tokens=corrupted, task=replace(task, progress=None)))
     notes = (*found.notes, *other.notes)
@@ -146,23 +146,23 @@ def _batch(
 
 
 def naive(part: SweepBatch) -> SweepResult:
-    """Every set by one full run of the model."""
+    """Ablate every set in its own full run of the model."""
     model, keep, alone = part.task.model, part.readouts[0], CopiesInBatch(len(part.tokens), copies=1)
-    clean = part.read(forward(model, part.tokens, {}, keep)[None])[0]
+    clean = part.read(forward(model, part.tokens, positions=keep)[None])[0]
     ablated = []
     for heads in part.task.sets:
-        taps = {
+        hooks = {
             model.anatomy.attention[layer]: copy_edit_hook(alone, edit, 0) for layer, edit in part.edit([heads]).items()
         }
-        ablated.append(part.read(forward(model, part.tokens, taps, keep)[None])[0])
+        ablated.append(part.read(forward(model, part.tokens, hooks, keep)[None])[0])
         part.done(1)
     return SweepResult(clean, np.stack(ablated), ("naive",))
 
 
 def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
-    """Every set from the first layer and position it changes on, many at once; in full where that cannot be trusted."""
+    """Ablate many sets per rerun, from the first layer and position they change; in full runs if that is unreliable."""
     first, length = int(part.at[0]), part.tokens.shape[1]
-    start = first if 2 * (length - first) <= length else 0  # a short past saves less than masking the copies costs
+    start = first if 2 * (length - first) <= length else 0  # skipping few positions costs more (masking) than it saves
     notes: list[str] = []
     for begin in dict.fromkeys((start, 0)):
         problem = obstacle(part.task.model, part.tokens, part.readouts[0], begin)
@@ -170,7 +170,7 @@ def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
             try:
                 found = _rerun_all(part, begin, memory)
                 return replace(found, notes=(*notes, *found.notes))
-            except (RuntimeError, IndexError) as error:  # whatever a family makes of it; the slow way is still right
+            except (RuntimeError, IndexError) as error:  # any failure inside a family's code; fall back to full runs
                 if isinstance(error, RuntimeError) and short_of_memory(error):
                     raise
                 problem = blocked(error)
@@ -194,7 +194,7 @@ def _rerun_all(part: SweepBatch, start: int, memory: int | None) -> SweepResult:
             if len(chunk) == 1 or not short_of_memory(error):
                 raise
             most = len(chunk) // 2
-            notes.append(f"not enough memory for {len(chunk)} sets of heads at once; went on with {most}")
+            notes.append(f"not enough memory for {len(chunk)} sets of heads at once; continued with {most}")
         else:
             part.done(len(chunk))
     way: Way = "tokens" if start else "layers"
@@ -202,7 +202,7 @@ def _rerun_all(part: SweepBatch, start: int, memory: int | None) -> SweepResult:
 
 
 def _chunk(sets: Sequence[tuple[Head, ...]], most: int, rows: int) -> Sequence[tuple[Head, ...]]:
-    """The next sets to run together: those that begin in one layer, or in several where a copy has few rows."""
+    """The next sets to run together: those starting in the same layer, or in several layers if copies have few rows."""
     first = [min(heads).layer for heads in sets[:most]]
     for count in range(1, len(first)):
         if first[count] != first[count - 1] and count * rows >= _ROWS:
@@ -211,7 +211,7 @@ def _chunk(sets: Sequence[tuple[Head, ...]], most: int, rows: int) -> Sequence[t
 
 
 def _copies(part: SweepBatch, start: int, memory: int | None) -> int:
-    """How many copies of the prompts one rerun may hold."""
+    """Maximum number of copies of the prompts in one rerun."""
     prompts, length = part.tokens.shape
     width, model = length - start, part.task.model
     logits: int = len(part.readouts[0]) * model.model.get_input_embeddings().weight.shape[0]

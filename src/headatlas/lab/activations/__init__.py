@@ -1,4 +1,4 @@
-"""Recording and editing activations at named sites of a running model."""
+"""Records and edits activations at named sites of a running model."""
 
 from headatlas.lab.activations.sites import SITES, Recording, Site
 

@@ -1,4 +1,4 @@
-"""Attention with edited edges or weights: only the heads and rows that an edit names are computed by hand."""
+"""Recomputes attention with edited edges or weights, for the edited heads and rows only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ from headatlas.lab.hooks.attention_interface import AttentionCall
 
 @dataclass(frozen=True)
 class LayerEdit:
-    """An edit at one layer; `note` hears that it was applied.
+    """An edit at one layer.
 
     Attributes:
-        edit: what to do.
-        layer: where.
-        total: how many heads the site has in this layer.
-        note: called each time.
+        edit: the edit.
+        layer: the layer.
+        total: number of heads at the site in this layer.
+        note: called each time the edit is applied.
     """
 
     edit: Edit
@@ -30,7 +30,7 @@ class LayerEdit:
     note: Callable[[], None]
 
     def where(self, batch: int, length: int) -> Where:
-        """The place it acts on in prompts of a length."""
+        """The part of the site that the edit changes, for `batch` prompts of `length` tokens."""
         heads = torch.tensor(self.edit.heads[self.layer])
         positions = located(self.edit.positions, batch, length)
         return Where(self.edit.site, self.layer, heads, self.total, positions)
@@ -38,7 +38,7 @@ class LayerEdit:
     def __call__(
         self, x: Tensor, length: int | None = None, rows: Tensor | None = None, heads: Tensor | None = None
     ) -> Tensor:
-        """x [batch position head feature], changed; of all positions and heads, or of sorted `rows` and `heads`."""
+        """Apply the edit to x [batch position head feature], which has all positions and heads, or sorted subsets."""
         where = self.where(len(x), x.shape[1] if length is None else length)
         index = place(where, x.device, rows, heads)
         part = x[index]
@@ -53,7 +53,7 @@ class LayerEdit:
 
 
 def place(where: Where, device: torch.device, rows: Tensor | None, heads: Tensor | None) -> tuple[Tensor, ...]:
-    """The index of a place into [batch position head ...], of all positions and heads or of sorted ones."""
+    """Index of `where` into [batch position head ...], which has all positions and heads, or sorted subsets."""
     positions, chosen = where.positions.contiguous(), where.heads
     if rows is not None:
         positions = torch.searchsorted(rows.cpu(), positions)
@@ -65,12 +65,12 @@ def place(where: Where, device: torch.device, rows: Tensor | None, heads: Tensor
 
 @dataclass(frozen=True)
 class PatternEdits:
-    """Knockouts, then edits of the weights, in the order they are listed."""
+    """Knockouts, then edits of attention weights, each in list order."""
 
     edits: tuple[LayerEdit, ...]
 
     def rows(self, call: AttentionCall, heads: Tensor, positions: Tensor) -> Tensor:
-        """The weights in use: [batch row head key], float32. See `EditedPattern`."""
+        """Attention weights in use: [batch row head key], float32. See `EditedPattern`."""
         batch, _, length, _ = call.query.shape
         wheres = [edit.where(batch, length) for edit in self.edits]
         every = union([heads, *(where.heads for where in wheres)])
@@ -79,7 +79,7 @@ class PatternEdits:
         return pattern[:, torch.searchsorted(rows, positions.cpu())][:, :, torch.searchsorted(every, heads.cpu())]
 
     def attend(self, call: AttentionCall, z: Tensor) -> Tensor:
-        """z with what follows from the edited rows in its place; no bit of the rest changes."""
+        """z with the edited rows recomputed; all other rows stay bit-identical."""
         batch, length, total, _ = z.shape
         wheres = [edit.where(batch, length) for edit in self.edits]
         heads = union(where.heads for where in wheres)
@@ -95,7 +95,7 @@ class PatternEdits:
         return changed
 
     def _pattern(self, call: AttentionCall, heads: Tensor, rows: Tensor) -> Tensor:
-        """[batch row head key] of sorted heads and rows, which hold those of every edit."""
+        """[batch row head key] of sorted heads and rows, which must include those of every edit."""
         length = call.query.shape[2]
         if length != call.key.shape[2]:
             raise HeadatlasError("attention is edited over a whole prompt at once; run it with use_cache=False")
@@ -103,7 +103,7 @@ class PatternEdits:
         for edit in self.edits:
             if edit.edit.site == "scores":
                 allowed = edit(allowed.transpose(1, 2), length, rows, heads).transpose(1, 2)
-        some = allowed.any(-1, keepdim=True)  # a row that may look nowhere is put to zero, without a NaN on the way
+        some = allowed.any(-1, keepdim=True)  # a row with no visible key becomes zero, without passing through NaN
         narrowed = replace(
             call,
             query=call.query[:, heads][:, :, rows],
@@ -121,10 +121,10 @@ class PatternEdits:
 
 
 def rows_of_heads(call: AttentionCall, heads: Tensor, positions: Tensor) -> Tensor:
-    """The attention weights in use, edited or not: [batch row head key] in float32.
+    """Attention weights in use, edited or not: [batch row head key] in float32.
 
     Args:
-        call: one layer's attention.
+        call: one layer's attention call.
         heads: [head], sorted.
         positions: [row], query positions, sorted.
     """
@@ -132,12 +132,12 @@ def rows_of_heads(call: AttentionCall, heads: Tensor, positions: Tensor) -> Tens
 
 
 def _shared(tensor: Tensor, heads: Tensor, total: int) -> Tensor:
-    """The key/value heads [batch kv_head ...] that query heads read."""
+    """Select the key/value heads [batch kv_head ...] that the given query heads read."""
     return (heads * tensor.shape[1] // total).to(tensor.device)
 
 
 def _edges(call: AttentionCall, heads: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row may look, and what is added to its scores there: both [batch head row key]."""
+    """Visibility of each key and the bias added to its score: both [batch head row key]."""
     device, keys = call.query.device, call.key.shape[2]
     shape = (len(call.query), len(heads), len(rows), keys)
     if call.mask is None:

@@ -1,4 +1,4 @@
-"""Which modules of a block read from the residual stream for attention, and which write to it, found by numbers."""
+"""Finds, numerically, which modules of a block read the residual stream for attention and which write to it."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -14,18 +14,18 @@ from headatlas.lab.activations.interventions import several_streams
 from headatlas.lab.anatomy.trial_pass import precision
 from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import FIRST, forward
 
 
 @dataclass(frozen=True)
 class Block:
-    """The modules of one block around its attention, whose outputs are added to the stream, and nothing else is.
+    """Modules around a block's attention. The block adds exactly the attention output and the MLP output to the stream.
 
     Attributes:
-        before: the norm between the stream and attention, or None where attention reads the stream itself (OLMo 2).
-        reads_stream: whether attention reads that; False where something else stands between, and `before` is None.
-        norm: what the attention's output goes through first (Gemma 2, OLMo 2), or None where it is added as it is.
-        mlp: what writes the MLP's part: the MLP itself, its last linear map, or a norm after it.
+        before: norm between residual stream and attention, or None if attention reads the stream directly (OLMo 2).
+        reads_stream: False if something other than a norm stands between them; `before` is then None.
+        norm: norm applied to the attention output before it is added (Gemma 2, OLMo 2), or None.
+        mlp: module whose output is the MLP's addition: the MLP, its last linear map, or a norm after it.
     """
 
     before: nn.Module | None
@@ -36,30 +36,30 @@ class Block:
 
 @dataclass
 class _Passed:
-    """What passed one block, each [batch position d_model]: the stream before it, what attention read, and the rest."""
+    """Activations recorded in one block, each [batch position d_model]."""
 
     stream: list[Tensor] = field(default_factory=list)
     read: list[Tensor] = field(default_factory=list)
     attn_out: list[Tensor] = field(default_factory=list)
     left: list[Tensor] = field(default_factory=list)
-    children: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)  # what each read and wrote
+    children: dict[nn.Module, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)  # input and output of each
 
 
 _known: WeakKeyDictionary[nn.Module, dict[int, Block]] = WeakKeyDictionary()
 
 
 def find_blocks(model: OpenModel, tokens: Tensor) -> dict[int, Block]:
-    """The writers of each layer with attention, found the first time in one pass over the prompts [batch position].
+    """Find the `Block` of each layer with attention, once per model, in one pass over `tokens` [batch position].
 
-    Not over prompts of our own: edits may be in force that fit only these.
+    It runs the caller's prompts because active edits may only fit those.
 
     Raises:
-        HeadatlasError: where what a block adds is not what attention writes plus what one other module writes.
+        HeadatlasError: if a block adds anything else than its attention output plus one other module's output.
     """
     if model.model not in _known:
         try:
             found = _find(model, tokens, lambda block: block.children())
-        except HeadatlasError:  # where an MLP adds the stream itself (BLOOM, MPT), its last map writes its part
+        except HeadatlasError:  # if an MLP adds the stream itself (BLOOM, MPT), use the output of its last linear map
             found = _find(model, tokens, lambda block: (each for each in block.modules() if each is not block))
         _known[model.model] = found
     return _known[model.model]
@@ -78,29 +78,29 @@ def _find(model: OpenModel, tokens: Tensor, candidates: Callable[[nn.Module], It
             stack.callback(on_output(anatomy.projections[layer], found.attn_out.append).remove)
             for child in candidates(anatomy.blocks[layer]):
                 _watch(stack, child, found, (*tokens.shape, anatomy.d_model))
-        forward(model, tokens, {}, torch.tensor([0]))
+        forward(model, tokens, positions=FIRST)
     return {layer: _of_block(model, layer, found) for layer, found in passed.items()}
 
 
 def _watch(stack: ExitStack, child: nn.Module, found: _Passed, shape: tuple[int, ...]) -> None:
-    """Keep what a module reads and writes, where it could stand between the stream and a block's parts."""
+    """Record a module's input and output, if their size allows it to be one of the block's parts."""
     size = torch.Size(shape).numel()
 
     def watch(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         wrote = states_of(output)
         if isinstance(wrote, Tensor) and wrote.numel() == size:
             read = args[0] if args and isinstance(args[0], Tensor) and args[0].numel() == size else wrote
-            wrote = wrote.reshape(shape).clone()  # Falcon adds to it where it lies
+            wrote = wrote.reshape(shape).clone()  # Falcon adds to it in place
             found.children.setdefault(module, []).append((read.reshape(shape), wrote))
 
     stack.callback(child.register_forward_hook(watch).remove)
 
 
 def _of_block(model: OpenModel, layer: int, found: _Passed) -> Block:
-    """The pair of writers that accounts best for what the block added."""
+    """The pair of modules whose outputs best explain what the block added."""
     (stream,), (left,), (states,) = found.stream, found.left, found.read
     attn_out = found.attn_out[0].reshape(stream.shape)
-    once = {module: each[0] for module, each in found.children.items() if len(each) == 1}  # Phi has one dropout for two
+    once = {module: each[0] for module, each in found.children.items() if len(each) == 1}  # Phi shares one dropout
     before = next((m for m, (read, wrote) in once.items() if _leads(read, wrote, stream, states)), None)
     after = [m for m, (read, wrote) in once.items() if _leads(read, wrote, attn_out, None)]
     added = (left - stream).float()
@@ -114,14 +114,14 @@ def _of_block(model: OpenModel, layer: int, found: _Passed) -> Block:
     rounding = torch.finfo(attn_out.dtype).eps * left.float().abs().max()
     if best is None or not least <= precision(attn_out.dtype) * added.abs().max() + 4 * rounding:
         raise HeadatlasError(
-            f"{model.name}: what layer {layer} adds to the residual stream is not its attention plus its MLP, so it "
-            "cannot be taken apart; headatlas can measure and edit this model's heads, but not attribute its logits"
+            f"{model.name}: what layer {layer} adds to the residual stream is not its attention output plus its MLP "
+            "output; headatlas can measure and edit this model's heads, but not attribute its logits"
         )
     return best
 
 
 def _leads(read: Tensor, wrote: Tensor, one: Tensor, other: Tensor | None) -> bool:
-    """Whether a module that read and wrote these leads from one state to the other, or to any other."""
+    """Whether a module with this input and output maps state `one` to `other`, or to any other state if None."""
     if not torch.equal(read, one):
         return False
     return not torch.equal(wrote, one) if other is None else torch.equal(wrote, other)

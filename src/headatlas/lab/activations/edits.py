@@ -1,10 +1,9 @@
-"""The vocabulary of edits: what activations become, and where. `intervene` applies a list of them to a model.
+"""Edits: what activations are replaced by, and where. `intervene` applies a list of them to a model.
 
-An edit names a site (see `sites`), heads (layers, for the two sites that have no heads) and positions (or all). It
-acts on what the edits before it left: those of earlier sites first, in the order of computation, and within a site in
-the order of the list. Queries, keys and values are those of one query head: where heads share keys and values, an
-edit of k or v gives the head its own, and the others of its group keep theirs. `knockout` acts on the edges that the
-softmax may use, so after q, k and v and before pattern. Nothing is renormalised after a pattern was edited.
+An edit names a site (see `sites`), heads (layers, for the two sites without heads) and positions (or all). Edits act in
+order of computation, and within a site in list order; each sees the result of earlier ones. An edit of k or v applies
+to one query head: heads that share keys and values with it keep theirs. `knockout` acts on the edges available to the
+softmax, after q, k and v and before pattern. An edited pattern is not renormalised.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,20 +20,20 @@ from headatlas.notation import Head
 
 Change = Callable[[Tensor, Where], Tensor]  # [batch position head feature] -> the same shape
 Targets = Iterable[Head] | Iterable[int]  # heads; layers for resid and attn_out
-Direction = Tensor | Mapping[Head, Tensor] | Mapping[int, Tensor]  # [feature]: one for all targets, or one for each
+Direction = Tensor | Mapping[Head, Tensor] | Mapping[int, Tensor]  # [feature]: one for all targets, or one per target
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One change, in the places it is made.
+    """One change of activations at a site.
 
     Attributes:
-        name: of the change, such as "zero".
+        name: kind of change, such as "zero".
         site: where it acts; "scores" for knockouts.
-        heads: by layer; the one entry 0 for a site without heads.
+        heads: head indices by layer; {layer: (0,)} for a site without heads.
         positions: as given; None for all.
-        change: the pure function that does it.
-        aligned: whether it needs to know which position is which, even where `positions` is None.
+        change: the pure function that computes the new activations.
+        aligned: whether it depends on absolute positions, even if `positions` is None.
     """
 
     name: str
@@ -49,21 +48,21 @@ class Edit:
 
 
 def zero(site: Site, at: Targets, positions: Positions = None) -> Edit:
-    """Put nothing in its place. Off-distribution: prefer `mean` or `resample` unless zero is meant."""
+    """Zero-ablate: set activations to 0. Off-distribution; prefer `mean` or `resample` unless zero is meant."""
     return _edit("zero", site, at, positions, lambda x, _: torch.zeros_like(x))
 
 
 def mean(
     site: Site, at: Targets, source: Recording | Sequence[Recording], positions: Positions = None, since: int = 1
 ) -> Edit:
-    """Put a head's mean in its place: over all prompts and positions of the source, position 0 left out.
+    """Mean-ablate: replace activations by the head's mean over all prompts and positions of the source.
 
     Args:
-        site: not pattern, whose rows have other keys at each position.
+        site: any but pattern, whose rows have different keys at each position.
         at: heads, or layers.
         source: one recorded batch, or several of any lengths.
-        positions: where to put it.
-        since: the first position that counts; many heads rest on position 0.
+        positions: where to apply the edit.
+        since: first position included in the mean; position 0 is left out because many heads rest on it.
     """
     if site == "pattern":
         raise ValueError("a pattern has no mean over positions, as each row sees other keys; use position_mean")
@@ -84,7 +83,7 @@ def mean(
 
 
 def _total(source: Recording, site: Site, layer: int, since: int) -> tuple[Tensor, int]:
-    """The sum over prompts and positions from `since`, [head feature], and how many there were."""
+    """Sum over prompts and positions from `since` on, [head feature], and the number of terms."""
     stored = by_position(site, source[site, layer]).float()  # [batch position head feature]
     held = torch.arange(stored.shape[1])[None] if source.positions is None else source.positions
     counted = (held >= since).expand(len(stored), -1).to(stored.device)
@@ -94,14 +93,14 @@ def _total(source: Recording, site: Site, layer: int, since: int) -> tuple[Tenso
 
 
 def position_mean(site: Site, at: Targets, source: Recording, positions: Positions = None) -> Edit:
-    """Put a head's mean at each position in its place: over the prompts of the source, which must align."""
+    """Replace activations by the head's mean at the same position, over the aligned prompts of the source."""
     return _from("position mean", site, at, source.mean_over_prompts(), positions)
 
 
 def resample(site: Site, at: Targets, source: Recording, positions: Positions = None, seed: int = 0) -> Edit:
-    """Put in its place what it is, at the same position, in a prompt of the source drawn at random.
+    """Replace each activation with its value at the same position in a random source prompt (resample ablation).
 
-    One donor is drawn for each prompt of a batch, with replacement; it gives to all targets of this edit.
+    One source prompt is drawn per prompt of a batch, with replacement, and used for all targets of this edit.
     """
 
     def change(x: Tensor, where: Where) -> Tensor:
@@ -113,17 +112,17 @@ def resample(site: Site, at: Targets, source: Recording, positions: Positions = 
 
 
 def patch(site: Site, at: Targets, source: Recording, positions: Positions = None) -> Edit:
-    """Put in its place what it was in another run: prompt by prompt, at the same positions."""
+    """Activation patching: replace activations with those of another run, prompt by prompt, at the same positions."""
     return _from("patch", site, at, source, positions)
 
 
 def scale(site: Site, at: Targets, factor: float, positions: Positions = None) -> Edit:
-    """Multiply it."""
+    """Multiply activations by `factor`."""
     return _edit("scale", site, at, positions, lambda x, _: x * factor)
 
 
 def add(site: Site, at: Targets, direction: Direction, factor: float = 1.0, positions: Positions = None) -> Edit:
-    """Add `factor` times a direction, whose length counts."""
+    """Add `factor` times a direction (not normalised) to activations."""
     given = _directions(direction)
     return _edit("add", site, at, positions, lambda x, where: x.float() + factor * _of(given, x, where))
 
@@ -131,18 +130,18 @@ def add(site: Site, at: Targets, direction: Direction, factor: float = 1.0, posi
 def project_out(
     site: Site, at: Targets, direction: Direction, mean: Direction | None = None, positions: Positions = None
 ) -> Edit:
-    """Take away its component along a direction, whose length does not count.
+    """Remove the component of activations along a direction (normalised first).
 
     Args:
         site: where.
         at: heads, or layers.
-        direction: what to take away.
-        mean: a mean activation, whose component along the direction is put in its place.
-        positions: where to do it.
+        direction: the direction to remove.
+        mean: a mean activation; if given, the removed component is replaced by the mean's.
+        positions: where to apply the edit.
     """
     given, kept = _directions(direction), None if mean is None else _directions(mean)
     if any(not each.any() for each in ([given] if isinstance(given, Tensor) else given.values())):
-        raise ValueError("the direction to project out is zero, so it is none")
+        raise ValueError("the direction to project out is zero; give a nonzero one")
 
     def change(x: Tensor, where: Where) -> Tensor:
         along = torch.nn.functional.normalize(_of(given, x, where), dim=-1)
@@ -153,16 +152,16 @@ def project_out(
 
 
 def knockout(at: Iterable[Head], edges: Sequence[tuple[int, int]] | Tensor) -> Edit:
-    """Forbid (query, key) edges before the softmax, which shares their weight among the keys that are left.
+    """Attention knockout: mask (query, key) edges before the softmax, so that their weight goes to the other keys.
 
-    A query all of whose edges are forbidden attends to nothing: its z is zero.
+    A query whose edges are all masked attends to nothing; its z is zero.
 
     Args:
         at: heads.
         edges: pairs of positions, the same for every prompt, or a tensor [batch edge 2].
 
     Raises:
-        ValueError: for no edges, or an edge to a later key, which is never there.
+        ValueError: for no edges, or for an edge to a later key, which does not exist.
     """
     pairs = torch.as_tensor(edges).cpu()
     if pairs.ndim not in (2, 3) or pairs.shape[-1] != 2 or not pairs.numel() or pairs.is_floating_point():
@@ -189,7 +188,7 @@ def _from(name: str, site: Site, at: Targets, source: Recording, positions: Posi
 def _like(x: Tensor, recorded: Tensor, site: Site) -> Tensor:
     if recorded.dtype != x.dtype:
         raise HeadatlasError(
-            f"{site} was recorded in {recorded.dtype} and the model runs in {x.dtype}; record it on the model as it is"
+            f"{site} was recorded in {recorded.dtype} and the model runs in {x.dtype}; record it again on this model"
         )
     return recorded
 
@@ -219,7 +218,7 @@ def _edit(
 
 
 def _directions(direction: Direction) -> Tensor | dict[tuple[int, int], Tensor]:
-    """One vector, or one per (layer, head), with 0 for the head where a site has none."""
+    """One vector, or one per (layer, head); head is 0 for sites without heads."""
     vectors = [direction] if isinstance(direction, Tensor) else list(direction.values())
     for vector in vectors:
         if vector.ndim != 1 or not vector.is_floating_point() or not torch.isfinite(vector).all():
@@ -230,7 +229,7 @@ def _directions(direction: Direction) -> Tensor | dict[tuple[int, int], Tensor]:
 
 
 def _of(directions: Tensor | dict[tuple[int, int], Tensor], x: Tensor, where: Where) -> Tensor:
-    """The directions of the heads at a place: [head feature], or [feature] for one direction."""
+    """Directions of the heads in `where`: [head feature], or [feature] for a single direction."""
     if isinstance(directions, Tensor):
         chosen = directions
     else:

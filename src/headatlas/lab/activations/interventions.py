@@ -1,4 +1,4 @@
-"""Interventions on a running model: a list of edits, or the ablation of a set of heads."""
+"""Runs a model with a list of edits."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,18 +27,18 @@ from headatlas.notation import Head
 
 @contextmanager
 def intervene(model: OpenModel, edits: Sequence[Edit]) -> Iterator[None]:
-    """While active, every pass through the model runs with these edits; afterwards it is as it was, whatever happened.
+    """While active, apply `edits` in every forward pass; the model is restored on exit, also after an error.
 
-    Edits act in the order of computation, and within a site in the order of the list. Contexts may be nested: at each
-    site the outer one acts first.
+    Edits act in order of computation, and within a site in list order. Nested contexts are allowed: at each site the
+    outer one acts first.
 
     Args:
         model: to intervene on.
         edits: made by `zero`, `mean`, `position_mean`, `resample`, `patch`, `scale`, `add`, `project_out`, `knockout`.
 
     Raises:
-        ValueError: for a head or layer the model does not have.
-        HeadatlasError: on leaving, where an edit never took place; within, where it does not fit the prompts.
+        ValueError: for a head or layer the model lacks.
+        HeadatlasError: on exit, if an edit was never applied; inside, if an edit does not fit the prompts.
     """
     waiting: set[tuple[int, int]] = set()
     by_layer: dict[int, list[LayerEdit]] = {}
@@ -71,11 +71,11 @@ def _require_places(anatomy: Anatomy, edit: Edit) -> None:
 
 
 def require_site(anatomy: Anatomy, site: str, layer: int) -> None:
-    """See that a layer has a site; the stream has one more, its end.
+    """Check that a layer has a site. For resid, `layers` is allowed too: the stream after the last block.
 
     Raises:
-        ValueError: where it has not.
-        HeadatlasError: for the residual stream of a model whose blocks carry several.
+        ValueError: if it does not.
+        HeadatlasError: for the residual stream of a model whose blocks carry several streams.
     """
     if not 0 <= layer < anatomy.layers + (site == "resid"):
         raise ValueError(f"{site} of layer {layer} is not in a model of {anatomy.layers} layers")
@@ -86,10 +86,10 @@ def require_site(anatomy: Anatomy, site: str, layer: int) -> None:
 
 
 def several_streams(anatomy: Anatomy) -> str:
-    """What is said where a residual stream is asked of a model that has several."""
+    """The error message for a model that has several streams instead of one residual stream."""
     return (
         f"the blocks of this model (family {anatomy.family}) carry several streams at once, so it has no residual "
-        "stream to read or to edit; measure attention, z and what heads write instead"
+        "stream to read or to edit; use the sites pattern, z, result or attn_out instead"
     )
 
 
@@ -101,8 +101,8 @@ def _refuse_cache(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     past = kwargs.get("past_key_values")
     if past is not None and past.get_seq_length() > 0:
         raise HeadatlasError(
-            "edits that depend on positions count them over the whole prompt, and a filled key/value cache hides its "
-            "beginning; run the whole prompt with use_cache=False"
+            "edits that depend on positions count them over the whole prompt, but a filled key/value cache leaves out "
+            "its beginning; run the whole prompt with use_cache=False"
         )
 
 
@@ -114,7 +114,7 @@ def _attach(stack: ExitStack, anatomy: Anatomy, layer: int, edits: list[LayerEdi
         handle = on_stream(anatomy, layer, lambda x: _all(at["resid"], x.unsqueeze(2)).squeeze(2))
         stack.callback(handle.remove)
     if at.keys() & {"q", "k", "v", "scores", "pattern"}:
-        stack.enter_context(attention_pre_hooks({anatomy.attention[layer]: _rewrite(at)}))
+        stack.enter_context(attention_pre_hooks({anatomy.attention[layer]: _pre_hook(at)}))
     if "z" in at:
         stack.enter_context(attention_hooks({anatomy.attention[layer]: lambda call, z: _all(at["z"], z)}))
     if "result" in at:
@@ -125,22 +125,22 @@ def _attach(stack: ExitStack, anatomy: Anatomy, layer: int, edits: list[LayerEdi
 
 
 def _all(edits: Iterable[LayerEdit], x: Tensor) -> Tensor:
-    """x [batch position head feature] after all edits."""
+    """Apply all edits in order to x [batch position head feature]."""
     for edit in edits:
         x = edit(x)
     return x
 
 
-def _rewrite(at: dict[str, list[LayerEdit]]) -> AttentionPreHook:
+def _pre_hook(at: dict[str, list[LayerEdit]]) -> AttentionPreHook:
     weights = (*at.get("scores", ()), *at.get("pattern", ()))
 
-    def rewrite(call: AttentionCall) -> AttentionCall:
+    def pre_hook(call: AttentionCall) -> AttentionCall:
         query, key, value = call.query, call.key, call.value
         if "q" in at:
             query = _all(at["q"], query.transpose(1, 2)).transpose(1, 2)
         if "k" in at or "v" in at:
             groups = query.shape[1] // key.shape[1]
-            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))  # a key and value per head
+            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))  # one key and value per head
         if "k" in at:
             key = _all(at["k"], key.transpose(1, 2)).transpose(1, 2)
         if "v" in at:
@@ -151,7 +151,7 @@ def _rewrite(at: dict[str, list[LayerEdit]]) -> AttentionPreHook:
             pattern = PatternEdits((*earlier, *weights))
         return replace(call, query=query, key=key, value=value, pattern=pattern)
 
-    return rewrite
+    return pre_hook
 
 
 def _results(anatomy: Anatomy, layer: int, edits: list[LayerEdit]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -169,7 +169,7 @@ def _results(anatomy: Anatomy, layer: int, edits: list[LayerEdit]) -> Callable[[
 
 
 def on_stream(anatomy: Anatomy, layer: int, change: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-    """Look at, or change, the residual stream [batch position d_model] that enters a layer; `layers` is the end."""
+    """Read, or replace, the residual stream [batch position d_model] before a layer (or after the last: `layers`)."""
 
     if layer == anatomy.layers:
         return on_output(anatomy.blocks[-1], change)
@@ -177,7 +177,7 @@ def on_stream(anatomy: Anatomy, layer: int, change: Callable[[Tensor], Tensor | 
 
 
 def on_projection(anatomy: Anatomy, layer: int, change: Callable[[Tensor, Tensor], Tensor | None]) -> RemovableHandle:
-    """Look at a layer's z [batch position head d_head] and attn_out [batch position d_model], or change attn_out."""
+    """Read a layer's z [batch position head d_head], and read or replace its attn_out [batch position d_model]."""
 
     shape = anatomy.shapes[layer]
 

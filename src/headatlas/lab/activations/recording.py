@@ -1,10 +1,10 @@
-"""Records activations at chosen sites while a batch of prompts runs."""
+"""Records activations at chosen sites during a forward pass."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.attention_edits import rows_of_heads
@@ -12,7 +12,7 @@ from headatlas.lab.activations.interventions import on_projection, on_stream, re
 from headatlas.lab.activations.sites import SITES, Positions, Recording, Site, located, union
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.metrics import all_finite
 
 Tokens = Tensor | Sequence[Sequence[int]]  # [batch position], prompts of one length
@@ -25,30 +25,28 @@ def record(
     positions: Positions = None,
     layers: Sequence[int] | None = None,
 ) -> Recording:
-    """Run prompts and keep what passes the sites; nothing in the model changes.
+    """Run prompts and keep the activations at the given sites, without changing the model.
 
-    Inside `intervene` it sees what the edits left. Memory is that of what is asked for: "pattern" without positions
-    holds [batch head query key] of every layer, and "result" is d_model / d_head times the size of "z".
+    Inside `intervene`, it records the edited activations. Memory grows with what is recorded: "pattern" without
+    positions holds [batch head query key] of every layer; "result" is d_model / d_head times the size of "z".
 
     Args:
         model: to run.
         tokens: [batch position].
         sites: which activations.
-        positions: at which positions to keep them (of a pattern: which queries); all by default.
-        layers: of which layers; all by default (those with attention, but for resid, which has the end of the last
-            one too).
+        positions: positions to keep (for pattern: queries); all by default.
+        layers: layers to record; by default all with attention, and for resid every layer plus the final stream.
 
     Raises:
-        ValueError: for a layer that the model does not have, or that has no attention.
-        HeadatlasError: for prompts of different lengths, tokens or positions out of range, or activations that are not
-            finite.
+        ValueError: for a layer that does not exist or has no attention.
+        HeadatlasError: for prompts of different lengths, tokens or positions out of range, or non-finite activations.
     """
     if not sites or (strange := [site for site in sites if site not in SITES]):
         raise ValueError(f"choose sites among {', '.join(SITES)}" + (f", not {strange[0]}" if sites else ""))
     prompts = batch_of(model, tokens)
     index = None if positions is None else located(positions, *prompts.shape)  # [batch position]
     found: dict[tuple[Site, int], Tensor] = {}
-    taps: dict[nn.Module, AttentionHook] = {}
+    hooks: dict[int, AttentionHook] = {}
     with ExitStack() as stack:
         for layer in range(model.anatomy.layers + 1) if layers is None else layers:
             heads = layers is not None or layer in model.anatomy.attention
@@ -56,13 +54,13 @@ def record(
             for site in chosen:
                 require_site(model.anatomy, site, layer)
             watch = _Watch(model, layer, index, found)
-            if seam := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
-                taps[model.anatomy.attention[layer]] = watch.tap(seam)
+            if in_attention := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
+                hooks[layer] = watch.hook(in_attention)
             if "resid" in chosen:
                 stack.callback(on_stream(model.anatomy, layer, watch.keeper("resid")).remove)
             if written := [site for site in chosen if site in ("result", "attn_out")]:
                 stack.callback(on_projection(model.anatomy, layer, watch.writing(written)).remove)
-        forward(model, prompts, taps, torch.tensor([0]))
+        run_layers(model, prompts, hooks.__getitem__, hooks)
     for (site, layer), activation in found.items():
         if not all_finite(activation):
             raise HeadatlasError(
@@ -73,13 +71,13 @@ def record(
 
 
 class _Watch:
-    """Keeps what passes one layer."""
+    """Stores the activations of one layer."""
 
     def __init__(self, model: OpenModel, layer: int, index: Tensor | None, found: dict[tuple[Site, int], Tensor]):
         self._anatomy, self._layer, self._index, self._found = model.anatomy, layer, index, found
 
     def keep(self, site: Site, x: Tensor) -> None:
-        """x: [batch position ...]"""
+        """Store x [batch position ...], at the recorded positions."""
         if self._index is not None:
             index = self._index.to(x.device)
             x = x[torch.arange(len(x), device=x.device)[:, None], index]
@@ -88,7 +86,7 @@ class _Watch:
     def keeper(self, site: Site) -> Callable[[Tensor], None]:
         return lambda x: self.keep(site, x)
 
-    def tap(self, sites: Sequence[Site]) -> AttentionHook:
+    def hook(self, sites: Sequence[Site]) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
             seen = {"q": call.query, "k": call.key, "v": call.value}
             for site in sites:
@@ -102,7 +100,7 @@ class _Watch:
         return look
 
     def _pattern(self, call: AttentionCall) -> Tensor:
-        """[batch head query key], of the positions asked for."""
+        """[batch head query key], at the recorded positions."""
         heads = torch.arange(call.query.shape[1])
         index = torch.arange(call.query.shape[2])[None] if self._index is None else self._index
         rows = union([index])
@@ -125,14 +123,14 @@ def batch_of(model: OpenModel, tokens: Tokens) -> Tensor:
     """Prompts as a tensor [batch position].
 
     Raises:
-        HeadatlasError: for prompts of different lengths, none, too long ones, or tokens the model does not have.
+        HeadatlasError: for no prompts, prompts of different lengths or longer than the context, or unknown tokens.
     """
     if not isinstance(tokens, Tensor):
         lengths = sorted({len(prompt) for prompt in tokens})
         if len(lengths) > 1:
             raise HeadatlasError(
-                f"the prompts of a batch differ in length ({lengths[0]} to {lengths[-1]} tokens); "
-                "run each length by itself, as padding would change what heads see"
+                f"the prompts of a batch differ in length ({lengths[0]} to {lengths[-1]} tokens); run each length in "
+                "its own batch, as padding would change what heads attend to"
             )
         tokens = torch.tensor(tokens)
     if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool or not tokens.numel():

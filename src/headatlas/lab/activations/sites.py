@@ -1,13 +1,13 @@
-"""The sites where activations are recorded and edited, and a set of recorded activations.
+"""The sites where activations are recorded and edited, and a container of recorded activations.
 
-In the order they are computed, layer by layer:
+In order of computation within a layer:
 
-    resid      what enters the layer's block; layer L of a model of L layers is what leaves the last block
+    resid      residual stream before the layer's block; for L = number of layers, after the last block
     q k v      query, key and value after position encoding
-    pattern    attention weights; they follow from the scores, and a row need not sum to 1 (sinks, edits)
-    z          the weighted values, behind a gate or a norm where there is one: what the output projection reads
-    result     z_h W_O^h: what one head writes
-    attn_out   what the output projection writes: the sum of the results, and its bias
+    pattern    attention weights, computed from the scores; a row need not sum to 1 (sinks, edits)
+    z          weighted sum of values, after any gate or norm: the input of the output projection
+    result     z_h W_O^h: the output of one head
+    attn_out   output of the output projection: the sum of the results plus its bias
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,14 +20,14 @@ from torch import Tensor
 from headatlas.errors import HeadatlasError
 
 Site = Literal["resid", "q", "k", "v", "pattern", "z", "result", "attn_out"]
-STREAM_SITES = ("resid", "attn_out")  # of a layer, not of a head
+STREAM_SITES = ("resid", "attn_out")  # sites of a layer, without heads
 SITES = ("resid", "q", "k", "v", "pattern", "z", "result", "attn_out")
-Positions = Sequence[int] | Tensor | None  # the same for every prompt, or a tensor [batch position]; None for all
+Positions = Sequence[int] | Tensor | None  # the same for every prompt, or a tensor [batch position]; None means all
 
 
 @dataclass(frozen=True)
 class Where:
-    """Which part of a site: of one layer, some heads (of `total` in the layer) at some positions [batch position]."""
+    """Part of a site: some heads (of `total`) of one layer, at some positions [batch position]."""
 
     site: str
     layer: int
@@ -36,12 +36,12 @@ class Where:
     positions: Tensor
 
     def among(self, stored: int) -> Tensor:
-        """The heads' places among `stored` heads: their own, or those of the key/value heads they share."""
+        """Indices of the heads among `stored` heads: the heads themselves, or the key/value heads they share."""
         if stored == self.total:
             return self.heads
         if self.site not in ("k", "v") or self.total % stored:
             raise HeadatlasError(
-                f"{self.site} was recorded of {stored} heads, and the model has {self.total}; record it on this model"
+                f"{self.site} was recorded with {stored} heads, and the model has {self.total}; record it on this model"
             )
         return self.heads * stored // self.total
 
@@ -50,12 +50,12 @@ class Where:
 class Recording:
     """Activations of one batch of prompts, by site and layer: `recording["z", 3]`.
 
-    Shapes: q, k, v, z and result [batch position head feature], with as many heads for k and v as there are key/value
-    heads; pattern [batch head query key]; resid and attn_out [batch position d_model].
+    Shapes: q, k, v, z and result [batch position head feature], where k and v have one entry per key/value head;
+    pattern [batch head query key]; resid and attn_out [batch position d_model].
 
     Attributes:
         activations: by site and layer.
-        positions: [batch position] that were recorded (query positions of a pattern), or None for all.
+        positions: recorded positions [batch position] (for pattern: queries), or None for all.
     """
 
     activations: Mapping[tuple[Site, int], Tensor]
@@ -68,28 +68,28 @@ class Recording:
         return self.activations[at]
 
     def mean_over_prompts(self) -> "Recording":
-        """One prompt's worth: the mean over the batch at each position.
+        """Average over the batch at each position; the result holds one prompt.
 
         Raises:
-            HeadatlasError: where other positions were recorded of each prompt.
+            HeadatlasError: if the recorded positions differ between prompts.
         """
         if self.positions is not None and not (self.positions == self.positions[:1]).all():
             raise HeadatlasError(
-                "the recording holds other positions of each prompt, so there is no mean per position; "
-                "record the same positions of all"
+                "the recording holds different positions of each prompt, so there is no mean per position; record the "
+                "same positions of all"
             )
         means = {at: each.float().mean(0, keepdim=True).to(each.dtype) for at, each in self.activations.items()}
         return replace(self, activations=means, positions=None if self.positions is None else self.positions[:1])
 
     def part(self, where: Where, prompts: Tensor | None = None) -> Tensor:
-        """The recorded activations at a place: [batch position head feature].
+        """Select recorded activations: [batch position head feature].
 
         Args:
-            where: the place.
-            prompts: [batch], which recorded prompt to take for each; by default its own, or the only one there is.
+            where: the heads and positions.
+            prompts: [batch], which recorded prompt to use for each prompt; by default the same index, or the only one.
 
         Raises:
-            HeadatlasError: where the batch or the positions are not in the recording.
+            HeadatlasError: if the batch or the positions are not in the recording.
         """
         stored = by_position(where.site, self[where.site, where.layer])  # type: ignore[index]
         batch, device = where.positions.shape[0], stored.device
@@ -104,7 +104,7 @@ class Recording:
         return stored[prompts[:, None, None], self._places(where, stored, prompts)[:, :, None], heads]
 
     def _places(self, where: Where, stored: Tensor, prompts: Tensor) -> Tensor:
-        """Where along the stored positions the wanted ones stand: [batch position]."""
+        """Index of each wanted position along the stored positions: [batch position]."""
         wanted = where.positions.to(stored.device)
         if self.positions is None:
             if wanted.numel() and wanted.max() >= stored.shape[1]:
@@ -116,19 +116,19 @@ class Recording:
         held = self.positions.to(stored.device).expand(len(stored), -1)[prompts]  # [batch held]
         same = held[:, None, :] == wanted[:, :, None]  # [batch position held]
         if not same.any(-1).all():
-            raise HeadatlasError(f"{where.site} was recorded at other positions than are asked for; record them too")
+            raise HeadatlasError(f"{where.site} was not recorded at all the positions needed; record them too")
         return same.int().argmax(-1)
 
 
 def by_position(site: str, activation: Tensor) -> Tensor:
-    """The layout all sites share: [batch position head feature]. A stream site counts as one head."""
+    """Move heads to axis 2, the common layout: [batch position head feature]; stream sites get one head."""
     if site == "pattern":
         return activation.transpose(1, 2)
     return activation.unsqueeze(2) if site in STREAM_SITES else activation
 
 
 def union(tensors: Iterable[Tensor]) -> Tensor:
-    """The different numbers in some tensors of integers, sorted, [number]."""
+    """The distinct integers in some tensors, sorted: [number]."""
     return torch.tensor(sorted({number for each in tensors for number in each.flatten().tolist()}))
 
 
@@ -136,7 +136,7 @@ def located(positions: Positions, batch: int, length: int) -> Tensor:
     """Positions as [batch position].
 
     Raises:
-        HeadatlasError: for positions that the prompts do not have, or of another number of prompts.
+        HeadatlasError: for positions outside the prompts, or for a different number of prompts.
     """
     if positions is None:
         return torch.arange(length).expand(batch, -1)

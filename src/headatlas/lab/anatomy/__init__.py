@@ -1,4 +1,4 @@
-"""What a model is made of: where its attention, norms and matrices are, proved by numbers."""
+"""Where a model keeps its attention, norms and weight matrices, verified numerically."""
 
 from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.anatomy.low_rank import LowRank

@@ -1,4 +1,4 @@
-"""What a model is made of, read off its shapes, and the identities that must hold before anything is measured."""
+"""A model's architecture, inferred from one forward pass, and the identities it must satisfy before it is measured."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from headatlas.notation import Head
 
 
 class UnsafeModelError(HeadatlasError):
-    """A model that opened but must not be measured; `check` names what it failed, as `headatlas doctor` does."""
+    """Raised for a model that loads but fails a safety check; `check` is the check's name in `headatlas doctor`."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)
@@ -30,10 +30,10 @@ class UnsafeModelError(HeadatlasError):
 
 @dataclass(frozen=True)
 class Shape:
-    """The heads of one layer.
+    """Head counts of one layer.
 
     Attributes:
-        heads, kv_heads: query heads, and the key/value heads they share.
+        heads, kv_heads: number of query heads, and of the key/value heads they share.
         d_head: width of one head's z.
     """
 
@@ -46,22 +46,21 @@ class Shape:
 class Anatomy:
     """The attention of a model, layer by layer.
 
-    Layers carry the model's own number. In a hybrid some have no attention, and so no heads: what is kept by layer is
-    kept of the others alone.
+    Layers keep the model's own numbers. Layers without attention (in hybrid models) have no entry in the mappings.
 
     Attributes:
-        attention: the attention module of each layer that has one, in the order they run.
+        attention: attention module of each layer that has one, in execution order.
         projections: their output projections.
-        shapes: how many heads they have, and how wide.
-        layouts: where they keep their query, key and value matrices; None where that could not be confirmed.
+        shapes: their head counts and head widths.
+        layouts: where their query, key and value matrices are; None if unconfirmed.
         blocks: all decoder layers, with attention or without.
         d_model: width of the residual stream.
-        family: the model type of the configuration, such as "gpt2".
-        unembed: final norm and unembedding; None where they could not be confirmed.
+        family: model type in the configuration, such as "gpt2".
+        unembed: final norm and unembedding; None if unconfirmed.
         embedding: the token embedding; its weight is [vocabulary d_model].
-        one_stream: whether blocks hand on one residual stream [batch position d_model] (Gemma 3n's carry several).
-        other_mixers: whether something beside these heads carries information from one position to another, such as a
-            state-space, convolution or recurrent layer.
+        one_stream: whether blocks pass on a single residual stream [batch position d_model] (Gemma 3n has several).
+        other_mixers: whether anything besides these heads moves information between positions, such as a state-space,
+            convolution or recurrent layer.
     """
 
     attention: Mapping[int, nn.Module]
@@ -78,7 +77,7 @@ class Anatomy:
 
     @property
     def layers(self) -> int:
-        """How many decoder layers there are, with attention or without."""
+        """Number of decoder layers, with attention or without."""
         return len(self.blocks)
 
     @property
@@ -93,34 +92,34 @@ class Anatomy:
 
     @property
     def uneven(self) -> bool:
-        """Whether layers differ in the number or the width of their heads; a layer without attention has none."""
+        """Whether layers differ in the number or width of their heads, or some have no attention."""
         return self.hybrid or len(set(self.shapes.values())) > 1
 
     @property
     def heads(self) -> int:
-        """Query heads per layer; the most, where layers differ."""
+        """Query heads per layer; the maximum if layers differ."""
         return max(shape.heads for shape in self.shapes.values())
 
     @property
     def kv_heads(self) -> int:
-        """Key/value heads per layer; the most, where layers differ."""
+        """Key/value heads per layer; the maximum if layers differ."""
         return max(shape.kv_heads for shape in self.shapes.values())
 
     @property
     def d_head(self) -> int:
-        """Width of one head's z; the largest, where layers differ."""
+        """Width of one head's z; the maximum if layers differ."""
         return max(shape.d_head for shape in self.shapes.values())
 
     def heads_in(self, layer: int) -> int:
-        """Query heads of a layer; 0 where it has no attention."""
+        """Number of query heads in a layer; 0 without attention."""
         return self.shapes[layer].heads if layer in self.shapes else 0
 
     def kv_heads_in(self, layer: int) -> int:
-        """Key/value heads of a layer; 0 where it has no attention."""
+        """Number of key/value heads in a layer; 0 without attention."""
         return self.shapes[layer].kv_heads if layer in self.shapes else 0
 
     def d_head_in(self, layer: int) -> int:
-        """Width of one head's z in a layer; 0 where it has no attention."""
+        """Width of one head's z in a layer; 0 without attention."""
         return self.shapes[layer].d_head if layer in self.shapes else 0
 
     @property
@@ -129,26 +128,26 @@ class Anatomy:
         return tuple(Head(layer, head) for layer, shape in self.shapes.items() for head in range(shape.heads))
 
     def require(self, heads: Iterable[Head]) -> None:
-        """See that the model has these heads.
+        """Check that the model has these heads; heads and layers count from 0.
 
         Raises:
-            ValueError: naming the first that it does not have; heads and layers count from 0.
+            ValueError: names the first head that the model lacks.
         """
         for layer, head in sorted(heads):
             if not 0 <= head < (self.heads_in(layer) if 0 <= layer < self.layers else 0):
                 raise ValueError(f"L{layer}H{head} is not in {self.described(layer)}")
 
     def require_attention(self, layer: int) -> None:
-        """See that a layer has attention.
+        """Check that a layer has attention.
 
         Raises:
-            ValueError: where it has none, or is not in the model.
+            ValueError: if the layer has none, or does not exist.
         """
         if layer not in self.attention:
             raise ValueError(f"layer {layer} has no attention in {self.described(layer)}")
 
     def described(self, layer: int) -> str:
-        """The model's size in words fit for an error about a layer."""
+        """The model's size, worded for an error about a layer."""
         if not self.uneven:
             return f"a model of {self.layers} layers x {self.heads} heads"
         if 0 <= layer < self.layers and layer in self.shapes:
@@ -157,18 +156,18 @@ class Anatomy:
 
     @property
     def attention_places(self) -> str:
-        """Which layers have attention, fit for a sentence: 'layer 1', 'layers 0, 2'."""
+        """The layers with attention, worded for a sentence: 'layer 1', 'layers 0, 2'."""
         which = ", ".join(map(str, self.attention_layers))
         return f"layer {which}" if len(self.attention) == 1 else f"layers {which}"
 
     def empty(self, *leading: int, dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
-        """An array [*leading layer head] of NaN: what no head fills stays NaN."""
+        """An array [*leading layer head] filled with NaN, so that heads that do not exist stay NaN."""
         return np.full((*leading, self.layers, self.heads), np.nan, dtype)
 
     def stack(self, by_layer: Mapping[int, Tensor], axis: int) -> Tensor:
-        """Tensors of each layer, whose `axis` is its heads, as one with an axis of layers before it.
+        """Stack one tensor per layer along a new layer axis, placed before `axis`, the head axis of each.
 
-        Heads that do not exist are NaN; -1 in tensors of integers.
+        Heads that do not exist are NaN (-1 in integer tensors).
         """
         if not self.uneven:
             return torch.stack([by_layer[layer] for layer in range(self.layers)], axis)
@@ -181,13 +180,13 @@ class Anatomy:
         return whole
 
     def strongest(self, values: NDArray[np.floating[Any]] | Tensor, largest: bool = True) -> Head:
-        """The head with the largest, or smallest, of values [layer head]; heads that do not exist have none."""
+        """The head with the largest (or smallest) of `values` [layer head]; NaN entries are skipped."""
         plain = np.asarray(values, float)
         place = np.nanargmax(plain) if largest else np.nanargmin(plain)
         return Head(*divmod(int(place), plain.shape[1]))
 
     def kv_head(self, head: Head) -> int:
-        """The key/value head, within its layer, that a query head reads."""
+        """Index, within its layer, of the key/value head that a query head reads."""
         shape = self.shapes[head.layer]
         return head.head * shape.kv_heads // shape.heads
 
@@ -198,7 +197,7 @@ class Anatomy:
         return columns(self.projections[layer]).reshape(shape.heads, shape.d_head, self.d_model)
 
     def b_o(self, layer: int) -> Tensor | None:
-        """The bias of a layer's output projection, [d_model], where it has one."""
+        """The bias of a layer's output projection, [d_model], or None."""
         bias: Tensor | None = getattr(self.projections[layer], "bias", None)
         return bias
 
@@ -206,7 +205,7 @@ class Anatomy:
         """Where a layer keeps its query, key and value matrices.
 
         Raises:
-            HeadatlasError: where it could not be confirmed; nothing that works on weights can be had then.
+            HeadatlasError: if the layout is unconfirmed; the layer's weights then cannot be analysed.
         """
         self.require_attention(layer)
         layout = self.layouts[layer]
@@ -218,50 +217,50 @@ class Anatomy:
         return layout
 
     def w_q(self, layer: int) -> Tensor:
-        """The query matrix of each head: [head d_model d_head]. Norms and position encoding come after it."""
+        """The query matrix of each head, before norms and position encoding: [head d_model d_head]."""
         return self.layout(layer).query.weight
 
     def w_k(self, layer: int) -> Tensor:
-        """The key matrix of each key/value head: [kv_head d_model d_head]. Norms and position encoding come after."""
+        """The key matrix of each key/value head, before norms and position encoding: [kv_head d_model d_head]."""
         return self.layout(layer).key.weight
 
     def w_v(self, layer: int) -> Tensor:
-        """The value matrix of each key/value head, with the gain of values: [kv_head d_model d_head]."""
+        """The value matrix of each key/value head, times the value scale: [kv_head d_model d_head]."""
         layout = self.layout(layer)
         return layout.value.weight if layout.value_gain == 1 else layout.value.weight * layout.value_gain
 
     def b_q(self, layer: int) -> Tensor | None:
-        """The query bias of each head, [head d_head], where there is one."""
+        """The query bias of each head, [head d_head], or None."""
         return self.layout(layer).query.bias
 
     def b_k(self, layer: int) -> Tensor | None:
-        """The key bias of each key/value head, [kv_head d_head], where there is one."""
+        """The key bias of each key/value head, [kv_head d_head], or None."""
         return self.layout(layer).key.bias
 
     def b_v(self, layer: int) -> Tensor | None:
-        """The value bias of each key/value head, [kv_head d_head], where there is one."""
+        """The value bias of each key/value head, [kv_head d_head], or None."""
         layout, bias = self.layout(layer), self.layout(layer).value.bias
         return bias if bias is None or layout.value_gain == 1 else bias * layout.value_gain
 
     def qk(self, layer: int, head: int | None = None) -> LowRank:
-        """W_Q W_K^T, [d_model d_model], of one head, or of all with a leading [head] axis.
+        """The QK circuit W_Q W_K^T, [d_model d_model], of one head, or of all heads with a leading [head] axis.
 
-        It leaves out the scaling, position encoding, and the norms on queries and keys that `layout` reports.
+        Excludes the score scaling, position encoding, and the query and key norms that `layout` reports.
         """
         return LowRank(self._chosen(self.w_q(layer), head), self._shared(layer, self.w_k(layer), head).mT)
 
     def ov(self, layer: int, head: int | None = None) -> LowRank:
-        """W_V W_O, [d_model d_model], of one head, or of all with a leading [head] axis.
+        """The OV circuit W_V W_O, [d_model d_model], of one head, or of all heads with a leading [head] axis.
 
-        It leaves out a gate or a norm that stands before the output projection; `headatlas doctor` says where.
+        Excludes any gate or norm before the output projection; `headatlas doctor` reports those.
         """
         return LowRank(self._shared(layer, self.w_v(layer), head), self._chosen(self.w_o(layer), head))
 
     def logits(self, states: Tensor) -> Tensor:
-        """Final norm and unembedding of residual states: [... d_model] -> [... vocabulary].
+        """Apply the final norm and unembedding to residual-stream states: [... d_model] -> [... vocabulary].
 
         Raises:
-            HeadatlasError: where they could not be confirmed to give the model's own logits.
+            HeadatlasError: if these modules were not confirmed to give the model's own logits.
         """
         if self.unembed is None:
             raise HeadatlasError(
@@ -281,15 +280,15 @@ class Anatomy:
 
 
 def examine(name: str, model: Any) -> Anatomy:
-    """Read a model's anatomy with one small forward pass, and check that measuring it is safe.
+    """Infer a model's anatomy from one small forward pass, and check that the model is safe to measure.
 
-    Checked: every attention layer passes through the seam exactly once; the sum over heads of z W_O, plus the
-    bias, is what the attention module adds; changing the last token changes nothing before it; the heads of a
-    layer differ; nothing is NaN. Query, key and value matrices, final norm and unembedding are confirmed too, but a
-    model whose are not is still measured at z.
+    Checks: every attention layer calls the attention interface exactly once; the sum over heads of z W_O, plus the
+    bias, equals the attention module's output; changing the last token changes no earlier logits; the heads of a
+    layer differ; no value is NaN. If the query, key and value matrices, the final norm or the unembedding cannot be
+    confirmed, the model can still be measured at z.
 
     Raises:
-        UnsafeModelError: naming what failed.
+        UnsafeModelError: names the check that failed.
     """
     seen = run_trial_pass(model)
     if settle(model, seen):
@@ -309,7 +308,7 @@ def examine(name: str, model: Any) -> Anatomy:
 
 @torch.no_grad()
 def _mixes_without(model: Any, anatomy: Anatomy, seen: TrialPass) -> bool:
-    """Whether a token still changes the logits after it where all heads give nothing."""
+    """Whether a token still affects later logits when z of every head is zero-ablated."""
     one = seen.tokens[:1]
     other = one.clone()
     other[0, -2] = (one[0, -2] + 1) % model.get_input_embeddings().weight.shape[0]
@@ -330,13 +329,13 @@ def _require_calls(name: str, model: Any, seen: TrialPass) -> None:
 
 
 def no_route(name: str, model: Any) -> str:
-    """What is said of a model whose attention cannot be reached."""
+    """The error message for a model whose attention cannot be hooked."""
     return f"{name} ({type(model).__name__}) {families.without_route(model)}; choose a model of another family"
 
 
 def _assemble(name: str, model: Any, seen: TrialPass) -> Anatomy:
     blocks, numbers = _blocks(name, model, seen)
-    first = {numbers[module]: (module, *calls[0]) for module, calls in seen.calls.items()}  # in the order they ran
+    first = {numbers[module]: (module, *calls[0]) for module, calls in seen.calls.items()}  # in execution order
     written = {layer: _output(name, module, seen.inside[module], z) for layer, (module, _, z) in first.items()}
     return Anatomy(
         attention={layer: module for layer, (module, _, _) in first.items()},
@@ -353,7 +352,7 @@ def _assemble(name: str, model: Any, seen: TrialPass) -> Anatomy:
 
 
 def _blocks(name: str, model: Any, seen: TrialPass) -> tuple[tuple[nn.Module, ...], dict[nn.Module, int]]:
-    """All decoder layers in their order, and the number of the layer that holds each attention module."""
+    """All decoder layers in execution order, and the layer number of each attention module."""
     paths = {module: path for path, module in model.named_modules()}
     holders = {module: block_path(paths[module]) for module in seen.calls}
     ran = [block for block, _ in seen.blocks]
@@ -385,13 +384,13 @@ def _blocks(name: str, model: Any, seen: TrialPass) -> tuple[tuple[nn.Module, ..
 
 
 def _left_out(model: Any, stacks: set[str], ran: list[str]) -> list[str]:
-    """The layers of the stack that did not run, by their names."""
+    """Names of the layers of the stack that did not run."""
     (stack,) = stacks
     return [each for each, _ in model.get_submodule(stack).named_children() if each.isdigit() and each not in ran]
 
 
 def _output(name: str, module: nn.Module, steps: list[Step], z: Tensor) -> Step:
-    """The linear map inside an attention module that reads exactly its z."""
+    """The linear map inside an attention module whose input is exactly z."""
     flat = z.flatten(2)
     for step in reversed(steps):
         if is_linear(step) and step.read.shape == flat.shape and torch.equal(step.read, flat):
@@ -404,7 +403,7 @@ def _output(name: str, module: nn.Module, steps: list[Step], z: Tensor) -> Step:
 
 
 def identity_gap(anatomy: Anatomy, seen: TrialPass, layer: int) -> float:
-    """How far sum_h z_h W_O^h + b is from what the output projection wrote, relative to the largest of it."""
+    """Gap between sum_h z_h W_O^h + b and the output projection's output, relative to the largest output."""
     module = anatomy.attention[layer]
     z = seen.calls[module][0][1].float()
     written = next(step.wrote for step in reversed(seen.inside[module]) if step.module is anatomy.projections[layer])
@@ -414,7 +413,7 @@ def identity_gap(anatomy: Anatomy, seen: TrialPass, layer: int) -> float:
 
 
 def causality_gap(seen: TrialPass) -> float:
-    """How much another last token changes the logits before it, relative to the largest of them."""
+    """How much changing the last token changes earlier logits, relative to the largest of them."""
     return gap(seen.logits[1, :-1], seen.logits[0, :-1])
 
 

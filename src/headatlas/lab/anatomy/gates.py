@@ -1,8 +1,8 @@
-"""Gates and norms between what attention gives and what the output projection reads: found by numbers, not by name.
+"""Finds gates and norms between attention output and output projection, numerically and without module names.
 
-z of a head is what the projection reads. In most models that is what attention gives; in some it is multiplied by a
-gate on the way (Qwen3-Next), or goes through a norm (BitNet). Which it is shows when attention is made to give
-something else while all that the module reads stays the same.
+z is the input of the output projection. In most models z is the attention output. Some multiply it by a gate first
+(Qwen3-Next), others normalise it (BitNet). To tell which, we replace the attention output, keep every other input of
+the module, and compare what the projection reads.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,14 +28,14 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 @torch.no_grad()
 def settle(model: nn.Module, seen: TrialPass) -> bool:
-    """Tell the seam where z is read, for attention modules whose projection does not read what attention gives.
+    """Register where z is read, for attention modules whose output projection does not read the attention output.
 
     Args:
-        model: that was probed.
-        seen: its probe.
+        model: the model of the trial pass.
+        seen: the trial pass.
 
     Returns:
-        Whether there are any: then the model is to be probed again.
+        Whether any were registered; the trial pass must then be repeated.
     """
     behind = {
         module: calls[0]
@@ -53,36 +53,36 @@ def settle(model: nn.Module, seen: TrialPass) -> bool:
 
 
 def gate(call: AttentionCall, z: Tensor) -> Tensor | None:
-    """What z [batch query head d_head] is, divided by what attention gave; None where it is the same.
+    """The gate: z [batch query head d_head] divided by the attention output; None without a gate.
 
-    A feature of which attention gives exactly nothing has gate 0: nothing passes it in any case.
+    Where the attention output is exactly 0, the gate is given as 0.
 
     Raises:
-        HeadatlasError: where something else than a gate stands between the two.
+        HeadatlasError: if a norm, not a gate, stands between the two.
     """
     if call.attended is None:
         return None
     reader = projection_reader(call.module)
     if reader is None or reader.between != "gate":
         raise HeadatlasError(
-            f"between attention and the output projection of {type(call.module).__name__} stands a norm, so what a "
-            "head writes cannot be split by what it looks at; intervene on its pattern instead"
+            f"between attention and the output projection of {type(call.module).__name__} stands a norm, so a head's "
+            "output cannot be split by the keys it attends to; intervene on its pattern instead"
         )
     attended = call.attended.float()
     return torch.where(attended == 0, 0.0, z.float() / torch.where(attended == 0, 1.0, attended))
 
 
 def refuse(modules: Iterable[nn.Module], what: str) -> None:
-    """Raise where a head also reads the stream through a gate, which `what` does not follow."""
+    """Raise an error if heads also read the residual stream through a gate, which the method `what` does not follow."""
     if any(projection_reader(module) is not None for module in modules):
         raise HeadatlasError(
-            f"{what} follows what heads read by their queries, keys and values, and heads of this model read the "
-            "stream by a gate on their output too; use path_sweep, or sweep"
+            f"{what} follows heads' inputs through queries, keys and values only, and heads of this model also read "
+            "the residual stream through a gate on their output; use path_sweep, or sweep"
         )
 
 
 def said(modules: Iterable[nn.Module]) -> list[str]:
-    """What a doctor says of gates and norms."""
+    """Remarks of `headatlas doctor` on gates and norms."""
     kinds = [reader.between for module in modules if (reader := projection_reader(module)) is not None]
     words = {
         "gate": "attention is gated in {} layers: z is behind the gate, which OV matrices leave out",
@@ -100,7 +100,7 @@ def _reads(steps: list[Step], z: Tensor) -> bool:
 
 
 def _inputs(model: nn.Module, modules: Iterable[nn.Module], tokens: Tensor) -> dict[nn.Module, Inputs]:
-    """What some modules are called with in a pass over the prompts."""
+    """The inputs of the given modules in a forward pass over the prompts."""
     found: dict[nn.Module, Inputs] = {}
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -114,11 +114,11 @@ def _inputs(model: nn.Module, modules: Iterable[nn.Module], tokens: Tensor) -> d
 
 
 def _find(module: nn.Module, inputs: Inputs, steps: list[Step], z: Tensor) -> tuple[nn.Module, Between] | None:
-    """The linear map that reads what becomes of z [batch position head d_head], and what that is."""
+    """The linear map whose input depends on z [batch position head d_head], and what stands between."""
     drawn = torch.Generator().manual_seed(0)
     factors = (torch.rand(z.shape, generator=drawn) + 0.5).to(z)
     others = torch.ones_like(z)
-    others[:, :, ::2] = factors[:, :, ::2]  # every second head attends to something else
+    others[:, :, ::2] = factors[:, :, ::2]  # every second head gets another attention output
     heads = torch.arange(z.shape[2], device=z.device) % 2 == 0
     scaled, some = (_replay(module, inputs, z * each) for each in (factors, others))
     tolerance = precision(z.dtype)
@@ -128,7 +128,7 @@ def _find(module: nn.Module, inputs: Inputs, steps: list[Step], z: Tensor) -> tu
             continue
         before, after, partly = (each.reshape(z.shape) for each in (step.read, scaled[step.module], some[step.module]))
         if torch.equal(before, after):
-            continue  # does not hear of it
+            continue  # this map does not depend on the attention output
         if gap(after, before * factors) <= tolerance:
             return step.module, "gate"
         alone = z.shape[2] == 1 or gap(partly[:, :, ~heads], before[:, :, ~heads]) <= tolerance
@@ -137,7 +137,7 @@ def _find(module: nn.Module, inputs: Inputs, steps: list[Step], z: Tensor) -> tu
 
 
 def _replay(module: nn.Module, inputs: Inputs, attended: Tensor) -> dict[nn.Module, Tensor]:
-    """What the linear maps of an attention module read where attention gives something else."""
+    """Inputs of an attention module's linear maps when the attention output is replaced."""
     read: dict[nn.Module, Tensor] = {}
 
     def give(call: AttentionCall, z: Tensor) -> Tensor:

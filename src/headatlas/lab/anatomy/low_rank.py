@@ -1,4 +1,4 @@
-"""Matrices of one head, [d_model d_model] of rank d_head, kept as their two thin factors."""
+"""[d_model d_model] matrices of rank d_head, kept as two thin factors."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LowRank:
-    """The matrix `left @ right`, which is never multiplied out.
+    """The matrix `left @ right`, never multiplied out.
 
-    Streams are row vectors: `x @ left @ right`. Leading axes, such as one for the heads of a layer, are allowed and
-    broadcast. What is computed is computed in float64.
+    Residual-stream states are row vectors: `x @ left @ right`. Leading axes, such as one for the heads of a layer,
+    broadcast. Derived quantities are computed in float64.
 
     Attributes:
         left: [... d_model d_head]
@@ -31,7 +31,7 @@ class LowRank:
         return LowRank(self.right.mT, self.left.mT)
 
     def __matmul__(self, other: "LowRank") -> "LowRank":
-        """The product, of the smaller of the two ranks: `a @ b` applies a first, then b."""
+        """The product, kept at the smaller of the two ranks: `a @ b` applies a first, then b."""
         if self.right.shape[-1] != other.left.shape[-2]:
             raise ValueError(f"{self.right.shape[-1]} columns do not meet {other.left.shape[-2]} rows")
         between = self.right.to(other.left) @ other.left  # [... d_head d_head of other]
@@ -40,27 +40,27 @@ class LowRank:
         return LowRank(self.left.to(between) @ between, other.right)
 
     def apply(self, states: Tensor) -> Tensor:
-        """What the matrix makes of row vectors: [... d_model] -> [... d_model], in the dtype of `states`."""
+        """Multiply row vectors by the matrix: [... d_model] -> [... d_model], in the dtype of `states`."""
         return states @ self.left.to(states) @ self.right.to(states)
 
     def core(self) -> Tensor:
-        """`right @ left`, [... d_head d_head] in float64: it has the trace and the nonzero eigenvalues of the whole."""
+        """`right @ left`, [... d_head d_head] in float64; has the trace and nonzero eigenvalues of the full matrix."""
         return self.right.double() @ self.left.double()
 
     def trace(self) -> Tensor:
-        """The sum of the eigenvalues: [...]."""
+        """The sum of the eigenvalues, [...]."""
         return self.core().diagonal(dim1=-2, dim2=-1).sum(-1)
 
     def eigenvalues(self) -> Tensor:
-        """The d_head eigenvalues that can differ from zero, complex128, in no order: [... d_head].
+        """The d_head eigenvalues that can be nonzero, complex128, unordered: [... d_head].
 
-        For the positivity of copying heads (Elhage et al. 2021) sum their real parts over the sum of their moduli.
+        Positivity of copying heads (elhage2021mathematical): the sum of their real parts over the sum of their moduli.
         """
         values: Tensor = torch.linalg.eigvals(self.core())
         return values
 
     def frobenius(self) -> Tensor:
-        """The root of the sum of squared entries: [...]."""
+        """The Frobenius norm, [...]."""
         left, right = self.left.double(), self.right.double()
         squared = ((left.mT @ left) * (right @ right.mT)).sum((-2, -1))  # tr(L^T L R R^T), both symmetric
         return squared.clamp_min(0).sqrt()

@@ -1,8 +1,8 @@
-"""Where a layer keeps its query, key and value matrices: found by shape, believed only when the numbers agree.
+"""Finds a layer's query, key and value matrices by shape, and confirms them numerically.
 
-No table of families: every stretch of every matrix in the attention module that has the right shape is a candidate,
-and the one that gives what the seam received is the one. Separate matrices, matrices laid end to end (GPT-2, Phi-3)
-and matrices interleaved by head (GPT-NeoX) or by group (Falcon, CodeGen) are all such stretches.
+There is no table of families. Every slice of every matrix in the attention module that has the right shape is a
+candidate; the one that reproduces the inputs of the attention call is accepted. This covers separate matrices, matrices
+laid end to end (GPT-2, Phi-3), and matrices interleaved by head (GPT-NeoX) or by group (Falcon, CodeGen).
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from headatlas.lab.hooks.attention_interface import AttentionCall
 
 @dataclass(frozen=True)
 class QKVSlice:
-    """Which output features of a linear map belong to the heads' queries, keys or values.
+    """The output features of a linear map that are the heads' queries, keys or values.
 
-    The features are [group per width], and of each group those from `start` to `stop` are meant.
+    The features are laid out [group per width]; the slice takes `start` to `stop` of the `per` parts of every group.
     """
 
     module: nn.Module
@@ -30,37 +30,37 @@ class QKVSlice:
     width: int
 
     def of(self, features: Tensor) -> Tensor:
-        """[... features] -> [... head width]; a view, unless groups of several heads lie apart."""
+        """Select the slice: [... features] -> [... head width]; a view unless groups of several heads lie apart."""
         parts = features.reshape(*features.shape[:-1], self.groups, self.per, self.width)
         return parts[..., self.start : self.stop, :].flatten(-3, -2)
 
     @property
     def weight(self) -> Tensor:
-        """[head d_model width]"""
+        """The weight of the slice, [head d_model width]."""
         return self.of(columns(self.module)).movedim(-2, 0)
 
     @property
     def bias(self) -> Tensor | None:
-        """[head width], where the map has one."""
+        """The bias of the slice, [head width], or None."""
         bias: Tensor | None = getattr(self.module, "bias", None)
         return None if bias is None else self.of(bias)
 
     def read(self, states: Tensor) -> Tensor:
-        """What the weights alone give, in float32: [batch position d_model] -> [batch position head width]."""
+        """Multiply states by the weights, in float32: [batch position d_model] -> [batch position head width]."""
         product = torch.einsum("btm,hmd->bthd", states.float(), self.weight.float())
         return product if self.bias is None else product + self.bias.float()
 
 
 @dataclass(frozen=True)
 class QKVLayout:
-    """How one layer makes queries, keys and values of the states it reads.
+    """How one layer computes queries, keys and values from its input.
 
     Attributes:
-        query, key, value: the stretches.
-        query_norm, key_norm: what is applied to queries and keys before position encoding, where there is something.
-        query_gain, key_gain: what queries and keys are multiplied by on their way to the scores (by YaRN, or by a
-            model that scales its queries itself); 1 in most models.
-        value_gain: what values are multiplied by after their matrix (MiMo); 1 in most models.
+        query, key, value: slices of linear maps.
+        query_norm, key_norm: norms applied to queries and keys before position encoding, or None.
+        query_gain, key_gain: scale factors of queries and keys (from YaRN, or from a model that scales its queries
+            itself); 1 in most models.
+        value_gain: scale factor of values after their matrix (MiMo); 1 in most models.
     """
 
     query: QKVSlice
@@ -74,14 +74,14 @@ class QKVLayout:
 
     @property
     def kind(self) -> str:
-        """In words."""
+        """A short description of the layout."""
         if self.query.module is not self.value.module:
             return "separate q, k, v"
         return "fused q|k|v" if self.value.groups == 1 else "fused, interleaved by head"
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Whether it is GPT-2's linear map, which stores its weight [in out]."""
+    """Whether a module is GPT-2's Conv1D, which stores its weight as [in out]."""
     return type(module).__name__ == "Conv1D"
 
 
@@ -92,7 +92,7 @@ def columns(module: nn.Module) -> Tensor:
 
 
 def is_linear(step: Step) -> bool:
-    """Whether the step is a product with a matrix that can be read (a quantised one cannot)."""
+    """Whether a step is a product with a readable matrix (a quantised one is not)."""
     weight = getattr(step.module, "weight", None)
     return (
         isinstance(weight, Tensor)
@@ -103,11 +103,11 @@ def is_linear(step: Step) -> bool:
 
 
 def find_qkv_layout(steps: list[Step], call: AttentionCall) -> QKVLayout | None:
-    """The layout of one layer, or None where no candidate gives what the seam received.
+    """The layout of one layer, or None if no candidate reproduces the attention call's inputs.
 
     Args:
-        steps: of the submodules of the attention module.
-        call: what reached the seam in the same pass.
+        steps: runs of the attention module's submodules.
+        call: the attention call of the same forward pass.
     """
     maps = [step for step in steps if is_linear(step) and step.wrote.ndim == 3]
     value = _source(maps, call.value.transpose(1, 2), call.key.shape[1])
@@ -117,16 +117,16 @@ def find_qkv_layout(steps: list[Step], call: AttentionCall) -> QKVLayout | None:
         return None
     states = value[1].read
     if not all(torch.equal(states, each[1].read) for each in (query, key)):
-        return None  # some other map stands before one of them
+        return None  # another map comes before one of them
     return QKVLayout(query[0], key[0], value[0], query_norm, key_norm, query[2], key[2], value[2])
 
 
 def _encoded(
     maps: list[Step], steps: list[Step], seen: Tensor, kv_heads: int
 ) -> tuple[tuple[QKVSlice, Step, float] | None, nn.Module | None]:
-    """The source of queries or keys [batch head position width], and the norm between, judged at position 0.
+    """The slice behind queries or keys [batch head position width], and the norm between them.
 
-    Rotary encoding turns nothing there.
+    Compared at position 0, where rotary encoding is the identity.
     """
     first = seen.transpose(1, 2)[:, :1]  # [batch 1 head width]
     if (found := _source(maps, first, kv_heads)) is not None:
@@ -143,7 +143,7 @@ def _encoded(
 
 
 def _by_head(tensor: Tensor, seen: Tensor) -> Tensor | None:
-    """[batch position head width] of a tensor in any of the layouts that norms are given."""
+    """[batch position head width] of a tensor in any of the layouts that norms receive."""
     batch, heads, position, width = seen.shape
     if tensor.shape == (batch, position, heads * width):
         return tensor.reshape(batch, position, heads, width)
@@ -153,16 +153,16 @@ def _by_head(tensor: Tensor, seen: Tensor) -> Tensor | None:
 
 
 def _source(maps: list[Step], target: Tensor, kv_heads: int) -> tuple[QKVSlice, Step, float] | None:
-    """The stretch that gives the target [batch position head width], up to a gain; confirmed from the weights."""
+    """The slice that gives the target [batch position head width], up to a scale; confirmed from the weights."""
     positions = target.shape[1]
     for step in maps:
-        for stretch in _candidates(step, target.shape[2], target.shape[3], kv_heads):
-            plain = stretch.of(step.wrote)[:, :positions]
+        for part in _candidates(step, target.shape[2], target.shape[3], kv_heads):
+            plain = part.of(step.wrote)[:, :positions]
             if _gain(target, plain) is None:
                 continue
-            gain = _gain(target, stretch.read(step.read[:, :positions]))
+            gain = _gain(target, part.read(step.read[:, :positions]))
             if gain is not None:
-                return stretch, step, gain
+                return part, step, gain
     return None
 
 
@@ -178,9 +178,9 @@ def _candidates(step: Step, heads: int, width: int, kv_heads: int) -> Iterator[Q
 
 
 def _gain(seen: Tensor, plain: Tensor) -> float | None:
-    """The one factor between the two [batch position head width], or None where there is none.
+    """The scale factor between two tensors [batch position head width], or None if they are not proportional.
 
-    Position encoding may leave some dimensions as they are and scale the others (partial rotary, YaRN).
+    Position encoding may keep some dimensions and scale the others (partial rotary, YaRN).
     """
     tolerance = precision(seen.dtype)
     seen, plain = seen.float(), plain.float()

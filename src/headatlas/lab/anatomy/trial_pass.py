@@ -1,4 +1,4 @@
-"""One small forward pass in which everything that tells a model's anatomy is written down."""
+"""A small forward pass that records everything needed to infer a model's anatomy."""
 
 import re
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks, routed
 
-LENGTH = 11  # tokens of a probe: no model has 11 heads, so this axis is never mistaken for heads
-_TOLERANCE = 1e-4  # relative, for float32; lower dtypes are judged by their own precision
+LENGTH = 11  # tokens of a trial prompt: no model has 11 heads, so this axis cannot be mistaken for heads
+_TOLERANCE = 1e-4  # relative, for float32; lower dtypes use their own precision
 
 
 @dataclass(frozen=True)
 class Step:
-    """One run of one submodule: what it read and what it wrote."""
+    """One run of one submodule: its input and its output."""
 
     module: nn.Module
     read: Tensor
@@ -26,15 +26,15 @@ class Step:
 
 @dataclass
 class TrialPass:
-    """What happened in the pass over three prompts; the second is the first with another last token.
+    """Records of the forward pass over three prompts; the second differs from the first in its last token only.
 
     Attributes:
         tokens: [3 position]
         logits: [3 position vocabulary]
-        calls: per attention module, in the order they ran, what reached the seam and the z that left it.
-        inside: per attention module, the steps of its submodules.
-        blocks: the decoder layers in the order they ran, each with what it wrote.
-        outside: the steps of modules that are neither in a decoder layer nor hold one, such as the final norm.
+        calls: attention calls and their z, by attention module, in execution order.
+        inside: runs of each attention module's submodules.
+        blocks: decoder layers in execution order, each with its output.
+        outside: runs of modules that neither lie in a decoder layer nor contain one, such as the final norm.
     """
 
     tokens: Tensor
@@ -46,24 +46,24 @@ class TrialPass:
 
     @property
     def stream(self) -> Tensor | None:
-        """What the last decoder layer wrote, [3 position d_model]."""
+        """The output of the last decoder layer, [3 position d_model]."""
         return self.blocks[-1][1] if self.blocks else None
 
 
 def precision(dtype: torch.dtype) -> float:
-    """How far apart, relative to the largest, numbers may lie that ought to be equal."""
+    """Relative tolerance within which two computations of the same number must agree."""
     return max(_TOLERANCE, 8 * torch.finfo(dtype).eps)
 
 
 def gap(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, relative to the largest expected number; infinite where there is a NaN."""
+    """The largest difference relative to the largest expected number; infinite if any is NaN."""
     found, expected = found.to(expected.device).float(), expected.float()
     difference = ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
     return difference if difference == difference else float("inf")
 
 
 def tokens_for(model: nn.Module) -> Tensor:
-    """Three prompts of random tokens, the second equal to the first but for its last token: [3 position]."""
+    """Three random prompts, [3 position]; the second differs from the first in its last token only."""
     embedding = model.get_input_embeddings().weight  # type: ignore[operator]
     vocabulary = embedding.shape[0]
     first, third = torch.randint(vocabulary, (2, LENGTH), generator=torch.Generator().manual_seed(0))
@@ -73,17 +73,16 @@ def tokens_for(model: nn.Module) -> Tensor:
 
 
 def block_path(path: str) -> str:
-    """The path of the decoder layer that holds a module: up to its number in the stack, `model.layers.3`."""
+    """The path of the decoder layer that holds a module, up to the layer number: `model.layers.3`."""
     found = re.match(r".*?\.\d+(?=\.|$)", path)
     return found.group() if found else path.rpartition(".")[0]
 
 
 @torch.no_grad()
 def run_trial_pass(model: nn.Module) -> TrialPass:
-    """Run the pass.
+    """Run three short random prompts and record every attention call and submodule run.
 
-    Watched for attention are modules with a layer index, as the registry asks of them, and those of families that are
-    led through the seam without it.
+    Modules with a layer index (which the registry requires) and modules of routed families are watched for attention.
     """
     seen = TrialPass(tokens_for(model))
     attention = {
@@ -91,7 +90,7 @@ def run_trial_pass(model: nn.Module) -> TrialPass:
         for path, module in model.named_modules()
         if isinstance(getattr(module, "layer_idx", None), int) or module in routed
     }
-    # Where a decoder layer has an index too, it is watched in vain: only attention reaches the seam.
+    # Some decoder layers have an index too; they are watched without effect, as only attention calls the hooks.
     with (
         attention_hooks({module: _note(seen, module) for module in attention.values()}),
         _watching(model, attention, seen),
@@ -101,10 +100,10 @@ def run_trial_pass(model: nn.Module) -> TrialPass:
 
 
 def _note(seen: TrialPass, module: nn.Module) -> AttentionHook:
-    def tap(call: AttentionCall, z: Tensor) -> None:
+    def hook(call: AttentionCall, z: Tensor) -> None:
         seen.calls.setdefault(module, []).append((call, z))
 
-    return tap
+    return hook
 
 
 @contextmanager
@@ -120,7 +119,7 @@ def _watching(model: nn.Module, attention: dict[str, nn.Module], seen: TrialPass
 
         def forget(module: nn.Module, *_: Any) -> None:
             if module not in seen.calls:
-                seen.inside[module].clear()  # not attention: what a whole layer wrote need not be kept
+                seen.inside[module].clear()  # not attention: do not keep a whole layer's outputs
 
         for module in attention.values():
             stack.callback(module.register_forward_hook(forget).remove)
@@ -132,7 +131,7 @@ def _watching(model: nn.Module, attention: dict[str, nn.Module], seen: TrialPass
             seen.blocks.append((block, wrote[0] if isinstance(wrote, tuple) else wrote))
 
         blocks = {block_path(path) for path in attention}
-        blocks = {path for path in blocks if path.rpartition(".")[2].isdigit()} or blocks  # others are beside the stack
+        blocks = {path for path in blocks if path.rpartition(".")[2].isdigit()} or blocks  # drop modules off the stack
         stacks = {block.rpartition(".")[0] for block in blocks}
         for path, module in model.named_modules():
             holds = any(block == path or block.startswith(f"{path}.") for block in blocks)

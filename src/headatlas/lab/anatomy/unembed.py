@@ -1,4 +1,4 @@
-"""What turns the last residual stream into logits: final norm, unembedding, and a scale or softcap on the logits."""
+"""The map from the last residual stream to logits: final norm, unembedding, and a logit scale or softcap."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -17,10 +17,10 @@ class Unembed:
     """The modules between the last residual stream and the logits.
 
     Attributes:
-        chain: those before the unembedding, in order: the final norm, and in some models a projection after it.
+        chain: modules before the unembedding, in order: the final norm, and in some models a projection.
         unembedding: the last linear map; its weight is [vocabulary d_model].
-        scale: what the logits are multiplied by.
-        softcap: they are squeezed into (-softcap, softcap), where there is one.
+        scale: factor on the logits.
+        softcap: the logits are squashed into (-softcap, softcap) by tanh; None without a softcap.
     """
 
     chain: tuple[nn.Module, ...]
@@ -30,11 +30,11 @@ class Unembed:
 
     @property
     def norm(self) -> nn.Module | None:
-        """The final norm, where the model has one."""
+        """The final norm, or None."""
         return self.chain[0] if self.chain else None
 
     def logits(self, states: Tensor) -> Tensor:
-        """Residual states [... d_model] -> logits [... vocabulary]: norm, unembedding, scale, softcap."""
+        """Map residual-stream states [... d_model] to logits [... vocabulary]."""
         for module in (*self.chain, self.unembedding):
             weight = next(module.parameters(), states)
             states = module(states.to(weight))
@@ -44,7 +44,7 @@ class Unembed:
 
 @torch.no_grad()
 def find_unembed(model: Any, probe: TrialPass) -> Unembed | None:
-    """The ending of a model, traced back from what its unembedding read, or None where it does not give the logits."""
+    """Find a model's final norm and unembedding, or None if they do not reproduce the logits of the trial pass."""
     unembedding = model.get_output_embeddings()
     last = next((step for step in reversed(probe.outside) if step.module is unembedding), None)
     if last is None:
@@ -56,14 +56,14 @@ def find_unembed(model: Any, probe: TrialPass) -> Unembed | None:
             chain.insert(0, step.module)
             states = step.read
     if probe.stream is None or gap(states, probe.stream) > 0:
-        return None  # something between the last layer and the logits is not a module
+        return None  # an operation between the last layer and the logits is not a module
     plain = last.wrote.float()
     scale = (plain * probe.logits.to(plain.device).float()).sum() / plain.square().sum().clamp_min(1e-30)
     config = model.config.get_text_config()
     softcap = next((cap for each in _SOFTCAPS if (cap := getattr(config, each, None)) is not None), None)
     tolerance = precision(last.wrote.dtype)
     for cap, factor in product(dict.fromkeys((softcap, None)), (1.0, scale.item())):
-        ending = Unembed(tuple(chain), unembedding, factor, cap)
-        if gap(ending.logits(states), probe.logits) <= tolerance:
-            return ending
+        unembed = Unembed(tuple(chain), unembedding, factor, cap)
+        if gap(unembed.logits(states), probe.logits) <= tolerance:
+            return unembed
     return None

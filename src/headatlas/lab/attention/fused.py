@@ -1,7 +1,7 @@
-"""Fused attention that gives each row's log-sum-exp: what makes scores of whole prompts fast, in linear memory.
+"""Fused attention that returns each row's log-sum-exp, for fast scores of whole prompts in linear memory.
 
-PyTorch's kernels are private operators whose limits differ by device, dtype and head size. Each is tried on a small
-problem before it is trusted; where none agrees with a softmax, `serves` says no.
+PyTorch's kernels are private operators whose limits differ by device, dtype and head size. Each is tested on a small
+problem before use; `serves` is False if none matches a softmax.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from headatlas.lab.hooks.attention_interface import AttentionCall
 # query, key, value [batch head position d_head], scaling -> output like query, log-sum-exp [batch head query]; causal
 Kernel = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 _TOLERANCE = 1e-5
-_GATHERED = 2**21  # numbers gathered at once to compute single weights
+_GATHERED = 2**21  # numbers gathered at once to compute individual weights
 
 
 def _on_cpu(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def _on_cuda(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple
 
 @cache
 def _kernel(device: torch.device, dtype: torch.dtype, d_head: int) -> Kernel | None:
-    """A kernel that gives the right numbers for grouped heads of this size, or None."""
+    """A kernel that passes the test for this device, dtype and head size, or None."""
     generator = torch.Generator().manual_seed(0)
     query, key, value = (
         torch.randn(2, heads, 40, d_head, generator=generator).to(device, dtype) for heads in (3, 1, 1)
@@ -46,7 +46,7 @@ def _kernel(device: torch.device, dtype: torch.dtype, d_head: int) -> Kernel | N
     for kernel in (_on_cpu, _on_cuda):
         try:
             found = kernel(query, key, value, scaling)
-        except (AttributeError, RuntimeError):  # not in this PyTorch; not for this device, dtype or size
+        except (AttributeError, RuntimeError):  # missing in this PyTorch, or unsupported device, dtype or size
             continue
         if all(
             one.shape == other.shape and bool((one - other).abs().max() < _TOLERANCE)
@@ -57,17 +57,17 @@ def _kernel(device: torch.device, dtype: torch.dtype, d_head: int) -> Kernel | N
 
 
 def serves(call: AttentionCall, dtype: torch.dtype) -> bool:
-    """Whether a layer's attention is plain enough, and a kernel is there for it."""
+    """Whether a layer's attention has no feature that fused kernels lack, and a kernel works for it."""
     plain = call.mask is None and call.softcap is None and call.sinks is None and call.pattern is None
     same = call.query.shape[2:] == call.key.shape[2:]
     return plain and same and _kernel(call.query.device, dtype, call.query.shape[-1]) is not None
 
 
 class Fused:
-    """One layer's attention, asked for sums over its rows and for single weights.
+    """One layer's attention, for sums over rows and individual weights.
 
     Args:
-        call: one that `serves`.
+        call: a call for which `serves` is True.
         dtype: to compute in.
     """
 
@@ -75,19 +75,19 @@ class Fused:
         self._batch, self._heads, _, self._width = call.query.shape
         self._kv_heads = call.key.shape[1]
         self._scaling = call.scaling
-        # What all keys have in common adds the same to every score of a row: without it the weights are the same,
-        # and the scores smaller, so less is lost in exp(score - logsumexp) and in the entropy.
+        # Subtract the mean key: it shifts all scores of a row equally, so weights do not change, and smaller scores
+        # lose less precision in exp(score - logsumexp) and in the entropy.
         key = call.key.to(dtype)
         key = key - key.mean(2, keepdim=True)
-        # Query heads that share a key lie along the head axis, and key heads along the batch, so nothing is copied.
+        # Query heads sharing a key are laid out along the head axis, key heads along the batch: nothing is copied.
         self._query = call.query.to(dtype).reshape(self._batch * self._kv_heads, -1, *call.query.shape[2:])
         self._key = key.flatten(0, 1)[:, None]  # [batch*kv_head 1 key d_head]
         self._logsumexp: Tensor | None = None
 
     def _attend(self, columns: Tensor) -> Tensor:
-        """Columns [batch*kv_head 1|group key column], at most d_head -> their sums [batch*kv_head group query column].
+        """Sum columns [batch*kv_head 1|group key column] over each row: [batch*kv_head group query column].
 
-        Kernels want them as wide as the keys.
+        At most d_head columns; they are padded to d_head, as kernels require.
         """
         kernel = _kernel(self._query.device, self._query.dtype, self._width)
         assert kernel is not None
@@ -97,7 +97,7 @@ class Fused:
         return output[..., : columns.shape[-1]]
 
     def sums(self, columns: Sequence[Tensor]) -> list[Tensor]:
-        """sum_j p_ij c_j of each column c [batch 1|head key]: [batch head query] each, in as few passes as can be."""
+        """sum_j p_ij c_j of each column c [batch 1|head key]: [batch head query] each, in as few passes as possible."""
         found: list[Tensor] = []
         for start in range(0, len(columns), self._width):
             chunk = [self._by_group(column.to(self._query)) for column in columns[start : start + self._width]]
@@ -116,7 +116,7 @@ class Fused:
     def entropy(self) -> Tensor:
         """- sum_j p_ij ln p_ij = logsumexp_i - scaling q_i . sum_j p_ij k_j, in nats: [batch head query].
 
-        As exact as a softmax in the same dtype: both carry the rounding of the scores, which grows with their size.
+        As exact as a softmax in the same dtype: in both, rounding errors grow with the size of the scores.
         """
         mean_key = self._attend(self._key)  # [batch*kv_head group query d_head]
         assert self._logsumexp is not None
@@ -124,7 +124,7 @@ class Fused:
         return (self._logsumexp - mean_score).clamp_min(0).reshape(self._batch, self._heads, -1)
 
     def weights(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """p_ij of queries [batch row] at some keys of each [batch row key]; 0 where the key is -1.
+        """p_ij of queries [batch row] at given keys [batch row key]; 0 where the key is -1.
 
         Returns:
             [batch head row key]
@@ -153,7 +153,7 @@ class Fused:
 
     @staticmethod
     def at_queries(each: Tensor, queries: Tensor) -> Tensor:
-        """Something of each query [batch head query ...], at queries [batch row]: [batch head row ...]."""
+        """Select queries [batch row] from a tensor [batch head query ...]: [batch head row ...]."""
         index = queries[:, None].expand(*each.shape[:2], -1)
         index = index if each.ndim == 3 else index[..., None].expand(*index.shape, each.shape[3])
         return each.gather(2, index)

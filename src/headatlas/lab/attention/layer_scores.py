@@ -1,9 +1,9 @@
-"""Scores of one layer's attention, read off query, key and mask; no [query key] pattern of a whole prompt is ever kept.
+"""Scores of one layer's attention, computed from query, key and mask without storing full [query key] patterns.
 
-Two ways, chosen layer by layer. Fused attention gives each row's log-sum-exp and the mean of any column over the row's
-weights; a weight is then p_ij = exp(scaling q_i.k_j - lse_i), computed only where asked for. Where it cannot serve
-(softcap, sinks, sliding windows, edited patterns, the largest key, a few rows only), some rows of the pattern at a
-time are scored by `headatlas.lab.attention.patterns`. Memory is linear in the length of the prompt either way.
+There are two ways, chosen per layer. Fused attention gives each row's log-sum-exp and the mean of any column under the
+row's weights; single weights are p_ij = exp(scaling q_i.k_j - lse_i), computed on demand. If fused attention does not
+apply (softcap, sinks, sliding windows, edited patterns, argmax, few rows), `headatlas.lab.attention.patterns` scores a
+few rows of the pattern at a time. Memory is linear in prompt length both ways.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ from headatlas.lab.hooks.row_weights import attention_rows, value_norms
 Kind = Literal["weights", "mass", "argmax", "entropy", "distance"]
 Norm = Literal["value", "output"]
 BLOCK = 2**21  # numbers in one block of rows
-_FEW = 8  # below this share of the queries (one in so many), rows are cheaper than a fused pass over all of them
+_FEW = 8  # for fewer than 1/8 of the queries, computing rows is cheaper than a fused pass over all queries
 
 
 @dataclass(frozen=True, eq=False)
 class LayerScore:
-    """What to read off each attention row of one layer.
+    """A score to compute for each attention row of one layer.
 
     Attributes:
         kind: 'weights' on each of the row's keys, their 'mass', 'argmax', 'entropy', or 'distance' moments.
         queries: [batch row], the query position of each row.
-        keys: for weights, each row's keys [batch row key]; for mass that, or one set per prompt [batch key], or None
-            for all; -1 stands for no key. No key of a row lies ahead of its query.
-        sinks: [batch key], positions left out of each row before it is read, which is divided by what remains.
-        norm: multiply each weight by the norm of the value it brings, or of that value through W_O.
-        place: [batch pair], for weights: which of them to return, in which order, counted along row*key.
+        keys: for weights, each row's keys [batch row key]; for mass also one set per prompt [batch key], or None for
+            all. Padded with -1. No key lies ahead of its row's query.
+        sinks: [batch key], positions to exclude; the remaining weights of each row are renormalised.
+        norm: multiply each weight by the norm of its value, or of its value times W_O.
+        place: [batch pair], for weights: which ones to return, in which order, as indices along row*key.
     """
 
     kind: Kind
@@ -47,21 +47,21 @@ class LayerScore:
 
 
 def read_scores(call: AttentionCall, readings: Sequence[LayerScore], w_o: Tensor | None = None) -> list[Tensor]:
-    """Read the scores off one layer; readings that share their `queries` (the same tensor) share the work.
+    """Compute scores of one layer; readings that share the same `queries` tensor share the work.
 
     Args:
         call: one layer's attention call.
-        readings: what to read; their tensors may lie on any device.
-        w_o: the layer's output matrices [head d_head d_model], for readings that ask for the output's norm.
+        readings: the scores; their tensors may be on any device.
+        w_o: the layer's output matrices [head d_head d_model], for readings with norm 'output'.
 
     Returns:
-        One tensor per reading on the layer's device, float32 but for 'argmax' (int64): [batch head row], with an axis
-        more for weights ([key], 0 where the key is -1) and for distance ([2]); [batch head pair] where it has a place.
+        One tensor per reading on the layer's device, float32 but int64 for 'argmax': [batch head row], with one more
+        axis for weights ([key], 0 where the key is -1) and distance ([2]); [batch head pair] if `place` is given.
     """
     if call.attended is not None and any(each.norm == "output" for each in readings):
         raise HeadatlasError(
-            "what a value brings through W_O depends on the query where attention is gated or normed before W_O, so "
-            "weights are not multiplied by its norm; take the norm of the value"
+            "attention is gated or normalised before W_O, so the norm of a value times W_O depends on the query; use "
+            "norm='value'"
         )
     norms = {
         norm: value_norms(call, w_o if norm == "output" else None) for norm in {each.norm for each in readings} if norm
@@ -105,14 +105,14 @@ def _dtype(readings: Sequence[LayerScore]) -> torch.dtype:
 
 
 def _in_blocks(call: AttentionCall, group: Sequence[LayerScore], norms: dict[Norm, Tensor]) -> list[Tensor]:
-    """Readings of the same queries, a bounded number of rows at a time."""
+    """Scores for the same queries, computed in blocks of rows of bounded size."""
     queries = group[0].queries.to(call.query.device)
     batch, heads = call.query.shape[:2]
     size = max(1, BLOCK // (batch * heads * call.key.shape[2]))
     parts: list[list[Tensor]] = [[] for _ in group]
     for start in range(0, queries.shape[1], size):
         part = slice(start, start + size)
-        seen = None if call.pattern is not None else int(queries[:, part].max()) + 1  # an edit may look ahead
+        seen = None if call.pattern is not None else int(queries[:, part].max()) + 1  # an edit may put weight ahead
         pattern = attention_rows(call, queries[:, part], seen)
         for reading, done in zip(group, parts, strict=True):
             done.append(_of_rows(reading, pattern, part, queries, norms))
@@ -120,7 +120,7 @@ def _in_blocks(call: AttentionCall, group: Sequence[LayerScore], norms: dict[Nor
 
 
 def _of_rows(reading: LayerScore, pattern: Tensor, part: slice, queries: Tensor, norms: dict[Norm, Tensor]) -> Tensor:
-    """One reading of the rows `part` of its queries: pattern [batch head row key]."""
+    """One score for the rows `part` of its queries, from their pattern [batch head row key]."""
     if reading.sinks is not None:
         pattern = patterns.without_sinks(pattern, reading.sinks.to(pattern.device))
     if reading.norm:
@@ -143,7 +143,7 @@ def _of_rows(reading: LayerScore, pattern: Tensor, part: slice, queries: Tensor,
 
 
 def _in_one_pass(call: AttentionCall, readings: Sequence[LayerScore], norms: dict[Norm, Tensor]) -> list[Tensor]:
-    """Readings by fused attention: all their columns in one pass, and one more for entropies."""
+    """Scores by fused attention: one pass for all columns, and another for entropies."""
     device = call.query.device
     attention = fused.Fused(call, _dtype(readings))
     columns = [_columns(call, each, norms) for each in readings]
@@ -157,7 +157,7 @@ def _in_one_pass(call: AttentionCall, readings: Sequence[LayerScore], norms: dic
 
 
 def _columns(call: AttentionCall, reading: LayerScore, norms: dict[Norm, Tensor]) -> list[Tensor]:
-    """What a reading needs summed over each row's weights: [batch 1|head key] each, the sink's complement last."""
+    """Columns to be summed over each row's weights: [batch 1|head key] each, the complement of the sinks last."""
     batch, _, length, _ = call.query.shape
     ones = torch.ones(batch, 1, length, device=call.query.device)
     if reading.kind == "distance":
@@ -176,7 +176,7 @@ def _set(call: AttentionCall, keys: Tensor) -> Tensor:
 
 
 def _at_keys(each: Tensor, keys: Tensor) -> Tensor:
-    """Something of each key [batch 1|head key], at some keys of each row [batch row key]: [batch 1|head row key]."""
+    """Select keys [batch row key] from a tensor [batch 1|head key]: [batch 1|head row key]."""
     batch = max(len(each), len(keys))
     index = keys.clamp_min(0)[:, None].expand(batch, each.shape[1], -1, -1)
     return each[:, :, None].expand(batch, -1, keys.shape[1], -1).gather(-1, index)
@@ -185,7 +185,7 @@ def _at_keys(each: Tensor, keys: Tensor) -> Tensor:
 def _of_sums(
     call: AttentionCall, attention: fused.Fused, reading: LayerScore, sums: list[Tensor], norms: dict[Norm, Tensor]
 ) -> Tensor:
-    """One reading, of its columns' sums [batch head row]."""
+    """One score, from the sums [batch head row] of its columns."""
     queries = reading.queries.to(call.query.device)
     if reading.kind == "entropy":
         return attention.at_queries(attention.entropy(), queries)

@@ -1,7 +1,7 @@
-"""The attention weight between chosen (query, key) pairs, for prompts of any lengths: the one place that reads it.
+"""Attention weights between chosen (query, key) pairs, for prompts of any lengths.
 
-`attention_between` answers many questions about many sequences and runs each sequence once. `attention_scores` asks it
-about a prompt, its corrupted prompt and the sink; `pair_weights` asks about every pair by itself.
+`attention_between` answers many questions and runs each distinct sequence once. `attention_scores` asks about a prompt,
+its corrupted prompt and the sink; `pair_weights` asks about every pair separately.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from headatlas.stimuli.prompts import Pairs, Prompt
 
 @dataclass(frozen=True)
 class PairQuestion:
-    """How much weight does a head put between these (query, key) pairs when the model reads these tokens?"""
+    """Question: how much weight does each head put on these (query, key) pairs, on these tokens?"""
 
     tokens: tuple[int, ...]
     pairs: Pairs
 
 
 def attention_between(model: OpenModel, questions: Sequence[PairQuestion], progress: OnDone | None = None) -> Array:
-    """The attention weight of every head between the pairs of each question; equal tokens share one pass.
+    """Measure every head's attention weight between the pairs of each question; equal tokens share one pass.
 
     Args:
         model: to run.
@@ -38,10 +38,10 @@ def attention_between(model: OpenModel, questions: Sequence[PairQuestion], progr
         progress: called with the number of token sequences run since the last call.
 
     Returns:
-        [question layer head]: the weight summed over each query's keys, averaged over its queries.
+        [question layer head]: the weight summed over each query's keys, averaged over queries.
 
     Raises:
-        HeadatlasError: where a question has no pair, or its tokens do not fit the model.
+        HeadatlasError: if a question has no pair, or its tokens do not fit the model.
     """
     found = model.anatomy.empty(len(questions))
     for batch in token_batches(model, questions):
@@ -55,7 +55,7 @@ def attention_between(model: OpenModel, questions: Sequence[PairQuestion], progr
 
 
 def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: OnDone | None = None) -> Scores:
-    """The weight between each prompt's `pairs`; the null is that in its corrupted prompt.
+    """Measure every head's attention weight between each prompt's `pairs`; the null uses the corrupted prompt.
 
     Args:
         model: to run.
@@ -63,15 +63,15 @@ def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: OnDo
         progress: called with the number of token sequences run since the last call.
 
     Returns:
-        Scores with one unit per prompt. The weight is summed over each query's keys and averaged over its queries; the
-        null is read between the prompt's `null_pairs` where it has any; the sink is position 0, from the same queries.
+        Scores with one unit per prompt. Weights are summed over each query's keys and averaged over queries. The null
+        is taken between `null_pairs` if the prompt has them; the sink is position 0, from the same queries.
     """
     values = attention_between(model, [each for prompt in prompts for each in questions_of(prompt)], progress)
     return Scores(values[0::3], values[1::3], values[2::3])
 
 
 def questions_of(prompt: Prompt) -> tuple[PairQuestion, PairQuestion, PairQuestion]:
-    """The questions of a prompt: its pairs, the null in its corrupted prompt, and the sink from the same queries."""
+    """The three questions of a prompt: its pairs, the null in its corrupted prompt, and the sink."""
     sink = tuple((query, 0) for query in dict.fromkeys(query for query, _ in prompt.pairs))
     return (
         PairQuestion(prompt.tokens, prompt.pairs),
@@ -81,15 +81,15 @@ def questions_of(prompt: Prompt) -> tuple[PairQuestion, PairQuestion, PairQuesti
 
 
 def pair_weights(model: OpenModel, prompts: Sequence[Prompt], corrupted: bool = False) -> list[Array]:
-    """The weight of every head at each of a prompt's `pairs`, for scores that are more than a sum of them.
+    """Measure every head's attention weight at each of a prompt's `pairs`, for scores that are more than their sum.
 
     Args:
         model: to run.
         prompts: with pairs.
-        corrupted: read the corrupted prompts instead, at their `null_pairs` (or the same pairs).
+        corrupted: use the corrupted prompts, at their `null_pairs` (or the same pairs).
 
     Returns:
-        For each prompt [layer head pair], pairs in their order.
+        One array per prompt, [layer head pair], pairs in the prompt's order.
     """
     asked = [
         [PairQuestion(prompt.corrupted, (pair,)) for pair in prompt.null_pairs or prompt.pairs]
@@ -105,10 +105,10 @@ def pair_weights(model: OpenModel, prompts: Sequence[Prompt], corrupted: bool = 
 
 
 def token_batches(model: OpenModel, questions: Sequence[PairQuestion]) -> list[dict[tuple[int, ...], list[int]]]:
-    """Different token sequences of one length at a time, each with the numbers of the questions about it.
+    """Batch distinct token sequences of equal length, each with the indices of the questions about it.
 
     Raises:
-        HeadatlasError: where a question has no pair, or its tokens do not fit the model.
+        HeadatlasError: if a question has no pair, or its tokens do not fit the model.
     """
     by_tokens: dict[tuple[int, ...], list[int]] = {}
     for number, each in enumerate(questions):
@@ -125,7 +125,7 @@ def token_batches(model: OpenModel, questions: Sequence[PairQuestion]) -> list[d
 
 
 def _attend(model: OpenModel, tokens: list[tuple[int, ...]], pairs: list[list[Pairs]]) -> Array:
-    """The answers about a batch of sequences, [question layer head], in the order of the sequences."""
+    """Answers about a batch of sequences, [question layer head], in the order of the sequences."""
     queries, keys, share = _rows(pairs)
     reading, found = LayerScore("weights", queries, keys), dict[int, Tensor]()
 
@@ -142,14 +142,14 @@ def _attend(model: OpenModel, tokens: list[tuple[int, ...]], pairs: list[list[Pa
 
 
 def _rows(pairs: list[list[Pairs]]) -> tuple[Tensor, Tensor, Tensor]:
-    """The attention rows that a batch needs, each once, and how the questions are made of their weights.
+    """Collect the attention rows that a batch needs, each once, and the share of each weight in each question.
 
     Args:
         pairs: of each question about each sequence.
 
     Returns:
-        Queries [batch row]; their keys [batch row key], -1 for none; and what each weight counts in each question,
-        [batch question row*key] in float64: one over the number of the question's queries.
+        Queries [batch row]; their keys [batch row key], padded with -1; and the factor of each weight in each question,
+        [batch question row*key] in float64: 1 / (number of queries in the question).
     """
     rows = [_keys_of(questions) for questions in pairs]
     most = max(map(len, rows))
@@ -171,7 +171,7 @@ def _rows(pairs: list[list[Pairs]]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _keys_of(questions: list[Pairs]) -> dict[int, dict[int, None]]:
-    """The keys that any question asks of each query, in order and without repeats."""
+    """Keys of each query over all questions, in order and without repeats."""
     keys: dict[int, dict[int, None]] = {}
     for pairs in questions:
         for query, key in pairs:

@@ -1,11 +1,11 @@
-"""Scores of all heads in one forward pass, without their patterns.
+"""Scores of all heads in one forward pass, without storing attention patterns.
 
-Say what to measure with small frozen objects, and read the numbers by name:
+Name each score and describe it with a frozen object:
 
     score_heads(model, tokens, {"previous": PairWeight(pairs), "sink": SinkMass(), "entropy": Entropy()})
 
-Every score also has `of_pattern`, the same number from a pattern at hand. Pairs and keys are given as nested lists or
-tensors of positions, once for all prompts or prompt by prompt.
+Every score also has `of_pattern`, which computes the same number from a stored pattern. Pairs and keys are nested lists
+or tensors of positions, the same for all prompts or prompt by prompt.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,28 +21,28 @@ from headatlas.lab.attention.layer_scores import LayerScore, Norm, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running import token_positions
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.token_positions import Positions
 
 
 class Score(Protocol):
-    """Something to measure of every head."""
+    """A score to measure for every head."""
 
     def reading(self, length: int, queries: Tensor) -> LayerScore:
-        """What to read off each row, for prompts of `length` tokens; queries [batch row] are those asked for."""
+        """The per-layer score, for prompts of `length` tokens; queries [batch row] are the requested ones."""
 
     def of_pattern(self, pattern: Tensor, norms: Tensor | None = None) -> Tensor:
-        """The score of a full pattern [batch head query key]; norms [batch head key] where values weigh in."""
+        """The score of a full pattern [batch head query key]; norms [batch head key] for scores with a `norm`."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairWeight:
-    """The weight at (query, key) pairs: [batch layer head pair].
+    """Attention weight at (query, key) pairs: [batch layer head pair].
 
     Attributes:
         pairs: [pair 2] or [batch pair 2], of any queries; no key lies ahead of its query.
-        sinks: [key] or [batch key]; leave these positions out, and divide by the weight that lies elsewhere.
-        norm: multiply by the norm of the key's 'value', or of its 'output', the value through the head's W_O.
+        sinks: [key] or [batch key]; positions to exclude, renormalising the remaining weights.
+        norm: multiply by the norm of the key's 'value', or of its 'output', the value times the head's W_O.
     """
 
     pairs: Positions
@@ -62,11 +62,11 @@ class PairWeight:
 
 @dataclass(frozen=True, eq=False)
 class KeyMass:
-    """The weight of each query on a set of keys: [batch layer head query].
+    """Total weight of each query on a set of keys: [batch layer head query].
 
     Attributes:
-        keys: the set, [key]; one per prompt, [batch key]; or one per query asked for, [batch query key], none of it
-            ahead of the query. -1 stands for no key, a key named twice counts once, and None is all keys.
+        keys: the set [key]; one per prompt [batch key]; or one per requested query [batch query key], none ahead of the
+            query. Padded with -1; repeated keys count once; None means all keys.
         sinks, norm: as in `PairWeight`.
     """
 
@@ -87,14 +87,14 @@ class KeyMass:
 
 @dataclass(frozen=True, eq=False)
 class SinkMass(KeyMass):
-    """The weight of each query on the sinks, by default the first position: [batch layer head query]."""
+    """Total weight of each query on the attention sinks, by default the first position: [batch layer head query]."""
 
     keys: Positions | None = (0,)
 
 
 @dataclass(frozen=True, eq=False)
 class ArgmaxKey:
-    """The key each query looks at most, the first of several equals: [batch layer head query], int64."""
+    """The key with the largest weight, the first one on ties: [batch layer head query], int64."""
 
     def reading(self, length: int, queries: Tensor) -> LayerScore:
         return LayerScore("argmax", queries)
@@ -106,7 +106,7 @@ class ArgmaxKey:
 
 @dataclass(frozen=True, eq=False)
 class Entropy:
-    """The entropy of each attention row, in nats: [batch layer head query]."""
+    """Entropy of each attention row, in nats: [batch layer head query]."""
 
     def reading(self, length: int, queries: Tensor) -> LayerScore:
         return LayerScore("entropy", queries)
@@ -118,7 +118,7 @@ class Entropy:
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """First and second moment of query - key under each attention row: [batch layer head query 2]."""
+    """First and second moment of the attention distance (query - key): [batch layer head query 2]."""
 
     def reading(self, length: int, queries: Tensor) -> LayerScore:
         return LayerScore("distance", queries)
@@ -133,7 +133,7 @@ def _sinks(sinks: Positions | None, queries: Tensor, length: int) -> Tensor | No
 
 
 def _varied(pattern: Tensor, sinks: Positions | None, norm: Norm | None, norms: Tensor | None) -> Tensor:
-    """The pattern without its sinks, and weighted by value norms, where asked for."""
+    """Apply `sinks` and `norm` to a pattern, if given."""
     if (norm is None) != (norms is None):
         raise ValueError("norms [batch head key] go with a score that has `norm`, and only with such a score")
     if sinks is not None:
@@ -151,22 +151,22 @@ def score_heads(
     positions: Positions | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Measure every head of every layer in one forward pass, in memory linear in the length of the prompts.
+    """Measure every head in one forward pass, in memory linear in prompt length.
 
     Args:
-        model: what to run.
-        tokens: [batch position], prompts of one length.
+        model: to run.
+        tokens: [batch position], prompts of equal length.
         scores: what to measure, by name.
-        positions: the queries to score, [row] or [batch row]; all by default. `PairWeight` names its own.
+        positions: query positions to score, [row] or [batch row]; all by default. `PairWeight` names its own.
         progress: called with 1 after each layer.
 
     Returns:
-        By name: [batch layer head query] and so on, as each score says, float32 on the CPU. Heads that do not exist
+        By name: [batch layer head query] or as the score's class says, float32 on the CPU. Heads that do not exist
         (layers without attention, or with fewer heads than others) are NaN, and -1 for `ArgmaxKey`.
 
     Raises:
         HeadatlasError: for no scores, prompts that differ in length or do not fit, positions outside the prompt, keys
-            ahead of their query, or weights that are not finite.
+            ahead of their query, or non-finite weights.
     """
     if not scores:
         raise HeadatlasError("no scores to measure; name at least one, such as {'sink': SinkMass()}")
@@ -176,7 +176,7 @@ def score_heads(
     readings = [score.reading(length, queries) for score in scores.values()]
     found: dict[int, list[Tensor]] = {}
 
-    def tap(layer: int) -> AttentionHook:
+    def hook(layer: int) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
             found[layer] = [each.cpu() for each in read_scores(call, readings, model.anatomy.w_o(layer))]
             if progress:
@@ -184,9 +184,7 @@ def score_heads(
 
         return look
 
-    forward(
-        model, prompts, {module: tap(layer) for layer, module in model.anatomy.attention.items()}, torch.tensor([0])
-    )
+    run_layers(model, prompts, hook)
     return {
         name: _checked(model, name, {layer: each[number] for layer, each in found.items()})
         for number, name in enumerate(scores)

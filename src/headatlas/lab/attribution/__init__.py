@@ -1,4 +1,4 @@
-"""Taking a logit apart: what each head, MLP and source token adds to it."""
+"""Attributes logits to heads, MLPs and source tokens."""
 
 from headatlas.lab.attribution.direct import direct_effects, direct_effects_with_patched_input, head_logit_lens
 from headatlas.lab.attribution.logit_attribution import Attribution

@@ -1,7 +1,7 @@
-"""What every head writes directly, over prompts of any lengths.
+"""Direct effects of every head on the logits, over prompts of any lengths.
 
-To the logits, whole or by what it was attending to; while the stream that it reads is that of another prompt; and as
-the logit lens would read it if nothing else had been written.
+Variants: attribution of the whole head or of chosen source tokens; attribution with the head's input patched from the
+corrupted prompt; and the logit lens applied to a single head's output.
 """
 
 from collections.abc import Sequence
@@ -31,20 +31,22 @@ def direct_effects(
     corrupted: bool = False,
     ablated: Sequence[Head] = (),
 ) -> Array:
-    """What each head writes directly into the logit difference of each prompt's last readout.
+    """Direct logit attribution of each head, for the logit difference at each prompt's last readout.
+
+    Sources: elhage2021mathematical, wang2023interpretability.
 
     Args:
         model: to run.
-        prompts: with readouts; where the last has no rivals, the answer's own logit is split.
-        keys: of each prompt, the positions from which what heads take is counted; by default all. Attention biases
-            and what a head writes wherever it looks are in none of the parts.
-        corrupted: read the corrupted prompt instead, for the same answer and rivals at the same position.
-        ablated: heads that are knocked out at the last position, where they give their mean over the ends of the
-            corrupted prompts: what do the others do then?
+        prompts: with readouts; if the last one has no rivals, the answer's logit is attributed.
+        keys: per prompt, the source positions to include; all by default. With `keys`, attention biases and other
+            parts that do not come from a source token are left out.
+        corrupted: use the corrupted prompt, with the same answer, rivals and position.
+        ablated: heads to mean-ablate at the last position (mean over the last positions of the corrupted prompts), to
+            see what the other heads do without them.
 
     Returns:
-        [prompt layer head], in nats: the logit of the answer minus the mean logit of the rivals, at the scale the
-        final norm has in the prompt (and with the heads knocked out, where some are).
+        [prompt layer head], in nats: logit of the answer minus mean logit of the rivals, with the final norm's scale
+        frozen at its value in this run (with the ablation, if any).
 
     Raises:
         HeadatlasError: as in `direct_logit_attribution`.
@@ -75,7 +77,7 @@ def direct_effects(
 def _without(
     model: OpenModel, heads: Sequence[Head], means: Reference | None, position: int
 ) -> AbstractContextManager[None]:
-    """While active, the heads give their means at a position."""
+    """While active, replace the z of these heads by their means at one position."""
     if means is None:
         return nullcontext()
     kept = Recording({("z", layer): z for layer, z in means.z.items()})
@@ -83,23 +85,22 @@ def _without(
 
 
 def direct_effects_with_patched_input(model: OpenModel, prompts: Sequence[Prompt]) -> Array:
-    """What each head writes directly while it reads, at the place of the last readout, the stream of the corrupted
-    prompt.
+    """Direct effect of each head at the last readout, with its layer's input patched from the corrupted prompt.
 
-    For each layer, what enters it at that place is replaced by what enters it there in the corrupted prompt; all before
-    is the prompt's. So a head that finds its answer among the tokens before still finds that of the prompt, and one
-    that goes by what is already there follows the corrupted prompt.
+    Layer by layer, the residual stream before the layer is patched at the last readout's position only. A head that
+    finds its answer by attending to earlier tokens then still finds the clean prompt's answer; a head that relies on
+    the stream at its own position follows the corrupted prompt.
 
     Args:
         model: to run.
         prompts: with readouts.
 
     Returns:
-        [prompt layer head], in nats: the logit of the answer minus the mean logit of the rivals, at the scale the
-        final norm has in the prompt.
+        [prompt layer head], in nats: logit of the answer minus mean logit of the rivals, with the final norm's scale
+        frozen at its value on the prompt.
 
     Raises:
-        HeadatlasError: where the final norm and unembedding could not be confirmed.
+        HeadatlasError: if the final norm and unembedding are unconfirmed.
     """
     found = model.anatomy.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
@@ -123,20 +124,21 @@ def direct_effects_with_patched_input(model: OpenModel, prompts: Sequence[Prompt
 
 @torch.no_grad()
 def head_logit_lens(model: OpenModel, prompts: Sequence[Prompt], corrupted: bool = False) -> Array:
-    """The probability that the logit lens gives the last readout's answer from what one head wrote, minus its rivals'.
+    """Apply the logit lens to each head's output: probability of the last readout's answer minus that of its rivals.
 
-    The head's output, W_O z without the bias, goes through the final norm and the unembedding alone.
+    The output W_O z, without bias, goes through the final norm and the unembedding alone. Source of the lens, there
+    applied to the residual stream: nostalgebraist2020interpreting.
 
     Args:
         model: to run.
         prompts: with readouts and rivals.
-        corrupted: read the corrupted prompt instead, for the same answer and rivals at the same position.
+        corrupted: use the corrupted prompt, with the same answer, rivals and position.
 
     Returns:
-        [prompt layer head]: the probability of the answer minus the mean probability of the rivals.
+        [prompt layer head]: probability of the answer minus mean probability of the rivals.
 
     Raises:
-        HeadatlasError: where the final norm and unembedding could not be confirmed.
+        HeadatlasError: if the final norm and unembedding are unconfirmed.
     """
     found = model.anatomy.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):

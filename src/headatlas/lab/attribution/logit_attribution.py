@@ -1,4 +1,4 @@
-"""Reads the residual stream as logits: direct attribution to heads, MLPs and source tokens, and the logit lens."""
+"""Direct logit attribution to heads, MLPs and source tokens, and the logit lens."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,17 +22,17 @@ from headatlas.lab.loading.opening import OpenModel
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each part of the model adds directly to a logit difference, in nats; together, all of it.
+    """Direct contribution of each part of the model to a logit difference, in nats; the parts sum to the difference.
 
-    The final norm is taken as the linear map it is at the scale it had in this run, as are norms between attention
-    and the stream. A softcap on the logits is left out: the sum is the difference before it.
+    The final norm is linearised at its scale in this run, as are norms between attention and the stream. A softcap on
+    the logits is left out: the parts sum to the difference before it.
 
     Attributes:
-        heads: [batch layer head], NaN where no such head exists.
-        mlps: [batch layer], with their biases; of a layer without attention all that its block adds.
-        embedding: [batch], of tokens and, where there are any, learned positions.
+        heads: [batch layer head], NaN for heads that do not exist.
+        mlps: [batch layer], including biases; for a layer without attention, everything its block adds.
+        embedding: [batch], of tokens and any learned positions.
         biases: [batch], of output projections, norms and the unembedding.
-        sources: [batch layer head key], what each head takes from each token, where it was asked for.
+        sources: [batch layer head key], each head's part by source token, if requested.
     """
 
     heads: Tensor
@@ -55,18 +55,20 @@ def direct_logit_attribution(
     position: int | Tensor | None = None,
     sources: bool = False,
 ) -> Attribution:
-    """Split the logit of an answer, minus the mean logit of its rivals, into what wrote it to the residual stream.
+    """Split the logit of an answer, minus the mean logit of its rivals, into direct contributions of the model's parts.
+
+    Sources: elhage2021mathematical, wang2023interpretability.
 
     Args:
         model: to run.
         tokens: [batch position].
         answers: [batch], token ids.
-        rivals: [batch rival], -1 where a prompt has fewer; without any, the answer's own logit is split.
-        position: where the logits are read, one for all or [batch]; the last by default.
+        rivals: [batch rival], padded with -1; without rivals, the answer's logit is split.
+        position: where the logits are read, one for all prompts or [batch]; the last by default.
         sources: whether to split each head's part by source token too.
 
     Raises:
-        HeadatlasError: where the parts do not add up to the logit difference, as when the stream or results are edited.
+        HeadatlasError: if the parts do not sum to the logit difference, e.g. because the stream or results are edited.
     """
     prompts = batch_of(model, tokens)
     at = _position(position, prompts)  # [batch 1]
@@ -103,17 +105,18 @@ def direct_logit_attribution(
 def head_reads(
     model: OpenModel, passed: Block, layer: int, attn_out: Tensor, direction: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What a direction in the stream reads of z of each head of a layer, and of the layer's biases.
+    """Pull a direction in the residual stream back to z of each head of a layer.
 
     Args:
-        model: whose heads.
-        passed: the writers of the layer.
-        layer: which.
-        attn_out: [batch d_model], what its attention wrote: a norm between it and the stream is held at its scale.
+        model: to run.
+        passed: the `Block` of the layer.
+        layer: the layer.
+        attn_out: [batch d_model], output of its attention, at which a norm between it and the stream is frozen.
         direction: [batch d_model].
 
     Returns:
-        [batch head d_head] and [batch]; the effect of a head is its z times the former.
+        Directions in z, [batch head d_head], whose dot product with z is the head's effect; and the contribution of the
+        layer's biases, [batch].
     """
     constant = torch.zeros(len(direction), device=direction.device)
     if passed.norm is not None:
@@ -128,18 +131,20 @@ def logit_lens(
 ) -> Tensor:
     """Logits of the residual stream before each layer, through the final norm, unembedding and softcap.
 
+    Source: nostalgebraist2020interpreting.
+
     Args:
         model: to run.
         tokens: [batch position].
-        layers: which; the number of layers stands for the end, where the lens gives the model's own logits. All by
-            default.
-        positions: at which positions; all by default.
+        layers: all by default; the number of layers means the stream after the last block, which gives the model's own
+            logits.
+        positions: all by default.
 
     Returns:
-        [layer batch position vocabulary]; the vocabulary is large, so choose positions.
+        [layer batch position vocabulary]; choose positions, as the vocabulary is large.
 
     Raises:
-        HeadatlasError: where the model's final norm and unembedding could not be confirmed.
+        HeadatlasError: if the final norm and unembedding are unconfirmed.
     """
     chosen = range(model.anatomy.layers + 1) if layers is None else layers
     seen = record(model, tokens, ["resid"], positions, chosen)
@@ -148,12 +153,12 @@ def logit_lens(
 
 
 class _Kept:
-    """What is needed beside the recorded sites, at one position of each prompt."""
+    """Activations needed in addition to the recorded sites, at one position of each prompt."""
 
     def __init__(self, model: OpenModel, at: Tensor, sources: bool) -> None:
         self._model, self._at, self._sources = model, at, sources
         self.mlps: dict[int, Tensor] = {}  # [batch d_model]
-        # [batch head key], values [batch kv_head key d_head], and gates [batch head d_head] where there are some
+        # [batch head key], values [batch kv_head key d_head], and gates [batch head d_head], if any
         self._rows: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
 
     def watching(self, passed: Mapping[int, Block]) -> ExitStack:
@@ -175,7 +180,7 @@ class _Kept:
         return hook
 
     def _attended(self, layer: int) -> AttentionHook:
-        def tap(call: AttentionCall, z: Tensor) -> None:
+        def hook(call: AttentionCall, z: Tensor) -> None:
             rows = torch.unique(self._at)
             heads = torch.arange(z.shape[2])
             pattern = rows_of_heads(call, heads, rows)  # [batch row head key]
@@ -184,10 +189,10 @@ class _Kept:
             gates = None if scale is None else scale[each, self._at[:, 0]]
             self._rows[layer] = (pattern[each, own], call.value, gates)
 
-        return tap
+        return hook
 
     def by_source(self, layer: int, reads: Tensor) -> Tensor:
-        """[batch head key]: the weight on each token times what its value gives along reads [batch head d_head]."""
+        """[batch head key]: weight on each token times the dot product of its value with reads [batch head d_head]."""
         pattern, value, gates = self._rows[layer]
         reads = reads if gates is None else reads * gates
         grouped = reads.unflatten(1, (value.shape[1], -1))  # type: ignore[no-untyped-call]
@@ -196,7 +201,7 @@ class _Kept:
 
 
 def _position(position: int | Tensor | None, prompts: Tensor) -> Tensor:
-    """[batch 1]"""
+    """Check the position; returns [batch 1]."""
     if position is None:
         position = prompts.shape[1] - 1
     index = torch.as_tensor(position)

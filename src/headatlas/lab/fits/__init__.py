@@ -1,4 +1,4 @@
-"""What is trained on activations: linear probes, steering directions, learned scales, toy models."""
+"""Models trained on activations: linear probes, steering directions, learned scales; and toy models."""
 
 from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
 from headatlas.lab.fits.probes import Directions, Probes, collect_z, mean_difference, probe_directions

@@ -1,7 +1,7 @@
-"""Vectors learned for the heads of a model that itself stands still: scaling factors and offsets of z.
+"""Learns vectors that scale or shift z of each head while the model's weights stay frozen.
 
-After LoFiT (Yin et al. 2024): factors are learned for all heads, the heads that training changes most are kept, and
-offsets are learned for those.
+After LoFiT (yin2024lofit), which learns scaling factors for all heads, selects the heads with the largest ones, and
+learns offsets for those.
 """
 
 import random
@@ -26,46 +26,47 @@ def learn_vectors(
     model: OpenModel,
     prompts: Sequence[Prompt],
     kind: Literal["scaling", "offset"],
-    behaviour: Metric = log_probability,
+    *,
+    metric: Metric = log_probability,
     l1: float = 0.0,
     rate: float = 5e-3,
     epochs: int = 5,
     batch: int = 8,
     seed: int = 0,
 ) -> Tensor:
-    """One vector per head that, together, raise a behaviour: z becomes (1 + vector) z, or z + vector, everywhere.
+    """Learn one vector per head that together raise a behaviour: z becomes (1 + vector) z, or z + vector, everywhere.
 
-    They start from zero and are learned by Adam; the weights of the model stay as they are.
+    Source: yin2024lofit. The vectors start at zero and are trained with Adam; the model's weights are frozen.
 
     Args:
         model: to run.
         prompts: with readouts.
         kind: what the vectors do to z.
-        behaviour: what to raise; one with a gradient.
-        l1: times the sum of the vectors' absolute values, taken from the mean behaviour.
-        rate: of Adam.
-        epochs: how often each prompt is seen.
-        batch: the most prompts in a step, all of one length.
-        seed: of their order.
+        metric: the metric to raise; must have a gradient.
+        l1: weight of the L1 penalty on the vectors, relative to the mean behaviour.
+        rate: learning rate.
+        epochs: number of passes over the prompts.
+        batch: maximum number of prompts per step, all of equal length.
+        seed: of the order of prompts.
 
     Returns:
-        [layer head d_head], float32 on the CPU; zeros for heads that do not exist, and beside narrow ones.
+        [layer head d_head], float32 on the CPU; zero for heads that do not exist and in the padding of narrow heads.
 
     Raises:
-        HeadatlasError: for a behaviour without a gradient, or where what was learned is not finite.
+        HeadatlasError: for a behaviour without a gradient, or if the learned vectors are not finite.
     """
     anatomy, rng = model.anatomy, random.Random(seed)
     vectors = torch.zeros(anatomy.layers, anatomy.heads, anatomy.d_head, device=model.device, requires_grad=True)
     adam = torch.optim.Adam([vectors], rate)
 
-    def tap(layer: int) -> AttentionHook:
+    def hook(layer: int) -> AttentionHook:
         def change(call: AttentionCall, z: Tensor) -> Tensor:
             vector = vectors[layer, : z.shape[2], : z.shape[3]].to(z)
             return z * (1 + vector) if kind == "scaling" else z + vector
 
         return change
 
-    taps = {module: tap(layer) for layer, module in anatomy.attention.items()}
+    hooks = {module: hook(layer) for layer, module in anatomy.attention.items()}
     same = [
         part for index, _ in batches(model, prompts, lambda each: len(each.readouts)) for part in _cut(index, batch)
     ]
@@ -73,11 +74,11 @@ def learn_vectors(
         for index in rng.sample(same, len(same)):
             chosen = [prompts[number] for number in index]
             positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(chosen))
-            with attention_hooks(taps), torch.enable_grad():
+            with attention_hooks(hooks), torch.enable_grad():
                 tokens = stack_tokens([prompt.tokens for prompt in chosen]).to(model.device)
                 logits = logits_at(model, tokens, positions)
                 read = logits[torch.arange(len(chosen), device=logits.device)[:, None], where.to(logits.device)]
-                value = behaviour(read, answers.to(logits.device), rivals.to(logits.device)).mean()
+                value = metric(read, answers.to(logits.device), rivals.to(logits.device)).mean()
                 if not value.requires_grad:
                     raise HeadatlasError("this behaviour has no gradient; learn by log_probability or logit_difference")
                 loss = l1 * vectors.abs().sum() - value.to(vectors.device)
@@ -88,24 +89,24 @@ def learn_vectors(
     return vectors.detach().float().cpu()
 
 
-def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metric = log_probability) -> Array:
-    """How a behaviour begins to change as z is scaled: z * d behaviour / d z, summed over positions.
+def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], metric: Metric = log_probability) -> Array:
+    """Sensitivity of a behaviour to scaling z: z * d behaviour / d z, summed over positions.
 
-    Times a scaling vector and summed, this is what the vector of a head alone adds to the behaviour, to first order.
+    Its dot product with a head's scaling vector is the vector's first-order effect on the behaviour.
 
     Args:
         model: to run.
         prompts: with readouts.
-        behaviour: one with a gradient.
+        metric: a metric with a gradient.
 
     Returns:
-        [prompt layer head d_head]; zeros for heads that do not exist, and beside narrow ones.
+        [prompt layer head d_head]; zero for heads that do not exist and in the padding of narrow heads.
     """
     anatomy = model.anatomy
     found = np.zeros((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head))
     for index, chosen in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         tokens = stack_tokens([prompt.tokens for prompt in chosen])
-        for layer, (z, gradient) in z_gradients(model, tokens, readout_tensors(chosen), behaviour).items():
+        for layer, (z, gradient) in z_gradients(model, tokens, readout_tensors(chosen), metric).items():
             part = (z.double() * gradient.double()).sum(1).cpu().numpy()  # [prompt head d_head]
             found[index, layer, : part.shape[1], : part.shape[2]] = part
     return found

@@ -1,7 +1,7 @@
-"""Linear probes on the z of each head, their controls, and directions to steer by.
+"""Linear probes on the z of each head, their null on shuffled labels, and steering directions.
 
-All heads are fitted at once: L2-regularised logistic regression by Newton's method, which has one optimum. Accuracy is
-always that on the half of the groups (such as questions) that took no part in the fit.
+All heads are fitted at once, by L2-regularised logistic regression with Newton's method; the optimum is unique.
+Accuracy is always measured on the half of the groups (such as questions) that was not used for fitting.
 """
 
 from collections.abc import Hashable, Sequence
@@ -17,22 +17,22 @@ from headatlas.lab.loading.opening import OpenModel
 from headatlas.notation import Head
 
 _BATCH = 16  # prompts recorded at once
-_STEPS = 50  # of Newton's method; a dozen suffice where the penalty is not tiny
+_STEPS = 50  # maximum number of Newton steps; a dozen suffice unless the penalty is tiny
 _RESAMPLES = 1000
 DRAWS = 100  # shuffles of the labels
 
 
 @dataclass(frozen=True)
 class Probes:
-    """What a property can be read off, head by head; all is NaN of heads that do not exist.
+    """Probe accuracies, head by head; everything is NaN for heads that do not exist.
 
     Attributes:
-        accuracy: [layer head], share of held-out prompts that are classified right, each fold held out in turn.
-        low, high: [layer head], its 95% interval, groups resampled; it knows nothing of the choice of a best head.
-        control: [draw layer head], the same with labels shuffled within the design.
-        fold: [prompt], in which of the two folds each prompt was held out.
-        right: [prompt layer head], whether the prompt was classified right when it was held out: 0 or 1.
-        right_shuffled: [prompt layer head], in what share of the draws it was, with labels shuffled.
+        accuracy: [layer head], share of prompts classified correctly when held out, each fold in turn.
+        low, high: [layer head], its 95% bootstrap interval over groups, not corrected for selecting a best head.
+        control: [draw layer head], the accuracy with labels shuffled within the design.
+        fold: [prompt], the fold (0 or 1) in which each prompt was held out.
+        right: [prompt layer head], whether the held-out prompt was classified correctly: 0 or 1.
+        right_shuffled: [prompt layer head], share of draws with shuffled labels in which it was.
     """
 
     accuracy: Tensor
@@ -45,14 +45,14 @@ class Probes:
 
     @property
     def selectivity(self) -> Tensor:
-        """Accuracy minus that on shuffled labels: [layer head] (Hewitt & Liang 2019)."""
+        """Accuracy minus mean accuracy on shuffled labels: [layer head] (hewitt2019designing)."""
         return self.accuracy - self.control.mean(0)
 
     @property
     def p(self) -> Tensor:
-        """Permutation p of each head against the best of all heads on shuffled labels: [layer head].
+        """Permutation p of each head against the best head on shuffled labels: [layer head].
 
-        Corrected for looking at every head; never below 1 / (1 + draws).
+        Corrected for the number of heads; at least 1 / (1 + draws).
         """
         best = self.control.flatten(1).nan_to_num(float("-inf")).amax(1)  # [draw]
         beaten = (best[:, None, None] >= self.accuracy - 1e-9).sum(0)
@@ -65,30 +65,30 @@ class Directions:
     """One direction per head in the space of its z.
 
     Attributes:
-        vectors: [layer head d_head], of length 1, pointing to label 1.
-        spread: [layer head], standard deviation of z along it over all prompts.
+        vectors: [layer head d_head], of length 1, pointing towards label 1.
+        spread: [layer head], standard deviation of z along the direction over all prompts.
     """
 
     vectors: Tensor
     spread: Tensor
 
     def steps(self, heads: Sequence[Head], strength: float = 1.0) -> dict[Head, Tensor]:
-        """`strength` standard deviations along the direction of each head, to `add` to its z (Li et al. 2023)."""
+        """Steering vectors: `strength` standard deviations along each head's direction (li2023inferencetime)."""
         return {head: strength * self.spread[head] * self.vectors[head] for head in heads}
 
 
 def collect_z(model: OpenModel, prompts: Sequence[Sequence[int]], position: int = -1) -> Tensor:
-    """z of every head at one position of each prompt: [prompt layer head d_head], float32 on the CPU.
+    """Record z of every head at one position of each prompt: [prompt layer head d_head], float32 on the CPU.
 
-    Heads that do not exist are NaN, and narrower ones than the widest are padded with zeros.
+    Heads that do not exist are NaN; heads narrower than the widest are padded with zeros.
 
     Args:
         model: to run.
-        prompts: token lists, of any lengths.
-        position: which; negative ones count from the end.
+        prompts: token sequences, of any lengths.
+        position: negative ones count from the end.
 
     Raises:
-        HeadatlasError: for a prompt that does not have the position, or that `record` refuses.
+        HeadatlasError: for a prompt without that position, or that `record` refuses.
     """
     anatomy = model.anatomy
     found = torch.full((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head), float("nan"))
@@ -110,25 +110,27 @@ def probe_heads(
     z: Tensor,
     labels: Sequence[int] | Tensor,
     groups: Sequence[Hashable],
+    *,
     l2: float = 1.0,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Probes:
-    """Fit a linear probe on every head, two-fold, no group on both sides.
+    """Fit a linear probe on every head, with two-fold cross-validation over groups.
 
-    Labels are shuffled within the design: within groups that have both labels, and among groups of one size that have
-    one, so that a shuffled task has the same structure as the real one, and as many of each label.
+    Sources: belinkov2022probing, hewitt2019designing. Labels are shuffled within the design: within groups that have
+    both labels, and among groups of equal size that have one label. So shuffled tasks have the same structure and
+    label counts as the real one.
 
     Args:
-        z: [prompt layer head d_head], NaN throughout for heads that do not exist.
+        z: [prompt layer head d_head], all NaN for heads that do not exist.
         labels: [prompt], 0 or 1.
-        groups: [prompt], what must not be on both sides of a split, such as the question.
-        l2: half of it times the squared weights is added to the summed loss; features are standardised.
-        draws: shuffles for the control and for `p`, which cannot be below 1 / (1 + draws).
+        groups: [prompt], units that must not be split between folds, such as the question.
+        l2: penalty; half of it times the squared weights is added to the summed loss. Features are standardised.
+        draws: number of shuffles for the null and for `p`, which is at least 1 / (1 + draws).
         seed: of the split and the shuffles.
 
     Raises:
-        HeadatlasError: where labels or groups do not fit, or a fold lacks one of the labels.
+        HeadatlasError: if labels or groups do not fit, or a fold lacks one of the labels.
     """
     y, group = _design(z, labels, groups)
     if l2 <= 0 or draws < 1:
@@ -138,7 +140,7 @@ def probe_heads(
     tasks = torch.stack([y, *(_shuffled(y, group, generator) for _ in range(draws))])
     there = ~_absent(z)
     flat = z[:, there].movedim(1, 0).double()  # [existing prompt d_head]
-    # One task at a time: the normal equations of all heads are what memory must hold.
+    # One task at a time, to hold the normal equations of all heads only once.
     right = torch.stack([_held_out(flat, task, fold, l2) for task in tasks])  # [task existing prompt]
     accuracy = _placed(right.mean(-1), there)
     low, high = (_placed(each, there) for each in _interval(right[0], group, generator))
@@ -147,33 +149,33 @@ def probe_heads(
 
 
 def _absent(z: Tensor) -> Tensor:
-    """The heads that do not exist, whose z [prompt layer head d_head] is NaN throughout: [layer head]."""
+    """Heads that do not exist, i.e. whose z [prompt layer head d_head] is all NaN: [layer head]."""
     return z.isnan().all(3).all(0)
 
 
 def _placed(values: Tensor, there: Tensor) -> Tensor:
-    """Values [... existing] of the heads that exist as [... layer head], NaN elsewhere."""
+    """Place values [... existing] of existing heads into [... layer head], NaN elsewhere."""
     whole = torch.full((*values.shape[:-1], *there.shape), float("nan"), dtype=values.dtype)
     whole[..., there] = values
     return whole
 
 
 def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> Directions:
-    """Mean z of label 1 minus that of label 0, per head.
+    """Mean z of label 1 minus mean z of label 0, per head.
 
     Args:
         z: [prompt layer head d_head].
         labels: [prompt], 0 or 1.
 
     Raises:
-        HeadatlasError: where labels do not fit, or only one occurs.
+        HeadatlasError: if labels do not fit, or only one occurs.
     """
     y, _ = _design(z, labels, range(len(z)))
     return _directions(z, z[y == 1].float().mean(0) - z[y == 0].float().mean(0))
 
 
 def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0) -> Directions:
-    """The weights of a probe fitted on all prompts, per head, in the coordinates of z; arguments as `probe_heads`."""
+    """Weights of a probe fitted on all prompts, per head, in the coordinates of z; arguments as in `probe_heads`."""
     y, _ = _design(z, labels, range(len(z)))
     there = ~_absent(z)
     flat = z[:, there].movedim(1, 0).double()
@@ -190,7 +192,7 @@ def _directions(z: Tensor, vectors: Tensor) -> Directions:
 
 
 def _design(z: Tensor, labels: Sequence[int] | Tensor, groups: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
-    """Labels [prompt] as float64, and groups [prompt] as numbers from 0."""
+    """Check and convert labels to float64 [prompt], and groups to integers from 0 [prompt]."""
     if z.ndim != 4:
         raise ValueError(f"z must be [prompt layer head d_head], got {list(z.shape)}")
     there = ~_absent(z)
@@ -206,25 +208,25 @@ def _design(z: Tensor, labels: Sequence[int] | Tensor, groups: Sequence[Hashable
 
 
 def _split(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the groups each, those with more ones and with fewer alike: the fold of each prompt."""
+    """Split the groups in halves, balanced by their share of ones; returns the fold of each prompt."""
     count = int(group.max()) + 1
     ones = torch.zeros(count, dtype=torch.float64).index_add_(0, group, y) / group.bincount()
     order = torch.randperm(count, generator=generator)
-    order = order[ones[order].argsort(stable=True)]  # neighbours are alike, and go to different sides
+    order = order[ones[order].argsort(stable=True)]  # neighbours have similar shares and go to different folds
     fold_of = torch.empty(count, dtype=torch.long)
     fold_of[order] = torch.arange(count) % 2
     fold = fold_of[group]
     if any(len(set(y[fold == side].tolist())) < 2 for side in (0, 1)):
         raise HeadatlasError(
-            f"{count} groups are too few: half of them does not have both labels; give more groups of each label"
+            f"{count} groups are too few: one half lacks one of the labels; give more groups of each label"
         )
     return fold
 
 
 def _shuffled(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
-    """Labels dealt anew, as many of each: within groups that have both, and among those that have one, of one size.
+    """Shuffle labels within groups that have both, and among groups of equal size that have one, keeping the counts.
 
-    Groups whose size no other has are dealt with as if they were of one size.
+    Groups whose size is unique are treated as if they had equal size.
     """
     sizes = group.bincount()
     ones = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, group, y)
@@ -242,7 +244,7 @@ def _shuffled(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _held_out(flat: Tensor, y: Tensor, fold: Tensor, l2: float) -> Tensor:
-    """Whether each prompt is classified right by the probe of the other fold: [head prompt], float64."""
+    """Whether the probe of the other fold classifies each prompt correctly: [head prompt], float64."""
     right = torch.empty(flat.shape[:2], dtype=torch.float64)
     for side in (0, 1):
         train, test = flat[:, fold != side], flat[:, fold == side]
@@ -254,15 +256,15 @@ def _held_out(flat: Tensor, y: Tensor, fold: Tensor, l2: float) -> Tensor:
 
 
 def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, [head 1 feature]; 1 for one that does not vary."""
+    """Mean and standard deviation of each feature, [head 1 feature]; 1 for constant features."""
     scale = x.std(1, keepdim=True, correction=0)
     return x.mean(1, keepdim=True), torch.where(scale > 1e-12, scale, torch.ones_like(scale))
 
 
 def _fit(x: Tensor, y: Tensor, l2: float) -> Tensor:
-    """Weights and, last, the intercept (which is not penalised) of each head: x [head prompt d], y [prompt].
+    """Weights and (last) unpenalised intercept of each head, for x [head prompt d] and y [prompt].
 
-    Newton's method with steps halved until the loss falls; it is convex, so where the gradient ends it is solved.
+    Newton's method with step halving; the loss is convex, so a vanishing gradient means the optimum.
     """
     x = torch.cat([x, torch.ones_like(x[..., :1])], -1)
     penalty = torch.full((x.shape[-1],), l2, dtype=x.dtype)
@@ -293,7 +295,7 @@ def _loss(x: Tensor, y: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
 
 
 def _interval(right: Tensor, group: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """95% percentile interval of the mean of [head prompt], groups drawn with replacement: [head] each."""
+    """95% percentile bootstrap interval over groups of the mean of `right` [head prompt]: [head] each."""
     count = int(group.max()) + 1
     per_group = torch.zeros(len(right), count, dtype=torch.float64).index_add_(1, group, right)
     drawn = torch.randint(count, (_RESAMPLES, count), generator=generator)

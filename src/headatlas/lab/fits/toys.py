@@ -1,4 +1,4 @@
-"""Toy models: small transformers that a method trains for itself, because its finding was made on such a model."""
+"""Toy models: small transformers trained on the fly for findings that were made on such a model."""
 
 import hashlib
 import os
@@ -19,9 +19,9 @@ from headatlas.progress import Progress
 from headatlas.quiet import quiet
 from headatlas.stimuli.cases import Segment
 
-TOY = "toy"  # what such a model is called in records
+TOY = "toy"  # name of such a model in records
 _BOS = "<s>"
-_PIECES = Regex(r" ?[^\s.,:]+|[.,:]")  # words with the space before them, and signs
+_PIECES = Regex(r" ?[^\s.,:]+|[.,:]")  # words with their leading space, and punctuation
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,10 @@ class Toy:
     """How a toy model is trained.
 
     Attributes:
-        draw: (rng) -> a document; the loss is on the segments marked as known, and what follows the last of them is
-            left out.
-        steps, batch, rate: of AdamW, without weight decay; the rate rises over the first twentieth of the steps and
-            falls to 0 over the last half.
-        shape: of a GPT-2: what differs from two layers, one head, width 128 and a context of 128.
+        draw: (rng) -> a document. The loss is on segments marked as known; anything after the last of them is dropped.
+        steps, batch, rate: of AdamW without weight decay. The rate warms up over the first twentieth of the steps and
+            decays to 0 over the last half.
+        shape: GPT-2 configuration, where it differs from two layers, one head, width 128 and context 128.
     """
 
     draw: Callable[[random.Random], Sequence[Segment]]
@@ -44,29 +43,29 @@ class Toy:
 
 
 def trained(id: str, toy: Toy, seed: int, version: str, report: Progress) -> OpenModel:
-    """The toy model of a method, trained now or, where that was done before, read from the user's cache.
+    """Train the toy model of a method, or load it from the user's cache.
 
     Args:
         id: of the method.
         toy: how it is trained.
-        seed: of weights and documents; the same seed gives the same weights on the same machine.
-        version: of the script and its stimuli, so that what has changed is trained again.
-        report: told of progress.
+        seed: of weights and documents; equal seeds give equal weights on the same machine.
+        version: of the script and its stimuli; a new version is trained anew.
+        report: progress callback.
 
     Raises:
-        HeadatlasError: where the cache cannot be written.
+        HeadatlasError: if the cache cannot be written.
     """
     parts = (version, Path(__file__).read_text(encoding="utf-8"), seed, torch.__version__, transformers.__version__)
     key = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
     folder = _cache() / "toys" / f"{id}-{seed}-{key}"
-    if not (folder / "tokenizer_config.json").is_file():  # written last
+    if not (folder / "tokenizer_config.json").is_file():  # the file written last
         model, tokenizer = _train(id, toy, seed, report)
         try:
             with quiet():
                 model.save_pretrained(folder)
                 tokenizer.save_pretrained(folder)
         except OSError as error:
-            raise HeadatlasError(f"cannot keep the toy model in {folder} ({error.strerror}); free space") from None
+            raise HeadatlasError(f"cannot write the toy model to {folder} ({error.strerror}); free space") from None
     with quiet():
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         return open_model(model, tokenizer=transformers.AutoTokenizer.from_pretrained(folder), called=TOY)
@@ -109,7 +108,7 @@ def _share_of_rate(step: int, steps: int) -> float:
 
 
 def _tokenizer(toy: Toy, rng: random.Random) -> Any:
-    """One token for every word, with the space before it, and every sign."""
+    """A tokenizer with one token per word (including the leading space) and per punctuation mark."""
     inner = Tokenizer(models.WordLevel({_BOS: 0}, unk_token=_BOS))
     inner.pre_tokenizer = pre_tokenizers.Split(_PIECES, "isolated")
     texts = ["".join(segment.text for segment in toy.draw(rng)) for _ in range(2000)]
@@ -119,7 +118,7 @@ def _tokenizer(toy: Toy, rng: random.Random) -> Any:
 
 
 class _Rows:
-    """Documents as tokens, up to the last that can be known, and which of them can be."""
+    """Documents as token ids up to the last known segment, and which of the tokens are known."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._encode = cache(lambda text: tokenizer.encode(text, add_special_tokens=False))
@@ -135,7 +134,7 @@ class _Rows:
 
 
 def _batch(rows: Sequence[tuple[list[int], list[bool]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """[row position] tokens, short rows filled up behind their end, and which can be known."""
+    """Tokens [row position], short rows padded at the end, and which of them are known."""
     width = max(len(tokens) for tokens, _ in rows)
     tokens = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in rows])
     known = torch.tensor([sure + [False] * (width - len(sure)) for _, sure in rows])

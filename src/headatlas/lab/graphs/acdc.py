@@ -1,11 +1,11 @@
-"""Pruning in the manner of ACDC (Conmy et al. 2023) over heads: leave out every edge that the output does not miss.
+"""Automatic circuit discovery over heads, after ACDC (conmy2023towards): prune every edge the output does not need.
 
-An edge is the direct way from what a writer (the embedding or a head) adds to the stream to what a later head, or the
-logits, read there. A removed edge carries what its writer adds in the corrupted run. MLPs are no nodes: each reads the
-whole current stream, so that what passes through them is never removed.
+An edge leads from a sender (the embedding or a head) to a receiver (a later head or the logits) along the residual
+stream. A pruned edge carries the sender's contribution in the corrupted run. MLPs are not nodes: each reads the whole
+current stream, so paths through MLPs are never pruned.
 
-Readers are visited from the output backwards: the logits, then the heads from the last layer and the last head down;
-and of each reader its writers likewise, the embedding last. The result depends on that order.
+Receivers are visited from the output backwards: the logits, then heads from the last layer and last head down. For each
+receiver, senders are visited in the same order, the embedding last. The result depends on this order.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +34,7 @@ from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
-# A writer is a head, or None for the embedding; a reader is a head, or None for the logits.
+# Pruned senders by receiver. None means the embedding as a sender, and the logits as a receiver.
 Removed = dict[Head | None, set[Head | None]]
 
 
@@ -47,32 +47,32 @@ def prune_edges(
     most: int = 2000,
     progress: OnDone | None = None,
 ) -> Graph:
-    """Remove edges one by one, and keep each removed that raises the KL divergence from the clean output by less.
+    """Prune edges one by one if that raises the KL divergence from the clean output by less than `tau`.
 
     Args:
         model: to run.
         prompts: with readouts; their corrupted prompts are the source.
-        tau: the rise of the divergence, in nats per readout, from which an edge is kept.
-        heads: which heads are nodes, all by default; edges of others stay as they are.
-        most: more edges than this are refused, as each takes a run.
-        progress: called with the number of edges tried since.
+        tau: threshold on the rise of the divergence, in nats per readout, from which an edge is kept.
+        heads: heads that are nodes, all by default; edges of other heads stay as they are.
+        most: maximum number of edges to try, each of which takes a run.
+        progress: called with the number of edges tried since the last call.
 
     Returns:
-        The edges kept, whose `weight` is the rise when they were tried; the graph has the `divergence` left, `tau`,
-        and how many edges were `tried`. A head with no edge out of it acts through MLPs alone.
+        The kept edges, with the rise when they were tried as `weight`. Graph attributes: remaining `divergence`, `tau`,
+        and the number of edges `tried`. A head without outgoing edges acts through MLPs only.
 
     Raises:
-        HeadatlasError: for too many edges, or prompts that give nothing to compare.
+        HeadatlasError: for too many edges, or prompts equal to their corrupted prompts.
     """
     require_pairs(prompts)
-    gates.refuse(model.anatomy.attention.values(), "pruning of edges")
+    gates.refuse(model.anatomy.attention.values(), "edge pruning")
     if tau <= 0:
         raise ValueError(f"tau is {tau}; it must be positive, or every edge is kept")
     order = _order(model, heads)
     tried = sum(len(senders) for _, senders in order)
     if tried > most:
         raise HeadatlasError(
-            f"there are {tried} edges to try, one run each, and at most {most} are wanted; choose fewer heads "
+            f"there are {tried} edges to try, one run each, but `most` is {most}; choose fewer heads "
             "(edge_attribution or sweep ranks them), or raise `most`"
         )
     folding = fold_norms(model)
@@ -84,14 +84,14 @@ def prune_edges(
         return sum(count * circuit.divergence(removed) for count, circuit in parts) / len(prompts)
 
     graph, removed, current = Graph(tau=tau, tried=tried), Removed(), 0.0
-    for reader, senders in order:
+    for receiver, senders in order:
         for sender in senders:
-            trial = {**removed, reader: removed.get(reader, set()) | {sender}}
+            trial = {**removed, receiver: removed.get(receiver, set()) | {sender}}
             found = divergence(trial)
             if found - current < tau:
                 removed, current = trial, found
             else:
-                names = (EMBEDDING if sender is None else str(sender), LOGITS if reader is None else str(reader))
+                names = (EMBEDDING if sender is None else str(sender), LOGITS if receiver is None else str(receiver))
                 graph.add_edge(*names, weight=found - current)
             if progress:
                 progress(1)
@@ -100,21 +100,21 @@ def prune_edges(
 
 
 def _order(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head | None, list[Head | None]]]:
-    """Readers with their writers, in the order they are visited."""
+    """Receivers with their senders, in the order they are visited."""
     chosen = set(model.anatomy.all_heads) if heads is None else set(heads)
     model.anatomy.require(chosen)
     backwards = sorted(chosen, reverse=True)
     order: list[tuple[Head | None, list[Head | None]]] = [(None, [*backwards, None])]
-    for reader in backwards:
-        order.append((reader, [*(sender for sender in backwards if sender.layer < reader.layer), None]))
+    for receiver in backwards:
+        order.append((receiver, [*(sender for sender in backwards if sender.layer < receiver.layer), None]))
     return order
 
 
 class _Circuit:
-    """A batch of prompts that can be run with edges removed.
+    """A batch of prompts that can be run with edges pruned.
 
-    Readers whose stream differs from the model's own get a copy of the batch in the block they belong to: the copy
-    enters with their stream, and the head's queries, keys and values are taken from it.
+    Each receiver with pruned edges gets a copy of the batch in its block. The copy enters with the receiver's own
+    stream, and the head's queries, keys and values are taken from it.
     """
 
     def __init__(self, folding: FoldedNorms, batch: Sequence[Prompt]) -> None:
@@ -123,7 +123,7 @@ class _Circuit:
         self._keep, self._where, _, _ = readout_tensors(batch)
         self._clean = stream_contributions(folding, self._tokens).embedding
         self._corrupted = stream_contributions(folding, stack_tokens([prompt.corrupted for prompt in batch]))
-        self._target = self._outputs(forward(self._model, self._tokens, {}, self._keep))
+        self._target = self._outputs(forward(self._model, self._tokens, positions=self._keep))
 
     def _outputs(self, logits: Tensor) -> Tensor:
         """Log-probabilities at the readouts: [prompt readout vocabulary]."""
@@ -131,26 +131,26 @@ class _Circuit:
         return logits[torch.arange(len(where), device=logits.device)[:, None], where].double().log_softmax(-1)
 
     def divergence(self, removed: Removed) -> float:
-        """KL divergence of the clean output from that with edges removed, in nats, mean over readouts."""
+        """KL divergence of the clean output from the output with edges pruned, in nats, mean over readouts."""
         found = self._outputs(self._run(removed))
         return (self._target.exp() * (self._target - found)).sum(-1).mean().item()
 
     def _run(self, removed: Removed) -> Tensor:
         anatomy, added = self._model.anatomy, dict[int, Tensor]()
-        rewrites: dict[nn.Module, AttentionPreHook] = {}
-        taps: dict[nn.Module, AttentionHook] = {}
+        pre_hooks: dict[nn.Module, AttentionPreHook] = {}
+        hooks: dict[nn.Module, AttentionHook] = {}
         with ExitStack() as stack:
             for layer, module in anatomy.attention.items():
                 block = _Block(len(self._tokens), [r for r in removed if r is not None and r.layer == layer])
-                rewrites[module], taps[module] = block.merge, block.spread
+                pre_hooks[module], hooks[module] = block.merge, block.spread
                 streams = self._streams(block, removed, added)
                 stack.callback(on_stream(anatomy, layer, streams).remove)
                 stack.callback(on_projection(anatomy, layer, self._note(layer, added)).remove)
             end = self._streams(_Block(len(self._tokens), []), removed, added, last=True)
             stack.callback(on_stream(anatomy, anatomy.layers, end).remove)
-            stack.enter_context(attention_pre_hooks(rewrites))
-            stack.enter_context(attention_hooks(taps))
-            return forward(self._model, self._tokens, {}, self._keep)
+            stack.enter_context(attention_pre_hooks(pre_hooks))
+            stack.enter_context(attention_hooks(hooks))
+            return forward(self._model, self._tokens, positions=self._keep)
 
     def _note(self, layer: int, added: dict[int, Tensor]) -> Callable[[Tensor, Tensor], None]:
         def note(z: Tensor, out: Tensor) -> None:
@@ -162,19 +162,19 @@ class _Circuit:
     def _streams(
         self, block: "_Block", removed: Removed, added: dict[int, Tensor], last: bool = False
     ) -> Callable[[Tensor], Tensor]:
-        """What enters a block: the stream, then a copy for each reader with edges removed."""
+        """Input of a block: the stream, then one copy per receiver with pruned edges."""
 
         def enter(stream: Tensor) -> Tensor:
-            stream = stream[: len(self._tokens)]  # the copies of the block before have served
+            stream = stream[: len(self._tokens)]  # drop the copies of the previous block
             if last:
                 return (stream.float() + self._change(removed.get(None, set()), added, stream)).to(stream)
-            changed = [stream.float() + self._change(removed[reader], added, stream) for reader in block.readers]
+            changed = [stream.float() + self._change(removed[receiver], added, stream) for receiver in block.receivers]
             return torch.cat([stream, *(each.to(stream) for each in changed)])
 
         return enter
 
     def _change(self, senders: set[Head | None], added: dict[int, Tensor], stream: Tensor) -> Tensor:
-        """What removed edges change in a reader's stream: [batch position d_model]."""
+        """Change of a receiver's stream by its pruned edges: [batch position d_model]."""
         total = torch.zeros_like(stream, dtype=torch.float32)
         for sender in senders:
             if sender is None:
@@ -187,18 +187,18 @@ class _Circuit:
 
 @dataclass(frozen=True)
 class _Block:
-    """How the copies of a batch stand in one block: the batch itself, then one copy for each of the readers."""
+    """The copies of a batch in one block: the batch itself, then one copy per receiver with pruned edges."""
 
     batch: int
-    readers: list[Head]
+    receivers: list[Head]
 
     def merge(self, call: AttentionCall) -> AttentionCall:
-        """Queries, keys and values of each head from its own copy: those of one batch."""
-        if not self.readers:
+        """Take queries, keys and values of each head from its own copy, giving those of one batch."""
+        if not self.receivers:
             return call
         heads = call.query.shape[1]
         own = torch.zeros(heads, dtype=torch.long)
-        own[[reader.head for reader in self.readers]] = torch.arange(1, len(self.readers) + 1)
+        own[[receiver.head for receiver in self.receivers]] = torch.arange(1, len(self.receivers) + 1)
 
         def of_heads(each: Tensor) -> Tensor:
             copies = each.reshape(-1, self.batch, *each.shape[1:])  # [copy batch head|kv_head position d_head]
@@ -208,5 +208,5 @@ class _Block:
         return replace(call, query=of_heads(call.query), key=of_heads(call.key), value=of_heads(call.value))
 
     def spread(self, call: AttentionCall, z: Tensor) -> Tensor | None:
-        """z of the one batch, for all copies to go on with."""
-        return z.repeat(len(self.readers) + 1, 1, 1, 1) if self.readers else None
+        """Repeat z of the batch for all copies."""
+        return z.repeat(len(self.receivers) + 1, 1, 1, 1) if self.receivers else None

@@ -1,8 +1,8 @@
-"""Edge attribution: how much each head acts on each later head, and on the logits, estimated by gradients.
+"""Edge attribution patching: first-order estimates of each head's effect on later heads and on the logits.
 
-What a head writes reaches a later one along the residual stream directly; what MLPs or other heads make of it on the
-way counts as theirs. The estimate is first order: (what the writer adds in the corrupted run - in the clean one) .
-d behaviour / d (what the reader reads) (Syed et al. 2023). It ranks edges; measure what it finds (`pruning`).
+An edge is the direct path along the residual stream; what MLPs or other heads in between compute from a contribution
+counts as theirs. The estimate is (sender's contribution in the corrupted run - in the clean run) . d behaviour /
+d (receiver's input) (syed2023attribution). Use it to rank edges, and measure the top ones (see `acdc`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +31,10 @@ KINDS = ("q", "k", "v")
 
 @dataclass(frozen=True)
 class StreamContributions:
-    """What every writer adds to the stream in a run of one batch.
+    """Contributions of every sender to the residual stream, for one batch.
 
     Attributes:
-        embedding: [batch position d_model], what enters the first block.
+        embedding: [batch position d_model], input of the first block.
         heads: per layer with attention [head batch position d_model].
     """
 
@@ -43,7 +43,7 @@ class StreamContributions:
 
 
 def stream_contributions(folding: FoldedNorms, tokens: Tensor) -> StreamContributions:
-    """Run prompts [batch position] and take the stream apart."""
+    """Run prompts [batch position] and split the residual stream into contributions."""
     seen = record(folding.model, tokens, ["resid", "z", "attn_out"])
     layers = folding.model.anatomy.attention
     heads = {layer: folding.added(layer, seen["z", layer], seen["attn_out", layer]) for layer in layers}
@@ -51,7 +51,7 @@ def stream_contributions(folding: FoldedNorms, tokens: Tensor) -> StreamContribu
 
 
 def require_pairs(prompts: Sequence[Prompt]) -> None:
-    """Raise where there is nothing to compare."""
+    """Check that there are prompts, with readouts, that differ from their corrupted prompts; raise an error if not."""
     if not prompts:
         raise ValueError("no prompts; give at least one")
     if not all(prompt.readouts for prompt in prompts):
@@ -62,18 +62,20 @@ def require_pairs(prompts: Sequence[Prompt]) -> None:
         )
 
 
-def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metric, most: int = 50) -> Graph:
-    """The edges between heads whose corruption would change a behaviour most, by first-order estimate.
+def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], metric: Metric, most: int = 50) -> Graph:
+    """Rank edges between heads by how much corrupting them would change a behaviour, to first order.
+
+    Source: syed2023attribution.
 
     Args:
         model: to run.
         prompts: with readouts; their corrupted prompts are the source.
-        behaviour: one with a gradient, such as `logit_difference`.
-        most: how many edges to keep, by absolute weight; edges without any weight are left out.
+        metric: a metric with a gradient, such as `logit_difference`.
+        most: number of edges to keep, by absolute weight; edges of weight 0 are left out.
 
     Returns:
-        Edges have a `weight`, the estimated change of the behaviour per prompt where the edge carries what it would
-        in the corrupted run, and those into heads its parts by what of the head reads: `q`, `k`, `v`.
+        A graph. An edge's `weight` is the estimated change of the behaviour per prompt when the edge is corrupted.
+        Edges into heads also have the parts through the head's `q`, `k` and `v`.
 
     Raises:
         HeadatlasError: for prompts without readouts, or a behaviour without a gradient.
@@ -90,30 +92,30 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Met
             corrupted.embedding - clean.embedding,
             {layer: written - clean.heads[layer] for layer, written in corrupted.heads.items()},
         )
-        weights.add(changes, _Reads(model, batch, behaviour))
+        weights.add(changes, _Reads(model, batch, metric))
     return weights.graph(most, len(prompts))
 
 
 class _Reads:
-    """One forward pass of a batch with its graph kept, and gradients at what every reader reads."""
+    """A forward pass of a batch, and the gradients at every receiver's input."""
 
-    def __init__(self, model: OpenModel, batch: Sequence[Prompt], behaviour: Metric) -> None:
+    def __init__(self, model: OpenModel, batch: Sequence[Prompt], metric: Metric) -> None:
         anatomy = model.anatomy
-        self.streams: dict[int, Tensor] = {}  # what enters each layer, and leaves the last: [batch position d_model]
-        self.inputs: dict[int, tuple[Tensor, ...]] = {}  # q, k, v: [batch head position d_head], one of each per head
+        self.streams: dict[int, Tensor] = {}  # before each layer and after the last: [batch position d_model]
+        self.inputs: dict[int, tuple[Tensor, ...]] = {}  # q, k, v: [batch head position d_head], one per query head
         positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(batch))
-        rewrites: dict[nn.Module, AttentionPreHook] = {
-            m: self._rewrite(layer) for layer, m in anatomy.attention.items()
+        pre_hooks: dict[nn.Module, AttentionPreHook] = {
+            m: self._pre_hook(layer) for layer, m in anatomy.attention.items()
         }
         with ExitStack() as stack:
             for layer in range(anatomy.layers + 1):
                 stack.callback(on_stream(anatomy, layer, self._keep(layer)).remove)
-            stack.enter_context(attention_pre_hooks(rewrites))
+            stack.enter_context(attention_pre_hooks(pre_hooks))
             stack.enter_context(torch.enable_grad())
             tokens = stack_tokens([prompt.tokens for prompt in batch]).to(model.device)
             logits = logits_at(model, tokens, positions)
             chosen = logits[torch.arange(len(tokens), device=logits.device)[:, None], where.to(logits.device)]
-            value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
+            value = metric(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
         if not value.requires_grad:
             raise HeadatlasError(
                 "this behaviour has no gradient (it counts, or compares); use logit_difference or log_probability"
@@ -135,17 +137,17 @@ class _Reads:
 
         return change
 
-    def _rewrite(self, layer: int) -> AttentionPreHook:
-        def rewrite(call: AttentionCall) -> AttentionCall:
+    def _pre_hook(self, layer: int) -> AttentionPreHook:
+        def pre_hook(call: AttentionCall) -> AttentionCall:
             groups = call.query.shape[1] // call.key.shape[1]
             key, value = (each.repeat_interleave(groups, 1) for each in (call.key, call.value))
             self.inputs[layer] = (call.query, key, value)
             return replace(call, key=key, value=value)
 
-        return rewrite
+        return pre_hook
 
     def of_head(self, layer: int, head: int) -> Tensor:
-        """The gradient at what a head reads, through its queries, keys and values: [kind batch position d_model]."""
+        """Gradient at a head's input, through its queries, keys and values: [kind batch position d_model]."""
         gradients: list[Tensor] = []
         for read, gradient in zip(self.inputs[layer], self._gradients[layer], strict=True):
             alone = torch.zeros_like(gradient)
@@ -156,7 +158,7 @@ class _Reads:
 
 @dataclass
 class _Weights:
-    """Sums over prompts: by writer and reader, one number each, or one for each of q, k and v."""
+    """Sums of weights over prompts, by sender and receiver: one number, or one each for q, k and v."""
 
     model: OpenModel
     sums: dict[tuple[str, str], Tensor] = field(default_factory=dict)
@@ -167,27 +169,27 @@ class _Weights:
         for layer, head in anatomy.all_heads:
             self._read(str(Head(layer, head)), layer, changes, reads.of_head(layer, head))
 
-    def _read(self, reader: str, layer: int, changes: StreamContributions, gradients: Tensor) -> None:
-        """Add what a reader of a layer takes from all writers before it: gradients [kind batch position d_model]."""
-        self._sum(EMBEDDING, reader, torch.einsum("bqm,kbqm->k", changes.embedding.to(gradients), gradients))
+    def _read(self, receiver: str, layer: int, changes: StreamContributions, gradients: Tensor) -> None:
+        """Add the weights of a receiver's incoming edges, from its gradients [kind batch position d_model]."""
+        self._sum(EMBEDDING, receiver, torch.einsum("bqm,kbqm->k", changes.embedding.to(gradients), gradients))
         for earlier, change in changes.heads.items():
             if earlier >= layer:
                 break
             found = torch.einsum("hbqm,kbqm->hk", change.to(gradients), gradients)
             for head, each in enumerate(found):
-                self._sum(str(Head(earlier, head)), reader, each)
+                self._sum(str(Head(earlier, head)), receiver, each)
 
-    def _sum(self, writer: str, reader: str, found: Tensor) -> None:
+    def _sum(self, sender: str, receiver: str, found: Tensor) -> None:
         found = found.double().cpu()
-        self.sums[writer, reader] = self.sums.get((writer, reader), torch.zeros_like(found)) + found
+        self.sums[sender, receiver] = self.sums.get((sender, receiver), torch.zeros_like(found)) + found
 
     def graph(self, most: int, prompts: int) -> Graph:
-        """The strongest edges."""
+        """The graph of the strongest edges."""
         ranked = sorted(self.sums.items(), key=lambda item: -abs(item[1].sum().item()))
         graph = Graph()
-        for (writer, reader), parts in ranked[:most]:
+        for (sender, receiver), parts in ranked[:most]:
             weight = parts.sum().item() / prompts
             if weight:
                 kinds = dict(zip(KINDS, (parts / prompts).tolist(), strict=True)) if len(parts) > 1 else {}
-                graph.add_edge(writer, reader, weight=weight, **kinds)
+                graph.add_edge(sender, receiver, weight=weight, **kinds)
         return graph

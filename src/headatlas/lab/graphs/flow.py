@@ -1,7 +1,7 @@
-"""Graphs over heads, small enough to read, and the one that needs no second prompt: where information flowed.
+"""Information flow routes (ferrando2024information): a graph over heads, from a single prompt.
 
-Nodes are heads (`L5H10`), "embedding" and "logits"; edges go from writer to reader and carry a `weight`. Graphs by
-gradients and by pruning are made in `edges` and `pruning`.
+Nodes are heads (`L5H10`), "embedding" and "logits"; edges point from sender to receiver and have a `weight`. Graphs by
+gradients are in `edge_scores`, graphs by pruning in `acdc`.
 """
 
 from collections.abc import Sequence
@@ -26,30 +26,30 @@ from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 EMBEDDING, LOGITS = "embedding", "logits"
-_EPSILON = 1e-5  # the least nearness of a part (Ferrando & Voita 2024)
+_EPSILON = 1e-5  # minimum proximity of a part (ferrando2024information)
 _BLOCK = 2**23  # numbers held at once
 
-if TYPE_CHECKING:  # networkx has type parameters in its stubs only
+if TYPE_CHECKING:  # only networkx's stubs have type parameters
     Graph = nx.DiGraph[str]
 else:
     Graph = nx.DiGraph
 
 
 def require_readable(edges: int, most: int, advice: str) -> None:
-    """Raise a HeadatlasError where a graph has more edges than the user wants to read."""
+    """Raise a HeadatlasError if a graph has more edges than the user wants."""
     if edges > most:
-        raise HeadatlasError(f"the graph has {edges} edges, more than the {most} that are to be read; {advice}")
+        raise HeadatlasError(f"the graph has {edges} edges, more than the maximum of {most}; {advice}")
 
 
 def proximity(parts: Tensor, whole: Tensor) -> Tensor:
-    """How near each part lies to the sum it enters: max(|whole| - |whole - part|, epsilon), in the L1 norm.
+    """Proximity of each part to the sum it belongs to: max(|whole| - |whole - part|, epsilon), in the L1 norm.
 
     Args:
         parts: [part ... d_model].
         whole: [... d_model].
 
     Returns:
-        [part ...], not yet divided by its sum over parts.
+        [part ...], not normalised over parts.
     """
     return (whole.abs().sum(-1) - (whole - parts).abs().sum(-1)).clamp_min(_EPSILON)
 
@@ -58,39 +58,39 @@ def proximity(parts: Tensor, whole: Tensor) -> Tensor:
 def information_flow(
     model: OpenModel, tokens: Sequence[int], threshold: float = 0.01, position: int = -1, most: int = 100
 ) -> Graph:
-    """The routes by which one prediction was made (Ferrando & Voita 2024), over heads.
+    """Trace the routes by which a model made one prediction, over heads (ferrando2024information).
 
-    Each state of the stream is a sum: the state before, and one vector per head and source token; then that, and what
-    the MLP adds. Each part has its nearness to the sum, divided by the nearness of all parts. From the last state of
-    the token under study the edges above the threshold are walked back. Of the walker, who takes a kept edge with the
-    probability of its nearness and is lost on the others, the graph tells which head it met after which: an MLP is
-    passed through at its token. Nearness to a sum is not an effect.
+    Each state of the stream is a sum: the state before it plus one vector per head and source token, then that plus the
+    MLP's output. A part's proximity to the sum is normalised over all parts. An edge's weight is the probability that a
+    random walk from the final state follows it: at each state the walk takes an edge with probability equal to its
+    proximity and stops on edges below the threshold. The graph shows only heads; MLPs are walked through but not drawn.
+    Proximity is not an effect.
 
     Args:
         model: to run.
         tokens: one prompt.
-        threshold: edges between states are kept above it.
-        position: of the token under study; the last by default.
-        most: more edges between heads than this are refused.
+        threshold: minimum proximity of an edge between states.
+        position: where the walk starts; the last by default.
+        most: maximum number of edges between heads.
 
     Returns:
-        Edges have the `weight` of the walk, 0 to 1; heads have their `importance`, the nearness of all their kept
-        edges. The graph has the share of walks that reach the embedding, `reached`.
+        A graph. Edges have the `weight` of the walk, 0 to 1; heads have their `importance`, the summed proximity of
+        their kept edges. Graph attribute `reached`: share of walks that reach the embedding.
 
     Raises:
-        HeadatlasError: for more than `most` edges, tokens or a position that do not fit, or where parts of the stream
-            could not be told apart.
+        HeadatlasError: for more than `most` edges, tokens or a position that do not fit, or if the stream cannot be
+            split into parts.
     """
     if not -len(tokens) <= position < len(tokens):
         raise HeadatlasError(f"position {position} is outside a prompt of {len(tokens)} tokens; choose another")
     anatomy = model.anatomy
     if anatomy.hybrid or anatomy.other_mixers:
         raise HeadatlasError(
-            f"in {model.name} something beside its heads carries information from one position to another, so that the "
-            "routes cannot be walked back over heads alone; use flow_scores, or a model without such layers"
+            f"in {model.name} something besides its heads moves information between positions, so the routes cannot be "
+            "traced over heads alone; use flow_scores, or a model without such layers"
         )
     run = _Run(model, tokens)
-    # flow [position reader]: how much of the walk is at a position, and which head (or the logits, last) it met last
+    # flow [position receiver]: probability that the walk is at a position, having last visited that head (last: logits)
     flow = torch.zeros(len(tokens), anatomy.layers * anatomy.heads + 1, dtype=torch.float64)
     flow[position, -1] = 1.0
     graph = Graph(threshold=threshold)
@@ -102,7 +102,7 @@ def information_flow(
         earlier = torch.zeros_like(flow)
         earlier[active] = flow[active] * rest[:, None]
         for head, each in enumerate(near):
-            taken = each.T @ flow[active]  # [key reader]
+            taken = each.T @ flow[active]  # [key receiver]
             _connect(graph, anatomy.heads, str(Head(layer, head)), taken.sum(0))
             earlier[:, layer * anatomy.heads + head] += taken.sum(1)
             if each.any():
@@ -116,18 +116,17 @@ def information_flow(
 
 @torch.no_grad()
 def flow_scores(model: OpenModel, prompts: Sequence[Prompt]) -> Scores:
-    """The nearness of the edges between each prompt's `pairs`, as in `information_flow`.
+    """Proximity of the edges between each prompt's `pairs` (ferrando2024information).
 
-    A state after attention is the sum of the state before it and of one vector per head and source token; an edge has
-    the share of the nearness of all these parts that its part has.
+    A state after attention is the sum of the state before it and one vector per head and source token. Each part's
+    proximity is normalised over all parts.
 
     Returns:
-        Scores with one unit per prompt: summed over each query's keys, averaged over its queries; the corrupted prompt
-            is that
-        between the `null_pairs` (or the same) in the corrupted prompt.
+        Scores with one unit per prompt: summed over each query's keys, averaged over queries. The null is the same
+        score in the corrupted prompt, between its `null_pairs` (or the same pairs).
 
     Raises:
-        HeadatlasError: where parts of the stream could not be told apart.
+        HeadatlasError: if the stream cannot be split into parts.
     """
     score = np.stack([_flow(model, prompt.tokens, prompt.pairs) for prompt in prompts])
     null = np.stack([_flow(model, prompt.corrupted, prompt.null_pairs or prompt.pairs) for prompt in prompts])
@@ -135,7 +134,7 @@ def flow_scores(model: OpenModel, prompts: Sequence[Prompt]) -> Scores:
 
 
 def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Array:
-    """[layer head]"""
+    """Proximity of the edges at `pairs`: [layer head]."""
     run, (queries, keys) = _Run(model, tokens), torch.tensor(pairs).T
     rows, row = queries.unique(return_inverse=True)
     near = {layer: run.step(layer).of_heads(rows, 0.0)[0] for layer in model.anatomy.attention}  # [head row key] each
@@ -144,25 +143,25 @@ def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, in
     return flow
 
 
-def _connect(graph: Graph, heads: int, writer: str, weights: Tensor) -> None:
-    """Add edges from a writer to its readers, weights [reader]."""
-    for reader in weights.nonzero()[:, 0].tolist():
-        name = LOGITS if reader == len(weights) - 1 else str(Head(*divmod(reader, heads)))
-        graph.add_edge(writer, name, weight=weights[reader].item())
+def _connect(graph: Graph, heads: int, sender: str, weights: Tensor) -> None:
+    """Add edges from a sender to its receivers, weights [receiver]."""
+    for receiver in weights.nonzero()[:, 0].tolist():
+        name = LOGITS if receiver == len(weights) - 1 else str(Head(*divmod(receiver, heads)))
+        graph.add_edge(sender, name, weight=weights[receiver].item())
 
 
 class _Run:
-    """One prompt, run, so that each of its layers can be taken apart."""
+    """A run of one prompt whose layers can be split into parts."""
 
     def __init__(self, model: OpenModel, tokens: Sequence[int]) -> None:
         self._folding, self._calls = fold_norms(model), dict[int, tuple[AttentionCall, Tensor | None]]()
         watch: dict[nn.Module, AttentionHook] = {
-            module: self._tap(layer) for layer, module in model.anatomy.attention.items()
+            module: self._hook(layer) for layer, module in model.anatomy.attention.items()
         }
         with attention_hooks(watch):
             self._seen = record(model, torch.tensor([list(tokens)]), ["resid", "attn_out"])
 
-    def _tap(self, layer: int) -> AttentionHook:
+    def _hook(self, layer: int) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
             self._calls[layer] = call, gate(call, z)
 
@@ -173,7 +172,7 @@ class _Run:
 
 
 class _Step:
-    """One layer of one prompt, taken apart."""
+    """One layer of one prompt, split into parts."""
 
     def __init__(
         self, folding: FoldedNorms, layer: int, call: AttentionCall, gates: Tensor | None, seen: Recording
@@ -187,13 +186,13 @@ class _Step:
         self._middle = self._before + written[0].float()
 
     def through_mlp(self, threshold: float) -> Tensor:
-        """The share of the walk that passes from the layer's end to after attention: [position], float64."""
+        """Share of the walk that continues from the layer's end to the state after attention: [position], float64."""
         near = proximity(torch.stack([self._middle, self._after - self._middle]), self._after)
         near = near / near.sum(0)
         return torch.where(near > threshold, near, 0.0).sum(0).double().cpu()
 
     def of_heads(self, rows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Kept nearness of heads [head row key] and of the state before [row], at some positions; float64."""
+        """Kept proximities of heads [head row key] and of the state before [row], at some positions; float64."""
         heads, length = self._call.query.shape[1], len(self._before)
         near = torch.zeros(heads, len(rows), length)
         size = max(1, _BLOCK // (length * self._before.shape[-1]))
@@ -216,11 +215,11 @@ class _Step:
         return torch.where(near > threshold, near, 0.0), torch.where(rest > threshold, rest, 0.0)
 
     def _values(self, head: int, gates: Tensor | None) -> Tensor:
-        """What each key's value would add if attended alone, before any norm: [row|1 key d_model].
+        """Each value's contribution if it were attended alone, before any norm: [row|1 key d_model].
 
         Args:
-            head: that attends.
-            gates: of the rows, [row d_head], where the model has some.
+            head: the attending head.
+            gates: of the rows, [row d_head], or None.
         """
         groups = self._call.query.shape[1] // self._call.value.shape[1]
         value = self._call.value[:1, head // groups].float()  # [1 key d_head]
@@ -228,7 +227,7 @@ class _Step:
         return value @ self._folding.model.anatomy.w_o(self._layer)[head].float()
 
     def _scale(self, rows: Tensor) -> Tensor:
-        """What the norm after attention multiplies by at these positions: [row 1 d_model], or 1."""
+        """Factor of the norm after attention at these positions: [row 1 d_model], or 1 without a norm."""
         if self._folding.after[self._layer] is None:
             return torch.ones(1, 1, 1, device=self._before.device)
         at = rows.to(self._before.device)

@@ -1,1 +1,1 @@
-"""Ways into a running model: the attention interface of transformers, module hooks, and attention rows."""
+"""Hooks on a running model: attention calls (through transformers' attention interface), modules, attention rows."""

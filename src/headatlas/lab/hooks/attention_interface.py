@@ -1,13 +1,13 @@
-"""The one seam into every model: transformers' attention registry.
+"""Hooks on attention, placed through transformers' attention registry (AttentionInterface).
 
-A model opened here runs attention through `_seam`, which hands the real work to the implementation the model would
-have used anyway (so that doing nothing changes no bit). Rewrites change what it is called with, before it runs; taps
-look at q, k, v and z, or replace z, after it. Both halves are registered, the function and its mask: without the mask
-function a custom attention would silently see the future. Families that do not use the registry arrive by `through`
+An open model runs attention through `_hookable`, which calls the implementation the model would have used anyway; with
+no hook attached, not one bit changes. Pre-hooks change the arguments of the call before attention runs. Hooks read q,
+k, v and z after it, and may replace z. The mask function is registered too: a custom attention function without one
+would let queries see future tokens. Families that bypass the registry call `attend_with_hooks` themselves
 (`headatlas.lab.anatomy.families`).
 
-z is what the output projection reads. Where a model gates or norms what attention gives on the way there, `read_at`
-says so, and taps run at the projection's input instead.
+z is the input of the output projection. Some models gate or normalise the attention output before the projection;
+`read_z_at` registers them, and their hooks run at the projection's input.
 """
 
 import sys
@@ -25,8 +25,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from headatlas.errors import HeadatlasError
 
-# What an attention function may be told without our having to do anything about it: it changes neither the
-# weights nor z, or it has already been turned into the mask.
+# Keyword arguments we can ignore: they do not affect attention weights or z, or are already reflected in the mask.
 _HARMLESS = {
     "is_causal",
     "sliding_window",
@@ -44,13 +43,13 @@ _HONOURED = {"softcap", "s_aux"}
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What one layer's attention was called with.
+    """The arguments of one layer's attention function.
 
-    Shapes: query [batch head query d_head], key and value [batch kv_head key d_head], mask broadcastable to
-    [batch head query key] (boolean: True where it may look; float: added to the scores) or None for plain causal.
-    Where a rewrite has given query heads keys or values of their own, there are as many kv_heads as heads. Where
-    `pattern` is set, the weights are not those that query and key give: ask it. `attended` is what attention gave,
-    [batch query head d_head], where a tap is shown a z that is something else: behind a gate or a norm.
+    Shapes: query [batch head query d_head], key and value [batch kv_head key d_head]. The mask is broadcastable to
+    [batch head query key]: boolean (True = visible), float (added to the scores), or None for plain causal. If a
+    pre-hook gave query heads their own keys or values, kv_head counts query heads. If `pattern` is set, it computes the
+    attention weights; query and key do not. `attended` is the attention output [batch query head d_head], set only
+    when z differs from it because of a gate or norm.
     """
 
     module: nn.Module
@@ -60,29 +59,29 @@ class AttentionCall:
     mask: Tensor | None
     scaling: float
     softcap: float | None
-    sinks: Tensor | None  # [head]: an extra logit per head that takes weight and gives nothing
+    sinks: Tensor | None  # [head]: logit of an attention sink without a value; it takes weight and adds nothing to z
     pattern: "EditedPattern | None" = None
     attended: Tensor | None = None
 
 
 class EditedPattern(Protocol):
-    """Attention weights changed between the scores and z."""
+    """Attention weights edited after the scores and before z."""
 
     def rows(self, call: AttentionCall, heads: Tensor, positions: Tensor) -> Tensor:
-        """The weights in use, [batch row head key] in float32, of the given heads and query positions."""
+        """Attention weights in use, [batch row head key] in float32, at the given heads and query positions."""
 
     def attend(self, call: AttentionCall, z: Tensor) -> Tensor:
-        """z [batch query head d_head] with what follows from the changed weights put in its place."""
+        """z [batch query head d_head] computed from the edited weights."""
 
 
 AttentionPreHook = Callable[[AttentionCall], AttentionCall]
 
 
 class AttentionHook(Protocol):
-    """Looks at one layer's attention, and may return another z."""
+    """A forward hook on one layer's attention: reads the call and z, and may replace z."""
 
     def __call__(self, call: AttentionCall, z: Tensor) -> Tensor | None:
-        """`z` is [batch query head d_head]; None leaves it as it is."""
+        """Return a new z [batch query head d_head], or None to keep `z`."""
 
 
 Between = Literal["gate", "norm", "mixed"]
@@ -90,13 +89,13 @@ Between = Literal["gate", "norm", "mixed"]
 
 @dataclass
 class ProjectionReader:
-    """The output projection of an attention module that does not read what attention gives.
+    """The output projection of an attention module whose z differs from its attention output.
 
     Attributes:
-        projection: what reads z.
-        between: 'gate' where z is what attention gives times something that does not depend on it, feature by feature;
-            'norm' where each head's z depends on what that head attended to, in another way; 'mixed' where it depends
-            on what the other heads attended to as well.
+        projection: the linear map that reads z.
+        between: how z depends on the attention output. 'gate': elementwise product with a factor that does not depend
+            on attention. 'norm': each head's z depends on its own attention output, but not as a product. 'mixed': it
+            also depends on the attention output of other heads.
     """
 
     projection: nn.Module
@@ -105,20 +104,20 @@ class ProjectionReader:
     _handle: RemovableHandle | None = None
 
     def wait(self, call: AttentionCall, attended: Tensor) -> None:
-        """Keep what attention gave until the projection reads it."""
+        """Keep the attention output until the projection runs."""
         self._pending = call, attended
 
     def listen(self, attention: nn.Module) -> None:
-        """Show z to the taps of a module whenever the projection reads it, or stop where there are none."""
-        if _taps.get(attention) and self._handle is None:
+        """Hook the projection while the attention module has hooks, and unhook it when none is left."""
+        if _hooks.get(attention) and self._handle is None:
             self._handle = self.projection.register_forward_pre_hook(self._show, prepend=True)
-        elif not _taps.get(attention) and self._handle is not None:
+        elif not _hooks.get(attention) and self._handle is not None:
             self._handle.remove()
             self._handle = self._pending = None
 
     def _show(self, _: nn.Module, read: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._pending is None:
-            return None  # read on its own, outside attention
+            return None  # the projection ran outside attention
         (call, attended), self._pending = self._pending, None
         call = replace(call, attended=attended)
         z = read[0].reshape(attended.shape)
@@ -126,42 +125,42 @@ class ProjectionReader:
         return None if seen is z else (seen.reshape(read[0].shape), *read[1:])
 
 
-routed: WeakSet[nn.Module] = WeakSet()  # attention modules of families that are led through the seam by `families`
+routed: WeakSet[nn.Module] = WeakSet()  # attention modules that `families` routes here without the registry
 _masks: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 _readers: WeakKeyDictionary[nn.Module, ProjectionReader] = WeakKeyDictionary()
-_rewrites: WeakKeyDictionary[nn.Module, list[AttentionPreHook]] = WeakKeyDictionary()
-_taps: WeakKeyDictionary[nn.Module, list[AttentionHook]] = WeakKeyDictionary()
+_pre_hooks: WeakKeyDictionary[nn.Module, list[AttentionPreHook]] = WeakKeyDictionary()
+_hooks: WeakKeyDictionary[nn.Module, list[AttentionHook]] = WeakKeyDictionary()
 
 
 @contextmanager
-def attention_hooks(taps: dict[nn.Module, AttentionHook]) -> Iterator[None]:
-    """Attach a tap to each attention module; they come off again whatever happens inside."""
-    for module, tap in taps.items():
-        _taps.setdefault(module, []).append(tap)
+def attention_hooks(hooks: dict[nn.Module, AttentionHook]) -> Iterator[None]:
+    """Attach a hook to each attention module; all are removed on exit, also after an error."""
+    for module, hook in hooks.items():
+        _hooks.setdefault(module, []).append(hook)
         _listen(module)
     try:
         yield
     finally:
-        for module, tap in taps.items():
-            _taps[module].remove(tap)
+        for module, hook in hooks.items():
+            _hooks[module].remove(hook)
             _listen(module)
 
 
 @contextmanager
-def attention_pre_hooks(rewrites: dict[nn.Module, AttentionPreHook]) -> Iterator[None]:
-    """Attach a rewrite to each attention module, which changes its call before attention runs; restored as `tapped`."""
-    for module, rewrite in rewrites.items():
-        _rewrites.setdefault(module, []).append(rewrite)
+def attention_pre_hooks(pre_hooks: dict[nn.Module, AttentionPreHook]) -> Iterator[None]:
+    """Attach a pre-hook to each attention module, which changes the call before attention runs; removed on exit."""
+    for module, pre_hook in pre_hooks.items():
+        _pre_hooks.setdefault(module, []).append(pre_hook)
     try:
         yield
     finally:
-        for module, rewrite in rewrites.items():
-            _rewrites[module].remove(rewrite)
+        for module, pre_hook in pre_hooks.items():
+            _pre_hooks[module].remove(pre_hook)
 
 
 @contextmanager
 def given_masks(masks: dict[nn.Module, Tensor]) -> Iterator[None]:
-    """Give each attention module a mask, as that of a `Call`, instead of the one its model makes."""
+    """Replace the mask of each attention module (same shapes as `AttentionCall.mask`); restored on exit."""
     before = {module: _masks[module] for module in masks if module in _masks}
     _masks.update(masks)
     try:
@@ -173,22 +172,22 @@ def given_masks(masks: dict[nn.Module, Tensor]) -> Iterator[None]:
 
 
 def mask_given(module: nn.Module) -> Tensor | None:
-    """The mask that `masked` gives an attention module, if any."""
+    """The mask that `given_masks` set for an attention module, or None."""
     return _masks.get(module)
 
 
 def attached(module: nn.Module) -> bool:
-    """Whether anything is attached to an attention module."""
-    return bool(_rewrites.get(module) or _taps.get(module)) or module in _masks
+    """Whether an attention module has a hook, a pre-hook or a replaced mask."""
+    return bool(_pre_hooks.get(module) or _hooks.get(module)) or module in _masks
 
 
 def read_z_at(module: nn.Module, projection: nn.Module, between: Between) -> None:
-    """Say that z of an attention module is what its projection reads, which is not what its attention gives."""
+    """Record that z of an attention module is the input of `projection`, which differs from its attention output."""
     _readers[module] = ProjectionReader(projection, between)
 
 
 def projection_reader(module: nn.Module) -> ProjectionReader | None:
-    """Where z of an attention module is read, or None where it is what attention gives."""
+    """The registered output projection of an attention module, or None if z is the attention output."""
     return _readers.get(module)
 
 
@@ -197,43 +196,43 @@ def _listen(module: nn.Module) -> None:
         reader.listen(module)
 
 
-Attend = Callable[[AttentionCall], tuple[Tensor, Tensor | None]]  # to what attention gives, and its weights or None
+Attend = Callable[[AttentionCall], tuple[Tensor, Tensor | None]]  # call -> attention output, and weights or None
 
 
 def attend_with_hooks(call: AttentionCall, attend: Attend) -> tuple[Tensor, Tensor | None]:
-    """Attention with all that is attached to its module: rewrites before it, edited weights, and taps after it.
+    """Run one attention call with the hooks of its module: pre-hooks, edited weights, then hooks.
 
     Args:
         call: as the model makes it.
         attend: the model's own attention.
 
     Returns:
-        What attention gives [batch query head d_head], and its weights where the model's own are still the right ones.
+        The attention output [batch query head d_head], and the model's attention weights (None if they were edited).
     """
     module = call.module
-    for rewrite in _rewrites.get(module) or ():
-        call = rewrite(call)
+    for pre_hook in _pre_hooks.get(module) or ():
+        call = pre_hook(call)
     z, weights = attend(call)
     if call.pattern is not None:
         z, weights = call.pattern.attend(call, z), None
     if (reader := _readers.get(module)) is None:
         return _shown(call, z), weights
-    if _taps.get(module):
+    if _hooks.get(module):
         reader.wait(call, z)
     return z, weights
 
 
 def _shown(call: AttentionCall, z: Tensor) -> Tensor:
-    """z after all taps."""
-    for tap in _taps.get(call.module) or ():
-        replaced = tap(call, z)
+    """z after all hooks."""
+    for hook in _hooks.get(call.module) or ():
+        replaced = hook(call, z)
         if replaced is not None:
             z = replaced
     return z
 
 
 class _Ungrouped:
-    """An attention module as its implementation should see it when every query head has a key and value of its own."""
+    """Proxy of a grouped-query attention module for calls in which every query head has its own key and value."""
 
     num_key_value_groups = 1
 
@@ -244,7 +243,7 @@ class _Ungrouped:
         return getattr(self._module, name)
 
 
-def _seam(implementation: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _hookable(implementation: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor | None]]:
     def attention(
         module: nn.Module,
         query: Tensor,
@@ -302,8 +301,8 @@ def _eager(module: nn.Module) -> Callable[..., Any]:
     return sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[no-any-return]
 
 
-# By the implementation a model would use without us: the name of ours that wraps it.
+# Our registered name for each implementation of transformers.
 IMPLEMENTATIONS = {"sdpa": "headatlas_sdpa", "eager": "headatlas_eager"}
 for _plain, _inner in (("sdpa", _sdpa), ("eager", _eager)):
-    AttentionInterface.register(IMPLEMENTATIONS[_plain], _seam(_inner))
+    AttentionInterface.register(IMPLEMENTATIONS[_plain], _hookable(_inner))
     AttentionMaskInterface.register(IMPLEMENTATIONS[_plain], ALL_MASK_ATTENTION_FUNCTIONS[_plain])

@@ -1,4 +1,4 @@
-"""Changes what a module reads or gives for a while, however its family passes it on."""
+"""Hooks on module inputs and outputs that work for every family's calling convention; removable."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-Change = Callable[[Tensor], Tensor | None]  # None leaves it as it is
+Change = Callable[[Tensor], Tensor | None]  # None keeps the states
 
 
 def on_input(module: nn.Module, change: Change) -> RemovableHandle:
-    """Look at, or change, the states a module reads, [batch position d_model]."""
+    """Read, or replace, the hidden states [batch position d_model] at a module's input."""
 
     def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         changed = change(args[0] if args else kwargs["hidden_states"])
@@ -23,7 +23,7 @@ def on_input(module: nn.Module, change: Change) -> RemovableHandle:
 
 
 def on_output(module: nn.Module, change: Change) -> RemovableHandle:
-    """Look at, or change, the states a module gives: its output, or the first of several."""
+    """Read, or replace, the hidden states at a module's output (the first element, if the output is a tuple)."""
 
     def leaving(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         changed = change(states_of(output))
@@ -33,38 +33,38 @@ def on_output(module: nn.Module, change: Change) -> RemovableHandle:
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether a hook may change what a module reads or gives."""
+    """Whether a module has forward hooks or forward pre-hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def states_of(output: Any) -> Tensor:
-    """The states in what a module gives: the whole of it, or the first of several."""
+    """The hidden states in a module's output: the output itself, or the first element of a tuple."""
     states: Tensor = output[0] if isinstance(output, tuple) else output
     return states
 
 
 def copied(output: Any) -> Any:
-    """What a module gives, with states of its own."""
+    """A module's output with its hidden states cloned."""
     return with_states(output, states_of(output).clone())
 
 
 def with_states(output: Any, states: Tensor) -> Any:
-    """What a module gives, with other states in it."""
+    """A module's output with its hidden states replaced by `states`."""
     return (states, *output[1:]) if isinstance(output, tuple) else states
 
 
 @contextmanager
 def gives(module: nn.Module, output: Any) -> Iterator[None]:
-    """While active, the module does nothing but give `output`."""
+    """Make a module return `output` without computing anything; restored on exit."""
     with acting(module, lambda *_args, **_kwargs: output):
         yield
 
 
 @contextmanager
 def acting(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """While active, the module does this instead of its own work; its hooks still see it."""
+    """Replace a module's forward method; its hooks still run. Restored on exit."""
     own = vars(module)
-    before = own.get("forward")  # set on the object where a model is spread over devices
+    before = own.get("forward")  # set on the instance by accelerate when a model is spread over devices
     own["forward"] = forward
     try:
         yield

@@ -1,6 +1,6 @@
-"""One layer's attention weights, read off query, key and mask: pure functions of its call.
+"""Attention weights recomputed from one layer's query, key and mask.
 
-Only the rows asked for are computed; no [query key] pattern of a whole prompt is ever kept.
+Only the requested rows are computed, so the full [query key] pattern of a prompt is never stored.
 """
 
 import torch
@@ -10,16 +10,16 @@ from headatlas.lab.hooks.attention_interface import AttentionCall
 
 
 def attention_rows(call: AttentionCall, positions: Tensor, keys: int | None = None) -> Tensor:
-    """The attention rows of the given query positions, exactly as the model uses them.
+    """Recompute the attention rows of the given query positions, as the model uses them.
 
     Args:
         call: one layer's attention call.
-        positions: [batch row], query positions.
-        keys: how many of the keys to return; no query may look further. All by default.
+        positions: query positions, [batch row].
+        keys: return only the first `keys` keys; no query may attend beyond them. Default: all.
 
     Returns:
-        [batch head row key] in float32. Rows sum to 1, or to less where the model has sinks: the weight that a
-        sink takes is not given back to the other keys.
+        [batch head row key] in float32. Rows sum to 1, or to less in models with attention sinks: the weight on the
+        sink is not redistributed.
     """
     keys = call.key.shape[2] if keys is None else keys
     if call.pattern is not None:
@@ -27,7 +27,7 @@ def attention_rows(call: AttentionCall, positions: Tensor, keys: int | None = No
     batch, heads, _, d_head = call.query.shape
     kv_heads = call.key.shape[1]
     query = call.query.gather(2, positions[:, None, :, None].expand(batch, heads, -1, d_head)).float()
-    grouped = query.reshape(batch, kv_heads, -1, d_head)  # [batch kv_head head*row d_head]: heads share their keys
+    grouped = query.reshape(batch, kv_heads, -1, d_head)  # [batch kv_head head*row d_head]: heads of a group share keys
     scores = grouped @ call.key[:, :, :keys].float().transpose(-1, -2) * call.scaling
     scores = scores.view(batch, heads, -1, keys)  # [batch head row key]
     if call.softcap is not None:
@@ -40,7 +40,7 @@ def attention_rows(call: AttentionCall, positions: Tensor, keys: int | None = No
 
 
 def _edited(call: AttentionCall, positions: Tensor) -> Tensor:
-    """[batch head row key] of a pattern that an intervention has changed."""
+    """[batch head row key] of a pattern edited by an intervention."""
     assert call.pattern is not None
     chosen, place = torch.unique(positions, return_inverse=True)
     heads = torch.arange(call.query.shape[1], device=chosen.device)
@@ -61,7 +61,7 @@ def _masked(scores: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
 
 
 def value_norms(call: AttentionCall, w_o: Tensor | None = None) -> Tensor:
-    """The norm of each head's values, or of its values through its W_O [head d_head d_model]: [batch head key]."""
+    """Norms of each head's value vectors, or of their products with W_O [head d_head d_model]: [batch head key]."""
     groups = call.query.shape[1] // call.value.shape[1]
     if w_o is None:
         norms: Tensor = torch.linalg.vector_norm(call.value.float(), dim=-1)

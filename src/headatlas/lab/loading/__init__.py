@@ -1,4 +1,4 @@
-"""Finding, opening and identifying a model, its tokenizer and its adapter; refusing what could not be measured."""
+"""Finds, opens and identifies a model, its tokenizer and its adapter; refuses models that cannot be measured."""
 
 from headatlas.lab.loading.provenance import Opened
 

@@ -1,4 +1,4 @@
-"""Adapters of peft: found, read, merged into the weights of a model, and confirmed to do the same there."""
+"""Finds and reads peft adapters, merges them into a model's weights, and checks that the merged model is equivalent."""
 
 import hashlib
 import importlib.util
@@ -20,20 +20,20 @@ from headatlas.lab.loading.unused_weights import listed
 from headatlas.lab.loading.weight_files import opened
 from headatlas.quiet import quiet
 
-NONE = "none"  # said of a folder that has an adapter which is not meant
+NONE = "none"  # value of --adapter: leave out the adapter in the model's folder
 _PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that will be merged.
+    """An adapter to be merged.
 
     Attributes:
-        name: how it was asked for.
-        folder: where it lies.
+        name: the name or path the user gave.
+        folder: the folder it is in.
         weights: its weight file.
-        kind: peft's name of it, such as "LORA".
-        base: what it says that it was trained on, where it says so.
+        kind: peft's name of its type, such as "LORA".
+        base: the model it was trained on, according to its configuration; None if not stated.
     """
 
     name: str
@@ -44,20 +44,20 @@ class Adapter:
 
     @property
     def said(self) -> str:
-        """One line for records: 'my-adapter (LORA, trained on owner/base)'."""
+        """A one-line description for records: 'my-adapter (LORA, trained on owner/base)'."""
         return f"{self.name} ({self.kind}{f', trained on {self.base}' if self.base else ''})"
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """Its configuration and its weights."""
+        """The configuration file and the weight file."""
         return self.folder / ADAPTER_CONFIG, self.weights
 
 
 def beside(name: str, folder: Path) -> None:
-    """See that no adapter lies in the folder of a model.
+    """Check that no adapter lies in the folder of a model.
 
     Raises:
-        HeadatlasError: where one does, with the two ways to say what is meant.
+        HeadatlasError: if one does; the message gives both ways to say what is wanted.
     """
     there = [file for file in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if (folder / file).is_file()]
     if there:
@@ -69,10 +69,10 @@ def beside(name: str, folder: Path) -> None:
 
 
 def find(name: str, allow_pickle: bool) -> Adapter:
-    """The adapter of a folder or a hub id.
+    """Find the adapter in a folder or in a repository of the hub.
 
     Raises:
-        HeadatlasError: where it is none, or peft is not installed.
+        HeadatlasError: if there is none, or peft is not installed.
     """
     if missing := [each for each in ("peft", "accelerate") if importlib.util.find_spec(each) is None]:
         raise HeadatlasError(f"--adapter needs {' and '.join(missing)}; pip install 'headatlas[adapter]'")
@@ -93,15 +93,15 @@ def find(name: str, allow_pickle: bool) -> Adapter:
 
 @torch.no_grad()
 def merge(adapter: Adapter, name: str, model: Any) -> Any:
-    """The model with the adapter merged into its weights; it is confirmed that both give the same logits.
+    """Merge an adapter into a model's weights, and check that the logits stay the same.
 
     Args:
-        adapter: to merge.
-        name: of the model.
-        model: to merge it into; it is changed.
+        adapter: the adapter.
+        name: name of the model, for error messages.
+        model: the model, which is changed in place.
 
     Raises:
-        HeadatlasError: where the adapter does not belong to the model, or cannot be merged.
+        HeadatlasError: if the adapter does not belong to the model, or cannot be merged.
     """
     with opened(adapter.name, [adapter.weights]) as tensors:
         state = {key: tensor.whole() for key, tensor in tensors.items()}
@@ -124,15 +124,15 @@ def merge(adapter: Adapter, name: str, model: Any) -> Any:
     if not (found := gap(after, before)) <= 10 * precision(merged.dtype):
         raise UnsafeModelError(
             "adapter",
-            f"{name} with {adapter.name} merged does not give the logits that it gives beside (off by {found:.1e}); "
-            "the adapter changes weights that the model ties, or switches itself on and off: merge it where you "
-            "trained it, and open the result",
+            f"{name} gives other logits once {adapter.name} is merged into its weights (off by {found:.1e}); the "
+            "adapter changes tied weights, or switches itself on and off: merge it where you trained it, and open "
+            "the result",
         )
     return merged.requires_grad_(False)
 
 
 def _attached(adapter: Adapter, name: str, model: Any, state: dict[str, torch.Tensor]) -> Any:
-    """The model with the adapter beside its weights, as peft runs it."""
+    """The model with the adapter attached but not merged, as peft runs it."""
     import peft
 
     try:
@@ -177,14 +177,14 @@ def _attached(adapter: Adapter, name: str, model: Any, state: dict[str, torch.Te
 
 
 def _shape(error: Exception) -> str:
-    """The line of an error that says which sizes do not fit."""
+    """The line of a peft error that names the sizes that do not match."""
     lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
     return lines[0][:200] if lines else first_line(error)
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep peft's warnings off the terminal: what they tell is looked at here."""
+    """Keep peft's warnings off the terminal; this module checks what they warn about."""
     import warnings
 
     with quiet(), warnings.catch_warnings():
@@ -193,11 +193,11 @@ def _silent() -> Iterator[None]:
 
 
 def recorded(adapter: Adapter, weights: str) -> tuple[dict[str, str], str]:
-    """The sha256 of each file of an adapter, and of a model's weights together with them.
+    """The sha256 of each file of an adapter, and of the model's weights and adapter files together.
 
     Args:
-        adapter: that was merged.
-        weights: sha256 of the model's own.
+        adapter: the merged adapter.
+        weights: sha256 of the model's own weights.
     """
     each, _ = provenance.of_files(adapter.files)
     whole = hashlib.sha256(

@@ -1,4 +1,4 @@
-"""Reads configuration and tokenizer of a model's folder, and says what helps where they are of no use."""
+"""Reads the configuration and tokenizer in a model's folder; errors say how to repair them."""
 
 import difflib
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "
 
 
 def read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
-    """The configuration of a causal decoder, or of a multimodal model that holds one.
+    """Read the configuration of a causal decoder, or of a multimodal model that contains one.
 
     Raises:
-        HeadatlasError: where it is of another kind, or transformers cannot read it.
+        HeadatlasError: if it describes another kind of model, or transformers cannot read it.
     """
     said = read_json(name, folder / "config.json")
     if not isinstance(said, dict):
@@ -47,7 +47,7 @@ def read_config(name: str, folder: Path, trust_remote_code: bool) -> Any:
 
 
 def _require_known(name: str, said: Mapping[str, Any], trust_remote_code: bool) -> None:
-    """See that transformers knows the model type, or that its own code may run."""
+    """Check that transformers knows the model type, or that the repository's own code may run."""
     kind, own = said.get("model_type"), "auto_map" in said
     if own and trust_remote_code:
         return
@@ -60,7 +60,7 @@ def _require_known(name: str, said: Mapping[str, Any], trust_remote_code: bool) 
             "you have read it"
         )
     if not isinstance(kind, str) or not kind:
-        raise HeadatlasError(f"config.json of {name} names no model_type, so nobody knows what it is; restore it")
+        raise HeadatlasError(f"config.json of {name} names no model_type, so the architecture is unknown; restore it")
     close = difflib.get_close_matches(kind, known, n=1, cutoff=0.8)
     newer = said.get("transformers_version")
     by = f" (it was saved by {newer})" if isinstance(newer, str) and newer not in ("", transformers.__version__) else ""
@@ -72,7 +72,7 @@ def _require_known(name: str, said: Mapping[str, Any], trust_remote_code: bool) 
 
 
 def _quantised(said: Mapping[str, Any]) -> str | None:
-    """The method by which a model was quantised, where it was."""
+    """The quantisation method of a model, or None for plain weights."""
     inside = [each for each in (said, said.get("text_config"), said.get("llm_config")) if isinstance(each, dict)]
     for each in inside:
         found = each.get("quantization_config") or each.get("compression_config")
@@ -94,16 +94,16 @@ def _full_precision(name: str, method: str) -> str:
     }.get(method)
     advice = f", or {how}, and give open_model the loaded model" if how else ""
     return (
-        f"{name} is quantised by {method}: its matrices are not numbers that headatlas could read; open the model it "
-        f"was made from, at full precision{advice}"
+        f"{name} is quantised by {method}, and headatlas cannot read its matrices; open the model it was made from, "
+        f"at full precision{advice}"
     )
 
 
 def read_tokenizer(name: str, folder: Path, trust_remote_code: bool) -> Any:
-    """The tokenizer of a folder.
+    """Read the tokenizer of a folder.
 
     Raises:
-        HeadatlasError: where there is none, or it cannot be read.
+        HeadatlasError: if there is none, or it cannot be read.
     """
     advice = "put its tokenizer.json beside config.json"
     if not any((folder / file).is_file() for file in _TOKENIZERS):

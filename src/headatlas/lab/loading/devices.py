@@ -1,4 +1,4 @@
-"""The device that a model is put on: refused in one line before anything is loaded, where it is not there."""
+"""Checks the requested device before anything is loaded; a missing one is refused with a one-line error."""
 
 import torch
 
@@ -6,10 +6,10 @@ from headatlas.errors import HeadatlasError
 
 
 def device(name: str | None) -> str:
-    """The device of a name, tried; the CPU where none is given.
+    """Check a device by allocating on it; None means the CPU.
 
     Raises:
-        HeadatlasError: where it is no device, or not on this machine.
+        HeadatlasError: if the name is no device, or the device is not on this machine.
     """
     if name is None:
         return "cpu"
@@ -21,7 +21,7 @@ def device(name: str | None) -> str:
         raise HeadatlasError("the device meta holds no numbers; give cpu, cuda, cuda:1 or mps")
     try:
         torch.empty(1, device=known)
-    except Exception as error:  # each kind of device raises its own
+    except Exception as error:  # each device type raises its own exceptions
         raise HeadatlasError(f"{_absent(known, error)}; leave --device out for the CPU") from None
     return str(known)
 

@@ -1,4 +1,4 @@
-"""Reads files of others with care: JSON, headers of safetensors, and whatever other libraries raise."""
+"""Reads untrusted files: JSON and safetensors headers; turns other libraries' exceptions into one-line errors."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from headatlas.errors import HeadatlasError
 
 _POINTER = b"version https://git-lfs"
 _AGAIN = "download or save it again"
-# How many bytes a number takes, by safetensors' name of its type.
+# Bytes per number, by safetensors' name of the dtype.
 _BYTES = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
     **dict.fromkeys(("F32", "I32", "U32"), 4),
@@ -23,15 +23,15 @@ _BYTES = {
 
 
 def read_json(name: str, path: Path) -> Any:
-    """A JSON file of a model.
+    """Read a JSON file of a model.
 
     Raises:
-        HeadatlasError: where it cannot be read, with where it breaks.
+        HeadatlasError: if it cannot be read; names the line.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise HeadatlasError(f"{path.name} of {name} cannot be read ({error.strerror}); see to it") from None
+        raise HeadatlasError(f"{path.name} of {name} cannot be read ({error.strerror}); check it") from None
     except (ValueError, RecursionError) as error:
         where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else first_line(error)
         empty = " (it is empty)" if path.stat().st_size == 0 else f" ({where})"
@@ -39,10 +39,10 @@ def read_json(name: str, path: Path) -> Any:
 
 
 def require_whole(name: str, path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What the header of a safetensors file says of each tensor: dtype and shape.
+    """Read the header of a safetensors file: dtype and shape of each tensor, by name.
 
     Raises:
-        HeadatlasError: where the file is cut, or its header does not fit it.
+        HeadatlasError: if the file is truncated, or does not match its header.
     """
     try:
         size = path.stat().st_size
@@ -52,7 +52,7 @@ def require_whole(name: str, path: Path) -> dict[str, tuple[str, tuple[int, ...]
             handle.seek(8)
             raw = handle.read(length) if length <= size - 8 else b""
     except OSError as error:
-        raise HeadatlasError(f"{path.name} of {name} cannot be read ({error.strerror}); see to it") from None
+        raise HeadatlasError(f"{path.name} of {name} cannot be read ({error.strerror}); check it") from None
 
     def wrong(why: str, advice: str = _AGAIN) -> HeadatlasError:
         return HeadatlasError(f"{path.name} of {name} {why}; {advice}")
@@ -86,10 +86,10 @@ def require_whole(name: str, path: Path) -> dict[str, tuple[str, tuple[int, ...]
 
 @contextmanager
 def explained(what: str, advice: str) -> Iterator[None]:
-    """Say in one line what went wrong inside, whatever other libraries raise.
+    """Turn any exception raised inside into a one-line HeadatlasError.
 
     Raises:
-        HeadatlasError: what is wrong, why, and what to do.
+        HeadatlasError: says what failed, why, and what to do.
     """
     try:
         yield
@@ -97,12 +97,12 @@ def explained(what: str, advice: str) -> Iterator[None]:
         raise
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # libraries written in Rust panic with what is no Exception
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
         raise HeadatlasError(f"{what} ({first_line(error)}); {advice}") from None
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, cut to a length that can be read."""
+    """The first line of an exception's message, cut to 160 characters."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

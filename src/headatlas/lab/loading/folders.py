@@ -1,4 +1,4 @@
-"""Finds the folder of a model or an adapter, on this machine or on the hub, and says what a folder lacks."""
+"""Finds the folder of a model or an adapter, locally or on the hub; errors say what the folder lacks."""
 
 import difflib
 import json
@@ -14,8 +14,7 @@ _PICKLED = "pytorch_model*.bin"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
-# What lies in folders that are no model folder of transformers: a pattern, what it is, and what to do about it. The
-# first that is there is told.
+# Files of other formats: glob pattern, description, and what to do. The first pattern that matches is reported.
 _FOREIGN = (
     (
         "*.gguf",
@@ -70,10 +69,10 @@ _FOREIGN = (
 
 
 def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tuple[Path, str | None]:
-    """The local folder that holds the model, and the hub's commit if it came from there.
+    """Find the local folder that holds a model, and the commit if it came from the hub.
 
     Raises:
-        HeadatlasError: where there is none, with what is there instead.
+        HeadatlasError: if there is none; says what was found instead.
     """
     if name == specimens.SPECIMEN or name in specimens.names():
         _require_no_revision(name, revision, "ships with headatlas")
@@ -91,20 +90,20 @@ def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tu
 
 def _require_no_revision(name: str, revision: str | None, what: str) -> None:
     if revision is not None:
-        raise HeadatlasError(f"{name} {what} and has no revision {revision!r}; revisions are of models of the hub")
+        raise HeadatlasError(f"{name} {what} and has no revision {revision!r}; only models on the hub have revisions")
 
 
 def expanded(name: str) -> str:
-    """The name with ~ replaced by the home folder, where that leads somewhere."""
+    """Replace a leading ~ by the home folder, if the result is a folder."""
     path = os.path.expanduser(name)  # noqa: PTH111 - Path.expanduser may raise
     return path if name.startswith("~") and os.path.isdir(path) else name  # noqa: PTH112
 
 
 def find_adapter(name: str, revision: str | None = None) -> Path:
-    """The folder of an adapter: a local one, or of a hub id.
+    """Find the folder of an adapter: a local folder, or a hub id.
 
     Raises:
-        HeadatlasError: where there is none.
+        HeadatlasError: if there is none.
     """
     path = Path(expanded(name))
     if os.path.isdir(path):  # noqa: PTH112
@@ -135,7 +134,7 @@ def _no_folder(name: str) -> str:
 
 
 def _nearest(path: Path) -> str:
-    """', did you mean …?' where a folder of a similar name is there, and where the path breaks off."""
+    """', did you mean …?' for a folder of similar name where the path stops existing; else ''."""
     try:
         parent = next((each for each in path.parents if each.is_dir()), None)
         if parent is None:
@@ -149,15 +148,15 @@ def _nearest(path: Path) -> str:
 
 
 def require_model(name: str, folder: Path) -> None:
-    """See that a folder can be read and has config.json.
+    """Check that a folder is readable and contains config.json.
 
     Raises:
-        HeadatlasError: saying what it has instead.
+        HeadatlasError: says what the folder contains instead.
     """
     try:
         names = sorted(each.name for each in folder.iterdir())
     except OSError as error:
-        raise HeadatlasError(f"{name} cannot be read ({error.strerror}); see to its permissions") from None
+        raise HeadatlasError(f"{name} cannot be read ({error.strerror}); check its permissions") from None
     if "config.json" not in names:
         raise HeadatlasError(_without_config(name, folder, names))
 
@@ -187,7 +186,7 @@ def _without_config(name: str, folder: Path, names: list[str]) -> str:
 
 
 def other_weights(folder: Path) -> str | None:
-    """What weights lie in a folder that transformers does not read, and what to do about them."""
+    """Weights in a format transformers does not read, and how to convert them; None if there are none."""
     for pattern, _, _ in _FOREIGN:
         if files := sorted(folder.glob(pattern)):
             return _foreign(pattern, files[0])
@@ -200,7 +199,7 @@ def _foreign(pattern: str, file: Path) -> str:
 
 
 def adapter_says(folder: Path) -> dict[str, Any]:
-    """What the configuration of an adapter says; nothing where it cannot be read."""
+    """The configuration of an adapter; empty if it cannot be read."""
     try:
         found = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -209,7 +208,7 @@ def adapter_says(folder: Path) -> dict[str, Any]:
 
 
 def download(name: str, revision: str | None, patterns: list[str]) -> tuple[Path, str]:
-    """The folder of a repository of the hub with the files of some patterns, and its commit."""
+    """Download the files of a hub repository that match some patterns; returns the folder and the commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,

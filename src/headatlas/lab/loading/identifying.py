@@ -1,4 +1,4 @@
-"""Tells what an open model is now: its weights, configuration, tokenizer, code, and how they are held in memory."""
+"""Identifies an open model as it is now: its weights, configuration, tokenizer, code, dtype and attention."""
 
 import hashlib
 import inspect
@@ -13,19 +13,19 @@ from headatlas.lab.loading import provenance
 if TYPE_CHECKING:
     from headatlas.lab.loading.opening import OpenModel
 
-# Of a configuration, what says where it came from or is a part of its own.
+# Configuration fields that say where a model came from, or that have their own part in the identity.
 _ELSEWHERE = {
     "transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "_from_model_config", "auto_map",
     "is_local", "dtype", "torch_dtype", "quantization_config", "attn_implementation", "_attn_implementation",
     "_attn_implementation_internal", "_experts_implementation_internal",
 }  # fmt: skip
-# A text of every kind of sign: what a tokenizer makes of it shows what its settings may hide.
+# A text with every kind of character; its tokens reveal tokenizer settings that no attribute shows.
 _TEXT = " The cat, 'twas 1,234.50€ — naïve Ünïcode\ttabs\n\nand  spaces; def f(x): return x_1  漢字 🙂 <s></s>"
 _LIBRARIES = {"torch", "transformers", "tokenizers", "headatlas", "builtins"}
 
 
 def identity(model: "OpenModel") -> Identity:
-    """What is open, part by part, as it is now: also what was changed in memory since it was opened."""
+    """Identify the open model part by part, including any changes made in memory since it was opened."""
     opened, inside = model.opened, model.model
     return Identity.of(
         opened.source,
@@ -44,7 +44,7 @@ def identity(model: "OpenModel") -> Identity:
 
 
 def weights_read(opened: provenance.Opened) -> str:
-    """The sha256 of the weights that were opened, and of what says which file holds which of them."""
+    """The sha256 of the weights as opened, and of the index files that map tensors to weight files."""
     ends = (".safetensors.index.json", ".bin.index.json")
     indices = {name: sha256 for name, sha256 in opened.files.items() if name.endswith(ends)}
     return digest([opened.weights, indices]) if indices else opened.weights
@@ -56,14 +56,14 @@ def edited(model: "OpenModel") -> bool:
 
 
 def _adapter(opened: provenance.Opened) -> str | None:
-    """The sha256 of the files of an adapter that was merged; where it was asked for does not count."""
+    """The sha256 of the files of the merged adapter, wherever they came from; None without one."""
     if opened.adapter is None:
         return None
     return digest({name: sha256 for name, sha256 in opened.files.items() if name.startswith("adapter/")})
 
 
 def _plain(value: Any) -> Any:
-    """Plain data without what is volatile; a setting that is not set is as one that is not there."""
+    """Plain data without volatile fields; a setting that is None counts as absent."""
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     if isinstance(value, Mapping):
@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
 
 
 def _tokenizer(tokenizer: Any) -> str:
-    """The sha256 of how text becomes tokens. Padding and truncation are set by each call, and are left out."""
+    """The sha256 of how text becomes tokens, leaving out padding and truncation, which each call sets."""
     found: dict[str, Any] = {"class": type(tokenizer).__name__}
     for name in ("bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id", "all_special_ids", "add_bos_token",
                  "add_eos_token", "add_prefix_space", "split_special_tokens", "do_lower_case", "legacy"):  # fmt: skip
@@ -97,13 +97,13 @@ def _tokenizer(tokenizer: Any) -> str:
         found["pieces"] = hashlib.sha256(pieces()).hexdigest() if pieces else None
     try:
         found["text"] = list(map(int, tokenizer.encode(_TEXT, add_special_tokens=False)))
-    except Exception as error:  # a tokenizer without tokens for it
+    except Exception as error:  # a tokenizer that cannot encode this text
         found["text"] = type(error).__name__
     return digest(found)
 
 
 def _without_padding(backend: Any) -> str:
-    """The sha256 of a tokenizer of the tokenizers library."""
+    """The sha256 of a tokenizer of the tokenizers library, without padding and truncation."""
     from tokenizers import Tokenizer
 
     copy = Tokenizer.from_str(backend.to_str())
@@ -132,7 +132,7 @@ def _quantisation(config: Any) -> str | None:
 
 
 def _code(model: "OpenModel") -> str | None:
-    """The sha256 of the code that runs in the model and is no part of an installed library; None without any."""
+    """The sha256 of the model's code that belongs to no installed library; None if there is none."""
     classes = {type(each) for each in (*model.model.modules(), model.model.config, model.tokenizer)}
     whole = hashlib.sha256()
     found = sorted({each for kind in classes for each in _sources(kind)})

@@ -1,4 +1,4 @@
-"""Loads the weights in a model's folder, every one of which must be used."""
+"""Loads the weights in a model's folder and checks that every one of them is used."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ ASKED = "asked for without them"
 
 @dataclass
 class Loaded:
-    """A model and what its files hold.
+    """A loaded model and its weight files.
 
     Attributes:
-        model: with every weight its architecture needs.
-        files: that its weights were read from.
-        left_out: names of the tensors in the files that it does not use, by the reason.
+        model: the model, with every weight its architecture needs.
+        files: the weight files.
+        left_out: names of the tensors in the files that the model does not use, by reason.
     """
 
     model: Any
@@ -37,10 +37,10 @@ class Loaded:
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype:
-    """The dtype that is meant.
+    """Parse a dtype for weights; None means float32.
 
     Raises:
-        HeadatlasError: where it is none for weights.
+        HeadatlasError: if it is not a floating-point dtype that headatlas supports.
     """
     found = _DTYPES.get(str(dtype).removeprefix("torch.")) if dtype is not None else torch.float32
     if found is None:
@@ -49,7 +49,7 @@ def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype:
 
 
 def other_files(folder: Path) -> list[Path]:
-    """What makes the model what it is beside its weights: configuration, tokenizer and code."""
+    """The configuration, tokenizer and code files of a model: all that define it besides its weights."""
     return sorted(file for pattern in _BESIDE for file in folder.glob(pattern) if file.is_file())
 
 
@@ -64,13 +64,13 @@ def load_model(
     trust_remote_code: bool,
     ignore_unused: bool,
 ) -> Loaded:
-    """The causal language model of a folder, or the multimodal model that holds it.
+    """Load the causal language model of a folder, or the multimodal model that contains it.
 
-    Every weight that its architecture needs is in the files, and every tensor of the files is in it but for those that
-    `Loaded.left_out` names.
+    Checks that the files hold every weight the architecture needs, and that the model uses every tensor in the files
+    except those in `Loaded.left_out`.
 
     Raises:
-        HeadatlasError: where that is not so, or a file cannot be read.
+        HeadatlasError: if a check fails, or a file cannot be read.
     """
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
         raise HeadatlasError("device_map needs the package accelerate; pip install accelerate, or give device instead")
@@ -79,7 +79,7 @@ def load_model(
         empty = _empty(name, config, tensors, trust_remote_code)
         _require_sizes(name, empty, tensors)
         with explained(f"the weights of {name} cannot be read", "download or save them again"):
-            # By state_dict and not by folder: transformers would look for adapters in a folder, and apply them.
+            # Passed as state_dict, not as a folder: transformers would look for adapters in a folder and apply them.
             model, info = type(empty).from_pretrained(
                 None,
                 config=empty.config,
@@ -109,12 +109,12 @@ def load_model(
 
 
 def _empty(name: str, config: Any, tensors: Mapping[str, Tracked], trust_remote_code: bool) -> Any:
-    """The model that the configuration describes, without memory for its weights."""
+    """Build the model that the configuration describes on the meta device, without memory for its weights."""
     layers = getattr(multimodal.text_config(config), "num_hidden_layers", 0)
     if isinstance(layers, int) and layers > len(tensors):
         raise HeadatlasError(
             f"config.json of {name} asks for {layers} layers, and its files have {len(tensors)} tensors in all; they "
-            "are not of one model: restore one of them"
+            "belong to different models: restore one of them"
         )
     made = multimodal.wrapper_class(config) or multimodal.language_model_class(config)
     with explained(f"config.json of {name} describes no model that can be made", "restore it"), torch.device("meta"):
@@ -124,7 +124,7 @@ def _empty(name: str, config: Any, tensors: Mapping[str, Tracked], trust_remote_
 
 
 def _require_sizes(name: str, empty: Any, tensors: Mapping[str, Tracked]) -> None:
-    """See that matrices of the same name have the same size, and that the files can fill the model."""
+    """Check that tensors have the sizes the model expects, and that the files hold enough numbers to fill it."""
     wanted = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
     wrong = [
         (key, shape, tensors[key].shape)
@@ -134,10 +134,10 @@ def _require_sizes(name: str, empty: Any, tensors: Mapping[str, Tracked]) -> Non
     if wrong:
         raise HeadatlasError(_sizes(name, wrong, empty.config))
     asked, there = sum(_count(shape) for shape in wanted.values()), sum(each.count for each in tensors.values())
-    if asked > 3 * there:  # an unembedding and an embedding may be one
+    if asked > 3 * there:  # embedding and unembedding may be tied
         raise HeadatlasError(
-            f"config.json of {name} describes a model of {asked:,} numbers, and its files hold {there:,}; they are not "
-            "of one model: restore one of them"
+            f"config.json of {name} describes a model of {asked:,} parameters, and its files hold {there:,}; they "
+            "belong to different models: restore one of them"
         )
 
 
@@ -146,7 +146,7 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _sizes(name: str, wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]], config: Any) -> str:
-    """What is said of sizes that do not fit: tensor, what the configuration asks, what the file has."""
+    """The error message for sizes that differ: tensor, size in the configuration, size in the file."""
     key, asked, there = wrong[0]
     more = f", and {len(wrong) - 1} more tensors differ" if len(wrong) > 1 else ""
     cause = ""
@@ -156,8 +156,8 @@ def _sizes(name: str, wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]],
         fields = [field for field, value in said.items() if value == one and type(value) is int]
         cause = f" ({fields[0]} is {one} in config.json, and {other} would fit)" if fields else ""
     return (
-        f"{key} of {name} is {_by(there)} in the file, and config.json asks for {_by(asked)}{cause}{more}; they are "
-        "not of one model: restore config.json or the weights"
+        f"{key} of {name} is {_by(there)} in the file, and config.json asks for {_by(asked)}{cause}{more}; they "
+        "belong to different models: restore config.json or the weights"
     )
 
 
@@ -170,7 +170,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _require_filled(name: str, info: Mapping[str, Any]) -> None:
-    """See that every weight of the model came from the files."""
+    """Check that every weight of the model came from the files."""
     if info.get("error_msgs"):
         raise HeadatlasError(f"the weights of {name} cannot be read ({info['error_msgs'][0][:160]}); save them again")
     if mismatched := sorted(info["mismatched_keys"], key=str):

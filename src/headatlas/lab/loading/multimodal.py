@@ -1,4 +1,4 @@
-"""Language models inside multimodal wrappers: found, and freed of what text does not pass."""
+"""Finds language models inside multimodal wrappers, and removes the parts that text does not use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.trial_pass import tokens_for
 from headatlas.lab.loading.file_headers import first_line
 
-NOT_READ = "what reads or writes pictures and sound, which text does not pass"
+NOT_READ = "vision and audio modules, which text does not use"
 
 
 def architectures(config: Any) -> list[str]:
-    """The classes that a configuration names, whatever it holds there."""
+    """The class names that a configuration lists under `architectures`."""
     named = getattr(config, "architectures", None)
     return [each for each in named if isinstance(each, str)] if isinstance(named, (list, tuple)) else []
 
 
 def wrapper_class(config: Any) -> Any:
-    """The class of a multimodal wrapper that holds a decoder, or None where a configuration is of none."""
+    """The class of a multimodal wrapper that contains a decoder, or None if the configuration is not of one."""
     names = architectures(config)
     known = _wrappers()
     found = next((name for name in names if name in known), None) if names else None
@@ -61,13 +61,13 @@ def _wrappers() -> set[str]:
 
 
 def encodes_and_decodes(config: Any) -> bool:
-    """Whether a configuration, or that of the language model in it, is of an encoder-decoder."""
+    """Whether a configuration, or the language model's configuration inside it, is of an encoder-decoder."""
     inside = [getattr(config, each, None) for each in ("text_config", "decoder", "llm_config")]
     return any(bool(getattr(each, "is_encoder_decoder", False)) for each in (config, *inside))
 
 
 def text_config(config: Any) -> Any:
-    """The configuration of the language model: a model's own, or that of the decoder in a wrapper."""
+    """The configuration of the language model: the model's own, or the decoder's inside a wrapper."""
     try:
         return config.get_text_config(decoder=True)
     except (AttributeError, ValueError, TypeError):
@@ -75,29 +75,29 @@ def text_config(config: Any) -> Any:
 
 
 def is_wrapper(model: nn.Module) -> bool:
-    """Whether a model holds a language model among other things, and is not one itself."""
+    """Whether a model contains a language model among other modules, and is not one itself."""
     config = getattr(model, "config", None)
     return config is not None and (text_config(config) is not config or type(model).__name__ in _wrappers())
 
 
 def decoder(model: Any) -> Any:
-    """The language model inside a wrapper, which runs attention in its own way; any other model itself."""
+    """The language model inside a wrapper (its attention implementation is set separately), or the model itself."""
     inside = model.get_decoder() if is_wrapper(model) else model
     return inside if isinstance(inside, transformers.PreTrainedModel) else model
 
 
 def reduce_to_text(name: str, model: Any) -> dict[str, tuple[str, ...]]:
-    """Take out of a wrapper what text does not pass, where its logits on text are then the same to the last bit.
+    """Remove from a wrapper the modules that text does not use, keeping its logits on text bit-identical.
 
     Args:
-        name: of the model.
-        model: the wrapper; what is taken out of it is gone.
+        name: name of the model, for error messages.
+        model: the wrapper, which is changed in place.
 
     Returns:
-        the names of the tensors that were taken out, by the reason.
+        The names of the removed tensors, by reason.
 
     Raises:
-        HeadatlasError: where the wrapper does not run on text alone.
+        HeadatlasError: if the wrapper does not run on text alone.
     """
     tokens = tokens_for(model)
     with _ran(model) as ran:
@@ -139,7 +139,7 @@ def _logits(name: str, model: Any, tokens: Tensor) -> Tensor:
 
 @contextmanager
 def _ran(model: nn.Module) -> Iterator[set[nn.Module]]:
-    """The modules that run while it is active."""
+    """Collect the modules that run while active."""
     found: set[nn.Module] = set()
     hooks = [module.register_forward_pre_hook(lambda module, _: found.add(module)) for module in model.modules()]
     try:
@@ -150,7 +150,7 @@ def _ran(model: nn.Module) -> Iterator[set[nn.Module]]:
 
 
 def _outermost(model: nn.Module, ran: set[nn.Module], kept: list[Any]) -> Iterator[tuple[str, nn.Module]]:
-    """The largest modules with weights in which nothing ran, beside those that lead to what is kept."""
+    """The largest modules with weights in which nothing ran, except those that contain a kept module."""
     needed = ran | {module for each in kept if isinstance(each, nn.Module) for module in each.modules()}
     found: list[str] = []
     for path, module in model.named_modules():

@@ -1,8 +1,7 @@
-"""Opens a model: the specimen, a local folder, a hub id or one already loaded; refuses what it could not measure."""
+"""Opens the specimen, a local folder, a hub id or a loaded model; refuses models that cannot be measured safely."""
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
@@ -11,16 +10,14 @@ from types import TracebackType
 from typing import Any
 
 import torch
-import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import homes
-from headatlas.lab.anatomy import families
-from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine, no_route
-from headatlas.lab.hooks.attention_interface import IMPLEMENTATIONS
+from headatlas.evidence.identity import folder_name
+from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine
 from headatlas.lab.loading import (
     adapters,
+    attention_route,
     configuration,
     devices,
     folders,
@@ -31,7 +28,6 @@ from headatlas.lab.loading import (
     tokenizer_fit,
 )
 from headatlas.lab.loading.provenance import Opened
-from headatlas.quiet import quiet
 from headatlas.stimuli.prompts import Vocabulary
 
 
@@ -39,15 +35,15 @@ from headatlas.stimuli.prompts import Vocabulary
 class OpenModel:
     """A model ready to be measured, and a record of exactly what was opened.
 
-    Close it, or open it in a `with` statement, to get a model that was already loaded back as it was.
+    `close`, or leaving a `with` block, restores the model's own attention implementation and training mode.
 
     Attributes:
-        name: how it was asked for.
+        name: the name or path the user gave.
         revision: the hub's commit, or None for a local folder.
-        sha256: of the weight files in order of their names, with those of the adapter where one was merged, or of the
-            weights of a model that was already loaded.
+        sha256: of the weight files in order of their names, including a merged adapter's; of the weights in memory for
+            a model that was already loaded.
         implementation: the attention implementation that plain transformers would use.
-        opened: what was opened, file by file.
+        opened: provenance, file by file.
     """
 
     name: str
@@ -61,7 +57,7 @@ class OpenModel:
     _restore: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def close(self) -> None:
-        """Give the model its own attention implementation and its training mode back; a second time does nothing."""
+        """Restore the model's own attention implementation and training mode; repeated calls do nothing."""
         self._restore.close()
 
     def __enter__(self) -> "OpenModel":
@@ -75,12 +71,12 @@ class OpenModel:
     @property
     def id(self) -> str:
         """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
-        name = homes.folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
+        name = folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
         return re.sub(r"[^\w.-]+", "-", name)
 
     @property
     def device(self) -> torch.device:
-        """Where the embeddings lie, and prompts must go."""
+        """The device of the embeddings, to which prompts must be moved."""
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
@@ -92,7 +88,7 @@ class OpenModel:
 
     @property
     def context(self) -> int | None:
-        """The most tokens a prompt may have, where the configuration of the language model says."""
+        """The maximum prompt length in tokens, or None if the configuration does not say."""
         config = multimodal.text_config(self.model.config)
         return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
 
@@ -104,8 +100,25 @@ class OpenModel:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The tokenizer as stimuli see it."""
+        """The tokenizer as stimuli use it."""
         return Vocabulary(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+
+    def tokens(self, text: str) -> torch.Tensor:
+        """Token ids of a text, after BOS where the tokenizer has one: [1 position].
+
+        Raises:
+            HeadatlasError: where the tokenizer has no tokens for it.
+        """
+        return torch.tensor([self.vocabulary.prompt(text)])
+
+    def text(self, tokens: torch.Tensor) -> str:
+        """The text of one prompt, BOS left out.
+
+        Args:
+            tokens: [position] or [1 position].
+        """
+        ids, bos = tokens.flatten().tolist(), self.vocabulary.bos
+        return str(self.tokenizer.decode(ids[1:] if bos and ids[:1] == [*bos] else ids))
 
 
 def open_model(
@@ -124,31 +137,31 @@ def open_model(
 ) -> OpenModel:
     """Open the specimen, a local folder, a hub id, or a transformers model that is already loaded.
 
-    Weights are safetensors and no code of a repository runs, unless asked for in words. Of a multimodal model (Gemma 3,
-    Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
+    Reads only safetensors and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is set. Of a
+    multimodal model (Gemma 3, Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
 
     Args:
         name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', or a model.
         revision: commit, tag or branch, for a hub id.
-        dtype: of the weights, float32 if not given; measurements are made in float32.
-        device: where to put the model, the CPU if not given.
+        dtype: of the weights, float32 by default; measurements are made in float32.
+        device: where to put the model, the CPU by default.
         tokenizer: of a model that is already loaded.
-        called: what to call a model that is already loaded; if not given, what it was loaded from.
+        called: name for a model that is already loaded; by default, the name it was loaded from.
         device_map: how to spread the model over devices, as transformers takes it; instead of `device`.
-        allow_pickle: read pytorch_model*.bin where there are no safetensors.
-        trust_remote_code: run the code that comes with the model.
-        adapter: a folder or hub id of a peft adapter, to be merged into the weights; "none" to leave out one that lies
-            beside the weights. Without it, a folder with both is refused.
-        ignore_unused: open it although its files hold weights that it does not use.
+        allow_pickle: read pytorch_model*.bin if there are no safetensors.
+        trust_remote_code: run the repository's own code.
+        adapter: folder or hub id of a peft adapter to merge into the weights, or "none" to ignore an adapter in the
+            model's folder. If not given, a folder with both is refused.
+        ignore_unused: open the model although its files hold weights that it does not use.
 
     Raises:
-        HeadatlasError: where it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
-        ValueError: for options that do not go together.
+        HeadatlasError: if it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
+        ValueError: for options that exclude each other.
     """
     if isinstance(name, torch.nn.Module):
         asked = (revision, dtype, device, device_map, adapter)
         if any(each is not None for each in asked) or allow_pickle or trust_remote_code or ignore_unused:
-            raise ValueError("a loaded model stays as it is: give it a tokenizer and what it is called, nothing else")
+            raise ValueError("a loaded model stays as it is: open_model takes only its tokenizer and `called`")
         return _adopt(name, tokenizer, called or getattr(name, "name_or_path", "") or type(name).__name__)
     if not isinstance(name, (str, PathLike)):
         raise HeadatlasError(refusals.no_model(name))
@@ -207,11 +220,11 @@ def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
 
 
 def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
-    """Route the model through the seam and examine it; where that fails it is left as it came."""
+    """Route attention through headatlas's hooks and examine the model; on failure, restore it."""
     with ExitStack() as restore:
         restore.callback(_set_training, {module: module.training for module in model.modules()})
         model.eval()
-        implementation = _install_seam(name, model, restore)
+        implementation = attention_route.install(name, model, restore)
         with refusals.runs(name):
             anatomy = examine(name, model)
         tokenizer_fit.require(name, tokenizer, model)
@@ -232,53 +245,6 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
             raise HeadatlasError(
                 f"{parameter} of {name} is not in memory (offloaded, or never loaded); load the whole model"
             )
-        # Fused attention can swallow a NaN without a trace, so looking at the logits is not enough.
+        # Fused attention can absorb a NaN without a trace, so looking at the logits is not enough.
         if not torch.isfinite(weight).all():
             raise UnsafeModelError("finite", f"{name} has NaN or infinite numbers in {parameter}; it is broken")
-
-
-def _install_seam(name: str, model: Any, restore: ExitStack) -> str:
-    """Route attention through the seam, to be undone by `restore`; returns the implementation it had."""
-    config = multimodal.decoder(model).config
-    implementation: str = config._attn_implementation
-    if (route := families.route_of(model)) is not None:
-        if problem := families.install_route(model, route, restore):
-            raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
-        return implementation
-    plain = {ours: theirs for theirs, ours in IMPLEMENTATIONS.items()}.get(implementation)
-    if plain is not None:
-        return plain  # opened already
-    if implementation not in IMPLEMENTATIONS:
-        raise UnsafeModelError(
-            "registry", f"{name} runs {implementation} attention; load it with attn_implementation='sdpa' or 'eager'"
-        )
-    parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
-    restore.callback(_give_back, [(part.config, part.config._attn_implementation) for part in parts])
-    _route(model, IMPLEMENTATIONS[implementation])
-    if config._attn_implementation != IMPLEMENTATIONS[implementation]:
-        raise UnsafeModelError("registry", no_route(name, model))
-    return implementation
-
-
-def _give_back(implementations: list[tuple[Any, str]]) -> None:
-    for config, implementation in implementations:
-        config._attn_implementation = implementation
-
-
-def _route(model: Any, implementation: str) -> None:
-    with quiet():
-        model.set_attn_implementation(implementation)
-
-
-@contextmanager
-def unrouted(model: OpenModel) -> Iterator[None]:
-    """While active, attention runs as plain transformers would run it."""
-    if (route := families.route_of(model.model)) is not None:
-        with families.without_hooks(model.model, route):
-            yield
-        return
-    _route(model.model, model.implementation)
-    try:
-        yield
-    finally:
-        _route(model.model, IMPLEMENTATIONS[model.implementation])

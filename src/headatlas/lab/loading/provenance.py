@@ -16,19 +16,19 @@ _ROW = 2**15  # bytes
 
 @dataclass(frozen=True)
 class Opened:
-    """What was opened, so that it can be opened again or told apart.
+    """Provenance of an open model, enough to open it again or to tell it apart.
 
     Attributes:
         source: where it came from.
-        files: sha256 of each file that was there to be read, by name; empty for a model that was already loaded.
-        weights: sha256 of the weight files in order of their names, of these together with the files of the adapter
-            where one was merged, or, for a model that was already loaded, of the weights themselves.
-        pickle: the weights were unpickled, on request.
-        remote_code: the repository's own code was allowed to run, on request.
-        adapter: the adapter that was merged into the weights: how it was asked for, its kind, and what it says it was
-            trained on. Its files are among `files`, under "adapter/".
-        left_out: names of the tensors and modules in the weight files that the model does not use, by the reason.
-        trace: of the weights in memory when they were opened, by which a later change of them is noticed.
+        files: sha256 of each file that was read, by name; empty for a model that was already loaded.
+        weights: sha256 of the weight files in order of their names, including a merged adapter's; of the weights in
+            memory for a model that was already loaded.
+        pickle: whether the weights were unpickled, on request.
+        remote_code: whether the repository's own code was allowed to run, on request.
+        adapter: description of the merged adapter: its name, type, and the model it was trained on. Its files are among
+            `files`, under "adapter/".
+        left_out: names of the tensors and modules in the weight files that the model does not use, by reason.
+        trace: `trace_of` the weights when they were opened, to detect later changes.
     """
 
     source: Source
@@ -42,7 +42,7 @@ class Opened:
 
 
 def of_files(files: Iterable[Path]) -> tuple[dict[str, str], str]:
-    """The sha256 of each file, by name, and of all of them one after the other, in one reading."""
+    """The sha256 of each file, by name, and of all files concatenated, in a single read."""
     each, whole = {}, hashlib.sha256()
     for file in files:
         digest = hashlib.sha256()
@@ -55,7 +55,7 @@ def of_files(files: Iterable[Path]) -> tuple[dict[str, str], str]:
 
 
 def of_weights(model: nn.Module) -> str:
-    """The sha256 of every parameter and buffer: name, dtype, shape and bytes, in order of their names."""
+    """The sha256 of every parameter and buffer: name, dtype, shape and bytes, in order of names."""
     digest = hashlib.sha256()
     for name, tensor in _numbers(model):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -65,9 +65,9 @@ def of_weights(model: nn.Module) -> str:
 
 
 def trace_of(model: nn.Module) -> str:
-    """A hash that changes with the weights as `of_weights` does, in a fifth of its time.
+    """A hash that changes with the weights, like `of_weights`, in a fifth of the time.
 
-    The bits are laid out in rows and added up as whole numbers along each row and each column; the sums are hashed.
+    The bits are arranged in rows and summed as integers along each row and each column; the sums are hashed.
     """
     digest = hashlib.sha256()
     for name, tensor in _numbers(model):
@@ -82,7 +82,7 @@ def trace_of(model: nn.Module) -> str:
 
 
 def _numbers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer by name, tied ones under each name; not what a forward pass itself rewrites."""
+    """Every parameter and buffer by name (tied ones under each name), without buffers that forward passes overwrite."""
     own = {name for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     rewritten = set(_rewritten(model))
     buffers = {name: buffer for name, buffer in model.named_buffers(remove_duplicate=False) if name not in rewritten}
@@ -91,7 +91,7 @@ def _numbers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _rewritten(model: nn.Module) -> Iterator[str]:
-    """Frequencies of positions that transformers sets anew by the length of each prompt."""
+    """Names of rotary-frequency buffers that transformers recomputes from the length of each prompt."""
     for path, module in model.named_modules():
         kinds = getattr(module, "rope_type", None)
         kinds = set(kinds.values()) if isinstance(kinds, dict) else {kinds}

@@ -1,4 +1,4 @@
-"""What is said of models that cannot be measured as they were given, and what to give instead."""
+"""Error messages for models that cannot be measured as given; each says what to give instead."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from headatlas.lab.loading.file_headers import first_line
 
 
 def no_model(given: object) -> str:
-    """What is said of what is neither a name nor a module."""
+    """The error message for an argument that is neither a name nor a module."""
     kind = type(given).__name__
     inner = getattr(given, "model", None)
     if isinstance(inner, transformers.PreTrainedModel):
@@ -22,10 +22,10 @@ def no_model(given: object) -> str:
 
 
 def require_plain(name: str, model: Any) -> None:
-    """See that a loaded model is a causal language model of transformers, with nothing around or inside it.
+    """Check that a loaded model is a plain causal language model of transformers: no wrapper, quantisation or adapter.
 
     Raises:
-        HeadatlasError: where it is not, with what to give instead.
+        HeadatlasError: if it is not; says what to give instead.
     """
     if advice := _wrapped(model):
         raise HeadatlasError(f"{name} is {advice}")
@@ -38,8 +38,8 @@ def require_plain(name: str, model: Any) -> None:
         raise HeadatlasError(f"{name} is an encoder-decoder; headatlas measures decoders that predict the next token")
     if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
         raise HeadatlasError(
-            f"{name} is quantised: its matrices are not numbers that headatlas could read; load it at full precision, "
-            "or call model.dequantize() first"
+            f"{name} is quantised, and headatlas cannot read its matrices; load it at full precision, or call "
+            "model.dequantize() first"
         )
     if getattr(model, "_hf_peft_config_loaded", False):
         raise HeadatlasError(
@@ -49,7 +49,7 @@ def require_plain(name: str, model: Any) -> None:
 
 
 def _wrapped(model: Any) -> str | None:
-    """What stands around a model, where something does, and how to get at the model."""
+    """What wraps a model and how to unwrap it, or None for a plain model."""
     if hasattr(model, "_orig_mod"):
         return (
             "compiled by torch.compile, which takes attention apart; open what was compiled: "
@@ -65,10 +65,10 @@ def _wrapped(model: Any) -> str | None:
 
 
 def moved(name: str, model: Any, device: str) -> Any:
-    """The model on a device.
+    """Move the model to a device.
 
     Raises:
-        HeadatlasError: where there is no such device, or no room on it.
+        HeadatlasError: if the device does not exist or lacks memory.
     """
     try:
         return model.to(device)
@@ -76,16 +76,16 @@ def moved(name: str, model: Any, device: str) -> Any:
         room = "memory" in str(error)
         raise HeadatlasError(
             f"{name} cannot be put on {device} ({first_line(error)}); "
-            + ("give a lower dtype, or another device" if room else "give a device that is here, such as cpu or cuda:0")
+            + ("give a lower dtype, or another device" if room else "give an available device, such as cpu or cuda:0")
         ) from None
 
 
 @contextmanager
 def runs(name: str) -> Iterator[None]:
-    """Say in one line where a model does not run at all.
+    """Turn any exception of a model's first forward pass into a one-line error.
 
     Raises:
-        UnsafeModelError: where it raises an error of any kind.
+        UnsafeModelError: if the model raises an error of any kind.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Whether a tokenizer belongs to a model: every token that it can give must be one that the model knows."""
+"""Checks that a tokenizer belongs to a model: the model must have an embedding for every ordinary token."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from headatlas.lab.anatomy.anatomy import UnsafeModelError
 
 
 def require(name: str, tokenizer: Any, model: Any) -> None:
-    """See that ordinary text, and what stands at its ends, gives tokens that the model has embeddings of.
+    """Check that the model has embeddings for all ordinary tokens, BOS and EOS.
 
-    Released models have more embeddings than tokens (rows to fill up a round number), and some have a few added tokens
-    without embeddings (Gemma 3 1B: one for pictures; some Llama 2: one for padding), which no text gives unless it
-    spells them out, and `Vocabulary.encode` refuses then. Ordinary tokens without embeddings are another matter: any
-    text may give them, so the tokenizer is that of another model.
+    Released models have more embeddings than tokens (padding to a round number). Some lack embeddings for a few added
+    tokens (Gemma 3 1B: an image token; some Llama 2: padding). Text yields such a token only if it spells it out, which
+    `Vocabulary.encode` refuses. An ordinary token without embedding can come from any text, so it means that the
+    tokenizer is another model's.
 
     Raises:
-        UnsafeModelError: where it does not belong to the model.
+        UnsafeModelError: if the tokenizer does not belong to the model.
     """
     size = model.get_input_embeddings().weight.shape[0]
     beyond = [id for id in ordinary(tokenizer) if id >= size]
@@ -34,12 +34,12 @@ def require(name: str, tokenizer: Any, model: Any) -> None:
 
 
 def without_embedding(tokenizer: Any, size: int) -> list[str]:
-    """Added tokens that a model of so many embeddings does not know."""
+    """Added tokens whose ids lie beyond a model's `size` embeddings."""
     return [str(token) for id, token in sorted(_added(tokenizer).items()) if id >= size]
 
 
 def ordinary(tokenizer: Any) -> list[int]:
-    """The ids of all tokens but the added ones."""
+    """The ids of all tokens except added ones."""
     added = _added(tokenizer)
     return [id for id in tokenizer.get_vocab().values() if id not in added]
 

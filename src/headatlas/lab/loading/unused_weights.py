@@ -1,6 +1,6 @@
-"""Tensors in weight files that a model does not use: which are known to be harmless, and why.
+"""Decides which unused tensors in weight files are harmless, and why.
 
-Whatever is not in this table is a weight that somebody trained and that the model as configured ignores.
+Any unused tensor that TABLE does not cover counts as a trained weight that the configured model ignores.
 """
 
 import re
@@ -16,7 +16,7 @@ from headatlas.lab.loading import multimodal
 from headatlas.lab.loading.weight_files import Tracked
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
-# What only a layer that predicts tokens further ahead has.
+# Names found only in layers that predict tokens further ahead.
 _AHEAD = re.compile(r"\.(eh_proj|enorm|hnorm|shared_head)\.")
 _QUANTISED = re.compile(
     r"(qweight|qzeros|g_idx|absmax|quant_map|quant_state\..*|weight_scale(_inv)?|weight_packed|weight_scale_2|SCB)$"
@@ -25,7 +25,7 @@ _QUANTISED = re.compile(
 
 @dataclass(frozen=True)
 class _Stage:
-    """What a test may look at beside the tensor itself."""
+    """What a test may use besides the tensor itself."""
 
     model: Any
     text: Any  # the configuration of the language model
@@ -40,7 +40,7 @@ def _always(tensor: Tracked, stage: _Stage) -> bool:
 
 
 def _is_mask(tensor: Tracked, stage: _Stage) -> bool:
-    """Whether it is a causal mask, [... n n]: ones on and below the diagonal, or its one large negative number."""
+    """Whether it is a causal mask [... n n], ones on and below the diagonal, or the mask's single large negative."""
     if tensor.count == 1:
         return bool(tensor.whole().float().item() < -100)
     if len(tensor.shape) < 2 or tensor.shape[-1] != tensor.shape[-2] or tensor.count != tensor.shape[-1] ** 2:
@@ -56,7 +56,7 @@ def _counts(tensor: Tracked, stage: _Stage) -> bool:
 
 
 def _turns_alike(tensor: Tracked, stage: _Stage) -> bool:
-    """Whether rotary frequencies are those of the configuration, or these all divided by one factor."""
+    """Whether rotary frequencies equal the configuration's, up to one common factor."""
     stored = tensor.whole().float()
     own = [buffer for name, buffer in stage.model.named_buffers() if name.endswith("inv_freq")]
     base = getattr(stage.text, "rope_theta", None) or (getattr(stage.text, "rope_parameters", None) or {}).get(
@@ -69,11 +69,11 @@ def _turns_alike(tensor: Tracked, stage: _Stage) -> bool:
 
 def _proportional(first: Tensor, second: Tensor) -> bool:
     factor = (first @ second) / (second @ second).clamp_min(1e-30)
-    return bool(((first - factor * second).abs() <= 0.02 * first.abs() + 1e-9).all())  # they may be stored in bfloat16
+    return bool(((first - factor * second).abs() <= 0.02 * first.abs() + 1e-9).all())  # tolerance for bfloat16 files
 
 
 def _is_own_buffer(tensor: Tracked, stage: _Stage) -> bool:
-    """Whether the model computes a buffer of this name by itself, with the same numbers."""
+    """Whether the model computes a buffer of this name itself, with the same values."""
     own = next((each for name, each in stage.model.named_buffers() if _same_name(name, tensor.name)), None)
     return own is not None and own.shape == torch.Size(tensor.shape) and _close(own, tensor.whole())
 
@@ -93,7 +93,7 @@ def _is_embedding(tensor: Tracked, stage: _Stage) -> bool:
 
 
 def _predicts_ahead(tensor: Tracked, stage: _Stage) -> bool:
-    """Whether it belongs to a layer after the last one that is built to predict tokens further ahead."""
+    """Whether it belongs to a layer past the last one that predicts tokens further ahead."""
     found = _LAYER.search(tensor.name)
     layers = getattr(stage.text, "num_hidden_layers", None)
     if found is None or not isinstance(layers, int) or int(found.group(1)) < layers:
@@ -103,7 +103,7 @@ def _predicts_ahead(tensor: Tracked, stage: _Stage) -> bool:
 
 
 def _shares_keys(tensor: Tracked, stage: _Stage) -> bool:
-    """Whether its layer is one of the last that read keys and values of an earlier one."""
+    """Whether its layer is one of the last layers that reuse keys and values of an earlier layer."""
     found = _LAYER.search(tensor.name)
     layers, shared = (getattr(stage.text, each, None) for each in ("num_hidden_layers", "num_kv_shared_layers"))
     if found is None or not isinstance(layers, int) or not isinstance(shared, int):
@@ -121,21 +121,20 @@ _OTHER_SENSES = (
     r"embed_audio|audio_projector|patch_merger|vision_language_adapter|img_processor|talker|token2wav|code2wav)(\.|$)"
 )
 
-# A pattern of names, what else must hold, and why the model is the same without these tensors. The first that fits is
-# told.
+# (name pattern, test, reason why the model is the same without these tensors); the first match is reported.
 TABLE: tuple[tuple[str, Test, str], ...] = (
     (
         r"(^|\.)(attn|attention|self_attn)\.(bias|masked_bias|causal_mask)$",
         _is_mask,
-        "the causal mask, which the model makes by itself",
+        "the causal mask, which the model computes itself",
     ),
     (
         r"(^|\.)(rotary_emb|rotary_pos_emb|rotary|rope)\.(original_)?inv_freq$",
         _turns_alike,
-        "rotary frequencies, which the model computes from its configuration, to the same numbers",
+        "rotary frequencies, which the model computes from its configuration, with the same values",
     ),
-    (r"(^|\.)position_ids$", _counts, "the numbers of the positions"),
-    (r"", _is_own_buffer, "buffers that the model computes by itself, to the same numbers"),
+    (r"(^|\.)position_ids$", _counts, "position ids"),
+    (r"", _is_own_buffer, "buffers that the model computes itself, with the same values"),
     (
         r"(^|\.)(lm_head|embed_out|output)\.weight$",
         _is_embedding,
@@ -151,21 +150,21 @@ TABLE: tuple[tuple[str, Test, str], ...] = (
         _predicts_ahead,
         "layers that predict tokens further ahead, which take no part in predicting the next one",
     ),
-    (_OTHER_SENSES, _always, "what reads or writes pictures and sound, which text does not pass"),
+    (_OTHER_SENSES, _always, "vision and audio modules, which text does not use"),
     (
         r"self_attn\.(k_proj|v_proj|k_norm|v_norm)\.",
         _shares_keys,
-        "keys and values of layers that read those of an earlier layer instead",
+        "keys and values of layers that reuse those of an earlier layer",
     ),
     (
         r"\.post_mlp_layernorm\.weight$",
         _of_family("axk1"),
-        "norms that the dense layers of this family have in the file and do not use",
+        "norms that this family's dense layers have in the file and do not use",
     ),
     (
         r"^v_head\.",
         _always,
-        "a value head of reinforcement learning, which reads the model and gives nothing back to it",
+        "a value head of reinforcement learning, which does not affect the logits",
     ),
 )  # fmt: skip
 
@@ -173,12 +172,12 @@ TABLE: tuple[tuple[str, Test, str], ...] = (
 def sorted_out(
     unread: Sequence[Tracked], names: frozenset[str], model: Any
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Which of the tensors that a model did not read are harmless, by the reason, and which are not.
+    """Sort the unread tensors into harmless ones, by reason, and the rest.
 
     Args:
-        unread: the tensors.
-        names: of all tensors in the files.
-        model: that was loaded without them.
+        unread: tensors that the model did not read.
+        names: names of all tensors in the files.
+        model: the model loaded without them.
     """
     stage = _Stage(model, multimodal.text_config(model.config), names)
     harmless: dict[str, list[str]] = {}
@@ -193,12 +192,10 @@ def sorted_out(
 
 
 def refusal(name: str, unused: Sequence[str], model: Any) -> str:
-    """What is said of weights that a model does not use."""
+    """The error message for weights that a model does not use."""
     some = f"{listed(unused)} in the files of {name}"
     if any(_QUANTISED.search(each) for each in unused):
-        return (
-            f"{some} are those of a quantised model, which config.json does not say; open the model at full precision"
-        )
+        return f"{some} belong to a quantised model, which config.json does not say; open the full-precision model"
     why = _why(unused, multimodal.text_config(model.config))
     return (
         f"{some} are not used by the model that config.json describes{why}; restore its config.json, or open it "
@@ -220,21 +217,21 @@ def _why(unused: Sequence[str], text: Any) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """'a, b, c and 12 more tensors'."""
+    """List at most `most` names: 'a, b, c and 12 more tensors'."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more tensors" if len(names) > most else shown
 
 
 def as_lines(left_out: Mapping[str, Sequence[str]]) -> list[str]:
-    """What was left out, a line for each reason."""
+    """Describe the tensors left out, one line per reason."""
     return [f"{len(names)} tensors ({listed(names, 1)}): {why}" for why, names in left_out.items()]
 
 
 def require_all(name: str, counts: tuple[int, int]) -> None:
-    """See that no more numbers were read than the model holds: then two tensors went to one place.
+    """Check that no more numbers were read than the model holds, which would mean that one tensor replaced another.
 
     Raises:
-        HeadatlasError: where there were more.
+        HeadatlasError: if more were read.
     """
     read, held = counts
     if read > held:

@@ -1,4 +1,4 @@
-"""Which weight files a model is read from, and which tensors were taken from them."""
+"""Chooses a model's weight files, and tracks which tensors are read from them."""
 
 import math
 import re
@@ -23,7 +23,7 @@ _AGAIN = "download or save it again"
 
 @dataclass
 class Tracked:
-    """A tensor of a file that is read when it is asked for, and notes that it was."""
+    """A tensor in a file, read on demand; `read` is set when it is."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,30 +36,30 @@ class Tracked:
         return tensor
 
     def get_shape(self) -> list[int]:
-        """As safetensors' slices have it."""
+        """The shape; same interface as a safetensors slice."""
         return list(self.shape)
 
     def get_dtype(self) -> str:
-        """As safetensors' slices have it: such as 'F32'."""
+        """The dtype, such as 'F32'; same interface as a safetensors slice."""
         taken = self._get()
         return str(taken.get_dtype()) if hasattr(taken, "get_dtype") else str(taken.dtype)
 
     @property
     def count(self) -> int:
-        """How many numbers it holds."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     def whole(self) -> torch.Tensor:
-        """All of it, without a note that it was read."""
+        """The whole tensor, read without setting `read`."""
         tensor: torch.Tensor = self._get()[...]
         return tensor
 
 
 def chosen(name: str, folder: Path, config: Any, allow_pickle: bool) -> tuple[list[Path], list[Path]]:
-    """The files that hold the weights, in order of their names, and others that hold weights of this model too.
+    """Choose the weight files, in order of their names; also returns other files that hold weights of this model.
 
     Raises:
-        HeadatlasError: where there are none that may be read, or some are missing.
+        HeadatlasError: if there are none that may be read, or some are missing.
     """
     named = getattr(config, "transformers_weights", None)
     if isinstance(named, str):
@@ -106,7 +106,7 @@ def _is_file(name: str, path: Path) -> bool:
 
 
 def _shards(name: str, folder: Path, index: str) -> list[Path]:
-    """The files that an index names."""
+    """The files that an index lists."""
     found = read_json(name, folder / index)
     files = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
@@ -124,10 +124,10 @@ def _shards(name: str, folder: Path, index: str) -> list[Path]:
 
 @contextmanager
 def opened(name: str, files: list[Path]) -> Iterator[dict[str, Tracked]]:
-    """Every tensor of some weight files by its name, to be read while the files are open.
+    """Open weight files and yield all their tensors by name, readable while the files are open.
 
     Raises:
-        HeadatlasError: where a file is broken, or two files hold a tensor of the same name.
+        HeadatlasError: if a file is broken, or two files hold a tensor of the same name.
     """
     found: dict[str, Tracked] = {}
     for path in files:

@@ -1,4 +1,4 @@
-"""Path patching: what a head does through another head, or straight to the logits."""
+"""Path patching: the effect of a head through another head's input, or directly on the logits."""
 
 from headatlas.lab.paths.copying_movers import find_copying_movers
 from headatlas.lab.paths.path_patching import PathRuns, Receiver, path_runs

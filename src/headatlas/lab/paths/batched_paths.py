@@ -1,4 +1,4 @@
-"""From many senders at once to the receivers of a path: the two runs of path patching, as short as they can be."""
+"""Path patching of many senders at once, computing only what the convention requires."""
 
 from contextlib import ExitStack
 from typing import Literal
@@ -16,14 +16,14 @@ from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.module_hooks import acting, gives, on_input, states_of, with_states
 from headatlas.lab.paths.path_patching import PathRuns, Receiver, by_input, patched_logits
 from headatlas.lab.running.few_logits import only_logits_of
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import FIRST, forward
 from headatlas.notation import Head
 
-Reached = dict[tuple[Site, int] | Literal["logits"], Tensor]  # by site and layer of the receivers
+Reached = dict[tuple[Site, int] | Literal["logits"], Tensor]  # activations at the receivers, by site and layer
 
 
 class BatchedPathPatching:
-    """From heads of one layer to the receivers: runs that hold as many copies of the prompts as there are senders."""
+    """Path patching from heads of one layer to the receivers; each run holds one copy of the prompts per sender."""
 
     def __init__(
         self,
@@ -40,27 +40,27 @@ class BatchedPathPatching:
         self._reading = sorted({head.layer for heads in self.ends.values() for head in heads})
         self.layers = self._reading[-1] if self._reading else self.model.anatomy.layers  # senders come before
         at = runs.kept.expand(batch, -1) if receivers == "logits" else located(receiver_positions, batch, length)
-        self._at = at  # [batch reached], where receivers read
+        self._at = at  # [batch reached], positions of the receivers
         sending = located(sender_positions, batch, length)  # [batch sent]
-        self._sent = (at[:, :, None] == sending[:, None, :]).any(-1)  # [batch reached]
+        self._sent = (at[:, :, None] == sending[:, None, :]).any(-1)  # [batch reached], whether a sender is there too
 
     @property
     def width(self) -> int:
-        """At how many positions of each prompt receivers read."""
+        """Number of receiver positions per prompt."""
         return self._at.shape[1]
 
     def in_full(self, layer: int, head: int) -> Tensor:
-        """The same for one head, each run in full: [batch kept vocabulary]."""
+        """Path patching of one head with full runs: [batch kept vocabulary]."""
         return patched_logits(self.runs, [Head(layer, head)], self.receivers, *self._where)
 
     def copies(self, memory: int | None) -> int:
-        """How many senders one run may hold."""
+        """Number of senders that fit into one run."""
         batch, length = self.runs.tokens.shape
         width = length if self.ends else self.width
         return copies_per_run(self.model, batch, length, width, self.runs.logits[0].numel(), memory)
 
     def logits(self, layer: int, heads: Tensor) -> Tensor:
-        """The kept logits with the path from each of these heads patched, [sender batch kept vocabulary]."""
+        """The kept logits with the path from each of these heads patched: [sender batch kept vocabulary]."""
         reached = self._send(layer, heads)
         return self._receive(layer, reached, len(heads)) if self.ends else self._apart(reached["logits"], len(heads))
 
@@ -69,29 +69,29 @@ class BatchedPathPatching:
         return rows.expand(copies, *rows.shape[1:]).reshape(copies, *self._at.shape, *rows.shape[2:])
 
     def _send(self, layer: int, heads: Tensor) -> Reached:
-        """What reaches the receivers: queries, keys or values [sender row head d_head], or logits [sender row token].
+        """First run: queries, keys or values at the receivers [sender row head d_head], or logits [sender row token].
 
-        A row is a position of a prompt: [batch reached] as one axis.
+        Rows are the receiver positions of all prompts, [batch reached] flattened.
         """
         reached: Reached = {}
         tokens = self._rows(self.runs.tokens).expand(len(heads), -1)
-        taps: dict[nn.Module, AttentionHook] = {}
+        hooks: dict[nn.Module, AttentionHook] = {}
         with ExitStack() as stack:
             for at, block in enumerate(self.model.anatomy.blocks):
                 self._prepare(stack, layer, heads, at, block)
                 if at > layer and at in self._reading:
-                    taps[self.model.anatomy.attention[at]] = self._tap(at, reached)
+                    hooks[self.model.anatomy.attention[at]] = self._hook(at, reached)
             positions = self._at.reshape(1, -1).repeat(len(heads), 1).to(self.model.device)  # some families view them
             told = self.model.model.register_forward_pre_hook(
                 lambda _, args, kwargs: (args, {**kwargs, "position_ids": positions}), with_kwargs=True
             )
             stack.callback(told.remove)
             stack.enter_context(only_logits_of(self.model, self.runs.vocabulary))
-            reached["logits"] = forward(self.model, tokens, taps, torch.tensor([0]) if self.ends else None)
+            reached["logits"] = forward(self.model, tokens, hooks, FIRST if self.ends else None)
         return reached
 
     def _prepare(self, stack: ExitStack, layer: int, heads: Tensor, at: int, block: nn.Module) -> None:
-        """Let one block of the first run do what the convention has it do, on rows of positions."""
+        """Set up one block of the first run as the convention requires, on rows of positions."""
         frozen = self.runs.mlps is not None
         ends_here = at == self.model.anatomy.layers - 1 and not self.ends
         found = self.trace.layers[at]
@@ -109,15 +109,15 @@ class BatchedPathPatching:
             stack.enter_context(gives(block, with_states(self.trace.outputs[at], leaving)))
 
     def _hold(self, stack: ExitStack, at: int, change: Tensor | None) -> None:
-        """Have attention give what its clean heads write, and what the senders change: [sender row d_model]."""
+        """Make attention return its clean output plus the senders' change, [sender row d_model]."""
         written = self._attn_out(at) if change is None else self._attn_out(at) + change
         give, module = self.trace.layers[at].attending(written), self.model.anatomy.attention[at]
-        if at in self._reading and change is None:  # it has to run, so that its queries, keys and values are seen
+        if at in self._reading and change is None:  # attention must run, to record its queries, keys and values
             stack.callback(module.register_forward_hook(lambda _, args, __: give(*args)).remove)
         else:
             stack.enter_context(acting(module, give))
 
-    def _tap(self, at: int, reached: Reached) -> AttentionHook:
+    def _hook(self, at: int, reached: Reached) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
             seen = {"q": call.query, "k": call.key, "v": call.value}
             for site in self.ends:
@@ -126,19 +126,19 @@ class BatchedPathPatching:
         return look
 
     def _rows(self, x: Tensor) -> Tensor:
-        """[batch position ...] -> [1 row ...], of the positions where receivers read."""
+        """Select the receivers' positions: [batch position ...] -> [1 row ...]."""
         at = self._at.to(x.device)
         return x[torch.arange(len(x), device=x.device)[:, None], at].flatten(0, 1)[None]
 
     @torch.no_grad()
     def _attn_out(self, layer: int) -> Tensor:
-        """What attention wrote in the clean run, [1 row d_model]."""
+        """Clean attention output, [1 row d_model]."""
         written: Tensor = self.model.anatomy.projections[layer](self._rows(self.trace.layers[layer].z).flatten(2))
         return written
 
     @torch.no_grad()
     def _change(self, layer: int, heads: Tensor) -> Tensor:
-        """What each sender changes in what attention writes, [sender row d_model]."""
+        """Change of the attention output by each sender, [sender row d_model]."""
         clean, corrupted = self.runs.clean["z", layer], self.runs.corrupted["z", layer]
         change = self._rows(corrupted - clean)[0][:, heads].float()  # [row sender d_head]
         change = change * self._sent.reshape(-1, 1, 1).to(change)
@@ -147,7 +147,7 @@ class BatchedPathPatching:
 
     @torch.no_grad()
     def _frozen_change(self, layer: int, heads: Tensor) -> Tensor:
-        """The same after the norm that follows attention, where there is one: what later layers find in the stream."""
+        """Change of the residual stream by each sender: `_change` after the norm behind attention, if there is one."""
         change, norm = self._change(layer, heads), find_blocks(self.model, self.runs.tokens)[layer].norm
         if norm is None:
             return change
@@ -156,7 +156,7 @@ class BatchedPathPatching:
         return changed
 
     def _receive(self, layer: int, reached: Reached, copies: int) -> Tensor:
-        """The second run: clean from the first receiver's layer on, but for what has reached the receivers."""
+        """Second run: clean from the first receiver's layer on, except for the patched inputs of the receivers."""
         batch, anatomy = len(self.runs.tokens), self.model.anatomy
         layout, at = CopiesInBatch(batch, copies), self._at.repeat(copies, 1)
         found: dict[tuple[Site, int], Tensor] = {
@@ -176,4 +176,4 @@ class BatchedPathPatching:
             stack.enter_context(cut_last(self.model, self.trace.norm, self.runs.kept))
             stack.enter_context(intervene(self.model, edits))
             stack.enter_context(only_logits_of(self.model, self.runs.vocabulary))
-            return layout.split(forward(self.model, self.runs.tokens.repeat(copies, 1), {}, self.runs.kept))
+            return layout.split(forward(self.model, self.runs.tokens.repeat(copies, 1), positions=self.runs.kept))

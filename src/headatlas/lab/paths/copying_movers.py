@@ -1,4 +1,4 @@
-"""Finds the heads that copy something straight to the output, for scripts about those that feed or replace them."""
+"""Finds heads that copy attended tokens to the logits, for scripts on heads that feed or replace them."""
 
 from collections.abc import Sequence
 
@@ -16,33 +16,32 @@ from headatlas.stimuli.prompts import Prompt
 def find_copying_movers(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     words: Sequence[int],
     least: float = 0.1,
     states: States = "mlp0",
 ) -> list[Head]:
-    """Heads that carry a share of a behaviour directly to the logits, and copy what they attend to.
+    """Find heads that contribute to a behaviour directly through the logits, and copy what they attend to.
 
-    The score is the product of two tests of Wang et al. 2023: the share of the mean behaviour that is lost when the
-    head's direct path to the logits is patched from the corrupted prompts, and the share of words that its OV circuit
-    copies.
+    The score is the product of two tests of wang2023interpretability: the share of the mean behaviour that is lost when
+    the head's direct path to the logits is patched from the corrupted prompts, and the head's copying score.
 
     Args:
         model: to search.
         prompts: with readouts and corrupted prompts.
-        behaviour: what to read from the logits.
+        metric: the metric.
         words: tokens that such heads should copy.
-        least: the score that a head must reach.
-        states: what the OV circuit reads, as in `copying_scores`.
+        least: minimum score.
+        states: input of the OV circuit, as in `copying_scores`.
 
     Returns:
-        The heads, best first; none where no head reaches it.
+        The heads with at least the minimum score, best first; possibly none.
 
     Raises:
         HeadatlasError: as in `path_effects` and `copying_scores`.
     """
-    whole = abs(metric_per_prompt(model, prompts, behaviour).mean())
-    shares = -path_effects(model, prompts, behaviour).mean(0) / whole  # [layer head]
+    whole = abs(metric_per_prompt(model, prompts, metric).mean())
+    shares = -path_effects(model, prompts, metric).mean(0) / whole  # [layer head]
     scores = shares * copying_scores(model, words, states=states).copying.numpy()
     found = [Head(int(layer), int(head)) for layer, head in np.argwhere(scores >= least)]
     return sorted(found, key=lambda head: -scores[head])

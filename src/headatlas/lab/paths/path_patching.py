@@ -1,11 +1,11 @@
-"""Path patching: what one head does through another head's query, key or value, or straight to the logits.
+"""Path patching: the effect of one head through another head's query, key or value, or directly on the logits.
 
-The convention is that of Wang et al. 2023 (Interpretability in the Wild, section 3.1 and appendix B). In a run on the
-clean prompts, every head's output z is held at its clean value, in all layers and positions, but for the senders,
-which give what they gave on the corrupted prompts. So the change travels along the residual stream, and through MLPs
-(which are recomputed, as in the paper, or frozen on request), but through no other head. What then reaches the
-receivers' queries, keys or values is put into a second clean run, in which all else is computed as usual, and the
-metric is read. Where the receiver is the logits, it is read from the first run.
+The convention is that of wang2023interpretability (section 3.1 and appendix B). In a first run on the clean prompts,
+every head's z is held at its clean value, in all layers and positions, except that the senders get their z from the
+corrupted prompts. So the change travels along the residual stream and through MLPs (recomputed, as in the paper, or
+frozen on request), but through no other head. The receivers' queries, keys or values in this run are then patched into
+a second clean run, in which all else is computed as usual, and the metric is read. If the receiver is the logits, the
+metric is read from the first run.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ PathMetric = Callable[[Tensor], Tensor]  # logits [batch kept vocabulary] -> one
 
 
 class Receiver(NamedTuple):
-    """What a path ends in: the query, key or value of a head."""
+    """The end of a path: the query, key or value input of a head."""
 
     head: Head
     input: Literal["q", "k", "v"]
@@ -41,17 +41,17 @@ class Receiver(NamedTuple):
 
 @dataclass(frozen=True)
 class PathRuns:
-    """What path patching needs of the clean and the corrupted run; one serves any number of paths.
+    """Activations of the clean and the corrupted run, reusable for any number of paths.
 
     Attributes:
-        model: that ran.
+        model: the model.
         tokens: the clean prompts, [batch position].
         clean, corrupted: z of every head.
-        trace: what the clean run left for runs that start in the middle.
-        mlps: what the MLP of each layer with attention wrote in the clean run, where MLPs are frozen.
+        trace: cache of the clean run, for reruns from the middle of the model.
+        mlps: clean output of each MLP in layers with attention, if MLPs are frozen.
         logits: clean, [batch kept vocabulary].
-        kept: the positions whose logits are kept, [kept].
-        vocabulary: the tokens whose logits are kept; None for all.
+        kept: positions whose logits are kept, [kept].
+        vocabulary: tokens whose logits are kept; None for all.
     """
 
     model: OpenModel
@@ -65,9 +65,9 @@ class PathRuns:
     vocabulary: Tensor | None
 
     def logits_now(self) -> Tensor:
-        """The kept logits of the clean prompts with whatever edits are in force, [batch kept vocabulary]."""
+        """Run the clean prompts with the currently active edits; the kept logits [batch kept vocabulary]."""
         with only_logits_of(self.model, self.vocabulary):
-            return forward(self.model, self.tokens, {}, self.kept)
+            return forward(self.model, self.tokens, positions=self.kept)
 
 
 def path_runs(
@@ -75,27 +75,28 @@ def path_runs(
     clean: Tokens,
     corrupted: Tokens,
     positions: Sequence[int] | None = None,
+    *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
     vocabulary: Sequence[int] | None = None,
 ) -> PathRuns:
-    """Run the clean and the corrupted prompts once.
+    """Run the clean and the corrupted prompts once, and keep what path patching needs.
 
     Args:
         model: to run.
         clean, corrupted: [batch position], aligned.
-        positions: whose logits the metric sees; the last by default.
-        mlps: whether MLPs pass on what reaches them, or write what they wrote in the clean run.
-        vocabulary: the tokens whose logits the metric sees, in this order; all by default. Over many heads and
-            prompts, most of the time goes into logits that nobody reads.
+        positions: whose logits the metric uses; the last by default.
+        mlps: whether MLPs are recomputed, or frozen at their clean output.
+        vocabulary: tokens whose logits the metric uses, in this order; all by default. Choosing a few saves most of the
+            time of sweeps over many heads and prompts.
 
     Raises:
-        HeadatlasError: where the prompts do not align, or for tokens that the model does not have.
+        HeadatlasError: if the prompts do not align, or for tokens outside the vocabulary.
     """
     tokens, others = batch_of(model, clean), batch_of(model, corrupted)
     if tokens.shape != others.shape:
         raise HeadatlasError(
             f"the clean prompts are {list(tokens.shape)} [batch position] and the corrupted {list(others.shape)}; "
-            "path patching needs pairs of one length"
+            "path patching needs pairs of equal length"
         )
     kept = located([tokens.shape[1] - 1] if positions is None else positions, 1, tokens.shape[1])[0]
     chosen = None if vocabulary is None else torch.as_tensor(vocabulary)
@@ -117,25 +118,28 @@ def path_patch(
     senders: Iterable[Head],
     receivers: Iterable[Receiver] | Literal["logits"],
     metric: PathMetric,
+    *,
     sender_positions: Positions = None,
     receiver_positions: Positions = None,
 ) -> Tensor:
-    """How much the path from the senders to the receivers changes a metric.
+    """Measure how much the path from the senders to the receivers changes a metric.
+
+    Sources: wang2023interpretability, goldowskydill2023localizing.
 
     Args:
-        runs: of `path_runs`.
+        runs: from `path_runs`.
         senders: heads, patched together.
         receivers: inputs of heads, patched together, or "logits".
-        metric: read from the kept logits.
+        metric: computed from the kept logits.
         sender_positions: where the senders are patched; everywhere by default.
-        receiver_positions: where the receivers' queries, keys or values are; everywhere by default.
+        receiver_positions: where the receivers' queries, keys or values are patched; everywhere by default.
 
     Returns:
-        [batch]: the metric with the path patched, minus the clean metric. Zero where no path leads from the senders to
-        the receivers.
+        [batch]: metric with the path patched minus clean metric; zero if no path leads from the senders to the
+        receivers.
 
     Raises:
-        ValueError: for no senders or no receivers, or heads the model does not have.
+        ValueError: for no senders or no receivers, or heads the model lacks.
     """
     return metric(patched_logits(runs, senders, receivers, sender_positions, receiver_positions)) - metric(runs.logits)
 
@@ -163,7 +167,7 @@ def patched_logits(
 
 
 def by_input(receivers: Iterable[Receiver]) -> dict[Literal["q", "k", "v"], list[Head]]:
-    """The heads that receive at each input.
+    """Group the receivers' heads by input.
 
     Raises:
         ValueError: for no receivers.
@@ -172,19 +176,19 @@ def by_input(receivers: Iterable[Receiver]) -> dict[Literal["q", "k", "v"], list
     for head, site in receivers:
         ends.setdefault(site, []).append(head)
     if not ends:
-        raise ValueError("no receivers; give at least one, or the word logits")
+        raise ValueError('no receivers; give at least one, or "logits"')
     return ends
 
 
 def _keep(written: dict[int, Any], layer: int) -> Callable[..., None]:
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        written[layer] = copied(output)  # Falcon adds to it where it lies
+        written[layer] = copied(output)  # Falcon adds to it in place
 
     return hook
 
 
 def _held(runs: PathRuns) -> ExitStack:
-    """While active, MLPs write what they wrote in the clean run, where they are frozen."""
+    """While active, keep frozen MLPs at their clean output."""
     stack = ExitStack()
     for layer, output in (runs.mlps or {}).items():
         module = find_blocks(runs.model, runs.tokens)[layer].mlp

@@ -1,4 +1,4 @@
-"""Path patching that ends in a head's attention: what a sender gives to where a later head looks."""
+"""Path patching with a head's attention as the measured effect, instead of the logits."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headatlas.lab.activations.edits import Edit, patch
 from headatlas.lab.activations.interventions import intervene
@@ -16,7 +16,7 @@ from headatlas.lab.attention.layer_scores import LayerScore, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import Array, OnDone, batches, pair_tensors, stack_tokens
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -29,22 +29,22 @@ def attention_paths(
     into: Literal["q", "k"],
     progress: OnDone | None = None,
 ) -> Array:
-    """The attention of receivers between a prompt's `pairs`, with the path from senders to their q or k patched.
+    """Attention of receivers between a prompt's `pairs`, with the path from senders to their queries or keys patched.
 
-    The convention is that of `path_patch`: every head gives what it gave on the clean prompt, but for the senders,
-    which give what they gave on the corrupted prompt; MLPs pass on what reaches them. Of what so reaches a receiver
-    only its queries (or its keys) count; its keys (or its queries) are those of the clean run.
+    The convention is that of `path_patch` (wang2023interpretability): every head is held at its clean z, except that
+    the senders get theirs from the corrupted prompt; MLPs are recomputed. Only the receivers' queries (or keys) are
+    patched; their keys (or queries) are those of the clean run.
 
     Args:
         model: to run.
         prompts: with pairs, and corrupted prompts.
-        senders: sets of heads, each patched together; the empty set gives the clean attention.
-        receivers: whose attention is read.
-        into: what of the receivers.
+        senders: sets of heads, each patched together; an empty set gives the clean attention.
+        receivers: heads whose attention is measured.
+        into: which input of the receivers is patched.
         progress: called with 1 after each set on each batch of prompts.
 
     Returns:
-        [set prompt receiver], the weight summed over each query's keys and averaged over its queries.
+        [set prompt receiver], the weight summed over each query's keys and averaged over queries.
     """
     if not receivers:
         raise ValueError("no receivers; give at least one")
@@ -65,7 +65,7 @@ def attention_paths(
 
 
 def _edits(model: OpenModel, senders: Sequence[Head], last: int, clean: Recording, corrupted: Recording) -> list[Edit]:
-    """The senders give what they gave on the corrupted prompt; all other heads that the change would reach are held."""
+    """Edits that patch the senders from the corrupted prompt and hold all other heads before the receivers."""
     if not senders:
         return []
     first = min(head.layer for head in senders)
@@ -74,7 +74,7 @@ def _edits(model: OpenModel, senders: Sequence[Head], last: int, clean: Recordin
 
 
 class _Ends:
-    """The receivers of one batch."""
+    """The receivers, for one batch of prompts."""
 
     def __init__(
         self,
@@ -88,17 +88,14 @@ class _Ends:
         self._reading = LayerScore("mass", *pairs)
 
     def attention(self, tokens: Tensor) -> Array:
-        """[prompt receiver], in whatever run is in force."""
+        """Attention weights [prompt receiver], with the currently active edits."""
         found: dict[int, Tensor] = {}
         layers = {head.layer for head in self._receivers}
-        taps: dict[nn.Module, AttentionHook] = {
-            self._model.anatomy.attention[layer]: self._tap(layer, found) for layer in layers
-        }
-        forward(self._model, tokens, taps, torch.tensor([0]))
+        run_layers(self._model, tokens, lambda layer: self._hook(layer, found), layers)
         each = [found[head.layer][:, head.head] for head in self._receivers]
         return np.asarray(torch.stack(each, 1).double())
 
-    def _tap(self, layer: int, found: dict[int, Tensor]) -> AttentionHook:
+    def _hook(self, layer: int, found: dict[int, Tensor]) -> AttentionHook:
         kept = self._clean["k" if self._into == "q" else "q", layer].transpose(1, 2)  # [batch head position d_head]
 
         def look(call: AttentionCall, z: Tensor) -> None:

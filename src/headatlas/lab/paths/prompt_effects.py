@@ -1,4 +1,4 @@
-"""Path patching over prompts of any lengths: what each head's path changes in a behaviour, prompt by prompt."""
+"""Path patching over prompts of any lengths, measured on a behaviour, prompt by prompt."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -20,42 +20,43 @@ from headatlas.stimuli.prompts import Prompt
 def path_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     receivers: Iterable[Receiver] | Literal["logits"] = "logits",
     source: Sequence[tuple[int, ...]] | None = None,
     sender_positions: Positions | Literal["last"] = None,
+    *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
     progress: OnDone | None = None,
 ) -> Array:
-    """How much a behaviour changes where each head, alone, gives along its paths what it gave on another prompt.
+    """Measure how much a behaviour changes when each head's path to the receivers is patched from another prompt.
 
     Args:
         model: to run.
-        prompts: with readouts; they are the clean ones.
-        behaviour: what to read from the logits.
-        receivers: where the paths end: inputs of heads, patched together, or "logits" for the direct effect.
-        source: the corrupted prompts, one of the length of each; the corrupted prompts by default.
+        prompts: with readouts; these are the clean prompts.
+        metric: the metric.
+        receivers: ends of the paths: inputs of heads, patched together, or "logits" for the direct effect.
+        source: one prompt of equal length per clean prompt; the corrupted prompts by default.
         sender_positions: where the heads are patched: the same in every prompt, or "last"; everywhere by default.
-        mlps: whether MLPs pass on what reaches them, or write what they wrote in the clean run.
-        progress: called with the number of prompts done since.
+        mlps: whether MLPs are recomputed, or frozen at their clean output.
+        progress: called with the number of prompts done since the last call.
 
     Returns:
         [prompt layer head], patched minus clean.
 
     Raises:
-        HeadatlasError: where sources and prompts do not align, or as in `path_sweep`.
+        HeadatlasError: if sources and prompts do not align, or as in `path_sweep`.
     """
     others = [prompt.corrupted for prompt in prompts] if source is None else list(source)
     if [len(each) for each in others] != [len(prompt.tokens) for prompt in prompts]:
-        raise HeadatlasError("sources and prompts differ in number or length; give each prompt a source as long")
+        raise HeadatlasError("sources and prompts differ in number or length; give each prompt one of equal length")
     ends = receivers if receivers == "logits" else tuple(receivers)
     effects = model.anatomy.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, metric = _reading(batch, behaviour)
+        kept, read = _reading(batch, metric)
         tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])
-        runs = path_runs(model, tokens, sources, kept.tolist(), mlps)
+        runs = path_runs(model, tokens, sources, kept.tolist(), mlps=mlps)
         sending = [tokens.shape[1] - 1] if isinstance(sender_positions, str) else sender_positions
-        effect = path_sweep(runs, ends, metric, sending).effect  # [layer head batch]
+        effect = path_sweep(runs, ends, read, sender_positions=sending).effect  # [layer head batch]
         effects[index] = effect.permute(2, 0, 1).double().cpu().numpy()
         if progress:
             progress(len(batch))
@@ -65,17 +66,18 @@ def path_effects(
 def set_path_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     senders: Sequence[Sequence[Head]],
     receivers: Sequence[Receiver],
+    *,
     progress: OnDone | None = None,
 ) -> Array:
-    """How much a behaviour changes where sets of heads give along their paths what they gave on the corrupted prompts.
+    """Measure how much a behaviour changes when the paths of sets of heads are patched from the corrupted prompts.
 
     Args:
         model: to run.
         prompts: with readouts; their corrupted prompts are the source.
-        behaviour: what to read from the logits.
+        metric: the metric.
         senders: sets of heads, each patched together.
         receivers: inputs of heads, patched together.
         progress: called with 1 after each set on each batch of prompts.
@@ -85,23 +87,23 @@ def set_path_effects(
     """
     effects = np.empty((len(senders), len(prompts)))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, metric = _reading(batch, behaviour)
+        kept, read = _reading(batch, metric)
         tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "corrupted"))
         runs = path_runs(model, tokens, sources, kept.tolist())
         for number, heads in enumerate(senders):
-            effects[number, index] = path_patch(runs, heads, receivers, metric).double().cpu().numpy()
+            effects[number, index] = path_patch(runs, heads, receivers, read).double().cpu().numpy()
             if progress:
                 progress(1)
     return effects
 
 
-def _reading(batch: Sequence[Prompt], behaviour: Metric) -> tuple[Tensor, PathMetric]:
-    """The positions whose logits a batch needs, [kept], and the behaviour as a function of them."""
+def _reading(batch: Sequence[Prompt], metric: Metric) -> tuple[Tensor, PathMetric]:
+    """The positions whose logits a batch needs, [kept], and the behaviour as a function of those logits."""
     kept, *readouts = readout_tensors(batch)
 
-    def metric(logits: Tensor) -> Tensor:
+    def read(logits: Tensor) -> Tensor:
         place, right, wrong = (each.to(logits.device) for each in readouts)
         chosen = logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
-        return behaviour(chosen, right, wrong)
+        return metric(chosen, right, wrong)
 
-    return kept, metric
+    return kept, read

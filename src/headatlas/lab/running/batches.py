@@ -1,4 +1,4 @@
-"""Prompts as tensors, in batches of equal length, so that nothing is ever padded."""
+"""Turns prompts into tensors, in batches of equal length so that no padding is needed."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,7 +19,7 @@ BATCH = 16
 def batches(
     model: OpenModel, prompts: Sequence[Prompt], rows: Callable[[Prompt], int]
 ) -> Iterator[tuple[list[int], list[Prompt]]]:
-    """Prompts of one length and one number of rows at a time, with their places in the list."""
+    """Yield batches of prompts with equal length and equal `rows`, each with the prompts' indices in the list."""
     groups: dict[tuple[int, int], list[int]] = {}
     for number, prompt in enumerate(prompts):
         require_fit(model, len(prompt.tokens), max(prompt.ids, default=0))
@@ -31,12 +31,17 @@ def batches(
 
 
 def stack_tokens(tokens: Sequence[tuple[int, ...]]) -> Tensor:
-    """Token lists of one length as a tensor, [batch position]."""
+    """Stack token sequences of equal length into a tensor [batch position]."""
     return torch.tensor(tokens, dtype=torch.long)
 
 
 def readout_tensors(batch: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Positions to keep [kept], each readout's place among them, its answer [batch readout] and its rivals."""
+    """Tensors for reading logits at the readouts of a batch.
+
+    Returns:
+        The positions whose logits are needed [kept], each readout's index into them [batch readout], the answers
+        [batch readout], and the rivals [batch readout rival], padded with -1.
+    """
     positions = sorted({readout.position for prompt in batch for readout in prompt.readouts})
     most = max((len(readout.rivals) for prompt in batch for readout in prompt.readouts), default=0)
     place = {position: number for number, position in enumerate(positions)}
@@ -52,7 +57,7 @@ def readout_tensors(batch: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def pair_tensors(batch: Sequence[tuple[tuple[int, int], ...]]) -> tuple[Tensor, Tensor]:
-    """Pairs of each prompt as queries [batch row] and keys [batch row key], -1 where a query has fewer keys."""
+    """Group each prompt's (query, key) pairs: queries [batch row] and their keys [batch row key], padded with -1."""
     grouped: list[dict[int, list[int]]] = []
     for pairs in batch:
         by_query: dict[int, list[int]] = {}
@@ -67,10 +72,10 @@ def pair_tensors(batch: Sequence[tuple[tuple[int, int], ...]]) -> tuple[Tensor, 
 
 
 def require_fit(model: OpenModel, length: int, largest: int) -> None:
-    """See that a model can read so many tokens, of which the largest id is this.
+    """Check that a prompt of `length` tokens, with token ids up to `largest`, fits the model.
 
     Raises:
-        HeadatlasError: where the id is not in its vocabulary, or the tokens do not fit its context.
+        HeadatlasError: if an id is outside the vocabulary, or the prompt exceeds the context.
     """
     if largest >= (known := model.vocabulary.size):
         raise HeadatlasError(f"token {largest} lies outside the vocabulary of {model.name} (0 to {known - 1})")

@@ -1,4 +1,4 @@
-"""The metric of a behaviour, read from the logits of each prompt."""
+"""Measures the metric of a behaviour on each prompt."""
 
 from collections.abc import Sequence
 
@@ -15,21 +15,21 @@ from headatlas.stimuli.prompts import Prompt
 def metric_per_prompt(
     model: OpenModel, prompts: Sequence[Prompt], metric: Metric, minus_corrupted: bool = False
 ) -> Array:
-    """Run the prompts and read a metric from the logits at their readouts.
+    """Run the prompts and compute a metric from the logits at their readouts.
 
-    To measure it with heads ablated, use `ablate_sets`; with other edits, call this within `intervene`.
+    To measure it with heads ablated, use `ablate_sets`; with other edits, call this inside `intervene`.
 
     Args:
         model: to run.
         prompts: with readouts, of any lengths.
         metric: a function of logits, answers and rivals, such as `logit_difference`.
-        minus_corrupted: subtract the metric of each prompt's corrupted prompt.
+        minus_corrupted: subtract the metric on the corrupted prompt.
 
     Returns:
         [prompt], in the unit of the metric.
 
     Raises:
-        HeadatlasError: where a token or a prompt does not fit the model, or its logits are not finite.
+        HeadatlasError: if a token or a prompt does not fit the model, or the logits are not finite.
     """
     values = np.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
@@ -42,6 +42,6 @@ def metric_per_prompt(
 
 def _read(model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], metric: Metric) -> Array:
     positions, where, answers, rivals = readouts
-    logits = forward(model, tokens, {}, positions).cpu()  # [batch kept vocabulary]
+    logits = forward(model, tokens, positions=positions).cpu()  # [batch kept vocabulary]
     chosen = logits.gather(1, where[..., None].expand(-1, -1, logits.shape[-1]))  # [batch readout vocabulary]
     return metric(chosen, answers, rivals).double().numpy()

@@ -1,4 +1,4 @@
-"""The unembedding cut to a few tokens: most logits are never read."""
+"""Restricts the unembedding to a few tokens, because most logits are never used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,25 +15,25 @@ from headatlas.lab.loading.opening import OpenModel
 
 @contextmanager
 def only_logits_of(model: OpenModel, vocabulary: Tensor | None) -> Iterator[None]:
-    """While active, the model gives the logits of these tokens alone, [... token]; of all where None.
+    """While active, the model computes logits of `vocabulary` only, [... token]; None means all tokens.
 
     Raises:
-        HeadatlasError: for tokens the model does not have, or where its unembedding could not be confirmed.
+        HeadatlasError: for tokens outside the vocabulary, or if the unembedding is unconfirmed.
     """
     if vocabulary is None:
         yield
         return
-    ending = model.anatomy.unembed
-    if ending is None:
+    unembed = model.anatomy.unembed
+    if unembed is None:
         raise HeadatlasError(f"{model.name}: its unembedding could not be confirmed; read the logits of all tokens")
-    weight = columns(ending.unembedding).T  # [vocabulary d_model]
+    weight = columns(unembed.unembedding).T  # [vocabulary d_model]
     outside = vocabulary[(vocabulary < 0) | (vocabulary >= len(weight))]
     if len(outside):
         raise HeadatlasError(
             f"token {int(outside[0])} lies outside the vocabulary of {model.name} (0 to {len(weight) - 1})"
         )
     chosen = vocabulary.to(weight.device)
-    bias: Tensor | None = getattr(ending.unembedding, "bias", None)
+    bias: Tensor | None = getattr(unembed.unembedding, "bias", None)
     few = partial(linear, weight=weight[chosen], bias=None if bias is None else bias[chosen])
-    with acting(ending.unembedding, few):
+    with acting(unembed.unembedding, few):
         yield

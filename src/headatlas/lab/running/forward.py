@@ -1,4 +1,4 @@
-"""One pass of a model over a batch of prompts, with attention hooks, and the logits of chosen positions."""
+"""Runs a model on a batch of prompts, with attention hooks, and returns logits at chosen positions."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ from headatlas.lab.running.metrics import all_finite
 
 Hooks = Mapping[nn.Module, AttentionHook]
 _NO_HOOKS: Hooks = {}
-_ONE = torch.tensor([0])
+FIRST = torch.tensor([0])  # of the positions whose logits are computed, where none is wanted
 
 
 def forward(model: OpenModel, tokens: Tensor, hooks: Hooks = _NO_HOOKS, positions: Tensor | None = None) -> Tensor:
@@ -23,14 +23,14 @@ def forward(model: OpenModel, tokens: Tensor, hooks: Hooks = _NO_HOOKS, position
     Args:
         model: to run.
         tokens: [batch position].
-        hooks: by attention module; each sees the module's call and z, and may return another z.
-        positions: [kept], whose logits to compute; all by default.
+        hooks: by attention module; each gets the module's call and z, and may return a new z.
+        positions: [kept], where to compute logits; all by default.
 
     Returns:
         The logits, [batch position vocabulary] or [batch kept vocabulary], float32.
 
     Raises:
-        HeadatlasError: where a hook was not called, or the logits are not finite.
+        HeadatlasError: if a hook was not called, or the logits are not finite.
     """
     fired: set[nn.Module] = set()
 
@@ -52,17 +52,17 @@ def forward(model: OpenModel, tokens: Tensor, hooks: Hooks = _NO_HOOKS, position
 
 @cache
 def _can_be_asked(forward: Callable[..., object]) -> bool:
-    """Whether a class of models computes the logits of chosen positions alone, by its `forward`."""
+    """Whether a model class can compute the logits of chosen positions only."""
     return "logits_to_keep" in inspect.signature(forward).parameters
 
 
 def logits_at(model: OpenModel, tokens: Tensor, positions: Tensor | None) -> Tensor:
-    """The logits of a pass over tokens [batch position], at some positions [kept] or all: [batch kept vocabulary].
+    """Run tokens [batch position] and return the logits at `positions` [kept] or at all: [batch kept vocabulary].
 
-    Most families compute only those; where one cannot be asked (Whisper swallows the request) all are computed.
+    Families that cannot restrict the positions (Whisper ignores the request) compute all of them.
 
     Raises:
-        HeadatlasError: where a family gives another number of logits than were asked for.
+        HeadatlasError: if a family returns a different number of logits than requested.
     """
     tokens = tokens.to(model.device)
     asked = _can_be_asked(type(model.model).forward)
@@ -81,15 +81,14 @@ def logits_at(model: OpenModel, tokens: Tensor, positions: Tensor | None) -> Ten
 def run_layers(
     model: OpenModel, tokens: Tensor, hook: Callable[[int], AttentionHook], layers: Iterable[int] | None = None
 ) -> None:
-    """Run a model for what its attention does, computing the logits of one position only.
+    """Run a model for its attention hooks only, computing the logits of one position.
 
     Args:
         model: to run.
         tokens: [batch position].
-        hook: makes the hook of a layer from the layer's number.
-        layers: with attention; all of them by default.
+        hook: layer number -> hook of that layer.
+        layers: layers with attention; all by default.
     """
     attention = model.anatomy.attention
-    forward(
-        model, tokens, {attention[layer]: hook(layer) for layer in attention if layers is None or layer in layers}, _ONE
-    )
+    hooks = {attention[layer]: hook(layer) for layer in (attention if layers is None else layers)}
+    forward(model, tokens, hooks, FIRST)

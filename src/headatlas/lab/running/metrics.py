@@ -1,7 +1,7 @@
-"""What is read from the logits: pure functions. NaN and infinite logits are refused.
+"""Metrics computed from logits; pure functions that refuse NaN and infinite logits.
 
-Behaviours take the logits at some readouts of each prompt, and the right answers; `loss_per_position` and `kl_to_clean`
-take the logits of whole prompts.
+Behaviours take the logits at some readouts of each prompt, and the right answers; `loss_per_position` takes the logits
+of whole prompts.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 
-# A behaviour takes logits [prompt readout vocabulary], answers [prompt readout] and rivals
-# [prompt readout rival] (-1 where a readout has fewer rivals), and returns one value per prompt: [prompt].
+# A metric takes logits [prompt readout vocabulary], answers [prompt readout] and rivals [prompt readout rival] (padded
+# with -1), and returns one value per prompt: [prompt].
 Metric = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def accuracy(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
-    """Share of readouts at which the answer has the largest logit of the whole vocabulary, 0 to 1."""
+    """Share of readouts at which the answer has the largest logit in the vocabulary, 0 to 1."""
     return (_finite(logits).argmax(-1) == answers).float().mean(-1)
 
 
@@ -44,16 +44,16 @@ def probability(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
 
 
 def predicted_candidate(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
-    """Which of the answer and its rivals has the largest logit at the last readout, as a token id."""
+    """The token id with the largest logit among the answer and its rivals, at the last readout."""
     candidates = torch.cat([answers[..., None], torch.where(rivals < 0, answers[..., None], rivals)], -1)[:, -1]
     place = _finite(logits)[:, -1].gather(-1, candidates).argmax(-1, keepdim=True)
     return candidates.gather(-1, place)[:, 0]
 
 
 def log_odds_of_candidates(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
-    """Log-odds that the next token is the answer or one of its rivals, and not any other, averaged over readouts."""
+    """Log-odds that the next token is the answer or a rival rather than any other token, averaged over readouts."""
     candidate = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device).scatter(-1, answers[..., None], True)
-    for rival in rivals.unbind(-1):  # a missing one counts as the answer again
+    for rival in rivals.unbind(-1):  # padding is replaced by the answer
         candidate.scatter_(-1, torch.where(rival < 0, answers, rival)[..., None], True)
     every = _finite(logits).float()
     inside, outside = (every.masked_fill(left, float("-inf")).logsumexp(-1) for left in (~candidate, candidate))
@@ -61,10 +61,10 @@ def log_odds_of_candidates(logits: Tensor, answers: Tensor, rivals: Tensor) -> T
 
 
 def probability_difference(logits: Tensor, answers: Tensor, rivals: Tensor) -> Tensor:
-    """The probability of all right tokens together minus that of all wrong ones, -1 to 1.
+    """Probability of all right tokens minus probability of all wrong tokens, -1 to 1 (hanna2023how).
 
-    For prompts with two readouts: the answer and rivals of the first are the right tokens, those of the second the
-    wrong ones (Hanna et al. 2023).
+    Needs prompts with two readouts: answer and rivals of the first are the right tokens, those of the second the wrong
+    ones.
     """
     if answers.shape[-1] != 2:
         raise ValueError(f"a prompt has {answers.shape[-1]} readouts; give it two, the right tokens and the wrong ones")
@@ -82,7 +82,7 @@ def loss_per_position(logits: Tensor, tokens: Tensor) -> Tensor:
         tokens: [batch position], the prompts themselves.
 
     Returns:
-        [batch position - 1]: at position t the loss of predicting token t + 1.
+        [batch position - 1]: entry t is the loss of predicting token t + 1.
     """
     if logits.shape[:-1] != tokens.shape or tokens.ndim != 2 or tokens.shape[1] < 2:
         raise ValueError(
@@ -92,27 +92,11 @@ def loss_per_position(logits: Tensor, tokens: Tensor) -> Tensor:
     return -_answer(likely, tokens[:, 1:].to(logits.device))
 
 
-def kl_to_clean(logits: Tensor, clean: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of an edited run from the clean one, KL(clean || edited), in nats.
-
-    Args:
-        logits: [... vocabulary], of the edited run.
-        clean: the same shape, of the clean run.
-
-    Returns:
-        [...]
-    """
-    if logits.shape != clean.shape:
-        raise ValueError(f"logits {list(logits.shape)} and clean logits {list(clean.shape)} differ in shape")
-    edited, before = (_finite(each).float().log_softmax(-1) for each in (logits, clean))
-    return (before.exp() * (before - edited)).sum(-1)
-
-
 def all_finite(numbers: Tensor) -> bool:
-    """Whether there is no NaN and no infinity among numbers.
+    """Whether all numbers are finite.
 
-    Their sum is finite then, and adding up is thirty times as fast as looking at each; only where the sum is not, which
-    the sizes alone may do, each is looked at.
+    A finite sum implies it, and summing is thirty times faster than testing each number; the slow test runs only if the
+    sum overflows or is not finite.
     """
     return bool(torch.isfinite(numbers.sum(dtype=torch.float32))) or bool(torch.isfinite(numbers).all())
 
@@ -128,7 +112,7 @@ def _answer(logits: Tensor, answers: Tensor) -> Tensor:
 
 
 def _rivals(logits: Tensor, rivals: Tensor) -> Tensor:
-    """[prompt readout rival]; -inf where a readout has fewer rivals."""
+    """Logits of the rivals, [prompt readout rival]; -inf at padding."""
     if rivals.shape[-1] == 0:
         raise ValueError("this behaviour compares the answer with rivals, and the prompts name none")
     return logits.float().gather(-1, rivals.clamp_min(0)).masked_fill(rivals < 0, float("-inf"))

@@ -1,4 +1,4 @@
-"""Counts what a model is asked to read."""
+"""Counts forward passes and the tokens in them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from headatlas.lab.loading.opening import OpenModel
 
 @dataclass
 class PassCount:
-    """Runs of a model, whole or from some layer on, and the tokens in them."""
+    """Number of forward passes (full ones and partial reruns) and of tokens in them."""
 
     passes: int = 0
     tokens: int = 0
@@ -20,7 +20,7 @@ class PassCount:
 
 @contextmanager
 def count_passes(model: OpenModel) -> Iterator[PassCount]:
-    """Count while active. It attaches to the model as a whole, so nothing that is skipped otherwise is run for it."""
+    """Count forward passes while active, with one hook on the whole model, so partial reruns stay possible."""
     count = PassCount()
 
     def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

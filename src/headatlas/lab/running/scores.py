@@ -8,14 +8,14 @@ from headatlas.lab.running.batches import Array
 
 @dataclass(frozen=True)
 class Scores:
-    """A score of every head on every unit, and its null: what the score is where the feature under study is absent.
+    """A score of every head on every unit, and its null: the score where the feature under study is absent.
 
-    A unit is a prompt, or a token for scores that are read from weights.
+    A unit is a prompt, or a token for scores computed from weights.
 
     Attributes:
         score: [unit layer head].
-        null: [unit layer head], of the same units.
-        sink: [unit layer head], the attention weight on the first position; None for scores that are not attention.
+        null: [unit layer head], for the same units.
+        sink: [unit layer head], the attention weight on the first position; None for scores not based on attention.
         per: what a unit is.
     """
 
@@ -25,6 +25,6 @@ class Scores:
     per: Literal["prompt", "token"] = "prompt"
 
     def only(self, units: list[int]) -> "Scores":
-        """The scores of the given units alone."""
+        """Keep only the given units."""
         sink = None if self.sink is None else self.sink[units]
         return replace(self, score=self.score[units], null=self.null[units], sink=sink)

@@ -1,4 +1,4 @@
-"""Where to look: prompts, queries, keys and pairs as users give them, checked, as tensors of positions."""
+"""Checks user input (prompts, queries, keys, pairs) and turns it into tensors of positions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ def prompts(tokens: Tensor | Sequence[Sequence[int]], context: int | None) -> Te
     """Token ids as [batch position].
 
     Raises:
-        HeadatlasError: where they differ in length, are empty, or exceed the model's context.
+        HeadatlasError: if prompts differ in length, are empty, or exceed the model's context.
     """
     if not isinstance(tokens, Tensor) and len({len(each) for each in tokens}) > 1:
         lengths = sorted({len(each) for each in tokens})
@@ -31,10 +31,10 @@ def prompts(tokens: Tensor | Sequence[Sequence[int]], context: int | None) -> Te
 
 
 def queries(positions: Positions | None, batch: int, length: int) -> Tensor:
-    """Query positions as [batch row]; None is all of them.
+    """Query positions as [batch row]; None means all.
 
     Raises:
-        HeadatlasError: where they lie outside the prompt, or are none.
+        HeadatlasError: if they lie outside the prompt, or there are none.
     """
     found = torch.arange(length) if positions is None else _integers(positions, "positions")
     if found.ndim not in (1, 2):
@@ -44,16 +44,16 @@ def queries(positions: Positions | None, batch: int, length: int) -> Tensor:
 
 
 def keys(sets: Positions, rows: Tensor, length: int, per_query: bool = True) -> Tensor:
-    """Sets of keys as [1|batch key], or [batch row key] where they differ by query; -1 stands for no key.
+    """Sets of keys as [1|batch key], or as [batch row key] if they differ by query; padded with -1.
 
     Args:
         sets: [key], [batch key] or [batch row key].
         rows: [batch row], the query positions.
-        length: of the prompts.
+        length: of the prompts, in tokens.
         per_query: whether sets may differ by query.
 
     Raises:
-        HeadatlasError: where they lie outside the prompt or ahead of their query, or are none.
+        HeadatlasError: if they lie outside the prompt or ahead of their query, or there are none.
     """
     found = _integers(sets, "keys")
     if found.ndim not in ((1, 2, 3) if per_query else (1, 2)):
@@ -79,7 +79,7 @@ def pairs(given: Positions, batch: int, length: int | None = None) -> Tensor:
     """(query, key) positions as [batch pair 2].
 
     Raises:
-        HeadatlasError: where they lie outside a prompt of `length`, a key lies ahead of its query, or there are none.
+        HeadatlasError: if one lies outside a prompt of `length`, a key lies ahead of its query, or there are none.
     """
     found = _integers(given, "pairs")
     if found.ndim not in (2, 3) or found.shape[-1] != 2:
@@ -92,12 +92,12 @@ def pairs(given: Positions, batch: int, length: int | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class ByQuery:
-    """Pairs gathered by query, so that each row is looked at about once.
+    """Pairs grouped by query, so that each attention row is computed about once.
 
     Attributes:
         queries: [batch row].
-        keys: [batch row key], -1 where a row has fewer.
-        place: [batch pair], where each pair went, counted along row*key.
+        keys: [batch row key], padded with -1.
+        place: [batch pair], index of each pair along row*key.
     """
 
     queries: Tensor
@@ -106,9 +106,9 @@ class ByQuery:
 
 
 def by_query(given: Tensor) -> ByQuery:
-    """Gather pairs [batch pair 2] by query.
+    """Group pairs [batch pair 2] by query.
 
-    A query of many pairs gets several rows, so that rows x keys stays below three times the pairs.
+    A query with many pairs is split into several rows, so that rows x keys stays below three times the pairs.
     """
     batch, count, _ = given.shape
     width = min(-(-count // len(set(prompt))) for prompt in given[..., 0].tolist())

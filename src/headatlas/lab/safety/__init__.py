@@ -1,4 +1,4 @@
-"""The doctor: is a model safe to measure?"""
+"""The doctor: checks whether a model is safe to measure."""
 
 from headatlas.lab.safety.diagnosis import Check, Diagnosis
 

@@ -1,4 +1,4 @@
-"""What a doctor finds: checks with verdicts, and one conclusion."""
+"""The doctor's result: checks with verdicts, and a conclusion."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ Verdict = Literal["pass", "note", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One check.
 
     Attributes:
-        name: what was looked at.
-        verdict: a note is something to know, which makes nothing measured wrong.
-        detail: in words.
-        figure: the largest relative difference between what is and what ought to be, where one was measured.
+        name: of the check.
+        verdict: a note is worth knowing but makes no measurement wrong.
+        detail: a sentence fragment describing what was found.
+        figure: the largest relative deviation from the expected values, if the check measures one.
     """
 
     name: str
@@ -25,12 +25,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found.
+    """The result of an examination.
 
     Attributes:
-        model: how it was asked for.
-        architecture: the class of the model, where it got as far as that.
-        checks: in the order they were made; a model that failed to open has one, its failure.
+        model: the name or path the user gave.
+        architecture: the class of the model, if it was loaded.
+        checks: in the order they ran; a model that failed to open has one, its failure.
     """
 
     model: str
@@ -39,15 +39,15 @@ class Diagnosis:
 
     @property
     def safe(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no check failed."""
         return all(check.verdict != "fail" for check in self.checks)
 
     @property
     def conclusion(self) -> str:
-        """One line."""
+        """A one-line summary."""
         if failed := [check.name for check in self.checks if check.verdict == "fail"]:
             return f"{self.model} is not safe to measure: {', '.join(failed)}"
         notes = sum(check.verdict == "note" for check in self.checks)
         return f"{self.model} is safe to measure" + (
-            f"; mind the {notes} notes" if notes > 1 else "; mind the note" if notes else ""
+            f"; read the {notes} notes" if notes > 1 else "; read the note" if notes else ""
         )

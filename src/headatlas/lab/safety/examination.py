@@ -1,8 +1,7 @@
-"""Is a model safe to measure? Named checks, each with a verdict, a figure where there is one, and a sentence.
+"""Checks whether a model is safe to measure. Each check has a verdict, a sentence, and a figure if it measures one.
 
-The checks look at two passes: the small one that opening makes, in which every submodule is watched, and one over
-prompts as measurements have them (`inspection`): they begin with BOS, are as long as stimuli, and go past a sliding
-window.
+The checks use two forward passes. The trial pass, also made on opening, records every submodule. `prompt_checks` runs
+realistic prompts: they begin with BOS, are as long as stimuli, and exceed any sliding window.
 """
 
 import inspect
@@ -19,7 +18,8 @@ from headatlas.lab.anatomy.anatomy import UnsafeModelError, causality_gap, ident
 from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision, run_trial_pass
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.loading import loading, multimodal, tokenizer_fit, unused_weights
-from headatlas.lab.loading.opening import OpenModel, open_model, unrouted
+from headatlas.lab.loading.attention_route import unrouted
+from headatlas.lab.loading.opening import OpenModel, open_model
 from headatlas.lab.safety.diagnosis import Check, Diagnosis, Verdict
 from headatlas.lab.safety.prompt_checks import Inspection, inspect_prompts, recomputed_gap, windows
 
@@ -28,26 +28,26 @@ _PADS = 3
 
 @dataclass(frozen=True)
 class Seen:
-    """What the checks look at: the small pass, and that over prompts as measurements have them."""
+    """The two passes that the checks use: the trial pass and the pass over realistic prompts."""
 
     small: TrialPass
     prompts: Inspection
 
     def worst(self, small: float, prompts: float) -> float:
-        """The larger of two figures; that of the small pass alone where the other gave NaN, which has its own check."""
+        """The larger of two figures; the trial pass's figure if the prompts gave NaN, which has its own check."""
         return small if self.prompts.broken else max(small, prompts)
 
 
 def doctor(model: str | Path | nn.Module | OpenModel, revision: str | None = None, **options: Any) -> Diagnosis:
-    """Examine a model and say whether measuring it is safe.
+    """Examine a model and report whether it is safe to measure.
 
     Args:
-        model: an open model, or whatever `open_model` takes; what is opened here is closed again.
+        model: an open model, or anything `open_model` takes (then closed again afterwards).
         revision: commit, tag or branch, for a hub id.
         options: of `open_model`.
 
     Raises:
-        HeadatlasError: where there is no model to examine.
+        HeadatlasError: if there is no model to examine.
     """
     if isinstance(model, OpenModel):
         return _diagnose(model)
@@ -85,7 +85,7 @@ def _files(model: OpenModel, seen: Seen) -> Check:
 
 def _registry(model: OpenModel, seen: Seen) -> Check:
     layers = len(model.anatomy.attention)
-    return Check("registry", "pass", f"all {layers} attention layers reach the seam once ({model.implementation})")
+    return Check("registry", "pass", f"all {layers} attention layers were hooked once ({model.implementation})")
 
 
 def _layers(model: OpenModel, seen: Seen) -> Check:
@@ -104,7 +104,7 @@ def _layers(model: OpenModel, seen: Seen) -> Check:
         each = "; ".join(f"{kind} in layers {', '.join(at)}" for kind, at in kinds.items())
         said.append(f"layers differ in shape: {each}")
     if anatomy.other_mixers:
-        said.append("something beside attention carries information between positions, so that no run skips positions")
+        said.append("something besides attention moves information between positions, so no run skips positions")
     if not anatomy.one_stream:
         said.append("blocks carry several streams at once: the residual stream can be neither read nor edited")
     plain = len(said) == 1 and not anatomy.hybrid
@@ -112,7 +112,7 @@ def _layers(model: OpenModel, seen: Seen) -> Check:
 
 
 def _held_elsewhere(model: OpenModel) -> list[str]:
-    """The classes of what layers without attention hold in its place."""
+    """Class names of the modules that layers without attention have in its place."""
     anatomy = model.anatomy
     parts = [
         part
@@ -125,7 +125,7 @@ def _held_elsewhere(model: OpenModel) -> list[str]:
 
 
 def _finite(model: OpenModel, seen: Seen) -> Check:
-    if not torch.isfinite(seen.small.logits).all():  # opening has looked at every weight
+    if not torch.isfinite(seen.small.logits).all():  # weights were checked on opening
         return Check("finite", "fail", "NaN or infinite logits")
     inspected = seen.prompts
     if inspected.broken:
@@ -136,13 +136,13 @@ def _finite(model: OpenModel, seen: Seen) -> Check:
 
 def _identity(model: OpenModel, seen: Seen) -> Check:
     small = max(identity_gap(model.anatomy, seen.small, layer) for layer in model.anatomy.attention)
-    said = "sum over heads of z W_O, plus the bias, {} what attention writes"
+    said = "sum over heads of z W_O, plus the bias, {} the attention output"
     worst = seen.worst(small, seen.prompts.identity)
-    return _judged("identity", worst, seen, said.format("is"), said.format("is not"))
+    return _judged("identity", worst, seen, said.format("equals"), said.format("differs from"))
 
 
 def _causality(model: OpenModel, seen: Seen) -> Check:
-    said = "another last token changes {} before it"
+    said = "changing the last token changes {} before it"
     worst = seen.worst(causality_gap(seen.small), seen.prompts.causality)
     return _judged("causality", worst, seen, said.format("nothing"), said.format("logits"))
 
@@ -152,14 +152,14 @@ def _pass_through(model: OpenModel, seen: Seen) -> Check:
     for tokens in (seen.small.tokens, *([] if seen.prompts.broken else [seen.prompts.tokens])):
         with attention_hooks({module: lambda call, z: None for module in model.anatomy.attention.values()}):
             watched = _logits(model, tokens)
-        with unrouted(model):
+        with unrouted(model.model, model.implementation):
             plain = _logits(model, tokens)
         if not torch.equal(watched, plain):
             worst = max(worst, gap(watched, plain))
     if worst == 0.0:
-        return Check("pass-through", "pass", "looking changes no bit of the logits", 0.0)
-    said = "looking changes the logits of plain transformers, though only as rounding does"
-    beyond = "looking changes the logits of plain transformers"
+        return Check("pass-through", "pass", "logits with hooks are bit-identical to plain transformers", 0.0)
+    said = "logits with hooks differ from plain transformers, but only by rounding"
+    beyond = "logits with hooks differ from plain transformers"
     check = _judged("pass-through", worst, seen, said, beyond)
     return Check(check.name, "fail" if check.verdict == "fail" else "note", check.detail, check.figure)
 
@@ -167,9 +167,9 @@ def _pass_through(model: OpenModel, seen: Seen) -> Check:
 def _recomputed(model: OpenModel, seen: Seen) -> Check:
     calls = seen.small.calls.values()
     small = max(recomputed_gap(call, z, torch.arange(z.shape[1])) for ((call, z),) in calls)
-    said = "weights computed from queries, keys and mask {} what attention gives"
+    said = "weights recomputed from queries, keys and mask {} the attention output"
     worst = seen.worst(small, seen.prompts.recomputed)
-    return _judged("recomputed", worst, seen, said.format("give"), said.format("do not give"))
+    return _judged("recomputed", worst, seen, said.format("reproduce"), said.format("do not reproduce"))
 
 
 def _groups(model: OpenModel, seen: Seen) -> Check:
@@ -211,21 +211,21 @@ def _weights(model: OpenModel, seen: Seen) -> Check:
         read = next(step.read for step in seen.small.inside[module] if step.module is layout.value.module)
         worst = max(worst, gap(layout.value.read(read) * layout.value_gain, call.value.transpose(1, 2)))
     kinds = ", ".join(dict.fromkeys(layout.kind for layout in layouts.values() if layout))
-    return _judged("weights", worst, seen, f"{kinds}, confirmed at the seam", f"{kinds}, values differ")
+    return _judged("weights", worst, seen, f"{kinds}, confirmed by the attention call", f"{kinds}, values differ")
 
 
-def _ending(model: OpenModel, seen: Seen) -> Check:
-    ending = model.anatomy.unembed
-    if ending is None:
-        return Check("ending", "note", "final norm and unembedding could not be confirmed; residuals are not read")
-    start = (*ending.chain, ending.unembedding)[0]
+def _unembed(model: OpenModel, seen: Seen) -> Check:
+    unembed = model.anatomy.unembed
+    if unembed is None:
+        return Check("unembed", "note", "final norm and unembedding could not be confirmed; residuals are not read")
+    start = (*unembed.chain, unembed.unembedding)[0]
     states = next(step.read for step in reversed(seen.small.outside) if step.module is start)
-    names = [type(module).__name__ for module in (*ending.chain, ending.unembedding)]
-    cap = "" if ending.softcap is None else f", softcap {ending.softcap:g}"
-    scale = "" if ending.scale == 1 else f", times {ending.scale:.4g}"
+    names = [type(module).__name__ for module in (*unembed.chain, unembed.unembedding)]
+    cap = "" if unembed.softcap is None else f", softcap {unembed.softcap:g}"
+    scale = "" if unembed.scale == 1 else f", times {unembed.scale:.4g}"
     said = f"{' then '.join(names)}{scale}{cap}"
     return _judged(
-        "ending", gap(ending.logits(states), seen.small.logits), seen, said, f"{said}: not the logits", "note"
+        "unembed", gap(unembed.logits(states), seen.small.logits), seen, said, f"{said}: not the logits", "note"
     )
 
 
@@ -277,7 +277,7 @@ def _of_calls(calls: list[AttentionCall]) -> list[str]:
 
 
 def _biases(mask: Tensor) -> bool:
-    """Whether a mask does more than hide keys."""
+    """Whether a mask biases scores rather than only hiding keys."""
     return mask.is_floating_point() and bool(((mask != 0) & (mask > torch.finfo(mask.dtype).min / 2)).any())
 
 
@@ -290,7 +290,7 @@ def _of_family(model: OpenModel) -> list[str]:
 
 
 def _bos(model: OpenModel, seen: Seen) -> Check:
-    bos = model.tokenizer.bos_token_id  # opening has seen that the model knows it
+    bos = model.tokenizer.bos_token_id  # its embedding was checked on opening
     if bos is None:
         return Check("BOS", "note", "the tokenizer has none; prompts start with their first word, which takes the sink")
     adds = model.tokenizer("a").input_ids[:1] == [bos]
@@ -333,7 +333,7 @@ CHECKS: tuple[Callable[[OpenModel, Seen], Check], ...] = (
     _groups,
     _padding,
     _weights,
-    _ending,
+    _unembed,
     _head_width,
     _peculiar,
     _tokenizer,

@@ -1,7 +1,7 @@
-"""One pass over prompts as measurements have them: they begin with BOS, are of real length, and go past a window.
+"""Checks a model on realistic prompts: they begin with BOS, are as long as stimuli, and exceed any sliding window.
 
-What goes wrong only there does not show in a few random tokens: float16 overflows in the large activations of the first
-token, and sliding windows hide nothing in prompts that are shorter. Nothing of a pattern's size is kept.
+Some failures do not show on a few random tokens: float16 overflows in the large activations of the first token, and
+sliding windows hide nothing in shorter prompts. No full attention pattern is stored.
 """
 
 from collections.abc import Callable
@@ -20,25 +20,23 @@ from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 
 LENGTH = 128  # tokens, about that of the longest ordinary stimuli
-_BEYOND = 48  # tokens past a window
-_SHORT = (
-    24  # tokens: what goes wrong behind BOS shows there, where float16 on a CPU would take minutes for long prompts
-)
-_LONGEST = 2048  # a window larger than this is not passed
-_ROWS = 24  # queries whose weights are computed in full
+_BEYOND = 48  # tokens beyond a sliding window
+_SHORT = 24  # tokens: enough to show overflow after BOS; float16 on a CPU would take minutes on long prompts
+_LONGEST = 2048  # tokens; larger windows are not exceeded
+_ROWS = 24  # queries whose attention weights are recomputed
 
 
 @dataclass
 class Inspection:
-    """What the pass found. Gaps are relative to the largest expected number.
+    """Results of the pass. Gaps are relative to the largest expected number.
 
     Attributes:
-        tokens: [2 position]; the second prompt is the first with another last token.
-        said: what the prompts are, in words fit for a sentence.
-        broken: where the first NaN or infinite number stood; empty where there is none.
-        identity: how far the sum over heads of z W_O is from what attention writes.
-        recomputed: how far weights from queries, keys and mask are from giving z.
-        causality: how much another last token changes the logits before it.
+        tokens: [2 position]; the second prompt differs from the first in its last token.
+        said: a description of the prompts, worded for a sentence.
+        broken: where the first NaN or infinite number appeared; empty if none did.
+        identity: gap between the sum over heads of z W_O (plus bias) and the attention output.
+        recomputed: gap between z from recomputed attention weights and the model's.
+        causality: how much changing the last token changes earlier logits.
     """
 
     tokens: Tensor
@@ -51,21 +49,21 @@ class Inspection:
 
 @torch.no_grad()
 def inspect_prompts(model: OpenModel) -> Inspection:
-    """Run two prompts and look at every attention layer on the way: short ones, and where these are sound long ones."""
+    """Run two short prompts through the checks and, if no number is NaN or infinite, two long ones."""
     found = _inspect(model, *_prompts(model, _SHORT))
     return found if found.broken else _inspect(model, *_prompts(model))
 
 
 def _inspect(model: OpenModel, tokens: Tensor, said: str) -> Inspection:
     found, anatomy = Inspection(tokens, said), model.anatomy
-    rows, left = _rows(model, tokens.shape[1]), dict[int, Tensor]()  # z as it left the heads, until it is projected
-    taps: dict[nn.Module, AttentionHook] = {
+    rows, left = _rows(model, tokens.shape[1]), dict[int, Tensor]()  # z by layer, until the output projection runs
+    hooks: dict[nn.Module, AttentionHook] = {
         m: _look(found, layer, rows, left) for layer, m in anatomy.attention.items()
     }
     with ExitStack() as stack:
         for layer in anatomy.attention:
             stack.callback(on_projection(anatomy, layer, _adds_up(found, anatomy, layer, left)).remove)
-        stack.enter_context(attention_hooks(taps))
+        stack.enter_context(attention_hooks(hooks))
         logits = model.model(tokens, use_cache=False).logits
     if not torch.isfinite(logits).all():
         found.broken = found.broken or "the logits"
@@ -74,12 +72,12 @@ def _inspect(model: OpenModel, tokens: Tensor, said: str) -> Inspection:
 
 
 def _prompts(model: OpenModel, length: int | None = None) -> tuple[Tensor, str]:
-    """BOS and random ordinary tokens, [2 position], and what they are; past a window, where no length is given."""
+    """BOS and random ordinary tokens, [2 position], and a description; without `length`, long enough for any window."""
     window = max((size for size in windows(model).values() if size + _BEYOND <= _LONGEST), default=0)
     length = length or max(LENGTH, window + _BEYOND if window else 0)
     length = max(2, min(length, model.context or length))
     ordinary = model.vocabulary.ordinary
-    bos = tuple(token for token in model.vocabulary.bos if token < model.vocabulary.size)  # another check names others
+    bos = tuple(token for token in model.vocabulary.bos if token < model.vocabulary.size)  # others fail another check
     drawn = Random(0).choices(ordinary, k=length - len(bos))
     first = torch.tensor([*bos, *drawn])
     second = first.clone()
@@ -90,7 +88,7 @@ def _prompts(model: OpenModel, length: int | None = None) -> tuple[Tensor, str]:
 
 
 def windows(model: OpenModel) -> dict[int, int]:
-    """The sliding window of each layer that has one, in tokens, as the configuration says."""
+    """The sliding window, in tokens, of each layer that has one, according to the configuration."""
     config = model.model.config.get_text_config()
     if kinds := getattr(config, "attention_layers", None):  # GPT-Neo
         return {layer: config.window_size for layer in model.anatomy.attention if kinds[layer] == "local"}
@@ -102,7 +100,7 @@ def windows(model: OpenModel) -> dict[int, int]:
 
 
 def _rows(model: OpenModel, length: int) -> Tensor:
-    """Some queries: the first, the last, those around the edges of windows, and some between."""
+    """Query positions to check: first, last, around the edges of windows, and some between."""
     edges = [size + shift for size in set(windows(model).values()) for shift in (-1, 0, 1)]
     even = torch.linspace(0, length - 1, min(length, _ROWS)).round().long().tolist()
     return torch.tensor(sorted({place for place in (*edges, *even) if 0 <= place < length}))
@@ -131,12 +129,12 @@ def _adds_up(
 
 
 def recomputed_gap(call: AttentionCall, z: Tensor, rows: Tensor) -> float:
-    """How far weights computed from queries, keys and mask are from what attention gave, relative to the largest.
+    """Gap between attention outputs from recomputed weights and the model's, relative to the largest.
 
     Args:
         call: of one layer.
-        z: [batch query head d_head]; attention gave this, unless the call says that it stands behind a gate or a norm.
-        rows: [row], the queries.
+        z: [batch query head d_head]; it is the attention output unless `call.attended` is set (gate or norm).
+        rows: [row], query positions to compare.
     """
     rows, given = rows.to(z.device), z if call.attended is None else call.attended
     pattern = row_weights.attention_rows(call, rows.expand(z.shape[0], -1))  # [batch head row key]

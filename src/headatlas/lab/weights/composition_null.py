@@ -1,10 +1,10 @@
-"""How likely a composition score is by chance: between two heads as they are, turned against each other at random.
+"""The null of composition scores: the same two heads, with the stream between them rotated at random.
 
-Let A be what the sender writes with and B what the receiver reads with, and let w and v be the squares of their
-singular values as shares of their sum, 0 for the rest of the d dimensions of the stream. With the stream between them
-turned by a random rotation O, the squared score is the sum of w_i v_j O_ij^2. Its mean is 1/d, whatever the heads. From
-the moments of O its variance is 2 W_2 V_2 / ((d - 1)(d + 2)), and its third central moment near 8 W_3 V_3 / d^3, where
-W_n is the sum of (w - 1/d)^n. The gamma distribution of these three moments (Pearson's type III) gives p.
+Let A be the sender's matrix and B the receiver's. Let w and v be their squared singular values divided by their sum, 0
+for the remaining of the d dimensions of the stream. With a random rotation O of the stream between them, the squared
+score is the sum of w_i v_j O_ij^2. Its mean is 1/d for any heads. From the moments of O, its variance is
+2 W_2 V_2 / ((d - 1)(d + 2)) and its third central moment about 8 W_3 V_3 / d^3, where W_n is the sum of (w - 1/d)^n.
+The gamma distribution with these three moments (Pearson's type III) gives p.
 """
 
 import numpy as np
@@ -22,17 +22,17 @@ Array = NDArray[np.float64]
 
 @torch.no_grad()
 def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Array]:
-    """How large each composition score is by chance, and how likely it is to be as large.
+    """Expected size of composition scores under the null, and the p-value of each score.
 
-    Where norms before heads subtract the mean, directions are those of a stream without one.
+    If norms before heads subtract the mean, the null uses directions without mean.
 
     Args:
         model: whose weights.
         found: its composition scores.
 
     Returns:
-        The root of the mean squared score by chance, [layer] of the receivers, and the one-sided p, [layer head layer
-        head] as the scores; NaN where they are.
+        The root mean square score under the null, [layer], by receiving layer; and the one-sided p, shaped like the
+        scores [layer head layer head], NaN where they are.
     """
     folding, anatomy = fold_norms(model), model.anatomy
     writing = {layer: spectrum(folding.ov(layer)) for layer in anatomy.attention}
@@ -48,20 +48,20 @@ def composition_chance(model: OpenModel, found: Composition) -> tuple[Array, Arr
 
 
 def _width(folding: FoldedNorms, layer: int) -> int:
-    """The dimensions of the stream that a layer's heads can read."""
+    """Number of dimensions of the stream that a layer's heads can read."""
     norm, d_model = folding.before[layer], folding.model.anatomy.d_model
     return d_model - 1 if norm is not None and recognise_norm(norm, d_model).centred else d_model
 
 
 def spectrum(heads: LowRank) -> Array:
-    """The squares of each matrix' singular values as shares of their sum: [head d_head]."""
+    """Squared singular values of each matrix, divided by their sum: [head d_head]."""
     core = triangle(heads.left.double()) @ triangle(heads.right.mT.double()).mT
     squares = torch.linalg.svdvals(core).square().cpu()
     return np.asarray(squares / squares.sum(-1, keepdim=True))
 
 
 def chance_of(squares: Array, writing: Array, reading: Array, width: int) -> Array:
-    """One-sided p of squared scores [sender receiver], from the spectra of senders and of receivers."""
+    """One-sided p of squared scores [sender receiver], from the spectra of senders and receivers."""
 
     def moment(order: int) -> Array:
         return np.outer(*(_central(each, order, width) for each in (writing, reading)))  # [sender receiver]
@@ -72,6 +72,6 @@ def chance_of(squares: Array, writing: Array, reading: Array, width: int) -> Arr
 
 
 def _central(shares: Array, order: int, width: int) -> Array:
-    """The sum of the shares' deviations from 1/width to a power, over all dimensions of the stream: [head]."""
+    """Sum of (share - 1/width) to a power, over all dimensions of the stream: [head]."""
     rest = (width - shares.shape[-1]) * (-1 / width) ** order
     return np.asarray(((shares - 1 / width) ** order).sum(-1) + rest)

@@ -1,4 +1,4 @@
-"""What the MLP of layer 0 makes of each token alone."""
+"""The output of the first MLP on single tokens."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,11 +17,11 @@ from headatlas.notation import Head
 
 
 def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
-    """MLP0(E(t)) for each token: [token 1 d_model]."""
+    """MLP0(E(t)) of each token, with attention of layer 0 zero-ablated: [token 1 d_model]."""
     if 0 not in model.anatomy.attention:
         raise HeadatlasError(
-            f"layer 0 of {model.name} has no attention, so what its MLP makes of a token alone is not defined; "
-            "read embeddings instead"
+            f"layer 0 of {model.name} has no attention, so its MLP's output on single tokens is not defined; use "
+            "embeddings instead"
         )
     block, projection = model.anatomy.blocks[0], model.anatomy.projections[0]
     kept: dict[str, Tensor] = {}
@@ -39,7 +39,7 @@ def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
 
 @contextmanager
 def block_inputs(model: OpenModel, states: Tensor, layers: Iterable[int]) -> Iterator[None]:
-    """While active, the given blocks read `states` [token 1 d_model] instead of what the stream brings them."""
+    """While active, the given blocks read `states` [token 1 d_model] instead of the residual stream."""
 
     with ExitStack() as stack:
         for layer in layers:

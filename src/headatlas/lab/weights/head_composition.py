@@ -1,4 +1,4 @@
-"""How much of what one head writes lies where a later head reads, from the weights alone."""
+"""Composition scores: how much of a head's output lies in the subspace that a later head reads, from weights alone."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,11 +16,11 @@ Kind = Literal["Q", "K", "V"]
 
 @dataclass(frozen=True)
 class Composition:
-    """Composition between all heads of a model, and what random matrices of the same shape have.
+    """Composition between all heads of a model, and the baseline of random matrices of the same shape.
 
     Attributes:
-        kind: whether the later head's queries, keys or values read what the earlier one writes.
-        scores: [layer head layer head], of the earlier head first; NaN where it is not earlier, or does not exist.
+        kind: whether the later head's queries, keys or values read the earlier head's output.
+        scores: [layer head layer head], earlier head first; NaN if it is not earlier, or does not exist.
         baseline, spread: mean and standard deviation of the score between random heads.
     """
 
@@ -43,17 +43,17 @@ class Composition:
 
 
 def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) -> Composition:
-    """Composition scores of all pairs of heads (Elhage et al. 2021), with the norms before heads folded in.
+    """Composition scores of all pairs of heads (elhage2021mathematical), with the norms before heads folded in.
 
-    Position encoding and what MLPs make of the stream on the way are left out.
+    Position encoding and the MLPs in between are ignored.
 
     Args:
         model: whose weights.
-        kind: what of the later head.
+        kind: which input of the later head.
         draws, seed: of the baseline, as in `random_composition`.
 
     Raises:
-        HeadatlasError: where the weights or norms could not be confirmed.
+        HeadatlasError: if the weights or norms are unconfirmed.
     """
     if kind not in ("Q", "K", "V"):
         raise ValueError(f"{kind!r} is no kind of composition; choose Q, K or V")
@@ -70,14 +70,14 @@ def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) ->
 
 
 def receivers_of(folding: FoldedNorms, kind: Kind, layer: int) -> LowRank:
-    """The matrix that acts on what is written: [head d_model d_model]."""
+    """The matrix by which the receiving heads read the stream: [head d_model d_model]."""
     if kind == "V":
         return folding.ov(layer)
     return folding.qk(layer) if kind == "Q" else folding.qk(layer).T
 
 
 def composition_scores(senders: LowRank, receivers: LowRank) -> Tensor:
-    """||A B|| / (||A|| ||B||) in the Frobenius norm, for every sender A and receiver B; no A or B is multiplied out.
+    """||A B|| / (||A|| ||B||) in the Frobenius norm, for every sender A and receiver B, without multiplying out A or B.
 
     Args:
         senders: [sender d_model d_model], such as the OV matrices of a layer.
@@ -86,7 +86,7 @@ def composition_scores(senders: LowRank, receivers: LowRank) -> Tensor:
     Returns:
         [sender receiver] in float64; NaN for a head whose matrix is zero.
     """
-    # An orthogonal factor changes no norm: of the outer factors only their triangles [d_head d_head] count.
+    # Orthogonal factors do not change norms: of the outer matrices only the triangular factors [d_head d_head] count.
     outgoing = triangle(senders.left.float()) @ senders.right.float()  # [sender d_head d_model]
     incoming = receivers.left.float() @ triangle(receivers.right.mT.float()).mT  # [receiver d_model d_head]
     incoming = incoming.to(outgoing.device)
@@ -98,7 +98,7 @@ def composition_scores(senders: LowRank, receivers: LowRank) -> Tensor:
 
 
 def triangle(factor: Tensor) -> Tensor:
-    """R of the QR decomposition: [... rows columns] -> [... columns columns] (rows where there are fewer)."""
+    """R of the QR decomposition: [... rows columns] -> [... min(rows, columns) columns]."""
     triangle: Tensor = torch.linalg.qr(factor, mode="r").R
     return triangle
 
@@ -108,7 +108,7 @@ def random_composition(d_model: int, d_head: int, draws: int = 16, seed: int = 0
 
     Args:
         d_model, d_head: their shape.
-        draws: how many earlier and how many later heads; every pair counts.
+        draws: number of earlier heads, and of later heads; every pair counts.
         seed: of the noise.
     """
     if draws < 2:

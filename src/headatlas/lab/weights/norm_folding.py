@@ -1,8 +1,8 @@
-"""The norms between the stream and the heads, and weights with their linear parts folded in.
+"""Folds the norms between residual stream and heads into the heads' weights.
 
-A norm divides by a number and then acts as a matrix: it may subtract the mean, and it multiplies by its gains. Weights
-are compared with that matrix folded in, and without biases; what it divides by is left out, as it is the same for all
-heads. Norms are found by what they read and write, and recognised by what they do to a few vectors.
+A norm divides by a scalar and then acts as a matrix: it may subtract the mean, and it multiplies by its weights. That
+matrix is folded into the heads' weights for comparisons; biases and the scalar, which is the same for all heads, are
+left out. Norms are found by their inputs and outputs, and their matrix is inferred from a few test vectors.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,23 +17,23 @@ from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.anatomy.trial_pass import gap, precision, tokens_for
 from headatlas.lab.loading.opening import OpenModel
 
-_LARGE = 100.0  # of probing vectors, so that the epsilon of a norm does not count
+_LARGE = 100.0  # scale of the test vectors, to make the norm's epsilon negligible
 
 
 @dataclass(frozen=True)
 class NormGain:
-    """What a norm is as a matrix on row vectors: subtract the mean where `centred`, multiply by `gain` [d_model]."""
+    """The linear part of a norm, on row vectors: subtract the mean if `centred`, multiply by `gain` [d_model]."""
 
     gain: Tensor
     centred: bool
 
     def apply(self, states: Tensor) -> Tensor:
-        """[... d_model] -> [... d_model]"""
+        """Apply the linear part to states: [... d_model] -> [... d_model]."""
         states = states - states.mean(-1, keepdim=True) if self.centred else states
         return states * self.gain.to(states)
 
     def into(self, weight: Tensor) -> Tensor:
-        """The norm, then a weight: [... d_model d_head] -> the same."""
+        """Fold the linear part into a weight that reads the norm's output: [... d_model d_head] -> same shape."""
         scaled = weight * self.gain.to(weight)[:, None]
         return scaled - scaled.mean(-2, keepdim=True) if self.centred else scaled
 
@@ -43,9 +43,9 @@ class FoldedNorms:
     """The norms around each layer's heads.
 
     Attributes:
-        model: whose.
-        before: by layer with attention, the norm between the stream and it; None where it reads the stream itself.
-        after: the norm between such a layer's attn_out and the stream; None in most models.
+        model: the model.
+        before: by layer with attention, the norm between residual stream and attention; None if there is none.
+        after: the norm between the layer's attn_out and the stream; None in most models.
     """
 
     model: OpenModel
@@ -53,22 +53,22 @@ class FoldedNorms:
     after: Mapping[int, nn.Module | None]
 
     def reads(self, layer: int, states: Tensor) -> Tensor:
-        """What attention reads of states of the stream, less the norm's bias: [... d_model], float32."""
+        """Attention's input for given stream states, without the norm's bias: [... d_model], float32."""
         norm = self.before[layer]
         return states.float() if norm is None else without_bias(norm, states)
 
     def written(self, layer: int, outputs: Tensor) -> Tensor:
-        """What reaches the stream of head outputs [... d_model], up to a factor."""
+        """What head outputs [... d_model] add to the stream, up to a factor."""
         norm = self.after[layer]
         return outputs if norm is None else recognise_norm(norm, outputs.shape[-1]).apply(outputs)
 
     def added(self, layer: int, z: Tensor, attn_out: Tensor) -> Tensor:
-        """What each head added to the stream in a run, the norm after attention as it was there.
+        """What each head added to the stream in a run, with the norm after attention at its scale in that run.
 
         Args:
-            layer: whose heads.
+            layer: of the heads.
             z: [batch position head d_head].
-            attn_out: [batch position d_model], what the layer's output projection wrote.
+            attn_out: [batch position d_model], output of the layer's output projection.
 
         Returns:
             [head batch position d_model], float32.
@@ -80,47 +80,47 @@ class FoldedNorms:
         return outputs * self.scale(layer, attn_out)
 
     def scale(self, layer: int, attn_out: Tensor) -> Tensor:
-        """What the norm after attention multiplied attn_out [... d_model] by in a run: [... d_model], float32."""
+        """Factors by which the norm after attention multiplied attn_out [... d_model]: [... d_model], float32."""
         norm = self.after[layer]
         if norm is None:
             return torch.ones_like(attn_out, dtype=torch.float32)
-        gain = recognise_norm(norm, attn_out.shape[-1])
-        if gain.centred:
+        linear = recognise_norm(norm, attn_out.shape[-1])
+        if linear.centred:
             raise HeadatlasError(
-                f"layer {layer} of {self.model.name} subtracts the mean of what its heads write; not supported yet"
+                f"layer {layer} of {self.model.name} subtracts the mean of its heads' outputs; not supported yet"
             )
-        whole, found = gain.apply(attn_out.float()), without_bias(norm, attn_out)
+        whole, found = linear.apply(attn_out.float()), without_bias(norm, attn_out)
         divided = (found * whole).sum(-1, keepdim=True) / whole.square().sum(-1, keepdim=True).clamp_min(1e-30)
-        return gain.gain.to(divided) * divided
+        return linear.gain.to(divided) * divided
 
     def qk(self, layer: int) -> LowRank:
-        """W_Q W_K^T of each head, [head d_model d_model], with the norm before them on both sides.
+        """The QK circuit W_Q W_K^T of each head, [head d_model d_model], with the norm before attention on both sides.
 
-        Scaling, position encoding, and norms on queries and keys are left out.
+        Excludes scaling, position encoding, and norms on queries and keys.
         """
         plain, norm = self.model.anatomy.qk(layer), self.before[layer]
         if norm is None:
             return LowRank(plain.left.float(), plain.right.float())
-        gain = recognise_norm(norm, self.model.anatomy.d_model)
-        return LowRank(gain.into(plain.left.float()), gain.into(plain.right.float().mT).mT)
+        linear = recognise_norm(norm, self.model.anatomy.d_model)
+        return LowRank(linear.into(plain.left.float()), linear.into(plain.right.float().mT).mT)
 
     def ov(self, layer: int) -> LowRank:
-        """W_V W_O of each head, [head d_model d_model], with the norms before and after them.
+        """The OV circuit W_V W_O of each head, [head d_model d_model], with the norms before and after attention.
 
-        Where the norm before subtracts the mean, as all readers do then, the mean of what is written is left out too.
+        If the norm before attention subtracts the mean, the mean of the output is removed too, as later norms do.
         """
         plain, norm = self.model.anatomy.ov(layer), self.before[layer]
         left, right = plain.left.float(), self.written(layer, plain.right.float())
         if norm is not None:
-            gain = recognise_norm(norm, self.model.anatomy.d_model)
-            left = gain.into(left)
-            right = right - right.mean(-1, keepdim=True) if gain.centred else right
+            linear = recognise_norm(norm, self.model.anatomy.d_model)
+            left = linear.into(left)
+            right = right - right.mean(-1, keepdim=True) if linear.centred else right
         return LowRank(left, right)
 
 
 @torch.no_grad()
 def without_bias(norm: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
-    """A norm of states [... d_model], less its bias (what it makes of zeros), in float32."""
+    """Output of a norm on states [... d_model], minus its bias (its output on zeros), in float32."""
     dtype = _dtype(norm)
     return norm(states.to(dtype)).float() - norm(torch.zeros_like(states[..., :1, :], dtype=dtype)).float()
 
@@ -130,10 +130,10 @@ def _dtype(norm: Callable[[Tensor], Tensor]) -> torch.dtype:
 
 
 def recognise_norm(norm: nn.Module, d_model: int) -> NormGain:
-    """A norm as a matrix, read off what it does to a constant vector and to one of alternating signs.
+    """Infer the linear part of a norm from its outputs on a constant and an alternating vector.
 
     Raises:
-        HeadatlasError: where a third vector shows that it is no such matrix.
+        HeadatlasError: if its output on a third vector contradicts that.
     """
     device = next((each.device for each in norm.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
@@ -157,10 +157,10 @@ def _unit(states: Tensor, centred: bool) -> Tensor:
 
 
 def fold_norms(model: OpenModel) -> FoldedNorms:
-    """Find the norms around the heads with one small pass, and confirm that blocks only add to the stream.
+    """Find the norms around the heads in one small forward pass, and check that blocks only add to the stream.
 
     Raises:
-        HeadatlasError: where a block does something else.
+        HeadatlasError: if a block does anything else.
     """
     found = find_blocks(model, tokens_for(model.model))
     for layer, each in found.items():

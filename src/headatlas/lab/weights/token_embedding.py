@@ -1,4 +1,4 @@
-"""What a token is when it enters the first layer, its position left out."""
+"""Token embeddings as the first layer reads them, without positions."""
 
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ _known: WeakKeyDictionary[nn.Module, tuple[nn.Module, ...]] = WeakKeyDictionary(
 
 @torch.no_grad()
 def embed_tokens(model: OpenModel, tokens: Sequence[int]) -> Tensor:
-    """The embedding of each token, behind whatever norm stands between it and the stream (BLOOM): [token d_model]."""
+    """Embeddings after any norm between embedding and stream (BLOOM has one): [token d_model]."""
     states: Tensor = model.anatomy.embedding(torch.tensor(tokens, device=model.device))
     if model.model not in _known:
         _known[model.model] = _between(model)
@@ -25,7 +25,7 @@ def embed_tokens(model: OpenModel, tokens: Sequence[int]) -> Tensor:
 
 
 def _between(model: OpenModel) -> tuple[nn.Module, ...]:
-    """The modules that lead from the embedding to the stream; none where positions are added, or anything else done."""
+    """The modules between embedding and stream; none if positions are added or anything else happens between."""
     entered: list[Tensor] = []
     handle = on_input(model.anatomy.blocks[0], lambda stream: entered.append(stream))
     try:

@@ -1,9 +1,9 @@
-"""Families whose attention does not pass transformers' registry, and how each is led through the seam all the same.
+"""Families whose attention bypasses transformers' registry, and the routes by which it is hooked all the same.
 
-Each family's module says which attention modules it knows, and replaces one function of such a module, on the object,
-by one that hands queries, keys, values and mask to `seam.through`. Where nothing is attached, the family's own code
-runs. What biases the scores (ALiBi) and hides keys (causal order, windows) is in the mask of the call, so that weights
-computed from a call are those the model uses.
+A route names a family's attention class and replaces one method on each such module with one that passes queries, keys,
+values and mask to `attend_with_hooks`. With no hook attached, the family's own code runs. The mask of the call includes
+every score bias (ALiBi) and every hidden key (causal order, windows), so attention weights recomputed from the call
+equal the model's.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from headatlas.lab.hooks.attention_interface import attention_hooks, routed
 _ROUTES = {each.family: each for each in (*inner.ROUTES, bloom.ROUTE, falcon.ROUTE, mpt.ROUTE)}
 
 
-# Why causal families of transformers that do not use the registry, and have no route here, are refused.
+# Causal families of transformers that bypass the registry and have no route here, and why they are refused.
 _WITHOUT = {
     "rwkv": "it is recurrent, and has no attention heads",
     "reformer": "its heads see hashed or local chunks of a prompt, not all keys",
@@ -35,7 +35,7 @@ _WITHOUT = {
 
 
 def without_route(model: Any) -> str:
-    """Why nothing of a model's attention reaches the seam, as the end of a sentence about it."""
+    """Why a model's attention cannot be hooked, worded as the end of a sentence about the model."""
     family = str(getattr(model.config, "model_type", type(model).__name__))
     if family in _WITHOUT:
         return f"is of the family {family}, which is not supported: {_WITHOUT[family]}"
@@ -46,13 +46,13 @@ def without_route(model: Any) -> str:
 
 
 def route_of(model: Any) -> Route | None:
-    """How the attention of a model's family is led through the seam, where the registry does not do it."""
+    """The route of a model's family, or None if the model uses the registry."""
     route = _ROUTES.get(getattr(model.config, "model_type", ""))
     return route if route and _modules(model, route) else None
 
 
 def install_route(model: Any, route: Route, restore: ExitStack) -> str | None:
-    """Lead a model's attention through the seam, to be undone by `restore`; returns why it cannot be, or None."""
+    """Hook a model's attention through a route, undone by `restore`; returns why that is impossible, or None."""
     if model.config._attn_implementation not in route.implementations:
         ours = " or ".join(map(repr, route.implementations))
         return f"runs {model.config._attn_implementation} attention; load it with attn_implementation={ours}"
@@ -69,13 +69,13 @@ def install_route(model: Any, route: Route, restore: ExitStack) -> str | None:
         routed.add(module)
     worst = _gap(model, modules)
     if not worst <= precision(model.dtype):
-        return f"gives other logits when its attention is led through the seam (off by {worst:.1e})"
+        return f"gives other logits when its attention is routed through headatlas (off by {worst:.1e})"
     return None
 
 
 @contextmanager
 def without_hooks(model: Any, route: Route) -> Iterator[None]:
-    """While active, a model that is led runs its own code."""
+    """While active, a routed model runs its own code."""
     with ExitStack() as stack:
         for module in _modules(model, route):
             ours = vars(module).pop(route.function)
@@ -96,7 +96,7 @@ def _give_back(module: nn.Module, function: str, own: Any) -> None:
 
 @torch.no_grad()
 def _gap(model: Any, modules: list[nn.Module]) -> float:
-    """How far the logits of a run that passes the seam are from the model's own."""
+    """Gap between the logits of a run with hooks and the model's own."""
     tokens = tokens_for(model)
     plain = model(tokens, use_cache=False).logits  # nothing is attached yet
     with attention_hooks({module: lambda call, z: None for module in modules}):

@@ -1,4 +1,4 @@
-"""BLOOM: attention inside the module's forward, ALiBi added to the scores, and the stream added to what it writes."""
+"""BLOOM: attention inside the module's forward, with ALiBi added to the scores and the stream added to the output."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +50,7 @@ def _replace(module: Any, own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _score(call: AttentionCall, alibi: Tensor, mask: Tensor) -> Tensor:
-    """As `score`, rounded as the model rounds it: ALiBi [batch*head 1 key] first, then what hides keys."""
+    """Scores rounded as the model rounds them: ALiBi [batch*head 1 key] is added first, then the mask."""
     query, key = call.query.flatten(0, 1), call.key.flatten(0, 1)
     scores = alibi.baddbmm(query, key.mT, beta=1.0, alpha=call.scaling)
     return scores.view(*call.query.shape[:3], -1) + mask

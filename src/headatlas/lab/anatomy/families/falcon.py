@@ -1,4 +1,4 @@
-"""Falcon: attention inside the module's forward, with rotary positions or ALiBi, and keys that heads share."""
+"""Falcon: attention inside the module's forward, with rotary positions or ALiBi, and shared keys and values."""
 
 import math
 import sys
@@ -41,7 +41,7 @@ def _replace(module: Any, own: Callable[..., Any]) -> Callable[..., Any]:
             query, key = sys.modules[type(module).__module__].apply_rotary_pos_emb(query, key, *position_embeddings)
         if layer_past is not None:
             key, value = layer_past.update(key, value, module.layer_idx)
-        if module.new_decoder_architecture:  # which gives every query head a copy of the key it shares
+        if module.new_decoder_architecture:  # it repeats the shared keys and values for every query head
             key, value = (each[:, :: module.num_heads // module.num_kv_heads] for each in (key, value))
         fused = module.config._attn_implementation == "sdpa" and not output_attentions
         mask = mask_given(module)
@@ -66,7 +66,7 @@ def _by_hand(call: AttentionCall) -> tuple[Tensor, Tensor]:
 
 
 def _join(alibi: Tensor, mask: Tensor, scaling: float) -> Tensor:
-    """ALiBi [batch*head 1 key] once more, as eager attention adds it; the mask [batch head query key] holds it too."""
+    """Add ALiBi [batch*head 1 key] again, as eager attention does; the mask [batch head query key] already has it."""
     return alibi.view(*mask.shape[:2], 1, -1) * scaling + mask
 
 

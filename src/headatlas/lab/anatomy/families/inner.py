@@ -1,4 +1,4 @@
-"""GPT-Neo, GPT-J, CodeGen and GPT-NeoX-Japanese: attention in a function of its own, `_attn`, which is wrapped."""
+"""GPT-Neo, GPT-J, CodeGen and GPT-NeoX-Japanese: attention in a separate method `_attn`, which is wrapped."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ Scaling = Callable[[nn.Module], float]
 
 
 def _wrap(scaling: Scaling) -> Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]:
-    """From a module and its `_attn` to one that passes the seam; both give [batch head query d_head]."""
+    """A function that replaces a module's `_attn` with one that runs hooks; both return [batch head query d_head]."""
 
     def replace(module: nn.Module, own: Callable[..., Any]) -> Callable[..., Any]:
         def attention(
@@ -43,7 +43,7 @@ def _wrap(scaling: Scaling) -> Callable[[nn.Module, Callable[..., Any]], Callabl
 
 
 def _whole_mask(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    """What is added to the scores: the mask that the model hands on, and the module's own triangle or window."""
+    """The full additive mask: the mask the model passes on, plus the module's own causal triangle or window."""
     queries, keys = query.shape[2], key.shape[2]
     if mask is None:
         mask = query.new_zeros(1, 1, queries, keys, dtype=torch.float32)
@@ -54,14 +54,14 @@ def _whole_mask(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | No
 
 
 class _Unhindered:
-    """An attention module as its own function should see it where all that hides keys is in the mask already."""
+    """Proxy of an attention module that masks nothing itself, for calls whose mask is already complete."""
 
     def __init__(self, module: nn.Module, keys: int) -> None:
         self._module, self._keys = module, keys
 
     @property
     def bias(self) -> Tensor:
-        """Hides nothing, [1 1 key key]."""
+        """A boolean mask that hides nothing, [1 1 key key]."""
         device = next(self._module.parameters()).device
         return torch.ones(1, 1, self._keys, self._keys, dtype=torch.bool, device=device)
 

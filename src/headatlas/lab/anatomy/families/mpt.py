@@ -1,4 +1,4 @@
-"""MPT: attention inside the module's forward, with ALiBi added to the scores and a mask of the keys that are hidden."""
+"""MPT: attention inside the module's forward, with ALiBi added to the scores and a mask of hidden keys."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +50,7 @@ def _replace(module: Any, own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _join(bias: Tensor, hidden: Tensor) -> Tensor:
-    """ALiBi [head 1 key], made for the longest prompt there may be, where it is not hidden [batch 1 query key]."""
+    """Join ALiBi [head 1 key] (stored for the longest possible prompt) and the hidden keys [batch 1 query key]."""
     keys = hidden.shape[-1]
     return bias[None, ..., bias.shape[-1] - keys :].masked_fill(hidden, torch.finfo(bias.dtype).min)
 

@@ -1,4 +1,4 @@
-"""What a family says of its attention, and the parts that several families share."""
+"""How a family's attention is hooked without the registry, and the parts that several families share."""
 
 import inspect
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from headatlas.lab.hooks.attention_interface import AttentionCall
 
 @dataclass(frozen=True)
 class Route:
-    """How a family's attention is led through the seam.
+    """How to hook the attention of one family.
 
     Attributes:
-        family: the model type of its configuration.
-        attention: the name of the class of its attention modules.
-        function: the name of the method that is replaced, on the object, while a model is open.
-        takes: the names of its parameters, in the version of transformers that this was written for.
-        replace: from an attention module and its own function to what runs instead.
-        implementations: of attention, with which the class runs that function.
+        family: model type in the configuration.
+        attention: class name of the attention modules.
+        function: name of the method replaced on each module while the model is open.
+        takes: parameter names of that method, in the version of transformers this was written for.
+        replace: (attention module, its own method) -> the replacement.
+        implementations: attention implementations with which the class runs that method.
         unsupported: why a module cannot be measured, or None.
-        notes: what a doctor says of a model with this configuration.
-        writes_in_place: whether its blocks add to a state where it lies.
+        notes: remarks of `headatlas doctor` on a model with this configuration.
+        writes_in_place: whether blocks add to the residual stream in place.
     """
 
     family: str
@@ -39,7 +39,7 @@ class Route:
     writes_in_place: bool = False
 
     def problem(self, module: nn.Module) -> str | None:
-        """Why a module of this class cannot be led through the seam, or None."""
+        """Why a module of this class cannot be hooked, or None."""
         own = getattr(type(module), self.function, None)
         names = tuple(inspect.signature(own).parameters)[1:] if own else ()
         if names != self.takes:
@@ -48,24 +48,24 @@ class Route:
 
 
 def score(call: AttentionCall) -> Tensor:
-    """The scores of a call, its mask added, in the model's dtype: [batch head query key]."""
+    """Attention scores of a call plus its mask, in the model's dtype: [batch head query key]."""
     scores = call.query @ per_head(call.key, call).mT * call.scaling
-    assert call.mask is not None and call.mask.dtype != torch.bool  # these families all add it
+    assert call.mask is not None and call.mask.dtype != torch.bool  # these families use additive masks only
     return scores + call.mask
 
 
 def per_head(each: Tensor, call: AttentionCall) -> Tensor:
-    """Keys or values [batch kv_head key d_head], one for each query head, or one for all of them."""
+    """Keys or values [batch kv_head key d_head], repeated per query head; a single kv_head is left to broadcasting."""
     if each.shape[1] in (1, call.query.shape[1]):
         return each
     return each.repeat_interleave(call.query.shape[1] // each.shape[1], 1)
 
 
 class Joined:
-    """Puts ALiBi and mask into one, which layers share while somebody holds it: they are given the same two.
+    """Joins ALiBi and mask into one tensor, cached while in use, since every layer gets the same two.
 
     Args:
-        join: from the two, and whatever else it is called with.
+        join: (ALiBi, mask, further call arguments) -> joined mask.
     """
 
     def __init__(self, join: Callable[..., Tensor]) -> None:

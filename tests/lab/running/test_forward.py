@@ -1,0 +1,23 @@
+"""A forward pass gives logits, or says that they are no numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from headatlas import HeadatlasError
+from headatlas.lab import (
+    forward,
+    open_model,
+)
+
+Tiny = Callable[[str], Path]
+TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
+
+
+def test_nan_is_not_a_result(tiny: Tiny) -> None:
+    model = open_model(str(tiny("llama")))
+    broken = {model.anatomy.attention[0]: lambda call, z: z * float("nan")}
+    with pytest.raises(HeadatlasError, match="NaN"):
+        forward(model, TOKENS, broken)

@@ -1,0 +1,86 @@
+"""The pages as text: everything is on them, and nothing an entry says can become markup."""
+
+from collections import Counter
+from html import unescape
+
+import pytest
+
+from pages import render
+from pages.examples import Example
+from pages.heads import head_page
+from pages.overviews import depths_page, home_page, matrix_page, table_page
+from site_pages import ATLAS, CATALOG, HOSTILE, hostile_atlas
+
+
+@pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
+def test_a_page_shows_every_finding_and_every_run(head) -> None:
+    page = head_page(ATLAS, head)
+    for finding in head.findings:
+        assert f'id="{finding.id}"' in page and str(render.text(finding.statement)) in page
+        for name in finding.heads:
+            score = f" {finding.scores[str(name)]:g}" if finding.scores else ""
+            assert f">{name}{score}<" in page or f"{name}{score}, " in page or f", {name}{score}<" in page
+    for result in ATLAS.runs_of(head.id):
+        assert f"### On {render.text(result.record.model.id)}: {result.record.verdict.label}" in page
+        for reason in result.record.verdict.reasons:
+            assert str(render.text(reason)) in page
+    for expected in head.reproduction.expected:
+        assert str(render.text(expected.why)) in page
+    for other in (*head.distinct_from, *head.relations):
+        assert f'href="../../heads/{other.head}/"' in page
+
+
+def test_reported_expected_and_measured_stand_in_columns_of_their_own() -> None:
+    row = head_page(ATLAS, CATALOG.heads["previous-token"]).split("<tbody>")[1].split("</tbody>")[0].split("</tr>")[0]
+    reported, expected, measured = row.split("<td>")[1:]
+    record = ATLAS.by_place["previous-token", "specimen"].record
+    assert "no heads of this model" in reported
+    wanted = next(each for each in CATALOG.heads["previous-token"].reproduction.expected if each.model == "specimen")
+    assert str(render.text(wanted.why)) in expected and "[" not in expected
+    assert f"<code>{record.selected[0]}</code>" in measured and str(render.text(wanted.why)) not in measured
+
+
+def test_an_entry_cannot_put_markup_on_a_page() -> None:
+    atlas = hostile_atlas()
+    pages = [
+        head_page(atlas, atlas.catalog.heads["induction"]),
+        table_page(atlas),
+        matrix_page(atlas),
+        home_page(atlas),
+    ]
+    for page in pages:
+        _, front, body = page.split("---\n", 2)
+        assert not any(sign in front for sign in "<>&{}") and "\u202e" not in page
+        for harm in ("<script>window", "](javascript", "**bold", "{{ macro", "<img", "</td></table></div>"):
+            assert harm not in body, harm
+    assert str(render.text(HOSTILE)) in pages[0] and pages[0].count('id="finding-') == 1000
+
+
+def test_escaping_keeps_every_visible_sign() -> None:
+    assert unescape(str(render.text(HOSTILE))) == " ".join(HOSTILE.replace("\u202e", "").split())
+
+
+def test_no_content_closes_a_block_of_code_or_of_data() -> None:
+    assert render.code("a\n````\nb", "python").startswith("`````python\n")
+    assert "</script" not in render.data({"a": "</script><script>"})
+    assert str(render.quoted('a "b"\n </title>')) == '"a ”b” ‹/title›"'
+
+
+def test_the_viewer_starts_at_the_pair_that_is_due() -> None:
+    example = Example("L1H2", ["<s>", " A", " B"], 2, 1, [{0: 1.0}, {0: 0.25, 1: 0.75}, {1: 0.9}], [0.0, 0.9, 0.0])
+    page = head_page(ATLAS, CATALOG.heads["induction"], example)
+    assert "From B (token 2) 0.90 of the attention goes to A (token 1)" in page
+    assert page.count("atlas-query") == page.count("atlas-expected") == 1
+    assert '[{"0":1.0},{"0":0.25,"1":0.75},{"1":0.9}]' in page and "&#60;s&#62;" in page
+
+
+def test_the_matrix_shows_every_run_once() -> None:
+    page = matrix_page(ATLAS)
+    counts = Counter(result.record.verdict.label for result in ATLAS.results)
+    assert {label: page.count(f'aria-label="{label}"') for label in counts} == dict(counts)
+    assert "we have not run these models yet" in page
+
+
+def test_the_page_says_whether_the_order_is_that_of_the_survey() -> None:
+    page = depths_page(ATLAS, [], 0)
+    assert "the order of mean depth is" in page and f"{len(ATLAS.measured_places)} pairs" in page
