@@ -64,13 +64,13 @@ class Part(BaseModel):
 
 
 class Entry(Part):
-    """What was rerun.
+    """The entry that was rerun.
 
     Attributes:
-        script_sha256: of the script's code; comments, docstrings and layout do not count.
-        stimuli_sha256: of the code that draws the stimuli.
-        measurement: version of the code that measures (`headatlas.protocol.freshness.MEASUREMENT`). Records made before
-            it was kept have none.
+        script_sha256: hash of the script's code, without comments, docstrings and layout.
+        stimuli_sha256: hash of the code that draws the stimuli.
+        measurement: version of the code that measures (`headatlas.protocol.freshness.MEASUREMENT`); older records have
+            none.
     """
 
     id: str
