@@ -19,13 +19,12 @@ import random
 
 import numpy as np
 
-from headatlas.evidence.statistics import matched_sets
 from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
 from headatlas.lab.ablation import Reference, mean_z
 from headatlas.lab.attribution import direct_effects
 from headatlas.lab.paths import find_copying_movers
 from headatlas.notation import Head
-from headatlas.protocol.script import PromptSample
+from headatlas.protocol.script import PromptSample, matched_sets
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
 

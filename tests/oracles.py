@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from headatlas.lab import OpenModel, forward
-from headatlas.lab.ablation import Reference, ablate, mean_z
+from headatlas.lab.ablation import AblationKind, Patch, Reference, Sweep, ablate, mean_z
+from headatlas.lab.ablation.replacement import EditPositions, Replacement
 from headatlas.lab.ablation.sources import record_z
+from headatlas.lab.ablation.sweep_engine import SweepTask, naive, run_sweep
 from headatlas.lab.running import Metric
 from headatlas.lab.running.batches import Array
 from headatlas.notation import Head
@@ -51,3 +53,22 @@ def ablated_metric(
             for heads in head_sets
         ]
     )
+
+
+def naive_sweep(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    metric: Metric,
+    ablation: AblationKind | Reference | Patch = "mean",
+    positions: EditPositions = "all",
+    minus_corrupted: bool = False,
+    source: Sequence[tuple[int, ...]] | None = None,
+) -> Sweep:
+    """What `sweep` computes, by one whole run of the model for each head."""
+    replacement = Replacement(model, prompts, ablation, source)
+    sets = [(head,) for head in model.anatomy.all_heads]
+    found = run_sweep(SweepTask(model, metric, sets, replacement, positions, None), prompts, minus_corrupted, naive)
+    ablated = np.full((model.anatomy.layers, model.anatomy.heads, len(prompts)), np.nan)
+    for (head,), values in zip(sets, found.ablated, strict=True):
+        ablated[head] = values
+    return Sweep(found.clean, ablated, found.ways, found.notes)

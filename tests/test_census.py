@@ -16,7 +16,7 @@ from headatlas import locations
 from headatlas.census import cache, comparing, exchange, labelling, page, reading
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
-from headatlas.cli.commands import HEAD_FORMATS
+from headatlas.cli.commands.compare import HEAD_FORMATS
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files

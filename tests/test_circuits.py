@@ -13,15 +13,7 @@ from headatlas.lab import open_model
 from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.weights.head_composition import composition, composition_scores, random_composition
 from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
-from headatlas.lab.weights.ov_qk import (
-    copying_scores,
-    k_composition_matching,
-    ov_logits,
-    ov_positivity,
-    positivity,
-    qk_positivity,
-)
-from headatlas.lab.weights.previous_token import previous_token_scores
+from headatlas.lab.weights.ov_qk import copying_scores, ov_logits
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]
@@ -48,32 +40,6 @@ def test_folded_norms_give_what_attention_reads(family: str, tiny: Tiny) -> None
             folded = x @ folding.qk(layer).left[2]
             ratio = scores / folded
             assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-3)
-
-
-class TestPositivity:
-    def test_identity_minus_identity_and_noise(self) -> None:
-        one = torch.eye(8)[:, :4]
-        assert positivity(LowRank(one, one.T)).item() == pytest.approx(1.0)
-        assert positivity(LowRank(one, -one.T)).item() == pytest.approx(-1.0)
-        random = positivity(LowRank(noise(200, 32, 8), noise(200, 8, 32)))
-        assert abs(random.mean().item()) < 0.06 and random.abs().max() < 1
-        assert positivity(LowRank(torch.zeros(4, 2), torch.zeros(2, 4))).isnan()
-
-    def test_full_circuits_equal_the_matrices_multiplied_out(self, tiny: Tiny) -> None:
-        model = open_model(str(tiny("gpt2")))
-        gpt2 = transformers.GPT2LMHeadModel.from_pretrained(tiny("gpt2"))
-        ov, qk = ov_positivity(model), qk_positivity(model)
-        with torch.no_grad():
-            block, embedding = gpt2.transformer.h[1], gpt2.transformer.wte.weight.double()[:, :]
-            centred = embedding - embedding.mean(1, keepdim=True)  # gains are 1 in an untrained model
-            q, k, v = (block.attn.c_attn.weight[:, 32 * part + 8 :][:, :8].double() for part in range(3))
-            full_ov = centred @ v @ block.attn.c_proj.weight[8:16].double() @ centred.T
-            full_qk = centred @ q @ k.T @ centred.T
-            for found, full in ((ov, full_ov), (qk, full_qk)):
-                # A basis of the row space holds all nonzero eigenvalues of [vocabulary vocabulary].
-                basis = torch.linalg.qr(centred).Q
-                values = torch.linalg.eigvals(basis.T @ full @ basis)
-                assert found[1, 1].item() == pytest.approx((values.real.sum() / values.abs().sum()).item(), abs=1e-4)
 
 
 class TestComposition:
@@ -146,23 +112,6 @@ class TestPlanted:
         found = copying_scores(model, tokens=range(2, 18), k=1)
         assert found.suppression[induction] == 1.0 and found.copying[induction] == 0.0
 
-    def test_previous_position_finds_the_previous_token_head_alone(self, planted_circuit: Circuit) -> None:
-        folder, previous, _ = planted_circuit
-        found = previous_token_scores(open_model(str(folder)), tokens=range(2, 10), length=12)
-        assert found.share[previous] == 1.0 and found.weight[previous] > 0.95
-        assert (found.weight.nan_to_num() > 2 * found.chance).sum() == 1  # a rotary head of noise can have the share
-        assert found.chance == pytest.approx(sum(1 / (position + 1) for position in range(1, 12)) / 11)
-
-    def test_prefix_matching_finds_the_induction_head_alone(self, planted_circuit: Circuit) -> None:
-        folder, previous, induction = planted_circuit
-        model = open_model(str(folder))
-        found = k_composition_matching(model, previous, tokens=range(2, 34))
-        assert found[induction] == 1.0
-        assert (found.nan_to_num() > 0.3).sum() == 1
-        assert found[: previous.layer + 1].isnan().all()
-        idle = Head(0, 0)
-        assert k_composition_matching(model, idle, tokens=range(2, 34)).nan_to_num().max() < 0.3
-
 
 def test_copying_equals_the_weights_multiplied_out(tiny: Tiny) -> None:
     model = open_model(str(tiny("gpt2")))
@@ -207,36 +156,10 @@ def test_scores_of_the_first_mlp_are_others_than_of_the_embedding(tiny: Tiny) ->
         copying_scores(model, range(9), states="mlp1")  # type: ignore[arg-type]
 
 
-def test_previous_positions_equal_scores_written_by_hand(tiny: Tiny) -> None:
-    """Queries and keys of plain GPT-2 at each position, averaged over tokens."""
-    model, tokens = open_model(str(tiny("gpt2"))), [3, 8, 200]
-    found = previous_token_scores(model, tokens, length=10)
-    gpt2 = transformers.GPT2LMHeadModel.from_pretrained(tiny("gpt2")).transformer
-    with torch.no_grad():
-        states = gpt2.wte.weight[tokens][:, None] + gpt2.wpe.weight[:10]
-        block = gpt2.h[1]
-        q, k, _ = block.attn.c_attn(block.ln_1(states)).mean(0).split(32, -1)
-        scores = (q[:, 8:16] @ k[:, 8:16].T).masked_fill(torch.ones(10, 10).triu(1) > 0, float("-inf"))
-    share = (scores.argmax(1)[1:] == torch.arange(9)).double().mean().item()
-    weight = (scores * 8**-0.5).softmax(1).diagonal(-1).mean().item()
-    assert found.share[1, 1].item() == pytest.approx(share)
-    assert found.weight[1, 1].item() == pytest.approx(weight, rel=1e-4)
-
-
-def test_a_model_without_positions_has_no_previous_position(tiny: Tiny) -> None:
-    model = open_model(str(tiny("gpt2")))
-    with torch.no_grad():
-        model.model.transformer.wpe.weight.zero_()
-    with pytest.raises(HeadatlasError, match="no positions"):
-        previous_token_scores(model, tokens=[3, 4], length=8)
-
-
 def test_mistakes_are_one_clear_line(tiny: Tiny) -> None:
     model = open_model(str(tiny("gpt2")))
     with pytest.raises(HeadatlasError, match="between 0 and 4095"):
         copying_scores(model, [5000])
-    with pytest.raises(ValueError, match="not in a model"):
-        k_composition_matching(model, Head(2, 0))
     with pytest.raises(ValueError, match="choose Q, K or V"):
         composition(model, "X")  # type: ignore[arg-type]
     with pytest.raises(HeadatlasError, match="cannot be folded"):

@@ -18,15 +18,8 @@ from headatlas.collaboration import drawing, found, measuring, schema
 from headatlas.evidence import records
 from headatlas.lab import OpenModel, open_model
 from headatlas.notation import Head
-from headatlas.pages.figures.collaboration import (
-    Arrow,
-    Link,
-    Node,
-    Part,
-    measured_picture,
-    published_picture,
-    side_by_side,
-)
+from headatlas.pages.figures.circuit import Arrow, Part, published_picture
+from headatlas.pages.figures.collaboration import Link, Node, measured_picture, side_by_side
 from headatlas.protocol.provenance import model_record
 
 CATALOG = headatlas.load()

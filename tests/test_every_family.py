@@ -211,7 +211,7 @@ def check_sweep(pair: Pair) -> None:
     """Ablating heads one at a time."""
     heads, clean = pair.chosen(), read(pair.plain.clean(TOKENS))
     for kind, where in (("zero", "all"), ("resample", (MIDDLE, MIDDLE + 1))):
-        found = sweep(pair.lab, PROMPTS, behaviour, kind, where, heads)
+        found = sweep(pair.lab, PROMPTS, behaviour, kind, where, heads=heads)
         expected = torch.stack([ablated(pair, [head], kind, PLACES[where]) for head in heads])
         agree(f"sweep, {kind}, {where}, untouched", found.clean, clean)
         agree(f"sweep, {kind}, {where}", np.stack([found.ablated[head] for head in heads]), expected)
@@ -263,7 +263,7 @@ def check_paths(pair: Pair) -> None:
     """From senders to the logits: z of all other heads held, all else computed."""
     clean = read(pair.plain.clean(TOKENS))
     runs = path_runs(pair.lab, TOKENS, OTHERS, sorted(KEPT))
-    found = path_sweep(runs, "logits", metric, [9, MIDDLE, LAST]).effect
+    found = path_sweep(runs, "logits", metric, sender_positions=[9, MIDDLE, LAST]).effect
     for head in pair.chosen():
         expected = read(pair.plain.logits(TOKENS, held(pair, head, [9, MIDDLE, LAST]))) - clean
         agree(f"path from {head}", found[head], expected, clean.abs().max().item())
@@ -276,9 +276,9 @@ def check_receivers(pair: Pair) -> None:
     ends = [Receiver(Head(last, heads - 1), "q"), Receiver(Head(last, 0), "k"), Receiver(Head(last, 1 % heads), "v")]
     runs = path_runs(pair.lab, TOKENS, OTHERS, sorted(KEPT))
     sender = Head(first, 1)
-    found = path_sweep(runs, ends, metric, [2, 9]).effect[sender]
+    found = path_sweep(runs, ends, metric, sender_positions=[2, 9]).effect[sender]
     if (hooked := received(pair, sender, ends, [2, 9])) is None:
-        expected = path_patch(runs, [sender], ends, metric, [2, 9])
+        expected = path_patch(runs, [sender], ends, metric, sender_positions=[2, 9])
     else:
         expected = hooked - read(pair.plain.clean(TOKENS))
     agree(f"path from {sender} to {ends}", found, expected)

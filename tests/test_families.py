@@ -21,7 +21,7 @@ from headatlas.lab.anatomy import families as routes
 from headatlas.lab.graphs.acdc import prune_edges
 from headatlas.lab.graphs.edge_scores import edge_attribution
 from headatlas.lab.hooks.attention_interface import attention_hooks, projection_reader
-from headatlas.lab.loading.opening import unrouted
+from headatlas.lab.loading.attention_route import unrouted
 from headatlas.lab.running.metrics import logit_difference
 from headatlas.lab.safety.examination import doctor
 from headatlas.notation import Head
@@ -172,7 +172,7 @@ class TestAgainstPlainHooks:
             seen = record(ours, TOKENS, ["z", "pattern", "v"])
             for layer, expected in reads.items():
                 assert torch.allclose(seen["z", layer].flatten(2), expected, atol=1e-6)
-            with unrouted(ours):
+            with unrouted(ours.model, ours.implementation):
                 assert torch.equal(logits_of(model), before)
             head = Head(min(reads), 1)
             with pytest.raises(RuntimeError, match="mine"), attention_hooks({ours.anatomy.attention[head.layer]: fail}):

@@ -19,14 +19,13 @@ from headatlas.lab import (
     record,
     sweep,
 )
-from headatlas.lab.ablation import Reference, naive_sweep
+from headatlas.lab.ablation import Reference
 from headatlas.lab.ablation.sources import ablate
 from headatlas.lab.activations import edits
 from headatlas.lab.attribution import direct_effects
 from headatlas.lab.graphs import prune_edges
 from headatlas.lab.paths import attention_paths, path_runs
 from headatlas.lab.paths.path_patching import Receiver
-from headatlas.lab.weights import k_composition_matching
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -49,7 +48,6 @@ def edited(model: OpenModel, head: Head, site: Any) -> None:
 
 TAKERS: dict[str, Callable[[OpenModel, Head], object]] = {
     "sweep": lambda model, head: sweep(model, PROMPTS, log_probability, heads=[head]),
-    "naive_sweep": lambda model, head: naive_sweep(model, PROMPTS, log_probability, heads=[head]),
     "ablate_sets": lambda model, head: ablate_sets(model, PROMPTS, log_probability, [[Head(0, 0)], [head]]),
     "ablate": lambda model, head: ablate(model.anatomy, [head], Reference.zero(model.anatomy)),
     "zero z": lambda model, head: edited(model, head, "z"),
@@ -62,7 +60,6 @@ TAKERS: dict[str, Callable[[OpenModel, Head], object]] = {
     "attention receiver": lambda model, head: attention_paths(model, PROMPTS, [[Head(0, 0)]], [head], "q"),
     "attention sender": lambda model, head: attention_paths(model, PROMPTS, [[head]], [Head(5, 0)], "q"),
     "knocked out": lambda model, head: direct_effects(model, PROMPTS, ablated=[head]),
-    "previous": lambda model, head: k_composition_matching(model, head, [300, 301, 302]),
     "pruned": lambda model, head: prune_edges(model, PROMPTS, 0.1, [head]),
     "shared key": lambda model, head: model.anatomy.require([head]),
 }

@@ -335,7 +335,12 @@ class TestEveryFamily:
         expected = hand.run(TOKENS, {(part, 1): insert})[:, -1, 5] - clean[:, -1, 5]
         runs = path_runs(ours, TOKENS, OTHERS)
         found = path_patch(
-            runs, [Head(0, 1)], [Receiver(Head(1, 2), part)], lambda logits: logits[:, -1, 5], AT, list(range(2, 20))
+            runs,
+            [Head(0, 1)],
+            [Receiver(Head(1, 2), part)],
+            lambda logits: logits[:, -1, 5],
+            sender_positions=AT,
+            receiver_positions=list(range(2, 20)),
         )
         assert torch.allclose(found, expected, atol=5e-6)
         assert found.abs().max() > 1e-4
@@ -347,7 +352,7 @@ class TestEveryFamily:
         clean, sending = by_hand_sending(hand)
         expected = (hand.run(TOKENS, sending) - clean)[:, [4, 19]].sum((1, 2))
         runs = path_runs(ours, TOKENS, OTHERS, positions=[4, 19])
-        found = path_patch(runs, [Head(0, 1)], "logits", lambda logits: logits.sum((1, 2)), AT)
+        found = path_patch(runs, [Head(0, 1)], "logits", lambda logits: logits.sum((1, 2)), sender_positions=AT)
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
         assert expected.abs().max() > 1e-2
 
@@ -383,9 +388,11 @@ def test_paths_with_frozen_mlps(pair: Pair, family: str) -> None:
         for handle in handles:
             handle.remove()
     runs = path_runs(ours, TOKENS, OTHERS, mlps="frozen")
-    found = path_patch(runs, [Head(0, 1)], "logits", lambda logits: logits[:, -1, 5], AT)
+    found = path_patch(runs, [Head(0, 1)], "logits", lambda logits: logits[:, -1, 5], sender_positions=AT)
     assert torch.allclose(found, expected, atol=5e-6)
-    through = path_patch(path_runs(ours, TOKENS, OTHERS), [Head(0, 1)], "logits", lambda logits: logits[:, -1, 5], AT)
+    through = path_patch(
+        path_runs(ours, TOKENS, OTHERS), [Head(0, 1)], "logits", lambda logits: logits[:, -1, 5], sender_positions=AT
+    )
     assert (found - through).abs().max() > 1e-4
 
 

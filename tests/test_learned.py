@@ -71,4 +71,4 @@ def test_scaling_is_learned_from_the_slopes_and_a_large_penalty_forbids_it(
 
 def test_what_has_no_gradient_is_refused(model: OpenModel, prompts: list[Prompt]) -> None:
     with pytest.raises(HeadatlasError, match="no gradient"):
-        learn_vectors(model, prompts, "offset", accuracy)
+        learn_vectors(model, prompts, "offset", metric=accuracy)

@@ -33,8 +33,8 @@ def metric(logits: Tensor) -> Tensor:
     return logits[:, -1, 5] - logits[:, 0, 7]
 
 
-def one_by_one(runs: PathRuns, *path: Any) -> Tensor:
-    return torch.stack([path_patch(runs, [head], *path) for head in EVERY]).reshape(2, 4, -1)
+def one_by_one(runs: PathRuns, *path: Any, **at: Any) -> Tensor:
+    return torch.stack([path_patch(runs, [head], *path, **at) for head in EVERY]).reshape(2, 4, -1)
 
 
 @pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
@@ -49,8 +49,9 @@ def test_a_sweep_is_path_patching_of_each_head(tiny: Tiny, family: str, mlps: Li
         ([LATE, Receiver(Head(1, 3), "k")], [3, 17], own),
         (MIXED, [3, 4, 17], None),
     ):
-        found = path_sweep(runs, receivers, metric, sent, read)
-        expected = one_by_one(runs, receivers, metric, sent, read)
+        at = {"sender_positions": sent, "receiver_positions": read}
+        found = path_sweep(runs, receivers, metric, **at)
+        expected = one_by_one(runs, receivers, metric, **at)
         assert found.notes == ()
         assert (found.effect - expected).abs().max() < 1e-5
         assert expected[0].abs().max() > 1e-4, "an effect too small to compare"

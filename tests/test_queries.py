@@ -211,10 +211,13 @@ class TestForms:
         assert repr(small.findings()[:2]) == "<2 findings on induction>"
 
 
-def test_the_examples_of_the_docs_run() -> None:
-    docs = (Path(__file__).parent.parent / "site" / "python.md").read_text()
+@pytest.mark.parametrize("page", ["python.md", "lab.md"])
+def test_the_examples_of_the_docs_run(page: str) -> None:
+    """Every block of code, and in a table with a column `here` whatever that holds."""
+    docs = (Path(__file__).parent.parent / "site" / page).read_text()
     blocks = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
+    rows = re.findall(r"^\|.*\| `(.*)` \|$", docs.partition("| here |")[2], re.MULTILINE)
     names: dict[str, object] = {}
-    assert len(blocks) >= 4
-    for block in blocks:
-        exec(compile(block, "site/python.md", "exec"), names)
+    assert len(blocks) >= 4 and bool(rows) == (page == "lab.md")
+    for code in (*blocks, *rows):
+        exec(compile(code, f"site/{page}", "exec"), names)

@@ -20,7 +20,6 @@ from headatlas.lab.attribution.logit_attribution import direct_logit_attribution
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.lab.running.metrics import (
     all_finite,
-    kl_to_clean,
     log_odds_of_candidates,
     loss_per_position,
     predicted_candidate,
@@ -266,13 +265,6 @@ class TestPureReadouts:
         assert losses.shape == (3, 19)
         assert torch.allclose(losses.mean(), output.loss)
 
-    def test_kl(self) -> None:
-        clean, edited = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
-        expected = 0.5 * torch.log(torch.tensor(0.5 / 0.9)) + 0.5 * torch.log(torch.tensor(0.5 / 0.1))
-        assert torch.allclose(kl_to_clean(edited.log() + 3, clean.log()), expected)
-        assert kl_to_clean(self.logits, self.logits).abs().max() < 1e-7
-        assert not torch.allclose(kl_to_clean(clean.log(), edited.log()), expected)
-
     @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
     def test_what_is_not_a_number_is_not_a_result(self, number: float) -> None:
         broken = self.logits.clone()
@@ -288,17 +280,10 @@ class TestPureReadouts:
         ):
             with pytest.raises(HeadatlasError, match="NaN or infinite"):
                 behaviour(broken, self.answers, self.rivals)
-        for call in (
-            lambda: kl_to_clean(broken, self.logits),
-            lambda: kl_to_clean(self.logits, broken),
-            lambda: loss_per_position(broken.transpose(0, 1), torch.tensor([[1, 2]])),
-        ):
-            with pytest.raises(HeadatlasError, match="NaN or infinite"):
-                call()
+        with pytest.raises(HeadatlasError, match="NaN or infinite"):
+            loss_per_position(broken.transpose(0, 1), torch.tensor([[1, 2]]))
 
     def test_shapes_that_do_not_fit(self) -> None:
-        with pytest.raises(ValueError, match="differ in shape"):
-            kl_to_clean(self.logits, self.logits[:1])
         with pytest.raises(ValueError, match="two tokens or more"):
             loss_per_position(self.logits, torch.tensor([[1], [1]]))
 

@@ -25,12 +25,12 @@ from headatlas.lab.ablation.batched_copies import CopyEdit
 from headatlas.lab.ablation.clean_run import CleanRun, run_clean
 from headatlas.lab.ablation.partial_rerun import rerun
 from headatlas.lab.ablation.screening import attribution_patching, screen
-from headatlas.lab.ablation.sweeps import ablate_sets, naive_sweep, sweep
+from headatlas.lab.ablation.sweeps import ablate_sets, sweep
 from headatlas.lab.activations import edits
 from headatlas.lab.hooks import attention_interface
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
-from oracles import ablated_metric
+from oracles import ablated_metric, naive_sweep
 
 Tiny = Callable[[str], Path]
 LENGTH = 24  # beyond the windows of 16
@@ -124,7 +124,7 @@ def test_sets_of_heads_are_what_behave_says_of_them(family: str, tiny: Tiny) -> 
         expected = ablated_metric(model, PROMPTS, logit_difference, sets, kind)
         assert np.abs(found - expected).max() < 1e-5
         assert (found[0] == found[4]).all() and len(np.unique(found.mean(1).round(7))) >= 5
-    contrast = ablate_sets(model, PROMPTS, logit_difference, sets, contrast=True)
+    contrast = ablate_sets(model, PROMPTS, logit_difference, sets, minus_corrupted=True)
     assert np.abs(contrast - ablated_metric(model, PROMPTS, logit_difference, sets, minus_corrupted=True)).max() < 1e-5
 
 
@@ -161,7 +161,7 @@ class TestSweep:
         heads = [Head(0, 1), Head(1, 2)]
         for kind in ("zero", "mean", "resample"):
             for contrast in (False, True):
-                found = sweep(model, PROMPTS, logit_difference, kind, heads=heads, contrast=contrast)
+                found = sweep(model, PROMPTS, logit_difference, kind, heads=heads, minus_corrupted=contrast)
                 expected = ablated_metric(
                     model, PROMPTS, logit_difference, [[], *[[head] for head in heads]], kind, contrast
                 )
@@ -171,7 +171,8 @@ class TestSweep:
     def test_contrast_at_the_last_position(self, tiny: Tiny) -> None:
         model = loud(tiny("gpt_oss"))
         fast, slow = (
-            each(model, PROMPTS, logit_difference, "mean", "last", contrast=True) for each in (sweep, naive_sweep)
+            each(model, PROMPTS, logit_difference, "mean", "last", minus_corrupted=True)
+            for each in (sweep, naive_sweep)
         )
         assert np.abs(fast.ablated - slow.ablated).max() < 1e-5
 
@@ -247,10 +248,9 @@ class TestSweep:
 
     def test_progress_counts_heads_times_prompts(self, tiny: Tiny) -> None:
         model = open_model(str(tiny("gpt2")))
-        for each in (sweep, naive_sweep):
-            done: list[int] = []
-            each(model, PROMPTS, logit_difference, "zero", contrast=True, progress=done.append)
-            assert sum(done) == 2 * 4 * len(PROMPTS)
+        done: list[int] = []
+        sweep(model, PROMPTS, logit_difference, "zero", minus_corrupted=True, progress=done.append)
+        assert sum(done) == 2 * 4 * len(PROMPTS)
 
     def test_each_ablation_is_applied_exactly_once(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))
@@ -283,7 +283,7 @@ class TestMistakes:
     )
     def test_of_users(self, tiny: Tiny, options: dict[str, Any], complaint: str) -> None:
         model = open_model(str(tiny("gpt2")))
-        for each in (sweep, naive_sweep, attribution_patching):
+        for each in (sweep, attribution_patching):
             with pytest.raises(HeadatlasError, match=complaint):
                 each(model, PROMPTS, logit_difference, **options)
 

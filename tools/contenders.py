@@ -78,7 +78,7 @@ def our_ablation(folder: Path, positions: Positions, share: int) -> Run:
     ]
 
     def run(prompts: Sequence[Prompt], repeat: int) -> Values:
-        found = sweep(model, prompts, logit_difference, "zero", positions, heads).ablated
+        found = sweep(model, prompts, logit_difference, "zero", positions, heads=heads).ablated
         return {str(head): float(found[head.layer, head.head].mean()) for head in heads}
 
     return run

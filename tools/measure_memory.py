@@ -22,6 +22,7 @@ import transformers
 from headatlas import specimens
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.attention.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass, score_heads
+from headatlas.lab.running.forward import FIRST
 
 LENGTHS = (2048, 4096, 8192, 16384)
 ROWS = 64  # answer tokens of a retrieval test
@@ -39,7 +40,7 @@ class Cost:
 
 def plain(model: OpenModel, tokens: torch.Tensor) -> None:
     """A forward pass without hooks, for comparison."""
-    forward(model, tokens, {}, torch.tensor([0]))
+    forward(model, tokens, positions=FIRST)
 
 
 def retrieval(model: OpenModel, tokens: torch.Tensor) -> None:

@@ -6,10 +6,11 @@
 'latent-reasoning'
 """
 
+from headatlas.api import Rerun, rerun
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.loading import load
 from headatlas.errors import HeadatlasError
 from headatlas.notation import Head
 from headatlas.specimens import specimen
 
-__all__ = ["Catalog", "Head", "HeadatlasError", "load", "specimen"]
+__all__ = ["Catalog", "Head", "HeadatlasError", "Rerun", "load", "rerun", "specimen"]

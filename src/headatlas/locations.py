@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+# Where commands write in the current folder, unless they are told where.
+DEFAULT_OUT = Path("headatlas-records")
+DEFAULT_COLLABORATION = Path("headatlas-collaboration")
+DEFAULT_CENSUS = Path("headatlas-census")
+
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent.parent
 

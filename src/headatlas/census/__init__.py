@@ -9,16 +9,17 @@ exchange (head sets in the formats of other tools), comparing (two models, or ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headatlas.census.budget import Budget
+    from headatlas.census.comparing import Difference, Transfer
     from headatlas.census.schema import Census
     from headatlas.lab import OpenModel
 
-__all__ = ["take"]
+__all__ = ["compare", "recorded", "take", "transfer"]
 
 
 def take(
@@ -58,3 +59,28 @@ def take(
     finally:
         if opened is not model:
             opened.close()
+
+
+def recorded(folder: Path | None = None) -> list[Census]:
+    """The censuses that ship with headatlas, or those in another folder, by model."""
+    from headatlas.census import reading
+
+    return reading.recorded(folder)
+
+
+def compare(first: Census, second: Census) -> list[Difference]:
+    """The same types in two models: counts, depth, and what is missing.
+
+    Raises:
+        HeadatlasError: where the censuses have no type in common.
+    """
+    from headatlas.census import comparing
+
+    return comparing.compare(first, second)
+
+
+def transfer(censuses: Sequence[Census]) -> list[Transfer]:
+    """How far each type carries over from model to model."""
+    from headatlas.census import comparing
+
+    return comparing.transfer(censuses)

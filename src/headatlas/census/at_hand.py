@@ -8,7 +8,7 @@ from headatlas import specimens
 from headatlas.census import reading
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import homes
+from headatlas.evidence.identity import folder_name
 from headatlas.evidence.records import ModelRecord
 from headatlas.progress import Notify
 from headatlas.protocol.model_options import ModelOptions
@@ -52,7 +52,7 @@ def fitting(name: str, options: ModelOptions, dtype_asked: bool, places: Sequenc
 def _of_the_name(name: str, place: Path, model: ModelRecord) -> bool:
     """Not of a model whose name only begins in the same way."""
     if Path(name).is_dir():
-        return model.name == homes.folder_name(name)
+        return model.name == folder_name(name)
     return name in (model.name, place.parent.name, place.stem) or model.id == name.replace("/", "--")
 
 

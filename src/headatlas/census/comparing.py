@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from headatlas.census.schema import Causal, Census, TypeResult
 from headatlas.census.summary import depth
@@ -120,20 +121,23 @@ def depths(census: Census, found: TypeResult | None) -> Array:
 
 def wilson(count: int, of: int) -> tuple[float, float]:
     """95% Wilson interval of a share."""
-    z, share = 1.959964, count / of
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    found = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _apart(one: Array, other: Array) -> tuple[float | None, float | None]:
     """95% bootstrap interval of the difference of the means, heads drawn anew in both; None where one has a single."""
     if len(one) < 2 or len(other) < 2:
         return None, None
-    rng = np.random.default_rng(0)
-    drawn = [rng.choice(each, (RESAMPLES, len(each))).mean(1) for each in (one, other)]
-    low, high = np.percentile(drawn[1] - drawn[0], [2.5, 97.5])
-    return float(low), float(high)
+    found = stats.bootstrap(
+        (one, other), _mean_difference, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _mean_difference(one: Array, other: Array, axis: int) -> Array:
+    """The mean of the second minus the mean of the first."""
+    return np.asarray(other.mean(axis) - one.mean(axis))
 
 
 def _where(first: Side, second: Side) -> Where:

@@ -10,9 +10,9 @@ from headatlas import locations
 from headatlas.census import labelling
 from headatlas.census.schema import Census, HeadResult, Label, TypeResult
 from headatlas.census.summary import depth, groups_of, summary_of
-from headatlas.cli.commands import DEFAULT_CENSUS
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding, homes
+from headatlas.evidence import files, holding
+from headatlas.evidence.identity import folder_name
 from headatlas.notation import Head
 
 
@@ -82,7 +82,7 @@ def _of_those(type: TypeResult, lost: list[str], layers: int) -> TypeResult:
     return type.model_copy(update=update)
 
 
-def find(name: str, out: Path = DEFAULT_CENSUS) -> Path | None:
+def find(name: str, out: Path = locations.DEFAULT_CENSUS) -> Path | None:
     """Where the census of a model lies: a file or folder of that name, one taken here before, or one that ships."""
     return next((given for given in (as_given(name), *by_name(name, out)) if given), None)
 
@@ -94,10 +94,10 @@ def as_given(name: str) -> Path | None:
     return place if place.is_file() and not (here / "config.json").is_file() else None
 
 
-def by_name(name: str, out: Path = DEFAULT_CENSUS) -> list[Path]:
+def by_name(name: str, out: Path = locations.DEFAULT_CENSUS) -> list[Path]:
     """Where censuses of models of a name lie: taken here, that of the model opened last first, or shipped."""
     here = Path(name)
-    id = re.sub(r"[^\w.-]+", "-", homes.folder_name(name) if here.is_dir() else name.replace("/", "--"))
+    id = re.sub(r"[^\w.-]+", "-", folder_name(name) if here.is_dir() else name.replace("/", "--"))
     beside = sorted(out.glob(f"{glob.escape(id)}-*/census.json"))
     places = [out / id / "census.json", *beside, locations.censuses() / f"{id}.json"]
     return [place for place in places if place.is_file()]

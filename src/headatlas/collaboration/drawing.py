@@ -15,15 +15,8 @@ from headatlas.collaboration.schema import (
     Pair,
 )
 from headatlas.notation import Head
-from headatlas.pages.figures.collaboration import (
-    Arrow,
-    Link,
-    Node,
-    Part,
-    measured_picture,
-    published_picture,
-    side_by_side,
-)
+from headatlas.pages.figures.circuit import Arrow, Part, published_picture
+from headatlas.pages.figures.collaboration import Link, Node, measured_picture, side_by_side
 
 SHOWN = 24  # pairs of the graph
 _STATUS = get_args(Status)  # best first

@@ -21,12 +21,6 @@ TOY = "toy"  # each script trains its own toy model; readers see them as one mod
 _SHOWN = 8  # digits of a hash: enough to tell models apart by eye
 
 
-def folder_name(name: str) -> str:
-    """What a model in a folder is called: as its folder, also where that was given as '.' or with '..'."""
-    path = Path(name)
-    return path.name if path.name not in ("", "..") else path.resolve().name
-
-
 def label(model: ModelRecord) -> str:
     """A short name of the opened model: the first digits of its hash."""
     return (model.identity.sha256 if model.identity else model.sha256)[:_SHOWN]

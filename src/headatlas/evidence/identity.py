@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -59,3 +60,9 @@ def digest(value: Any) -> str:
     """The sha256 of plain data, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folder_name(name: str) -> str:
+    """What a model in a folder is called: as its folder, also where that was given as '.' or with '..'."""
+    path = Path(name)
+    return path.name if path.name not in ("", "..") else path.resolve().name

@@ -12,7 +12,8 @@ import transformers
 
 from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
-from headatlas.evidence import homes, records
+from headatlas.evidence import records
+from headatlas.evidence.identity import folder_name
 from headatlas.lab import OpenModel
 from headatlas.lab.fits.toys import TOY
 from headatlas.lab.loading.identifying import edited, identity, weights_read
@@ -45,7 +46,7 @@ def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
     alike = len(set(heads)) == len(set(kv_heads)) == 1
     return records.ModelRecord(
         id=model.id,
-        name=homes.folder_name(model.name) if Path(model.name).is_dir() else model.name,
+        name=folder_name(model.name) if Path(model.name).is_dir() else model.name,
         revision=model.revision,
         sha256=model.sha256 if what.weights == weights_read(model.opened) else what.weights,
         architecture=model.architecture,

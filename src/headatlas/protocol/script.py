@@ -11,6 +11,7 @@ from typing import Literal
 from headatlas import locations
 from headatlas.catalog.schema import Rule
 from headatlas.errors import HeadatlasError
+from headatlas.evidence.statistics import matched_sets as matched_sets  # for scripts, which see no evidence
 from headatlas.lab import OpenModel, Scores
 from headatlas.lab.ablation import Patch, Reference
 from headatlas.lab.ablation.replacement import EditPositions

@@ -1,14 +1,13 @@
 """Prompt types: tokens, corrupted prompt, attention pairs, and readouts."""
 
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
-from typing import Any
 
 from headatlas.errors import HeadatlasError
-from headatlas.stimuli import reserved
+from headatlas.stimuli.vocabulary import HasVocabulary
+from headatlas.stimuli.vocabulary import UntestableError as UntestableError
+from headatlas.stimuli.vocabulary import Vocabulary as Vocabulary
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,38 @@ class Prompt:
         if (lowest := min(self.ids, default=0)) < 0:
             raise ValueError(f"{lowest} is no token; token ids count from 0")
 
+    @classmethod
+    def from_text(
+        cls,
+        model: Vocabulary | HasVocabulary,
+        clean: str,
+        corrupted: str,
+        answer: str,
+        rival: str | None = None,
+    ) -> "Prompt":
+        """A prompt from two texts, read out at its last position.
+
+        Both begin with BOS where the tokenizer has one.
+
+        Args:
+            model: an open model, or its vocabulary.
+            clean, corrupted: texts of as many tokens.
+            answer: the text that should follow the clean one, a single token; most tokenizers want ' Mary', not 'Mary'.
+            rival: the wrong text, a single token too.
+
+        Raises:
+            HeadatlasError: where the texts differ in their number of tokens, or an answer is not one token.
+        """
+        vocabulary = model if isinstance(model, Vocabulary) else model.vocabulary
+        first, second = (vocabulary.prompt(text) for text in (clean, corrupted))
+        if len(first) != len(second):
+            raise HeadatlasError(
+                f"the clean text has {len(first)} tokens ({vocabulary.pieces(first)}) and the corrupted "
+                f"{len(second)} ({vocabulary.pieces(second)}); write them so that they align"
+            )
+        right, *wrong = (vocabulary.one_token(text) for text in (answer, rival) if text is not None)
+        return cls(first, second, readouts=(Readout(len(first) - 1, right, tuple(wrong)),))
+
     @property
     def ids(self) -> Iterable[int]:
         """Every token id of the prompt, the corrupted prompt, the alternatives, the answers and their rivals."""
@@ -110,107 +141,3 @@ def _labelled(prompt: Prompt) -> ProbeLabel:
     if prompt.probe is None:
         raise ValueError("a prompt has no probe label; give it one")
     return prompt.probe
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """A tokenizer as stimuli use it: single-token words, ordinary tokens to draw from, and BOS.
-
-    Args:
-        tokenizer: a transformers tokenizer, or any object with `encode`, `all_special_ids`, `bos_token_id` and a length
-            (and `get_vocab`, to recognise reserved tokens by name).
-        size: number of embeddings of the model; larger ids are never drawn.
-    """
-
-    tokenizer: Any
-    size: int
-    _cache: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
-
-    @property
-    def bos(self) -> tuple[int, ...]:
-        """The token every prompt starts with; empty if the tokenizer has none."""
-        bos = self.tokenizer.bos_token_id
-        return () if bos is None else (bos,)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text, without special tokens.
-
-        Raises:
-            UntestableError: if the tokenizer has no tokens for it, or gives ids the model does not have.
-        """
-        if text not in self._cache:
-            ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-            if ids and max(ids) >= self.size:
-                raise UntestableError(
-                    f"the tokenizer gives token {max(ids)}, and the model knows only {self.size}: they do not belong "
-                    "together"
-                )
-            if not self._special.isdisjoint(ids):
-                raise UntestableError(f"the tokenizer has no tokens for {text[:40]!r}")
-            self._cache[text] = ids
-        return self._cache[text]
-
-    def continuation(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text when it follows other text, which some tokenizers encode differently."""
-        before = self.encode(".")
-        whole = self.encode("." + text)
-        return whole[len(before) :] if whole[: len(before)] == before else self.encode(text)
-
-    def single(self, word: str) -> int | None:
-        """The id of ' word' if it is one token, else None."""
-        try:
-            ids = self.continuation(f" {word}")
-        except UntestableError:
-            return None
-        return ids[0] if len(ids) == 1 else None
-
-    def number(self, value: int) -> tuple[tuple[int, ...], int]:
-        """Tokens that this tokenizer puts before a number in a text (a space, or nothing), and the number's token.
-
-        Raises:
-            UntestableError: if the number is not one token.
-        """
-        *before, token = self.continuation(f" {value}")
-        if before and tuple(before) != self.encode(" "):
-            raise UntestableError(f"the number {value} is not a single token of this tokenizer")
-        return tuple(before), token
-
-    def singles(self, words: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
-        """The words that are one token with a leading space.
-
-        Raises:
-            UntestableError: if there are fewer than `at_least`.
-        """
-        words = tuple(words)
-        kept = tuple(word for word in words if self.single(word) is not None)
-        if len(kept) < at_least:
-            raise UntestableError(
-                f"only {len(kept)} of {len(words)} candidate words are a single token of this tokenizer, "
-                f"and {at_least} are needed"
-            )
-        return kept
-
-    @cached_property
-    def _special(self) -> frozenset[int]:
-        return frozenset(self.tokenizer.all_special_ids)
-
-    @cached_property
-    def ordinary(self) -> Sequence[int]:
-        """All token ids that text uses, without special and reserved ones; random tokens are drawn from them."""
-        return reserved.ordinary_ids(self.tokenizer, self.size)
-
-    def draw(self, rng: random.Random, count: int) -> tuple[int, ...]:
-        """Draw `count` different ordinary tokens.
-
-        Raises:
-            UntestableError: if the vocabulary has fewer.
-        """
-        if len(self.ordinary) < count:
-            raise UntestableError(
-                f"the vocabulary has {len(self.ordinary)} ordinary tokens and {count} different ones are needed"
-            )
-        return tuple(rng.sample(self.ordinary, count))
-
-
-class UntestableError(HeadatlasError):
-    """Raised if a stimulus cannot be made for this model, so that the finding cannot be tested on it."""

@@ -1,10 +1,3 @@
-"""One function per command: call the library, print, return the exit code."""
-
-from pathlib import Path
+"""What each command of the command line does: call the library, print, say how it went."""
 
 EXIT_FAILED, EXIT_MISTAKE = 1, 2
-DEFAULT_OUT = Path("headatlas-records")
-DEFAULT_COLLABORATION = Path("headatlas-collaboration")
-DEFAULT_CENSUS = Path("headatlas-census")
-# A copy of the formats in headatlas.census.exchange, which is imported only when needed.
-HEAD_FORMATS = ("json", "csv", "headkv", "duoattention", "qrhead", "transformerlens")

@@ -1,10 +1,75 @@
 """The commands that read and write the catalog."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_MISTAKE
+from headatlas.cli.commands.adding import add
 from headatlas.cli.commands.output import print_json, write_data, write_json
 from headatlas.errors import HeadatlasError
+
+if TYPE_CHECKING:
+    from headatlas.cli.commands.adding import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """The commands of the catalog, with their options."""
+    parser = add(commands, "list", list_heads, "list the head types", "headatlas list --stage LR --model gpt2")
+    parser.add_argument("--stage", help="id, name or short form (KR, ICI, LR, EP)")
+    parser.add_argument("--group", help="id of a group of the survey")
+    parser.add_argument("--model", help="types with a finding about this model (id or hub id)")
+    parser.add_argument("--method", help="types studied with this method")
+    parser.add_argument("--benchmark", help="types studied on this benchmark")
+    parser.add_argument("--circuit", help="types that take part in this circuit")
+    parser.add_argument("--status", help="established, supported, contested or single-source")
+    parser.add_argument("--placed-by", choices=("survey", "headatlas"), help="types of the survey, or all others")
+    parser.add_argument("--reproduction", action="store_true", default=None, help="types that `run` can rerun")
+    parser.add_argument("--text", help="types that match these words, best first")
+
+    parser = add(commands, "show", show, "show one head type in full", "headatlas show induction")
+    parser.add_argument("id", metavar="ID", help="id, name or alias of a head type")
+
+    parser = add(commands, "search", search, "search names and full text", 'headatlas search "needle in a haystack"')
+    parser.add_argument("words", nargs="+", metavar="WORD", help="words to search for; typing errors are tolerated")
+
+    parser = add(
+        commands, "who", who, "list the names that papers give one head of a model", "headatlas who gpt2 L10H7"
+    )
+    parser.add_argument("model", metavar="MODEL", help="id or hub id of a model")
+    parser.add_argument("head", metavar="HEAD", help="such as L10H7 or 10.7; layers and heads count from 0")
+
+    parser = add(
+        commands, "cite", cite, "cite the sources of entries", "headatlas cite induction wang2023interpretability"
+    )
+    parser.add_argument("ids", nargs="+", metavar="ID", help="ids of entries of any kind, or BibTeX keys")
+    parser.add_argument("--format", choices=("bibtex", "text"), default="bibtex", help="default bibtex")
+
+    parser = add(
+        commands,
+        "export",
+        export,
+        "export the catalog as data",
+        "headatlas export --format csv > findings.csv",
+        json="the same as --format json",
+    )
+    parser.add_argument("--format", choices=("json", "jsonl", "csv", "bibtex"), default="json", help="default json")
+    parser.add_argument("--of", choices=("findings", "heads"), default="findings", help="rows of csv and jsonl")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write, instead of the terminal")
+
+    parser = add(
+        commands,
+        "validate",
+        validate,
+        "check every file of the catalog",
+        "headatlas validate",
+        json="print the problems as JSON",
+    )
+    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use use another catalog folder")
+
+    parser = add(commands, "new", new, "start a new head type: an entry and a script", "headatlas new quotation-mark")
+    parser.add_argument("id", metavar="ID", help="lower case, words joined by hyphens")
+    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use use another catalog folder")
 
 
 def list_heads(options: argparse.Namespace) -> int:

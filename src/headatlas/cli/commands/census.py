@@ -1,22 +1,67 @@
-"""The commands that name, compare and export all heads of a model."""
+"""The commands that take a census of all heads of a model."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_MISTAKE
-from headatlas.cli.commands.opening import model_options
-from headatlas.cli.commands.output import print_json, write_data, write_json
+from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.opening import add_model_options, model_options
+from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
+from headatlas.locations import DEFAULT_CENSUS
 
 if TYPE_CHECKING:
     from headatlas.catalog.catalog import Catalog
     from headatlas.census.schema import Census
+    from headatlas.cli.commands.adding import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """The commands of the census, with their options."""
+    parser = add(
+        commands,
+        "census",
+        census,
+        "name every head of a model",
+        "headatlas census gpt2",
+        json="print the census, or with --dry-run the plan, as JSON",
+    )
+    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    parser.add_argument("--dry-run", action="store_true", help="print only an estimate: prompts, tokens, time, memory")
+    parser.add_argument(
+        "--budget",
+        choices=("quick", "full"),
+        default="quick",
+        help="number of prompts; full: as the rules of the entries say (default quick)",
+    )
+    parser.add_argument("--prompts", type=int, metavar="N", help="prompts per family, instead of the budget's number")
+    parser.add_argument("--types", metavar="ID,ID", help="only these head types")
+    parser.add_argument("--no-cause", dest="cause", action="store_false", help="do not intervene on the heads found")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
+    parser.add_argument(
+        "--shard", default="1/1", metavar="I/N", help="only this share of the work; `merge` joins shares"
+    )
+    parser.add_argument("--jobs", type=int, help="number of processes (default one per core for small models, else 1)")
+    parser.add_argument("--out", type=Path, default=DEFAULT_CENSUS, help=f"folder to write (default {DEFAULT_CENSUS})")
+    parser.add_argument("--pages", metavar="URL", help="URL of the catalog's pages, to link types to them")
+    add_model_options(parser)
+
+    parser = add(
+        commands,
+        "merge",
+        merge,
+        "join the shards of a census",
+        "headatlas merge shard-1 shard-2",
+        json="print the census as JSON",
+    )
+    parser.add_argument("shards", nargs="+", type=Path, metavar="FOLDER", help="the --out folder of each shard")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the census (default the first folder)")
+    parser.add_argument("--pages", metavar="URL", help="URL of the catalog's pages, to link types to them")
 
 
 def census(options: argparse.Namespace) -> int:
@@ -25,7 +70,7 @@ def census(options: argparse.Namespace) -> int:
 
     catalog, shard = load(), _shard(options.shard)
     if options.jobs is not None and options.jobs < 1:
-        raise HeadatlasError("--jobs must be at least 1")
+        raise HeadatlasError("--jobs counts from 1")
     from headatlas.cli.terminal.progress import Progress
 
     with Progress("census") as progress:
@@ -60,7 +105,7 @@ def census(options: argparse.Namespace) -> int:
         return 0
     if shard[1] > 1:
         print(
-            f"shard {shard[0]} of {shard[1]} is in {folder}; when all shards are done: headatlas merge FOLDER …",
+            f"shard {shard[0]} of {shard[1]} is in {folder}; when all are there: headatlas merge FOLDER …",
             file=sys.stderr,
         )
         return 0
@@ -94,7 +139,7 @@ def _join(catalog: Catalog, folders: list[Path], out: Path, options: argparse.Na
 
 
 def _require_own(folder: Path, census: Census) -> None:
-    """Raise HeadatlasError if the folder for a census holds the census of another model."""
+    """See that the folder that a census goes to does not hold the census of another model."""
     from headatlas.census import reading
 
     place = folder / "census.json"
@@ -103,19 +148,17 @@ def _require_own(folder: Path, census: Census) -> None:
     except HeadatlasError:
         return
     if apart := [part for part in before.differs(census.model) if part != "identity"]:
-        raise HeadatlasError(
-            f"{place} belongs to another model (different {', '.join(apart)}); give another folder with --out"
-        )
+        raise HeadatlasError(f"{place} is of another model (other {', '.join(apart)}); give another folder with --out")
 
 
 def _census_folder(folder: Path) -> Path:
-    """The folder itself if it is a census, or else the only census in it."""
+    """The folder itself, or the one census in it."""
     if (folder / "plan.json").is_file():
         return folder
     inside = sorted(path.parent for path in folder.glob("*/plan.json"))
     if len(inside) == 1:
         return inside[0]
-    found = f"censuses of {len(inside)} models; name one of them" if inside else "no shard of a census: no plan.json"
+    found = f"those of {len(inside)} models; name one of them" if inside else "no shard of a census: no plan.json"
     raise HeadatlasError(f"{folder} holds {found}")
 
 
@@ -125,83 +168,5 @@ def _shard(text: str) -> tuple[int, int]:
     except ValueError:
         number, of = 0, 0
     if not 1 <= number <= of:
-        raise HeadatlasError(f"--shard {text} is not of the form i/n, such as 2/3; shards count from 1")
+        raise HeadatlasError(f"--shard {text} is not i/n, such as 2/3; shards count from 1")
     return number, of
-
-
-def compare(options: argparse.Namespace) -> int:
-    """Compare the head types of two models."""
-    from headatlas.census import comparing
-
-    names = (options.first, options.second)
-    if options.revision is not None and not any(map(_may_have_revisions, names)):
-        raise HeadatlasError("--revision needs a hub id, and neither model is one; leave it out")
-    first, second = (_taken(name, options) for name in names)
-    found = comparing.compare(first, second)
-    if options.json:
-        print_json([asdict(each) for each in found])
-    else:
-        from headatlas.cli.terminal import census_view
-
-        census_view.print_comparison(first, second, found)
-    return 0
-
-
-def heads(options: argparse.Namespace) -> int:
-    """Export the heads of one type for other tools."""
-    from headatlas import load
-    from headatlas.census import exchange
-    from headatlas.evidence import files
-
-    id = load().head(options.type).id
-    found = _taken(options.model, options)
-    format: exchange.Format = "json" if options.json else options.format
-    text, rule = exchange.text(found, id, format), exchange.rule(found, id)
-    if options.out is None:
-        (write_json if format in ("json", "headkv", "transformerlens") else write_data)(text)
-        if format not in ("json", "qrhead"):  # these formats contain the rule
-            print(f"{rule['type']} heads of {rule['model']}: {rule['rule']}", file=sys.stderr)
-        return 0
-    files.write(options.out, text)
-    beside = files.write(options.out.with_name(f"{options.out.name}.rule.json"), json.dumps(rule, indent=1) + "\n")
-    print(f"wrote {options.out}, and its rule to {beside}")
-    return 0
-
-
-def _tell(line: str) -> None:
-    print(f"headatlas: {line}", file=sys.stderr)
-
-
-def _may_have_revisions(name: str) -> bool:
-    """True if a name may be a hub id."""
-    from headatlas import specimens
-
-    return not (Path(name).exists() or Path(name).suffix == ".json" or name in specimens.names())
-
-
-def _taken(name: str, options: argparse.Namespace) -> Census:
-    """The census of a model: the given file, an earlier census of the same model, one that ships, or a new one."""
-    from headatlas.census import at_hand, reading
-
-    given = reading.as_given(name)
-    if given is not None:
-        return reading.read(given)
-    if Path(name).suffix == ".json":
-        raise HeadatlasError(f"there is no census file {name}; `headatlas census MODEL` makes one")
-    asked, places = model_options(options), reading.by_name(name, options.census)
-    if not _may_have_revisions(name) and options.command is compare:
-        asked = replace(asked, revision=None)  # the revision is meant for the other model
-    if known := at_hand.fitting(name, asked, options.dtype is not None, places, _tell):
-        return known
-    from headatlas import load
-    from headatlas.cli.terminal.progress import Progress
-
-    catalog = load()
-    with Progress(f"census of {name}") as progress:
-        from headatlas.census import labelling, page, parallel
-
-        order = parallel.CensusRequest(name, asked)
-        _, folder = parallel.run_census(catalog, order, options.census, None, progress, progress.tell)
-        found, _ = labelling.collect(catalog, [folder])
-    page.write_all(catalog, found, folder)
-    return found

@@ -1,11 +1,41 @@
 """The commands on methods, shipped models and the safety of a model."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_MISTAKE
-from headatlas.cli.commands.opening import model_options
+from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.opening import add_model_options, model_options
 from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
+
+if TYPE_CHECKING:
+    from headatlas.cli.commands.adding import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """The commands of models and methods, with their options."""
+    parser = add(
+        commands, "method", method, "run a method's worked example, or list the methods", "headatlas method logit-lens"
+    )
+    parser.add_argument("id", nargs="?", metavar="ID", help="id of a method; without an id, list all methods")
+    parser.add_argument("--model", default="specimen", help="'specimen' (default), a model folder, or a hub id")
+    add_model_options(parser)
+
+    parser = add(commands, "doctor", doctor, "check whether a model is safe to measure", "headatlas doctor specimen")
+    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    add_model_options(parser)
+
+    parser = add(
+        commands,
+        "specimen",
+        specimen,
+        "show the card of a model that ships with headatlas",
+        "headatlas specimen",
+        json="print the card as JSON",
+    )
+    parser.add_argument("name", nargs="?", default="specimen", metavar="NAME", help="a model (default 'specimen')")
+    parser.add_argument("--list", action="store_true", help="list the models that ship")
 
 
 def method(options: argparse.Namespace) -> int:

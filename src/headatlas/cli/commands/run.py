@@ -3,11 +3,75 @@
 import argparse
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_FAILED, EXIT_MISTAKE
-from headatlas.cli.commands.opening import model_options
+from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.opening import add_model_options, model_options
 from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
+from headatlas.locations import DEFAULT_COLLABORATION, DEFAULT_OUT
+
+if TYPE_CHECKING:
+    from headatlas.cli.commands.adding import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """The commands of findings and records, with their options."""
+    parser = add(
+        commands,
+        "run",
+        run,
+        "rerun findings on a model",
+        "headatlas run induction --model gpt2",
+        json="print the records as JSON lines instead of tables",
+    )
+    parser.add_argument("ids", nargs="*", metavar="ID", help="ids of head types")
+    parser.add_argument("--all", action="store_true", help="every head type that has a reproduction")
+    parser.add_argument("--model", default="specimen", help="'specimen' (default), a folder, a hub id, or 'toy'")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds to run, from --seed on (default 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default 1)")
+    parser.add_argument("--again", action="store_true", help="with --all, also rerun findings whose record is current")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the records (default {DEFAULT_OUT})")
+    add_model_options(parser)
+
+    parser = add(commands, "results", results, "show the recorded verdicts: head types x models", "headatlas results")
+    parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
+
+    parser = add(
+        commands, "report", report, "write the recorded verdicts to one HTML file", "headatlas report results.html"
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="file to write")
+    parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
+
+    parser = add(
+        commands,
+        "collaborate",
+        collaborate,
+        "measure how the heads found in a model work together",
+        "headatlas collaborate specimen",
+        json="print the record as JSON instead of tables",
+    )
+    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    parser.add_argument("--seed", type=int, default=0, help="seed of prompts and random sets (default 0)")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="FOLDER",
+        help=f"folder of records of this model (default {DEFAULT_OUT} if it has them, else the records that ship)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=DEFAULT_COLLABORATION,
+        metavar="FOLDER",
+        help=f"folder for the record (default {DEFAULT_COLLABORATION})",
+    )
+    add_model_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,9 +119,9 @@ def run(options: argparse.Namespace) -> int:
 def collaborate(options: argparse.Namespace) -> int:
     """Measure the edges between the heads found in a model, and write the record."""
     from headatlas import load, locations
-    from headatlas.cli.commands import DEFAULT_OUT
     from headatlas.cli.terminal.progress import Progress
     from headatlas.evidence import records
+    from headatlas.locations import DEFAULT_OUT
 
     catalog = load()
     records.require_writable(options.out)

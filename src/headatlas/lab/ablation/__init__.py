@@ -4,7 +4,7 @@ from headatlas.lab.ablation.masked_keys import without_keys
 from headatlas.lab.ablation.replacement import AblationKind, Patch
 from headatlas.lab.ablation.screening import Screening
 from headatlas.lab.ablation.sources import Reference, ablate, mean_z
-from headatlas.lab.ablation.sweeps import Sweep, naive_sweep
+from headatlas.lab.ablation.sweeps import Sweep
 
 __all__ = [
     "AblationKind",
@@ -14,6 +14,5 @@ __all__ = [
     "Sweep",
     "ablate",
     "mean_z",
-    "naive_sweep",
     "without_keys",
 ]

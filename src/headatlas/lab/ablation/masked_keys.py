@@ -13,7 +13,7 @@ from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import stack_tokens
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -56,5 +56,5 @@ def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> Reference:
 
         return look
 
-    forward(model, tokens, {m: hook(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    run_layers(model, tokens, hook)
     return Reference(found)

@@ -136,7 +136,7 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
 
     def attempt() -> str | None:
         clean = run_clean(model, tokens, keep, start)
-        forward(model, tokens.flip(1), {}, torch.tensor([tokens.shape[1] - 1]))
+        forward(model, tokens.flip(1), positions=torch.tensor([tokens.shape[1] - 1]))
         if not all(found.plain for found in clean.layers.values()):
             return "its attention output is not the output of its output projection"
         largest = clean.logits.abs().max()

@@ -73,10 +73,11 @@ class Screening:
 def attribution_patching(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference = "resample",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    *,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     progress: OnDone | None = None,
 ) -> Estimates:
@@ -87,10 +88,10 @@ def attribution_patching(
     Args:
         model: to run.
         prompts: with readouts.
-        behaviour: a metric with a gradient.
+        metric: a metric with a gradient.
         ablation: as in `sweep`; attribution patching is 'resample'.
         positions: as in `sweep`.
-        contrast: estimate the effect on prompt minus corrupted prompt.
+        minus_corrupted: estimate the effect on prompt minus corrupted prompt.
         source: as in `sweep`.
         progress: called with the number of prompts done.
 
@@ -109,9 +110,9 @@ def attribution_patching(
             stack_tokens([prompt.tokens for prompt in batch]),
             stack_tokens([prompt.corrupted for prompt in batch]),
         )
-        estimate = _first_order(model, tokens, readouts, behaviour, reference, at)
-        if contrast:
-            estimate = estimate - _first_order(model, corrupted, readouts, behaviour, reference, at)
+        estimate = _first_order(model, tokens, readouts, metric, reference, at)
+        if minus_corrupted:
+            estimate = estimate - _first_order(model, corrupted, readouts, metric, reference, at)
         found |= dict(zip(index, estimate.cpu().numpy(), strict=True))
         if progress:
             progress(len(batch))
@@ -122,13 +123,13 @@ def _first_order(
     model: OpenModel,
     tokens: Tensor,
     readouts: tuple[Tensor, Tensor, Tensor, Tensor],
-    behaviour: Metric,
+    metric: Metric,
     reference: Reference,
     at: Tensor,
 ) -> Tensor:
     """Estimates, [prompt layer head position]."""
     layers = {}
-    for layer, (z, gradient) in z_gradients(model, tokens, readouts, behaviour).items():
+    for layer, (z, gradient) in z_gradients(model, tokens, readouts, metric).items():
         change = reference.z[layer].to(z).expand(z.shape) - z  # [prompt position head d_head]
         chosen = torch.zeros(z.shape[1], device=z.device, dtype=torch.bool).index_fill(0, at.to(z.device), True)
         estimate = (change.double() * gradient.double()).sum(-1)
@@ -137,7 +138,7 @@ def _first_order(
 
 
 def z_gradients(
-    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], behaviour: Metric
+    model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], metric: Metric
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """z and the gradient of the behaviour with respect to z, per layer with attention [prompt position head d_head].
 
@@ -160,7 +161,7 @@ def z_gradients(
         logits = logits_at(model, tokens, positions)
         rows = torch.arange(len(tokens), device=logits.device)[:, None]
         chosen = logits[rows, where.to(logits.device)]  # [prompt readout vocabulary]
-        value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
+        value = metric(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
         if not value.requires_grad:
             raise HeadatlasError(
                 "this behaviour has no gradient (it counts, or compares); screen with logit_difference or "
@@ -176,10 +177,11 @@ def z_gradients(
 def screen(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference = "resample",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    *,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     top: int = 20,
     sample: int = 20,
@@ -193,8 +195,8 @@ def screen(
     Args:
         model: to run.
         prompts: with readouts.
-        behaviour: a metric with a gradient.
-        ablation, positions, contrast, source, memory: as in `sweep`.
+        metric: a metric with a gradient.
+        ablation, positions, minus_corrupted, source, memory: as in `sweep`.
         top: number of heads to verify because of a large estimate.
         sample: number of other heads to verify, to learn what the estimate misses.
         threshold: absolute mean effect from which a head counts; by default the smallest among the top, so that a
@@ -207,13 +209,27 @@ def screen(
     """
     if top < 1 or sample < 0:
         raise ValueError(f"top is {top} and sample {sample}; give at least 1 for top and at least 0 for sample")
-    estimate = attribution_patching(model, prompts, behaviour, ablation, positions, contrast, source).estimate.mean(-1)
+    estimates = attribution_patching(
+        model, prompts, metric, ablation, positions, minus_corrupted=minus_corrupted, source=source
+    )
+    estimate = estimates.estimate.mean(-1)
     order = [Head(int(layer), int(head)) for layer, head in np.argwhere(np.isfinite(estimate))]
     order.sort(key=lambda head: (-abs(estimate[head]), head))
     best, rest = order[:top], order[top:]
     drawn = np.random.default_rng(seed).choice(len(rest), min(sample, len(rest)), replace=False)
     others = [rest[number] for number in sorted(drawn)]
-    exact = sweep(model, prompts, behaviour, ablation, positions, best + others, contrast, source, memory, progress)
+    exact = sweep(
+        model,
+        prompts,
+        metric,
+        ablation,
+        positions,
+        heads=best + others,
+        minus_corrupted=minus_corrupted,
+        source=source,
+        memory=memory,
+        progress=progress,
+    )
     effect = exact.effect.mean(-1)  # [layer head]
     least = min(abs(effect[head]) for head in best) if threshold is None else threshold
     missed = tuple(head for head in others if abs(effect[head]) >= least)

@@ -10,7 +10,7 @@ from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import BATCH, stack_tokens
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.notation import Head
 
 
@@ -106,5 +106,5 @@ def record_z(model: OpenModel, tokens: Tensor) -> Reference:
 
         return look
 
-    forward(model, tokens, {m: hook(layer) for layer, m in model.anatomy.attention.items()}, torch.tensor([0]))
+    run_layers(model, tokens, hook)
     return Reference(found)

@@ -38,7 +38,7 @@ class SweepTask:
     """The parameters of a sweep."""
 
     model: OpenModel
-    behaviour: Metric
+    metric: Metric
     sets: list[tuple[Head, ...]]  # sorted by first layer
     replacement: Replacement
     positions: EditPositions
@@ -70,7 +70,7 @@ class SweepBatch:
         copies, prompts = logits.shape[:2]
         rows = torch.arange(prompts, device=logits.device)[:, None]
         chosen = logits[:, rows, where].flatten(0, 1)  # [copy*prompt readout vocabulary]
-        values = self.task.behaviour(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
+        values = self.task.metric(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
         found: Array = values.reshape(copies, prompts).double().cpu().numpy()
         return found
 
@@ -90,7 +90,7 @@ class SweepResult:
 
 
 def run_sweep(
-    task: SweepTask, prompts: Sequence[Prompt], contrast: bool, how: Callable[[SweepBatch], SweepResult]
+    task: SweepTask, prompts: Sequence[Prompt], minus_corrupted: bool, how: Callable[[SweepBatch], SweepResult]
 ) -> SweepResult:
     """Run a task over all prompts, batch by batch, halving batches that do not fit into memory.
 
@@ -105,7 +105,7 @@ def run_sweep(
         index = waiting.pop(0)
         batch = [prompts[number] for number in index]
         try:
-            found = _batch(task, index, batch, contrast, how)
+            found = _batch(task, index, batch, minus_corrupted, how)
         except RuntimeError as error:
             if not short_of_memory(error):
                 raise
@@ -128,7 +128,7 @@ def _batch(
     task: SweepTask,
     index: Sequence[int],
     batch: Sequence[Prompt],
-    contrast: bool,
+    minus_corrupted: bool,
     how: Callable[[SweepBatch], SweepResult],
 ) -> SweepResult:
     at = edited_positions(task.positions, len(batch[0].tokens))
@@ -138,7 +138,7 @@ def _batch(
     )
     part = SweepBatch(task, tokens, readout_tensors(batch), task.replacement.of(index), at)
     found = how(part)
-    if not contrast:
+    if not minus_corrupted:
         return found
     other = how(replace(part, tokens=corrupted, task=replace(task, progress=None)))
     notes = (*found.notes, *other.notes)
@@ -148,7 +148,7 @@ def _batch(
 def naive(part: SweepBatch) -> SweepResult:
     """Ablate every set in its own full run of the model."""
     model, keep, alone = part.task.model, part.readouts[0], CopiesInBatch(len(part.tokens), copies=1)
-    clean = part.read(forward(model, part.tokens, {}, keep)[None])[0]
+    clean = part.read(forward(model, part.tokens, positions=keep)[None])[0]
     ablated = []
     for heads in part.task.sets:
         hooks = {

@@ -4,14 +4,14 @@ There are three ways, which agree up to rounding. "naive" runs the whole model o
 the head's layer on, all heads of a layer at once. "tokens" also skips the positions before the first edited one.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
 from headatlas.lab.ablation.sources import Reference
-from headatlas.lab.ablation.sweep_engine import SweepBatch, SweepResult, SweepTask, Way, naive, reuse, run_sweep
+from headatlas.lab.ablation.sweep_engine import SweepTask, Way, reuse, run_sweep
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import Array, OnDone
 from headatlas.lab.running.metrics import Metric
@@ -49,11 +49,12 @@ class Sweep:
 def sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     ablation: AblationKind | Reference | Patch = "mean",
     positions: EditPositions = "all",
+    *,
     heads: Iterable[Head] | None = None,
-    contrast: bool = False,
+    minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     memory: int | None = None,
     progress: OnDone | None = None,
@@ -65,14 +66,14 @@ def sweep(
     Args:
         model: to run.
         prompts: with readouts.
-        behaviour: the metric.
+        metric: of the behaviour.
         ablation: replacement for the head's z. 'mean': its mean over the sources, all positions but the first;
             'position mean': its mean over sources of equal length, at each position; 'resample': its z at the same
             position of the prompt's own source (activation patching); 'zero'; a Reference that fits every prompt; or a
             Patch, which makes one per batch of prompts.
         positions: where z is replaced: 'all', 'last', or positions; negative ones count from the end.
         heads: to ablate; all by default.
-        contrast: measure the behaviour on prompt minus corrupted prompt, with the head ablated in both.
+        minus_corrupted: measure the behaviour on prompt minus corrupted prompt, with the head ablated in both.
         source: one token sequence per prompt, of equal length; the corrupted prompts by default.
         memory: bytes for the activations of one rerun; by default 128 MiB on a CPU, half of the free memory on a GPU.
         progress: called with the number of (head, prompt) pairs done since the last call.
@@ -83,35 +84,23 @@ def sweep(
         ValueError: for no prompts, no heads, or heads the model lacks.
     """
     sets = _alone(model, heads)
-    task = SweepTask(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
-    return _sweep(task, prompts, contrast, lambda part: reuse(part, memory))
-
-
-def naive_sweep(
-    model: OpenModel,
-    prompts: Sequence[Prompt],
-    behaviour: Metric,
-    ablation: AblationKind | Reference | Patch = "mean",
-    positions: EditPositions = "all",
-    heads: Iterable[Head] | None = None,
-    contrast: bool = False,
-    source: Sequence[tuple[int, ...]] | None = None,
-    progress: OnDone | None = None,
-) -> Sweep:
-    """Like `sweep`, but with one full run of the model per head: slow, and the reference for testing `sweep`."""
-    sets = _alone(model, heads)
-    task = SweepTask(model, behaviour, sets, Replacement(model, prompts, ablation, source), positions, progress)
-    return _sweep(task, prompts, contrast, naive)
+    task = SweepTask(model, metric, sets, Replacement(model, prompts, ablation, source), positions, progress)
+    found = run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
+    ablated = np.full((model.anatomy.layers, model.anatomy.heads, len(prompts)), np.nan)
+    for (head,), values in zip(sets, found.ablated, strict=True):
+        ablated[head] = values
+    return Sweep(found.clean, ablated, found.ways, found.notes)
 
 
 def ablate_sets(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     sets: Sequence[Sequence[Head]],
     ablation: AblationKind | Reference | Patch = "mean",
     positions: EditPositions = "all",
-    contrast: bool = False,
+    minus_corrupted: bool = False,
+    *,
     source: Sequence[tuple[int, ...]] | None = None,
     memory: int | None = None,
     progress: OnDone | None = None,
@@ -132,8 +121,8 @@ def ablate_sets(
     if not order:
         raise ValueError("no heads to ablate; give at least one set that is not empty")
     chosen = [unique[number] for number in order]
-    task = SweepTask(model, behaviour, chosen, Replacement(model, prompts, ablation, source), positions, progress)
-    found = run_sweep(task, prompts, contrast, lambda part: reuse(part, memory))
+    task = SweepTask(model, metric, chosen, Replacement(model, prompts, ablation, source), positions, progress)
+    found = run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
     values: Array = np.tile(found.clean, (len(sets), 1))
     values[order] = found.ablated
     return values
@@ -146,14 +135,3 @@ def _alone(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head, .
         raise ValueError("no heads to sweep; give at least one")
     model.anatomy.require(chosen)
     return [(head,) for head in chosen]
-
-
-def _sweep(
-    task: SweepTask, prompts: Sequence[Prompt], contrast: bool, how: Callable[[SweepBatch], SweepResult]
-) -> Sweep:
-    found = run_sweep(task, prompts, contrast, how)
-    anatomy = task.model.anatomy
-    ablated = np.full((anatomy.layers, anatomy.heads, len(prompts)), np.nan)
-    layers, heads = np.array([head for (head,) in task.sets]).T
-    ablated[layers, heads] = found.ablated
-    return Sweep(found.clean, ablated, found.ways, found.notes)

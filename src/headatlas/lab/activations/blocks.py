@@ -14,7 +14,7 @@ from headatlas.lab.activations.interventions import several_streams
 from headatlas.lab.anatomy.trial_pass import precision
 from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import FIRST, forward
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _find(model: OpenModel, tokens: Tensor, candidates: Callable[[nn.Module], It
             stack.callback(on_output(anatomy.projections[layer], found.attn_out.append).remove)
             for child in candidates(anatomy.blocks[layer]):
                 _watch(stack, child, found, (*tokens.shape, anatomy.d_model))
-        forward(model, tokens, {}, torch.tensor([0]))
+        forward(model, tokens, positions=FIRST)
     return {layer: _of_block(model, layer, found) for layer, found in passed.items()}
 
 

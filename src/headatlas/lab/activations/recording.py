@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.attention_edits import rows_of_heads
@@ -12,7 +12,7 @@ from headatlas.lab.activations.interventions import on_projection, on_stream, re
 from headatlas.lab.activations.sites import SITES, Positions, Recording, Site, located, union
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.metrics import all_finite
 
 Tokens = Tensor | Sequence[Sequence[int]]  # [batch position], prompts of one length
@@ -46,7 +46,7 @@ def record(
     prompts = batch_of(model, tokens)
     index = None if positions is None else located(positions, *prompts.shape)  # [batch position]
     found: dict[tuple[Site, int], Tensor] = {}
-    hooks: dict[nn.Module, AttentionHook] = {}
+    hooks: dict[int, AttentionHook] = {}
     with ExitStack() as stack:
         for layer in range(model.anatomy.layers + 1) if layers is None else layers:
             heads = layers is not None or layer in model.anatomy.attention
@@ -55,12 +55,12 @@ def record(
                 require_site(model.anatomy, site, layer)
             watch = _Watch(model, layer, index, found)
             if in_attention := [site for site in chosen if site in ("q", "k", "v", "pattern", "z")]:
-                hooks[model.anatomy.attention[layer]] = watch.hook(in_attention)
+                hooks[layer] = watch.hook(in_attention)
             if "resid" in chosen:
                 stack.callback(on_stream(model.anatomy, layer, watch.keeper("resid")).remove)
             if written := [site for site in chosen if site in ("result", "attn_out")]:
                 stack.callback(on_projection(model.anatomy, layer, watch.writing(written)).remove)
-        forward(model, prompts, hooks, torch.tensor([0]))
+        run_layers(model, prompts, hooks.__getitem__, hooks)
     for (site, layer), activation in found.items():
         if not all_finite(activation):
             raise HeadatlasError(

@@ -1,7 +1,6 @@
 """Scores computed from attention weights: of whole prompts, of chosen pairs, or of every token."""
 
-from headatlas.lab.attention.accumulator import ScoreAccumulator
-from headatlas.lab.attention.cmr import cmr_curves, cmr_fit
+from headatlas.lab.attention.cmr import cmr_fit
 from headatlas.lab.attention.pairs import pair_weights
 from headatlas.lab.attention.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass
 
@@ -11,9 +10,7 @@ __all__ = [
     "Entropy",
     "KeyMass",
     "PairWeight",
-    "ScoreAccumulator",
     "SinkMass",
-    "cmr_curves",
     "cmr_fit",
     "pair_weights",
 ]

@@ -9,7 +9,7 @@ from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.row_weights import attention_rows
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import Array, batches, stack_tokens
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -43,8 +43,7 @@ def pattern_scores(
 
             return look
 
-        hooks = {module: hook(layer) for layer, module in model.anatomy.attention.items()}
-        forward(model, tokens, hooks, torch.tensor([0]))
+        run_layers(model, tokens, hook)
         patterns = model.anatomy.stack(seen, 1).double().numpy()
         found |= {number: measure(*each) for number, *each in zip(index, batch, patterns, strict=True)}
     return np.stack([found[number] for number in range(len(prompts))]).astype(float)

@@ -21,7 +21,7 @@ from headatlas.lab.attention.layer_scores import LayerScore, Norm, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running import token_positions
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.token_positions import Positions
 
 
@@ -184,9 +184,7 @@ def score_heads(
 
         return look
 
-    forward(
-        model, prompts, {module: hook(layer) for layer, module in model.anatomy.attention.items()}, torch.tensor([0])
-    )
+    run_layers(model, prompts, hook)
     return {
         name: _checked(model, name, {layer: each[number] for layer, each in found.items()})
         for number, name in enumerate(scores)

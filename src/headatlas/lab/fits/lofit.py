@@ -26,7 +26,8 @@ def learn_vectors(
     model: OpenModel,
     prompts: Sequence[Prompt],
     kind: Literal["scaling", "offset"],
-    behaviour: Metric = log_probability,
+    *,
+    metric: Metric = log_probability,
     l1: float = 0.0,
     rate: float = 5e-3,
     epochs: int = 5,
@@ -41,7 +42,7 @@ def learn_vectors(
         model: to run.
         prompts: with readouts.
         kind: what the vectors do to z.
-        behaviour: the metric to raise; must have a gradient.
+        metric: to raise; must have a gradient.
         l1: weight of the L1 penalty on the vectors, relative to the mean behaviour.
         rate: learning rate.
         epochs: number of passes over the prompts.
@@ -77,7 +78,7 @@ def learn_vectors(
                 tokens = stack_tokens([prompt.tokens for prompt in chosen]).to(model.device)
                 logits = logits_at(model, tokens, positions)
                 read = logits[torch.arange(len(chosen), device=logits.device)[:, None], where.to(logits.device)]
-                value = behaviour(read, answers.to(logits.device), rivals.to(logits.device)).mean()
+                value = metric(read, answers.to(logits.device), rivals.to(logits.device)).mean()
                 if not value.requires_grad:
                     raise HeadatlasError("this behaviour has no gradient; learn by log_probability or logit_difference")
                 loss = l1 * vectors.abs().sum() - value.to(vectors.device)
@@ -88,7 +89,7 @@ def learn_vectors(
     return vectors.detach().float().cpu()
 
 
-def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metric = log_probability) -> Array:
+def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], metric: Metric = log_probability) -> Array:
     """Sensitivity of a behaviour to scaling z: z * d behaviour / d z, summed over positions.
 
     Its dot product with a head's scaling vector is the vector's first-order effect on the behaviour.
@@ -96,7 +97,7 @@ def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metri
     Args:
         model: to run.
         prompts: with readouts.
-        behaviour: a metric with a gradient.
+        metric: a metric with a gradient.
 
     Returns:
         [prompt layer head d_head]; zero for heads that do not exist and in the padding of narrow heads.
@@ -105,7 +106,7 @@ def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metri
     found = np.zeros((len(prompts), anatomy.layers, anatomy.heads, anatomy.d_head))
     for index, chosen in batches(model, prompts, lambda prompt: len(prompt.readouts)):
         tokens = stack_tokens([prompt.tokens for prompt in chosen])
-        for layer, (z, gradient) in z_gradients(model, tokens, readout_tensors(chosen), behaviour).items():
+        for layer, (z, gradient) in z_gradients(model, tokens, readout_tensors(chosen), metric).items():
             part = (z.double() * gradient.double()).sum(1).cpu().numpy()  # [prompt head d_head]
             found[index, layer, : part.shape[1], : part.shape[2]] = part
     return found

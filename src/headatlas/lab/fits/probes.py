@@ -110,6 +110,7 @@ def probe_heads(
     z: Tensor,
     labels: Sequence[int] | Tensor,
     groups: Sequence[Hashable],
+    *,
     l2: float = 1.0,
     draws: int = DRAWS,
     seed: int = 0,

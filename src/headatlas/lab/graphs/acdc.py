@@ -123,7 +123,7 @@ class _Circuit:
         self._keep, self._where, _, _ = readout_tensors(batch)
         self._clean = stream_contributions(folding, self._tokens).embedding
         self._corrupted = stream_contributions(folding, stack_tokens([prompt.corrupted for prompt in batch]))
-        self._target = self._outputs(forward(self._model, self._tokens, {}, self._keep))
+        self._target = self._outputs(forward(self._model, self._tokens, positions=self._keep))
 
     def _outputs(self, logits: Tensor) -> Tensor:
         """Log-probabilities at the readouts: [prompt readout vocabulary]."""
@@ -150,7 +150,7 @@ class _Circuit:
             stack.callback(on_stream(anatomy, anatomy.layers, end).remove)
             stack.enter_context(attention_pre_hooks(pre_hooks))
             stack.enter_context(attention_hooks(hooks))
-            return forward(self._model, self._tokens, {}, self._keep)
+            return forward(self._model, self._tokens, positions=self._keep)
 
     def _note(self, layer: int, added: dict[int, Tensor]) -> Callable[[Tensor, Tensor], None]:
         def note(z: Tensor, out: Tensor) -> None:

@@ -62,7 +62,7 @@ def require_pairs(prompts: Sequence[Prompt]) -> None:
         )
 
 
-def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Metric, most: int = 50) -> Graph:
+def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], metric: Metric, most: int = 50) -> Graph:
     """Rank edges between heads by how much corrupting them would change a behaviour, to first order.
 
     Source: syed2023attribution.
@@ -70,7 +70,7 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Met
     Args:
         model: to run.
         prompts: with readouts; their corrupted prompts are the source.
-        behaviour: a metric with a gradient, such as `logit_difference`.
+        metric: a metric with a gradient, such as `logit_difference`.
         most: number of edges to keep, by absolute weight; edges of weight 0 are left out.
 
     Returns:
@@ -92,14 +92,14 @@ def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], behaviour: Met
             corrupted.embedding - clean.embedding,
             {layer: written - clean.heads[layer] for layer, written in corrupted.heads.items()},
         )
-        weights.add(changes, _Reads(model, batch, behaviour))
+        weights.add(changes, _Reads(model, batch, metric))
     return weights.graph(most, len(prompts))
 
 
 class _Reads:
     """A forward pass of a batch, and the gradients at every receiver's input."""
 
-    def __init__(self, model: OpenModel, batch: Sequence[Prompt], behaviour: Metric) -> None:
+    def __init__(self, model: OpenModel, batch: Sequence[Prompt], metric: Metric) -> None:
         anatomy = model.anatomy
         self.streams: dict[int, Tensor] = {}  # before each layer and after the last: [batch position d_model]
         self.inputs: dict[int, tuple[Tensor, ...]] = {}  # q, k, v: [batch head position d_head], one per query head
@@ -115,7 +115,7 @@ class _Reads:
             tokens = stack_tokens([prompt.tokens for prompt in batch]).to(model.device)
             logits = logits_at(model, tokens, positions)
             chosen = logits[torch.arange(len(tokens), device=logits.device)[:, None], where.to(logits.device)]
-            value = behaviour(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
+            value = metric(chosen, answers.to(logits.device), rivals.to(logits.device)).sum()
         if not value.requires_grad:
             raise HeadatlasError(
                 "this behaviour has no gradient (it counts, or compares); use logit_difference or log_probability"

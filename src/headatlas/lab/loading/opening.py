@@ -1,8 +1,7 @@
 """Opens the specimen, a local folder, a hub id or a loaded model; refuses models that cannot be measured safely."""
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
@@ -11,16 +10,14 @@ from types import TracebackType
 from typing import Any
 
 import torch
-import transformers
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import homes
-from headatlas.lab.anatomy import families
-from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine, no_route
-from headatlas.lab.hooks.attention_interface import IMPLEMENTATIONS
+from headatlas.evidence.identity import folder_name
+from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine
 from headatlas.lab.loading import (
     adapters,
+    attention_route,
     configuration,
     devices,
     folders,
@@ -31,7 +28,6 @@ from headatlas.lab.loading import (
     tokenizer_fit,
 )
 from headatlas.lab.loading.provenance import Opened
-from headatlas.quiet import quiet
 from headatlas.stimuli.prompts import Vocabulary
 
 
@@ -75,7 +71,7 @@ class OpenModel:
     @property
     def id(self) -> str:
         """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
-        name = homes.folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
+        name = folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
         return re.sub(r"[^\w.-]+", "-", name)
 
     @property
@@ -106,6 +102,23 @@ class OpenModel:
     def vocabulary(self) -> Vocabulary:
         """The tokenizer as stimuli use it."""
         return Vocabulary(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+
+    def tokens(self, text: str) -> torch.Tensor:
+        """Token ids of a text, after BOS if the tokenizer has one: [1 position].
+
+        Raises:
+            HeadatlasError: if the tokenizer has no tokens for it.
+        """
+        return torch.tensor([self.vocabulary.prompt(text)])
+
+    def text(self, tokens: torch.Tensor) -> str:
+        """Decode the tokens of one prompt, without BOS.
+
+        Args:
+            tokens: [position] or [1 position].
+        """
+        ids, bos = tokens.flatten().tolist(), self.vocabulary.bos
+        return str(self.tokenizer.decode(ids[1:] if bos and ids[:1] == [*bos] else ids))
 
 
 def open_model(
@@ -211,7 +224,7 @@ def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str 
     with ExitStack() as restore:
         restore.callback(_set_training, {module: module.training for module in model.modules()})
         model.eval()
-        implementation = _install_hooks(name, model, restore)
+        implementation = attention_route.install(name, model, restore)
         with refusals.runs(name):
             anatomy = examine(name, model)
         tokenizer_fit.require(name, tokenizer, model)
@@ -235,50 +248,3 @@ def _require_finite(name: str, model: torch.nn.Module) -> None:
         # Fused attention can absorb a NaN without a trace, so looking at the logits is not enough.
         if not torch.isfinite(weight).all():
             raise UnsafeModelError("finite", f"{name} has NaN or infinite numbers in {parameter}; it is broken")
-
-
-def _install_hooks(name: str, model: Any, restore: ExitStack) -> str:
-    """Make attention hookable, undone by `restore`; returns the model's own implementation."""
-    config = multimodal.decoder(model).config
-    implementation: str = config._attn_implementation
-    if (route := families.route_of(model)) is not None:
-        if problem := families.install_route(model, route, restore):
-            raise UnsafeModelError("registry", f"{name} ({type(model).__name__}) {problem}")
-        return implementation
-    plain = {ours: theirs for theirs, ours in IMPLEMENTATIONS.items()}.get(implementation)
-    if plain is not None:
-        return plain  # already opened
-    if implementation not in IMPLEMENTATIONS:
-        raise UnsafeModelError(
-            "registry", f"{name} runs {implementation} attention; load it with attn_implementation='sdpa' or 'eager'"
-        )
-    parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
-    restore.callback(_give_back, [(part.config, part.config._attn_implementation) for part in parts])
-    _route(model, IMPLEMENTATIONS[implementation])
-    if config._attn_implementation != IMPLEMENTATIONS[implementation]:
-        raise UnsafeModelError("registry", no_route(name, model))
-    return implementation
-
-
-def _give_back(implementations: list[tuple[Any, str]]) -> None:
-    for config, implementation in implementations:
-        config._attn_implementation = implementation
-
-
-def _route(model: Any, implementation: str) -> None:
-    with quiet():
-        model.set_attn_implementation(implementation)
-
-
-@contextmanager
-def unrouted(model: OpenModel) -> Iterator[None]:
-    """While active, attention runs as in plain transformers."""
-    if (route := families.route_of(model.model)) is not None:
-        with families.without_hooks(model.model, route):
-            yield
-        return
-    _route(model.model, model.implementation)
-    try:
-        yield
-    finally:
-        _route(model.model, IMPLEMENTATIONS[model.implementation])

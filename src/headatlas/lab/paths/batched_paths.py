@@ -16,7 +16,7 @@ from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.module_hooks import acting, gives, on_input, states_of, with_states
 from headatlas.lab.paths.path_patching import PathRuns, Receiver, by_input, patched_logits
 from headatlas.lab.running.few_logits import only_logits_of
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import FIRST, forward
 from headatlas.notation import Head
 
 Reached = dict[tuple[Site, int] | Literal["logits"], Tensor]  # activations at the receivers, by site and layer
@@ -87,7 +87,7 @@ class BatchedPathPatching:
             )
             stack.callback(told.remove)
             stack.enter_context(only_logits_of(self.model, self.runs.vocabulary))
-            reached["logits"] = forward(self.model, tokens, hooks, torch.tensor([0]) if self.ends else None)
+            reached["logits"] = forward(self.model, tokens, hooks, FIRST if self.ends else None)
         return reached
 
     def _prepare(self, stack: ExitStack, layer: int, heads: Tensor, at: int, block: nn.Module) -> None:
@@ -176,4 +176,4 @@ class BatchedPathPatching:
             stack.enter_context(cut_last(self.model, self.trace.norm, self.runs.kept))
             stack.enter_context(intervene(self.model, edits))
             stack.enter_context(only_logits_of(self.model, self.runs.vocabulary))
-            return layout.split(forward(self.model, self.runs.tokens.repeat(copies, 1), {}, self.runs.kept))
+            return layout.split(forward(self.model, self.runs.tokens.repeat(copies, 1), positions=self.runs.kept))

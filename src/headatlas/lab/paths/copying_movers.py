@@ -16,7 +16,7 @@ from headatlas.stimuli.prompts import Prompt
 def find_copying_movers(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     words: Sequence[int],
     least: float = 0.1,
     states: States = "mlp0",
@@ -29,7 +29,7 @@ def find_copying_movers(
     Args:
         model: to search.
         prompts: with readouts and corrupted prompts.
-        behaviour: the metric.
+        metric: of the behaviour.
         words: tokens that such heads should copy.
         least: minimum score.
         states: input of the OV circuit, as in `copying_scores`.
@@ -40,8 +40,8 @@ def find_copying_movers(
     Raises:
         HeadatlasError: as in `path_effects` and `copying_scores`.
     """
-    whole = abs(metric_per_prompt(model, prompts, behaviour).mean())
-    shares = -path_effects(model, prompts, behaviour).mean(0) / whole  # [layer head]
+    whole = abs(metric_per_prompt(model, prompts, metric).mean())
+    shares = -path_effects(model, prompts, metric).mean(0) / whole  # [layer head]
     scores = shares * copying_scores(model, words, states=states).copying.numpy()
     found = [Head(int(layer), int(head)) for layer, head in np.argwhere(scores >= least)]
     return sorted(found, key=lambda head: -scores[head])

@@ -67,7 +67,7 @@ class PathRuns:
     def logits_now(self) -> Tensor:
         """Run the clean prompts with the currently active edits; the kept logits [batch kept vocabulary]."""
         with only_logits_of(self.model, self.vocabulary):
-            return forward(self.model, self.tokens, {}, self.kept)
+            return forward(self.model, self.tokens, positions=self.kept)
 
 
 def path_runs(
@@ -75,6 +75,7 @@ def path_runs(
     clean: Tokens,
     corrupted: Tokens,
     positions: Sequence[int] | None = None,
+    *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
     vocabulary: Sequence[int] | None = None,
 ) -> PathRuns:
@@ -117,6 +118,7 @@ def path_patch(
     senders: Iterable[Head],
     receivers: Iterable[Receiver] | Literal["logits"],
     metric: PathMetric,
+    *,
     sender_positions: Positions = None,
     receiver_positions: Positions = None,
 ) -> Tensor:

@@ -43,6 +43,7 @@ def path_sweep(
     runs: PathRuns,
     receivers: Iterable[Receiver] | Literal["logits"],
     metric: PathMetric,
+    *,
     sender_positions: Positions = None,
     receiver_positions: Positions = None,
     memory: int | None = None,

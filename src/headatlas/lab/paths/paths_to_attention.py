@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headatlas.lab.activations.edits import Edit, patch
 from headatlas.lab.activations.interventions import intervene
@@ -16,7 +16,7 @@ from headatlas.lab.attention.layer_scores import LayerScore, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.batches import Array, OnDone, batches, pair_tensors, stack_tokens
-from headatlas.lab.running.forward import forward
+from headatlas.lab.running.forward import run_layers
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -91,10 +91,7 @@ class _Ends:
         """Attention weights [prompt receiver], with the currently active edits."""
         found: dict[int, Tensor] = {}
         layers = {head.layer for head in self._receivers}
-        hooks: dict[nn.Module, AttentionHook] = {
-            self._model.anatomy.attention[layer]: self._hook(layer, found) for layer in layers
-        }
-        forward(self._model, tokens, hooks, torch.tensor([0]))
+        run_layers(self._model, tokens, lambda layer: self._hook(layer, found), layers)
         each = [found[head.layer][:, head.head] for head in self._receivers]
         return np.asarray(torch.stack(each, 1).double())
 

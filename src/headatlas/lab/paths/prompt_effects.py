@@ -20,10 +20,11 @@ from headatlas.stimuli.prompts import Prompt
 def path_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     receivers: Iterable[Receiver] | Literal["logits"] = "logits",
     source: Sequence[tuple[int, ...]] | None = None,
     sender_positions: Positions | Literal["last"] = None,
+    *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
     progress: OnDone | None = None,
 ) -> Array:
@@ -32,7 +33,7 @@ def path_effects(
     Args:
         model: to run.
         prompts: with readouts; these are the clean prompts.
-        behaviour: the metric.
+        metric: of the behaviour.
         receivers: ends of the paths: inputs of heads, patched together, or "logits" for the direct effect.
         source: one prompt of equal length per clean prompt; the corrupted prompts by default.
         sender_positions: where the heads are patched: the same in every prompt, or "last"; everywhere by default.
@@ -51,11 +52,11 @@ def path_effects(
     ends = receivers if receivers == "logits" else tuple(receivers)
     effects = model.anatomy.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, metric = _reading(batch, behaviour)
+        kept, read = _reading(batch, metric)
         tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])
-        runs = path_runs(model, tokens, sources, kept.tolist(), mlps)
+        runs = path_runs(model, tokens, sources, kept.tolist(), mlps=mlps)
         sending = [tokens.shape[1] - 1] if isinstance(sender_positions, str) else sender_positions
-        effect = path_sweep(runs, ends, metric, sending).effect  # [layer head batch]
+        effect = path_sweep(runs, ends, read, sender_positions=sending).effect  # [layer head batch]
         effects[index] = effect.permute(2, 0, 1).double().cpu().numpy()
         if progress:
             progress(len(batch))
@@ -65,9 +66,10 @@ def path_effects(
 def set_path_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    behaviour: Metric,
+    metric: Metric,
     senders: Sequence[Sequence[Head]],
     receivers: Sequence[Receiver],
+    *,
     progress: OnDone | None = None,
 ) -> Array:
     """Measure how much a behaviour changes when the paths of sets of heads are patched from the corrupted prompts.
@@ -75,7 +77,7 @@ def set_path_effects(
     Args:
         model: to run.
         prompts: with readouts; their corrupted prompts are the source.
-        behaviour: the metric.
+        metric: of the behaviour.
         senders: sets of heads, each patched together.
         receivers: inputs of heads, patched together.
         progress: called with 1 after each set on each batch of prompts.
@@ -85,23 +87,23 @@ def set_path_effects(
     """
     effects = np.empty((len(senders), len(prompts)))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, metric = _reading(batch, behaviour)
+        kept, read = _reading(batch, metric)
         tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "corrupted"))
         runs = path_runs(model, tokens, sources, kept.tolist())
         for number, heads in enumerate(senders):
-            effects[number, index] = path_patch(runs, heads, receivers, metric).double().cpu().numpy()
+            effects[number, index] = path_patch(runs, heads, receivers, read).double().cpu().numpy()
             if progress:
                 progress(1)
     return effects
 
 
-def _reading(batch: Sequence[Prompt], behaviour: Metric) -> tuple[Tensor, PathMetric]:
+def _reading(batch: Sequence[Prompt], metric: Metric) -> tuple[Tensor, PathMetric]:
     """The positions whose logits a batch needs, [kept], and the behaviour as a function of those logits."""
     kept, *readouts = readout_tensors(batch)
 
-    def metric(logits: Tensor) -> Tensor:
+    def read(logits: Tensor) -> Tensor:
         place, right, wrong = (each.to(logits.device) for each in readouts)
         chosen = logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
-        return behaviour(chosen, right, wrong)
+        return metric(chosen, right, wrong)
 
-    return kept, metric
+    return kept, read

@@ -3,7 +3,6 @@
 from headatlas.lab.running.metrics import (
     Metric,
     accuracy_among_rivals,
-    kl_to_clean,
     log_odds_of_candidates,
     loss_per_position,
     predicted_candidate,
@@ -13,7 +12,6 @@ from headatlas.lab.running.metrics import (
 __all__ = [
     "Metric",
     "accuracy_among_rivals",
-    "kl_to_clean",
     "log_odds_of_candidates",
     "loss_per_position",
     "predicted_candidate",

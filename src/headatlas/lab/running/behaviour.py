@@ -42,6 +42,6 @@ def metric_per_prompt(
 
 def _read(model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], metric: Metric) -> Array:
     positions, where, answers, rivals = readouts
-    logits = forward(model, tokens, {}, positions).cpu()  # [batch kept vocabulary]
+    logits = forward(model, tokens, positions=positions).cpu()  # [batch kept vocabulary]
     chosen = logits.gather(1, where[..., None].expand(-1, -1, logits.shape[-1]))  # [batch readout vocabulary]
     return metric(chosen, answers, rivals).double().numpy()

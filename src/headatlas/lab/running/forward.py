@@ -14,7 +14,7 @@ from headatlas.lab.running.metrics import all_finite
 
 Hooks = Mapping[nn.Module, AttentionHook]
 _NO_HOOKS: Hooks = {}
-_ONE = torch.tensor([0])
+FIRST = torch.tensor([0])  # positions, for runs whose logits are not used
 
 
 def forward(model: OpenModel, tokens: Tensor, hooks: Hooks = _NO_HOOKS, positions: Tensor | None = None) -> Tensor:
@@ -90,6 +90,5 @@ def run_layers(
         layers: layers with attention; all by default.
     """
     attention = model.anatomy.attention
-    forward(
-        model, tokens, {attention[layer]: hook(layer) for layer in attention if layers is None or layer in layers}, _ONE
-    )
+    hooks = {attention[layer]: hook(layer) for layer in (attention if layers is None else layers)}
+    forward(model, tokens, hooks, FIRST)

@@ -1,7 +1,7 @@
 """Metrics computed from logits; pure functions that refuse NaN and infinite logits.
 
-Behaviour metrics take the logits at each prompt's readouts and the right answers; `loss_per_position` and `kl_to_clean`
-take the logits of whole prompts.
+Behaviour metrics take the logits at each prompt's readouts and the right answers; `loss_per_position` takes the logits
+of whole prompts.
 """
 
 from collections.abc import Callable
@@ -90,22 +90,6 @@ def loss_per_position(logits: Tensor, tokens: Tensor) -> Tensor:
         )
     likely = _finite(logits)[:, :-1].float().log_softmax(-1)  # [batch position-1 vocabulary]
     return -_answer(likely, tokens[:, 1:].to(logits.device))
-
-
-def kl_to_clean(logits: Tensor, clean: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of an edited run from the clean one, KL(clean || edited), in nats.
-
-    Args:
-        logits: [... vocabulary], from the edited run.
-        clean: [... vocabulary], from the clean run.
-
-    Returns:
-        [...]
-    """
-    if logits.shape != clean.shape:
-        raise ValueError(f"logits {list(logits.shape)} and clean logits {list(clean.shape)} differ in shape")
-    edited, before = (_finite(each).float().log_softmax(-1) for each in (logits, clean))
-    return (before.exp() * (before - edited)).sum(-1)
 
 
 def all_finite(numbers: Tensor) -> bool:

@@ -18,7 +18,8 @@ from headatlas.lab.anatomy.anatomy import UnsafeModelError, causality_gap, ident
 from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision, run_trial_pass
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.loading import loading, multimodal, tokenizer_fit, unused_weights
-from headatlas.lab.loading.opening import OpenModel, open_model, unrouted
+from headatlas.lab.loading.attention_route import unrouted
+from headatlas.lab.loading.opening import OpenModel, open_model
 from headatlas.lab.safety.diagnosis import Check, Diagnosis, Verdict
 from headatlas.lab.safety.prompt_checks import Inspection, inspect_prompts, recomputed_gap, windows
 
@@ -151,7 +152,7 @@ def _pass_through(model: OpenModel, seen: Seen) -> Check:
     for tokens in (seen.small.tokens, *([] if seen.prompts.broken else [seen.prompts.tokens])):
         with attention_hooks({module: lambda call, z: None for module in model.anatomy.attention.values()}):
             watched = _logits(model, tokens)
-        with unrouted(model):
+        with unrouted(model.model, model.implementation):
             plain = _logits(model, tokens)
         if not torch.equal(watched, plain):
             worst = max(worst, gap(watched, plain))

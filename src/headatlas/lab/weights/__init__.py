@@ -2,16 +2,6 @@
 
 from headatlas.lab.weights.composition_null import composition_chance
 from headatlas.lab.weights.head_composition import Composition
-from headatlas.lab.weights.ov_qk import Copying, k_composition_matching, ov_logits, ov_positivity, qk_positivity
-from headatlas.lab.weights.previous_token import previous_token_scores
+from headatlas.lab.weights.ov_qk import Copying, ov_logits
 
-__all__ = [
-    "Composition",
-    "Copying",
-    "composition_chance",
-    "k_composition_matching",
-    "ov_logits",
-    "ov_positivity",
-    "previous_token_scores",
-    "qk_positivity",
-]
+__all__ = ["Composition", "Copying", "composition_chance", "ov_logits"]

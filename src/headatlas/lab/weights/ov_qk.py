@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.loading.opening import OpenModel
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.weights.first_mlp import first_mlp
-from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
+from headatlas.lab.weights.norm_folding import fold_norms
 from headatlas.lab.weights.token_embedding import embed_tokens
-from headatlas.notation import Head
 
 States = Literal["embedding", "mlp0"]
-_ROWS = 4096  # vocabulary entries processed at once
 _TOKENS = 128  # tokens whose logits are held at once
 
 
@@ -118,111 +115,6 @@ class _Circuits:
     def _unembed(self, written: Tensor) -> Tensor:
         with only_logits_of(self._model, self._among):
             return self._model.anatomy.logits(written).float()
-
-
-def positivity(matrix: LowRank) -> Tensor:
-    """Sum of eigenvalues over sum of moduli, -1 to 1: [...]; NaN if all are 0. Source: elhage2021mathematical."""
-    values = matrix.eigenvalues()
-    return values.real.sum(-1) / values.abs().sum(-1)
-
-
-@torch.no_grad()
-def ov_positivity(model: OpenModel) -> Tensor:
-    """Eigenvalue positivity of each head's full OV circuit W_E W_V W_O W_U, [vocabulary vocabulary]: [layer head].
-
-    Near 1, the head raises the logits of attended tokens (copying); near -1, it lowers them. Source:
-    elhage2021mathematical.
-
-    Raises:
-        HeadatlasError: if weights, norms or unembedding are unconfirmed.
-    """
-    folding, anatomy, unembed = fold_norms(model), model.anatomy, model.anatomy.unembed
-    if unembed is None or len(unembed.chain) > 1:
-        raise HeadatlasError(
-            f"the final layers of {model.name} are not one norm and an unembedding; give `positivity` a LowRank matrix "
-            "of your own"
-        )
-    last = None if unembed.norm is None else recognise_norm(unembed.norm, anatomy.d_model)
-    between = _gram(unembed.unembedding.weight, _embedding(model))  # type: ignore[arg-type]
-    scores = {}
-    for layer in anatomy.attention:
-        ov = folding.ov(layer)
-        right = ov.right if last is None else last.apply(ov.right)
-        scores[layer] = positivity(LowRank(between.to(ov.left) @ ov.left, right)).cpu()
-    return anatomy.stack(scores, 0)
-
-
-@torch.no_grad()
-def qk_positivity(model: OpenModel) -> Tensor:
-    """Eigenvalue positivity of each head's full QK circuit W_E W_Q W_K^T W_E^T, without positions: [layer head].
-
-    Near 1, tokens attend to copies of themselves.
-
-    Raises:
-        HeadatlasError: if weights or norms are unconfirmed.
-    """
-    folding, embedding = fold_norms(model), _embedding(model)
-    between = _gram(embedding, embedding)
-    scores = {}
-    for layer in model.anatomy.attention:
-        qk = folding.qk(layer)
-        scores[layer] = positivity(LowRank(between.to(qk.left) @ qk.left, qk.right)).cpu()
-    return model.anatomy.stack(scores, 0)
-
-
-def _gram(one: Tensor, other: Tensor) -> Tensor:
-    """one^T other, [d_model d_model], of two [vocabulary d_model] matrices; shared by all heads."""
-    parts = zip(torch.split(one, _ROWS), torch.split(other.to(one.device), _ROWS), strict=True)
-    total = torch.zeros(one.shape[1], other.shape[1], dtype=torch.float64, device=one.device)
-    for left, right in parts:
-        total += left.float().T @ right.float()
-    return total
-
-
-@torch.no_grad()
-def k_composition_matching(
-    model: OpenModel,
-    previous: Head,
-    tokens: Sequence[int] | None = None,
-    k: int = 1,
-    states: States = "embedding",
-) -> Tensor:
-    """Share of tokens whose query best matches the key made from the same token by a previous-token head: [layer head].
-
-    A test of K-composition (elhage2021mathematical). The query is computed from the token's state, the keys from the
-    outputs of the head `previous` on each token, with the norm before the keys folded in. Positions are ignored. Chance
-    is k / number of tokens.
-
-    Args:
-        model: whose weights.
-        previous: the head whose outputs are the keys' inputs.
-        tokens: token ids; by default 500 drawn from the vocabulary, or all if it has fewer.
-        k: number of top ranks that count. Ties count against the token.
-        states: as in `copying_scores`.
-
-    Returns:
-        [layer head]; NaN for layers that do not come after the head `previous`.
-
-    Raises:
-        HeadatlasError: if weights or norms are unconfirmed.
-    """
-    chosen, folding, anatomy = drawn_tokens(model, tokens, 500), fold_norms(model), model.anatomy
-    anatomy.require([previous])
-    if not 0 < k < len(chosen):
-        raise ValueError(f"k is {k}; it must lie between 1 and the number of tokens, {len(chosen)}")
-    read = _states(model, chosen, states)
-    before = anatomy.ov(*previous).apply(folding.reads(previous.layer, read))
-    written = folding.written(previous.layer, before)  # [token d_model]
-    found = torch.full((anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
-    for layer in (each for each in anatomy.attention if each > previous.layer):
-        qk, norm = anatomy.qk(layer), folding.before[layer]
-        keys = written if norm is None else recognise_norm(norm, anatomy.d_model).apply(written)
-        queries = folding.reads(layer, read)
-        for head in range(anatomy.heads_in(layer)):
-            scores = (queries @ qk.left[head].float()) @ (keys @ qk.right[head].float().mT).mT  # [query token]
-            own = scores.diagonal()[:, None]
-            found[layer, head] = ((scores >= own).sum(1) <= k).double().mean().item()
-    return found
 
 
 def drawn_tokens(model: OpenModel, tokens: Sequence[int] | None, count: int) -> list[int]:
