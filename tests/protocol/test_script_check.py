@@ -11,7 +11,7 @@ import headatlas
 from conftest import load_tool
 from headatlas import lab, locations
 from headatlas.cli.program import main
-from headatlas.evidence import records
+from headatlas.evidence import record_files
 from headatlas.lab import attribution, fits, paths
 from headatlas.protocol import script_check
 from headatlas.protocol.script import load_script
@@ -225,10 +225,10 @@ def test_adding_a_type_takes_three_files_and_three_commands(checkout: Path, caps
     assert changed == {entry, script, checkout / "catalog/references.bib"}
 
     assert main(["run", "my-head", "--out", str(checkout / "records")]) in (0, 1)
-    record = records.read(checkout / "records/specimen/my-head.json")
+    record = record_files.read(checkout / "records/specimen/my-head.json")
     assert record.detection and record.behaviour and record.behaviour.passed
     counts = load_tool("readme_counts")
-    numbers = counts.counts(headatlas.load(), records.read_all(locations.records()))
+    numbers = counts.counts(headatlas.load(), record_files.read_all(locations.records()))
     readme = counts.counted(counts.README.read_text(), numbers)
     assert f"what is known: {len(CATALOG.heads) + 1} head types" in readme
     assert f"{len(IDS) + 1} of its {len(CATALOG.heads) + 1} head types can be rerun" in readme

@@ -7,7 +7,8 @@ from typing import Any
 import transformers
 
 from headatlas.lab.anatomy import families
-from headatlas.lab.anatomy.anatomy import UnsafeModelError, no_route
+from headatlas.lab.anatomy.anatomy import UnsafeModelError
+from headatlas.lab.anatomy.discovery import no_route
 from headatlas.lab.hooks.attention_interface import IMPLEMENTATIONS
 from headatlas.lab.loading import multimodal
 from headatlas.quiet import quiet

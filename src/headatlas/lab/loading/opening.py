@@ -14,7 +14,8 @@ import torch
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.identity import folder_name
-from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine
+from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError
+from headatlas.lab.anatomy.discovery import examine
 from headatlas.lab.loading import (
     adapters,
     attention_route,
