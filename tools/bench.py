@@ -19,6 +19,8 @@ needs Linux, and no network.
 
     make bench                                  after tools/cross_check.py, in an environment with TransformerLens
     build/bench-venv/bin/python tools/bench.py [--small]        --small: 2 layers, short prompts, to try the program
+
+This module is long because it is one program: contenders, measurements and table.
 """
 
 import argparse

@@ -8,6 +8,8 @@ too small to compare.
 
     make bench                                  this and tools/bench.py, in an environment with TransformerLens
     build/bench-venv/bin/python tools/cross_check.py [--small]      --small: 2 layers, to try the program
+
+This module is long because it is one list of comparisons.
 """
 
 import argparse

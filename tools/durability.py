@@ -7,6 +7,8 @@
 `kill` runs a few light findings on the specimen with one process and kills the process at a random moment. After every
 kill it checks that finished files are unchanged and that every file is complete; in the end, that the numbers equal
 those of an uninterrupted run. Exit code 1 if a check fails.
+
+This module is long because it is one program with three experiments.
 """
 
 import argparse

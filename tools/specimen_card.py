@@ -5,6 +5,8 @@ card. If a measurement has changed and the weights have not, this program measur
 ship:
 
     python tools/specimen_card.py specimen
+
+This module is long because it holds everything that a card says, and nothing else uses its parts.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""The specimen's data: tokenizer, training rows packed from generated documents, and held-out documents."""
+"""The specimen's data: tokenizer, training rows packed from generated documents, and held-out documents.
+
+This module is long because the tokenizer and the rows that it is made from stand together.
+"""
 
 import dataclasses
 import random

@@ -10,6 +10,8 @@ accelerator, give --device cuda.
 At the end the program writes the weights, the tokenizer, the card (card.json) and the training log (training.json) into
 --out; --install NAME copies them to where the package looks. --compare NAME writes no card: it compares the weights
 with those that ship under that name, and notes on their card whether they are identical.
+
+This module is long because it is one program, which must not change while a training goes on.
 """
 
 import argparse

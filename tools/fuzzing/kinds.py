@@ -1,4 +1,7 @@
-"""The kinds of broken input, and what is asked of headatlas with each."""
+"""The kinds of broken input, and what is asked of headatlas with each.
+
+This module is long because it is a list of kinds.
+"""
 
 import contextlib
 import functools

@@ -1,4 +1,7 @@
-"""The catalog and its queries."""
+"""The catalog and its queries.
+
+This module is long because it is one class, which holds every query of the catalog.
+"""
 
 import difflib
 from collections.abc import Iterable, Mapping

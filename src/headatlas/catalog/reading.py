@@ -4,6 +4,8 @@ YAML 1.1 reads `010` as eight, `12:30` as 750, `no` as false, `1e3` as text, and
 reader takes a plain word as a number, true, false or null only if it looks like one to everybody. It reports as a
 fault, with its line: text that a program could read as another number, text that a comment cuts off, anchors, tags and
 escapes.
+
+This module is long because it is one reader, with the faults that it reports.
 """
 
 import math

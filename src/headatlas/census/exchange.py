@@ -63,9 +63,9 @@ def text(census: Census, id: str, format: Format) -> str:
     """The heads of a type in a format.
 
     json, csv: heads with score, interval, q and cause, best first.
-    headkv: on one line, of every head in order, its score on the prompts that select, not below 0; of one that did not
-        hold on new prompts the score on those, if it is lower. Its reader goes by the order alone, so many for each
-        layer: where a layer has fewer heads than others, or none, 0 stands there.
+    headkv: one line with the score of every head, in order, on the prompts that select, at least 0. A head that did not
+        hold on new prompts gets the lower of its two scores. Readers of this format count equally many heads in each
+        layer, so a layer with fewer heads is filled up with 0.
     duoattention: layers x key/value groups, tab-separated: the best head of each group, by the scores of headkv, 0.5 at
         the threshold; a group reaches 0.5 exactly where a head of it is chosen. Its reader takes the row of a layer by
         the layer's number: that of a layer without attention is 0.

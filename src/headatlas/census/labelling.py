@@ -162,7 +162,7 @@ def _selected(part: TypePart, q: Array | None, threshold: float, fdr: float) -> 
 
 
 def causal_of(part: TypePart, selected: Sequence[Head], lost: Sequence[Head]) -> tuple[Causal, str]:
-    """Whether intervening on the candidates does what the type's rule claims, and the figures in words.
+    """Whether intervening on the candidates does what the type's rule claims, and the figures as text.
 
     Nothing is said of it where heads that did not hold were intervened on together with those that do.
     """

@@ -39,7 +39,7 @@ class CensusRequest:
     shard: tuple[int, int] = (1, 1)
 
     def settings(self, catalog: Catalog, size: int) -> Settings:
-        """What that means for a model of so many parameters."""
+        """The settings for a model with `size` parameters."""
         return budget.resolve_settings(catalog, size, self.budget, self.prompts, self.types, self.cause, self.seed)
 
 

@@ -17,7 +17,8 @@ graphs         circuits as graphs
 fits           probes, directions, learned scales, toy models
 """
 
-from headatlas.lab.ablation.screening import attribution_patching, screen
+from headatlas.lab.ablation.first_order import attribution_patching
+from headatlas.lab.ablation.screening import screen
 from headatlas.lab.ablation.sweeps import ablate_sets, sweep
 from headatlas.lab.activations import edits
 from headatlas.lab.activations.interventions import intervene
@@ -28,7 +29,8 @@ from headatlas.lab.attention.streaming import score_heads
 from headatlas.lab.attribution.logit_attribution import direct_logit_attribution, logit_lens
 from headatlas.lab.fits.probes import probe_heads
 from headatlas.lab.graphs.edge_scores import edge_attribution
-from headatlas.lab.loading.opening import OpenModel, open_model
+from headatlas.lab.loading.opened_model import OpenModel
+from headatlas.lab.loading.opening import open_model
 from headatlas.lab.paths.path_patching import path_patch
 from headatlas.lab.paths.path_sweeps import path_sweep
 from headatlas.lab.running.behaviour import metric_per_prompt

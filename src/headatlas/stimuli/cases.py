@@ -2,6 +2,8 @@
 
 Families are written once, as cases. The specimen is trained on their documents. Reproductions prompt any model with
 them: `prompt` turns a case into tokens.
+
+This module is long because a case, its tokens and the prompts made of it stand together.
 """
 
 import random

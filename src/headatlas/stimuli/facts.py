@@ -2,6 +2,8 @@
 
 Countries with their capitals, languages and continents are real, and so are kinds, parts and uses of things; these
 families suit any model. People and their work are made up; only the specimen knows them.
+
+This module is long because it holds tables of facts; its functions are short.
 """
 
 import random

@@ -25,8 +25,9 @@ from headatlas.lab import (
 from headatlas.lab.ablation import Reference, mean_z, sweep_engine
 from headatlas.lab.ablation.batched_copies import CopyEdit
 from headatlas.lab.ablation.clean_run import CleanRun, run_clean
+from headatlas.lab.ablation.first_order import attribution_patching
 from headatlas.lab.ablation.partial_rerun import rerun
-from headatlas.lab.ablation.screening import attribution_patching, screen
+from headatlas.lab.ablation.screening import screen
 from headatlas.lab.ablation.sweeps import ablate_sets, sweep
 from headatlas.lab.activations import edits
 from headatlas.lab.hooks import attention_interface

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 _ROOM = 1 << 27  # bytes for the activations of one rerun on a CPU; larger buffers take longer to allocate than to fill
 

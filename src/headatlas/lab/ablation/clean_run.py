@@ -13,7 +13,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import forward
 
 

@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from headatlas.lab.ablation.clean_run import CleanRun
 from headatlas.lab.hooks.attention_interface import given_masks
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 
 class _Kept(DynamicLayer):  # type: ignore[misc]

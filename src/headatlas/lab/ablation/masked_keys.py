@@ -11,7 +11,7 @@ from headatlas.lab.activations import edits
 from headatlas.lab.activations.attention_edits import LayerEdit, PatternEdits
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import stack_tokens
 from headatlas.lab.running.forward import run_layers
 from headatlas.stimuli.prompts import Prompt

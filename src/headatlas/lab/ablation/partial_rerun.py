@@ -12,6 +12,8 @@ in models that have them.
 
 Copies are laid out along the batch axis. If earlier positions come from the cache, copies are laid out along the
 sequence instead, masked from each other, so that all share one copy of the clean keys and values.
+
+This module is long because the rerun and the checks that it equals a full run stand together.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +31,7 @@ from headatlas.lab.ablation.kv_cache import continue_from_cache
 from headatlas.lab.anatomy.families import route_of
 from headatlas.lab.hooks.attention_interface import attached
 from headatlas.lab.hooks.module_hooks import acting, gives, hooked, on_input, on_output
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import forward
 
 

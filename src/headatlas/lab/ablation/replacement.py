@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.sources import Reference, mean_z, record_z
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import stack_tokens
 from headatlas.stimuli.prompts import Prompt
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import BATCH, stack_tokens
 from headatlas.lab.running.forward import run_layers
 from headatlas.notation import Head

@@ -20,7 +20,7 @@ from headatlas.lab.ablation.clean_run import run_clean
 from headatlas.lab.ablation.partial_rerun import blocked, obstacle, rerun
 from headatlas.lab.ablation.replacement import EditPositions, Replacement, edited_positions
 from headatlas.lab.ablation.sources import Reference
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import Metric

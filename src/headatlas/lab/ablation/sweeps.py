@@ -12,7 +12,7 @@ import numpy as np
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
 from headatlas.lab.ablation.sources import Reference
 from headatlas.lab.ablation.sweep_engine import SweepTask, Way, reuse, run_sweep
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import Array, OnDone
 from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head

@@ -13,7 +13,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.interventions import several_streams
 from headatlas.lab.anatomy.trial_pass import precision
 from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import FIRST, forward
 
 

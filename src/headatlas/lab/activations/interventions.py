@@ -21,7 +21,7 @@ from headatlas.lab.hooks.attention_interface import (
     attention_pre_hooks,
 )
 from headatlas.lab.hooks.module_hooks import on_input, on_output
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.notation import Head
 
 

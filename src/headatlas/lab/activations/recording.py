@@ -11,7 +11,7 @@ from headatlas.lab.activations.attention_edits import rows_of_heads
 from headatlas.lab.activations.interventions import on_projection, on_stream, require_site
 from headatlas.lab.activations.sites import SITES, Positions, Recording, Site, located, union
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.metrics import all_finite
 

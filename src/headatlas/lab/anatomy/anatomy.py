@@ -1,4 +1,7 @@
-"""A model's architecture, inferred from one forward pass, and the identities it must satisfy before it is measured."""
+"""A model's architecture, inferred from one forward pass, and the identities it must satisfy before it is measured.
+
+This module is long because it is one class: the one place that says where a weight is.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ import torch
 
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.row_weights import attention_rows
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import Array, batches, stack_tokens
 from headatlas.lab.running.forward import run_layers
 from headatlas.stimuli.prompts import Prompt

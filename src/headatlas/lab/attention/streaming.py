@@ -19,7 +19,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.attention import patterns
 from headatlas.lab.attention.layer_scores import LayerScore, Norm, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running import token_positions
 from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.token_positions import Positions

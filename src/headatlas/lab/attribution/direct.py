@@ -17,7 +17,7 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import Recording
 from headatlas.lab.attribution.frozen_norms import before_unembed, logit_direction
 from headatlas.lab.attribution.logit_attribution import direct_logit_attribution, head_reads
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import Array, batches, stack_tokens
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt

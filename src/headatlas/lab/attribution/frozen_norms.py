@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.qkv_layout import columns
 from headatlas.lab.anatomy.trial_pass import precision
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.anatomy.trial_pass import precision
 from headatlas.lab.attribution.frozen_norms import before_unembed, freeze_norm, logit_direction
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.screening import z_gradients
+from headatlas.lab.ablation.first_order import z_gradients
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import Array, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import logits_at
 from headatlas.lab.running.metrics import Metric, log_probability
@@ -58,35 +58,43 @@ def learn_vectors(
     anatomy, rng = model.anatomy, random.Random(seed)
     vectors = torch.zeros(anatomy.layers, anatomy.heads, anatomy.d_head, device=model.device, requires_grad=True)
     adam = torch.optim.Adam([vectors], rate)
-
-    def hook(layer: int) -> AttentionHook:
-        def change(call: AttentionCall, z: Tensor) -> Tensor:
-            vector = vectors[layer, : z.shape[2], : z.shape[3]].to(z)
-            return z * (1 + vector) if kind == "scaling" else z + vector
-
-        return change
-
-    hooks = {module: hook(layer) for layer, module in anatomy.attention.items()}
+    hooks = {module: _changing(vectors[layer], kind) for layer, module in anatomy.attention.items()}
     same = [
         part for index, _ in batches(model, prompts, lambda each: len(each.readouts)) for part in _cut(index, batch)
     ]
     for _ in range(epochs):
         for index in rng.sample(same, len(same)):
             chosen = [prompts[number] for number in index]
-            positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(chosen))
             with attention_hooks(hooks), torch.enable_grad():
-                tokens = stack_tokens([prompt.tokens for prompt in chosen]).to(model.device)
-                logits = logits_at(model, tokens, positions)
-                read = logits[torch.arange(len(chosen), device=logits.device)[:, None], where.to(logits.device)]
-                value = metric(read, answers.to(logits.device), rivals.to(logits.device)).mean()
-                if not value.requires_grad:
-                    raise HeadatlasError("this behaviour has no gradient; learn by log_probability or logit_difference")
+                value = _mean_metric(model, chosen, metric)
                 loss = l1 * vectors.abs().sum() - value.to(vectors.device)
                 (vectors.grad,) = torch.autograd.grad(loss, [vectors])
             adam.step()
     if not torch.isfinite(vectors).all():
         raise HeadatlasError(f"{model.name} gave NaN or infinite gradients; try float32, or a smaller rate")
     return vectors.detach().float().cpu()
+
+
+def _changing(vectors: Tensor, kind: Literal["scaling", "offset"]) -> AttentionHook:
+    """A hook that scales z by 1 + vectors, or adds them: vectors [head d_head]."""
+
+    def change(call: AttentionCall, z: Tensor) -> Tensor:
+        vector = vectors[: z.shape[2], : z.shape[3]].to(z)
+        return z * (1 + vector) if kind == "scaling" else z + vector
+
+    return change
+
+
+def _mean_metric(model: OpenModel, prompts: Sequence[Prompt], metric: Metric) -> Tensor:
+    """The mean metric of prompts of one length, with its gradient."""
+    positions, where, answers, rivals = (each.to(model.device) for each in readout_tensors(prompts))
+    tokens = stack_tokens([prompt.tokens for prompt in prompts]).to(model.device)
+    logits = logits_at(model, tokens, positions)
+    read = logits[torch.arange(len(prompts), device=logits.device)[:, None], where.to(logits.device)]
+    value = metric(read, answers.to(logits.device), rivals.to(logits.device)).mean()
+    if not value.requires_grad:
+        raise HeadatlasError("this behaviour has no gradient; learn by log_probability or logit_difference")
+    return value
 
 
 def scaling_slopes(model: OpenModel, prompts: Sequence[Prompt], metric: Metric = log_probability) -> Array:

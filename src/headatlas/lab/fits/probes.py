@@ -2,6 +2,8 @@
 
 All heads are fitted at once, by L2-regularised logistic regression with Newton's method; the optimum is unique.
 Accuracy is always measured on the half of the groups (such as questions) that was not used for fitting.
+
+This module is long because the design of a probe, its split, its shuffles and its interval stand together.
 """
 
 from collections.abc import Hashable, Sequence
@@ -13,11 +15,11 @@ from torch.nn.functional import pad
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.recording import record
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.fits.logistic import fit_logistic, held_out_right, standardisation
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.notation import Head
 
 _BATCH = 16  # prompts recorded at once
-_STEPS = 50  # maximum number of Newton steps; a dozen suffice unless the penalty is tiny
 _RESAMPLES = 1000
 DRAWS = 100  # shuffles of the labels
 
@@ -141,7 +143,7 @@ def probe_heads(
     there = ~_absent(z)
     flat = z[:, there].movedim(1, 0).double()  # [existing prompt d_head]
     # One task at a time, to hold the normal equations of all heads only once.
-    right = torch.stack([_held_out(flat, task, fold, l2) for task in tasks])  # [task existing prompt]
+    right = torch.stack([held_out_right(flat, task, fold, l2) for task in tasks])  # [task existing prompt]
     accuracy = _placed(right.mean(-1), there)
     low, high = (_placed(each, there) for each in _interval(right[0], group, generator))
     each, shuffled = (_placed(part.T, there) for part in (right[0], right[1:].mean(0)))
@@ -179,8 +181,8 @@ def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0)
     y, _ = _design(z, labels, range(len(z)))
     there = ~_absent(z)
     flat = z[:, there].movedim(1, 0).double()
-    mean, scale = _standard(flat)
-    weights = _fit((flat - mean) / scale, y, l2)[:, :-1] / scale[:, 0]
+    mean, scale = standardisation(flat)
+    weights = fit_logistic((flat - mean) / scale, y, l2)[:, :-1] / scale[:, 0]
     vectors = torch.full(z.shape[1:], float("nan"))
     vectors[there] = weights.float()
     return _directions(z, vectors)
@@ -241,57 +243,6 @@ def _shuffled(y: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
         dealt = (one_label & (alike == size)).nonzero()[:, 0]
         label[dealt] = label[dealt[torch.randperm(len(dealt), generator=generator)]]
     return torch.where(one_label[group], label[group], shuffled)
-
-
-def _held_out(flat: Tensor, y: Tensor, fold: Tensor, l2: float) -> Tensor:
-    """Whether the probe of the other fold classifies each prompt correctly: [head prompt], float64."""
-    right = torch.empty(flat.shape[:2], dtype=torch.float64)
-    for side in (0, 1):
-        train, test = flat[:, fold != side], flat[:, fold == side]
-        mean, scale = _standard(train)
-        weights = _fit((train - mean) / scale, y[fold != side], l2)
-        logits = torch.einsum("hnd,hd->hn", (test - mean) / scale, weights[:, :-1]) + weights[:, -1:]
-        right[:, fold == side] = ((logits > 0) == (y[fold == side] > 0)).double()
-    return right
-
-
-def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, [head 1 feature]; 1 for constant features."""
-    scale = x.std(1, keepdim=True, correction=0)
-    return x.mean(1, keepdim=True), torch.where(scale > 1e-12, scale, torch.ones_like(scale))
-
-
-def _fit(x: Tensor, y: Tensor, l2: float) -> Tensor:
-    """Weights and (last) unpenalised intercept of each head, for x [head prompt d] and y [prompt].
-
-    Newton's method with step halving; the loss is convex, so a vanishing gradient means the optimum.
-    """
-    x = torch.cat([x, torch.ones_like(x[..., :1])], -1)
-    penalty = torch.full((x.shape[-1],), l2, dtype=x.dtype)
-    penalty[-1] = 0.0
-    weights = torch.zeros(len(x), x.shape[-1], dtype=x.dtype)
-    for _ in range(_STEPS):
-        chance = torch.einsum("hnd,hd->hn", x, weights).sigmoid()
-        gradient = torch.einsum("hnd,hn->hd", x, chance - y) + penalty * weights
-        if gradient.abs().max() < 1e-8 * len(y):
-            break
-        curved = x * (chance * (1 - chance)).clamp_min(1e-12)[..., None]
-        step = torch.linalg.solve(x.mT @ curved + torch.diag(penalty), gradient)
-        before = _loss(x, y, weights, penalty)
-        size = torch.ones(len(x), 1, dtype=x.dtype)
-        for _ in range(20):
-            worse = _loss(x, y, weights - size * step, penalty) > before
-            if not worse.any():
-                break
-            size = torch.where(worse[:, None], size / 2, size)
-        weights = weights - size * step
-    return weights
-
-
-def _loss(x: Tensor, y: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
-    logits = torch.einsum("hnd,hd->hn", x, weights)
-    each = torch.nn.functional.softplus(logits) - y * logits
-    return each.sum(-1) + 0.5 * (penalty * weights.square()).sum(-1)
 
 
 def _interval(right: Tensor, group: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

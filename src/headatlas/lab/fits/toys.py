@@ -14,7 +14,8 @@ import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.loading.opening import OpenModel, open_model
+from headatlas.lab.loading.opened_model import OpenModel
+from headatlas.lab.loading.opening import open_model
 from headatlas.progress import Progress
 from headatlas.quiet import quiet
 from headatlas.stimuli.cases import Segment

@@ -27,7 +27,7 @@ from headatlas.lab.hooks.attention_interface import (
     attention_hooks,
     attention_pre_hooks,
 )
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import forward
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms

@@ -18,7 +18,7 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.anatomy import gates
 from headatlas.lab.graphs.flow import EMBEDDING, LOGITS, Graph
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionPreHook, attention_pre_hooks
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import logits_at
 from headatlas.lab.running.metrics import Metric

@@ -18,7 +18,7 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import Recording
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import Array
 from headatlas.lab.running.scores import Scores
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms

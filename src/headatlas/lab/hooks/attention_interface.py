@@ -8,6 +8,8 @@ would let queries see future tokens. Families that bypass the registry call `att
 
 z is the input of the output projection. Some models gate or normalise the attention output before the projection;
 `read_z_at` registers them, and their hooks run at the projection's input.
+
+This module is long because everything that touches the attention registry stands together, where it can be checked.
 """
 
 import sys

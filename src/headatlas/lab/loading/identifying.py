@@ -11,7 +11,7 @@ from headatlas.evidence.identity import Identity, digest
 from headatlas.lab.loading import provenance
 
 if TYPE_CHECKING:
-    from headatlas.lab.loading.opening import OpenModel
+    from headatlas.lab.loading.opened_model import OpenModel
 
 # Configuration fields that say where a model came from, or that have their own part in the identity.
 _ELSEWHERE = {

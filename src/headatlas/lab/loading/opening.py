@@ -1,20 +1,16 @@
 """Opens the specimen, a local folder, a hub id or a loaded model; refuses models that cannot be measured safely."""
 
-import re
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
-from headatlas.evidence.identity import folder_name
-from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError
+from headatlas.lab.anatomy.anatomy import UnsafeModelError
 from headatlas.lab.anatomy.discovery import examine
 from headatlas.lab.loading import (
     adapters,
@@ -28,98 +24,8 @@ from headatlas.lab.loading import (
     refusals,
     tokenizer_fit,
 )
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.loading.provenance import Opened
-from headatlas.stimuli.prompts import Vocabulary
-
-
-@dataclass(frozen=True)
-class OpenModel:
-    """A model ready to be measured, and a record of exactly what was opened.
-
-    `close`, or leaving a `with` block, restores the model's own attention implementation and training mode.
-
-    Attributes:
-        name: the name or path the user gave.
-        revision: the hub's commit, or None for a local folder.
-        sha256: of the weight files in order of their names, including a merged adapter's; of the weights in memory for
-            a model that was already loaded.
-        implementation: the attention implementation that plain transformers would use.
-        opened: provenance, file by file.
-    """
-
-    name: str
-    revision: str | None
-    sha256: str
-    implementation: str
-    model: Any  # a transformers model: it has get_input_embeddings and returns logits
-    tokenizer: Any
-    anatomy: Anatomy
-    opened: Opened
-    _restore: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
-
-    def close(self) -> None:
-        """Restore the model's own attention implementation and training mode; repeated calls do nothing."""
-        self._restore.close()
-
-    def __enter__(self) -> "OpenModel":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def id(self) -> str:
-        """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
-        name = folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
-        return re.sub(r"[^\w.-]+", "-", name)
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the embeddings, to which prompts must be moved."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
-        return dtype
-
-    @property
-    def context(self) -> int | None:
-        """The maximum prompt length in tokens, or None if the configuration does not say."""
-        config = multimodal.text_config(self.model.config)
-        return getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
-
-    @property
-    def architecture(self) -> str:
-        """The class of the model: 'LlamaForCausalLM', 'language model of Gemma3ForConditionalGeneration'."""
-        name = type(self.model).__name__
-        return f"language model of {name}" if multimodal.is_wrapper(self.model) else name
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The tokenizer as stimuli use it."""
-        return Vocabulary(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
-
-    def tokens(self, text: str) -> torch.Tensor:
-        """Token ids of a text, after BOS if the tokenizer has one: [1 position].
-
-        Raises:
-            HeadatlasError: if the tokenizer has no tokens for it.
-        """
-        return torch.tensor([self.vocabulary.prompt(text)])
-
-    def text(self, tokens: torch.Tensor) -> str:
-        """Decode the tokens of one prompt, without BOS.
-
-        Args:
-            tokens: [position] or [1 position].
-        """
-        ids, bos = tokens.flatten().tolist(), self.vocabulary.bos
-        return str(self.tokenizer.decode(ids[1:] if bos and ids[:1] == [*bos] else ids))
 
 
 def open_model(
@@ -170,8 +76,32 @@ def open_model(
         raise ValueError("tokenizer and called are for a model that is already loaded")
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
-    name, device = folders.expanded(str(name)), devices.device(device)
-    kind = loading.dtype_of(dtype)
+    return _from_files(
+        folders.expanded(str(name)),
+        revision,
+        loading.dtype_of(dtype),
+        devices.device(device),
+        device_map=device_map,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        adapter=adapter,
+        ignore_unused=ignore_unused,
+    )
+
+
+def _from_files(
+    name: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    device_map: Any,
+    allow_pickle: bool,
+    trust_remote_code: bool,
+    adapter: str | Path | None,
+    ignore_unused: bool,
+) -> OpenModel:
+    """Open the model in a folder or on the hub."""
     wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
     folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
     if adapter is None:
@@ -182,7 +112,7 @@ def open_model(
         name,
         folder,
         config,
-        dtype=kind,
+        dtype=dtype,
         device_map=device_map,
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,

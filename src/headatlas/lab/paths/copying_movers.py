@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.paths.prompt_effects import path_effects
 from headatlas.lab.running.behaviour import metric_per_prompt
 from headatlas.lab.running.metrics import Metric

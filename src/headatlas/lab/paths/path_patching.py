@@ -24,7 +24,7 @@ from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import Tokens, batch_of, record
 from headatlas.lab.activations.sites import Positions, Recording, Site, located
 from headatlas.lab.hooks.module_hooks import copied
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
 from headatlas.notation import Head

@@ -14,7 +14,7 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import Recording
 from headatlas.lab.attention.layer_scores import LayerScore, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import Array, OnDone, batches, pair_tensors, stack_tokens
 from headatlas.lab.running.forward import run_layers
 from headatlas.notation import Head

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.sites import Positions
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.paths.path_patching import PathMetric, Receiver, path_patch, path_runs
 from headatlas.lab.paths.path_sweeps import path_sweep
 from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens

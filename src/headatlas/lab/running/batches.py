@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.stimuli.prompts import Prompt
 
 Array = NDArray[np.float64]

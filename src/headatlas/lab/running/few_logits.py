@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.qkv_layout import columns
 from headatlas.lab.hooks.module_hooks import acting
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 
 @contextmanager

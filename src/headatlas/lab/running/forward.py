@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.metrics import all_finite
 
 Hooks = Mapping[nn.Module, AttentionHook]

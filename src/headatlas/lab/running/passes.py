@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 
 @dataclass

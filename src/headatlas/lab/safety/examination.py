@@ -2,6 +2,8 @@
 
 The checks use two forward passes. The trial pass, also made on opening, records every submodule. `prompt_checks` runs
 realistic prompts: they begin with BOS, are as long as stimuli, and exceed any sliding window.
+
+This module is long because all checks stand together, in the order in which the report lists them.
 """
 
 import inspect
@@ -20,7 +22,8 @@ from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision, run_tria
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.loading import loading, multimodal, tokenizer_fit, unused_weights
 from headatlas.lab.loading.attention_route import unrouted
-from headatlas.lab.loading.opening import OpenModel, open_model
+from headatlas.lab.loading.opened_model import OpenModel
+from headatlas.lab.loading.opening import open_model
 from headatlas.lab.safety.diagnosis import Check, Diagnosis, Verdict
 from headatlas.lab.safety.prompt_checks import Inspection, inspect_prompts, recomputed_gap, windows
 

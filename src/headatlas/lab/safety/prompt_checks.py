@@ -17,7 +17,7 @@ from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.anatomy.trial_pass import gap
 from headatlas.lab.hooks import row_weights
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 LENGTH = 128  # tokens, about that of the longest ordinary stimuli
 _BEYOND = 48  # tokens beyond a sliding window

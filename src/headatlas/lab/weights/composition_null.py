@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from headatlas.lab.anatomy.low_rank import LowRank
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.weights.head_composition import Composition, receivers_of, triangle
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms, recognise_norm
 

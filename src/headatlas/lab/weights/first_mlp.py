@@ -9,7 +9,7 @@ from torch import Tensor
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.sources import Reference, ablate
 from headatlas.lab.hooks.module_hooks import on_input, on_output
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import stack_tokens
 from headatlas.lab.running.forward import forward
 from headatlas.lab.weights.token_embedding import embed_tokens

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headatlas.lab.anatomy.low_rank import LowRank
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 

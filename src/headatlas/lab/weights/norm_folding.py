@@ -15,7 +15,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.anatomy.trial_pass import gap, precision, tokens_for
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 _LARGE = 100.0  # scale of the test vectors, to make the norm's epsilon negligible
 

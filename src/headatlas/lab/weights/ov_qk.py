@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.weights.first_mlp import first_mlp
 from headatlas.lab.weights.norm_folding import fold_norms

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from headatlas.lab.anatomy.trial_pass import run_trial_pass
 from headatlas.lab.hooks.module_hooks import on_input
-from headatlas.lab.loading.opening import OpenModel
+from headatlas.lab.loading.opened_model import OpenModel
 
 _known: WeakKeyDictionary[nn.Module, tuple[nn.Module, ...]] = WeakKeyDictionary()
 

@@ -16,7 +16,7 @@ READS = {"Q": "queries", "K": "keys", "V": "values"}
 
 
 def short(text: str, most: int) -> str:
-    """Text of at most so many signs; what is longer ends in an ellipsis."""
+    """Shorten a text to `most` characters, with an ellipsis at its end."""
     return text if len(text) <= most else text[: most - 1].rstrip(" -") + "…"
 
 
