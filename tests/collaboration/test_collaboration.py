@@ -150,7 +150,7 @@ class TestMistakes:
 
     def test_records_of_other_weights(self, specimen: OpenModel, tmp_path: Path) -> None:
         recorded(tmp_path, specimen, {"induction": [Head(3, 6)]}, sha256="0" * 64)
-        with pytest.raises(HeadatlasError, match="belongs to another model than specimen \\(different weights\\); run it again"):
+        with pytest.raises(HeadatlasError, match=r"another model than specimen \(different weights\); run it again"):
             found.found_in(tmp_path, model_record(specimen, "specimen"), 5)
 
     def test_a_file_that_is_none(self, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_adding_a_type_takes_three_files_and_three_commands(checkout: Path, caps
     assert main(["validate"]) == 2
     left = capsys.readouterr().err
     assert "catalog/heads/my-head.yaml: summary: still contains TODO" in left
-    assert "reproductions/my-head.py: line 1: still says TODO" in left and "has no rule for it" in left
+    assert "reproductions/my-head.py: line 1: still says TODO" in left and "has no rule for this script" in left
 
     text, _, judged = entry.read_text().partition("  # rule:\n")
     assert judged.count("\n  # ") == judged.count("\n") - 1, "every line of the rule and of what is expected"
