@@ -154,7 +154,7 @@ class TestNew:
     @pytest.mark.parametrize(
         "id, complaint",
         [
-            ("induction", "is there already"),
+            ("induction", "already exists"),
             ("Quotation", "is not an id"),
             ("../escape", "is not an id"),
             ("a" * 61, "is not an id"),

@@ -1,9 +1,10 @@
-"""The catalog: lists, one entry in full, search results, the names of a head, sources."""
+"""Prints the catalog: lists, one entry in full, search results, the names of a head, sources."""
 
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -27,12 +28,12 @@ def _table(*columns: str, title: str | None = None, one_line: bool = False) -> T
 
 
 def _cut(text: str) -> Text:
-    """Text that a narrow column cuts instead of breaking it."""
+    """Text that a narrow column cuts instead of breaking."""
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def print_list(catalog: Catalog, heads: HeadTypes) -> None:
-    """Head types, by stage where the order carries no other meaning."""
+    """Print head types by stage, each stage in the given order."""
     table = _table("id", "stage", "status", "findings", "what it does", one_line=True)
     order = [stage.id for stage in catalog.taxonomy.stages]
     for head in sorted(heads.values(), key=lambda head: order.index(head.stage)):
@@ -40,21 +41,21 @@ def print_list(catalog: Catalog, heads: HeadTypes) -> None:
         table.add_row(head.id, short, head.status, str(len(head.findings)), _cut(head.summary))
     console = _console(one_line=True)
     if not heads:
-        console.print("no head type meets all of these conditions")
+        console.print("no head type meets all these conditions")
         return
     console.print(table)
     shorts = ", ".join(f"{stage.short} {stage.name.lower()}" for stage in catalog.taxonomy.stages)
     beyond = sum(head.placed_by == "headatlas" for head in heads.values())
-    starred = f"; * the survey lacks these {beyond}, we placed them" if beyond else ""
+    starred = f"; * not in the survey, placed by headatlas ({beyond})" if beyond else ""
     console.print(f"\n[dim]{len(heads)} head types; {shorts}{starred}[/dim]")
 
 
 def print_head(catalog: Catalog, head: HeadType) -> None:
-    """One entry in full."""
+    """Print one entry in full."""
     console = _console()
     stage = catalog.taxonomy.stage(head.stage)
     console.print(f"[bold]{escape(head.name)}[/bold]   {escape(head.signature)}")
-    placed = "" if head.placed_by == "survey" else " (our placing; the survey lacks it)"
+    placed = "" if head.placed_by == "survey" else " (not in the survey, placed by headatlas)"
     console.print(f"[dim]{stage.name} / {stage.group(head.group).name}{placed} · {head.status}[/dim]")
     if head.aliases:
         names = ", ".join(f"{alias.name} ({catalog.references[alias.source].short})" for alias in head.aliases)
@@ -64,7 +65,7 @@ def print_head(catalog: Catalog, head: HeadType) -> None:
         console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
     _print_findings(console, catalog, head.findings)
     for other in head.distinct_from:
-        console.print(f"[bold]Not to be mistaken for[/bold] {other.head}. {escape(other.why)}")
+        console.print(f"[bold]Not the same as[/bold] {other.head}. {escape(other.why)}")
     for relation in head.relations:
         via = f" via {relation.via}" if relation.via else ""
         console.print(f"[bold]{relation.type}[/bold]{via} {relation.head}. {escape(relation.note or '')}")
@@ -105,29 +106,35 @@ def _print_reproduction(console: Console, head: HeadType) -> None:
     console.print(f"\n[bold]A rerun needs[/bold]  {escape(rerun.needs)}")
     console.print(f"[bold]Smallest model[/bold]  {rerun.smallest_model or 'none known'}. {escape(rerun.smallest_why)}")
     if rerun.rule is None:
-        console.print("\n[dim]no reproduction yet: reproductions/ has no script for it[/dim]")
+        console.print("\n[dim]no reproduction yet: reproductions/ has no script for this type[/dim]")
         return
     _print_rule(console, rerun.rule)
-    console.print("[bold]Expected before running[/bold]")
+    console.print("[bold]Expected before the run[/bold]")
     for expected in rerun.expected:
         heads = f" ({' '.join(map(str, expected.heads))})" if expected.heads else ""
-        console.print(f"  {expected.model}: {expected.verdict}{heads}. {escape(expected.why)}")
-    console.print(f"\n[dim]rerun it: headatlas run {head.id}[/dim]")
+        _print_indented(console, f"{expected.model}: {expected.verdict}{heads}. {escape(expected.why)}")
+    console.print(f"\n[dim]to rerun: headatlas run {head.id}[/dim]")
+
+
+def _print_indented(console: Console, text: str) -> None:
+    """Print a line whose continuation lines are indented too."""
+    console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _print_rule(console: Console, rule: Rule) -> None:
     needed, cause = max(rule.behaviour.chance, rule.behaviour.minimum), rule.cause
     console.print(f"\n[bold]Rule[/bold] (version {rule.version}, fixed {rule.fixed})")
-    console.print(f"  behaviour  {escape(rule.behaviour.metric)}: above {needed:g}")
-    console.print(f"  detection  {escape(rule.detection.metric)}: at least {rule.detection.threshold:g}")
-    console.print(
-        f"  cause      {cause.intervention}, of the heads found: {cause.direction}, "
-        f"more than {cause.percentile:g}% of matched random sets"
+    _print_indented(console, f"behaviour  {escape(rule.behaviour.metric)}: above {needed:g}")
+    _print_indented(console, f"detection  {escape(rule.detection.metric)}: at least {rule.detection.threshold:g}")
+    _print_indented(
+        console,
+        f"cause      {cause.intervention} on the heads found: {cause.direction}, "
+        f"more than with {cause.percentile:g}% of matched random sets",
     )
 
 
 def print_hits(hits: Sequence[Hit], query: str) -> None:
-    """Search results, best first."""
+    """Print search results, best first."""
     console = _console(one_line=True)
     if not hits:
         console.print(Text(f"nothing matches {query!r}; try fewer or other words"))
@@ -139,13 +146,13 @@ def print_hits(hits: Sequence[Hit], query: str) -> None:
 
 
 def print_who(catalog: Catalog, model: Model, head: Head, namings: Sequence[Naming]) -> None:
-    """The names of one head, with the findings and circuits behind each."""
+    """Print the names of one head, each with its findings and circuits."""
     console = _console()
     if not namings:
         console.print(f"no finding in the catalog names {head} of {model.id}")
         return
     plural = "s" if len(namings) > 1 else ""
-    console.print(f"[bold]{head}[/bold] of {escape(model.name)} goes by {len(namings)} name{plural}\n")
+    console.print(f"[bold]{head}[/bold] of {escape(model.name)} has {len(namings)} name{plural}\n")
     for naming in namings:
         console.print(f"[bold]{escape(naming.head_type.name)}[/bold] [dim]({naming.head_type.id})[/dim]")
         table = Table.grid(padding=(0, 1))

@@ -37,8 +37,8 @@ class Link:
         sender, receiver: names of nodes.
         via: what of the receiver.
         strength: 0 to 1, drawn as the width of the line.
-        stands: whether it exceeds what it is compared with; drawn dashed and faint if not.
-        numbers: what was measured, as text.
+        stands: True if the effect exceeds those of other heads; else the line is dashed and faint.
+        numbers: the measured figures, as text.
     """
 
     sender: str
@@ -56,7 +56,7 @@ def measured_picture(nodes: Sequence[Node], links: Sequence[Link], title: str, n
         nodes: heads; those that no edge touches are drawn too.
         links: between nodes of different layers.
         title: says what the picture shows.
-        notes: lines to write below, such as what the widest line means.
+        notes: lines to write below, such as the effect of the widest line.
 
     Returns:
         One <svg> element; every edge has its numbers as a tooltip, and all of them are in its description.

@@ -16,7 +16,7 @@ READS = {"Q": "queries", "K": "keys", "V": "values"}
 
 
 def short(text: str, most: int) -> str:
-    """Shorten a text to `most` characters, with an ellipsis at its end."""
+    """Text of limited length; longer text ends in an ellipsis."""
     return text if len(text) <= most else text[: most - 1].rstrip(" -") + "…"
 
 
