@@ -29,7 +29,7 @@ STORY, LIST = slice(0, TOLD), slice(TOLD, TOLD + 1)  # their readouts
 
 
 def pairs(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A list of pairs, some of whose keys come back; read where the last value is due."""
+    """A list of pairs, some of whose keys come back; read where the last value comes next."""
 
     def case() -> Case:
         drawn = lookup.key_value("held-out", rng, PAIRS, FAMILIES[family])

@@ -7,7 +7,7 @@ Score      The head's direct effect on the logit of the right next token, counti
            after the earlier copies, with its sign reversed. The logit is taken above the mean of thirty tokens that
            are not in the text, so that raising all logits counts for nothing; the paper reads all places of a second
            copy of thirty tokens.
-Control    The same, between the same places, where the last copy is fresh random tokens: nothing is due.
+Control    The same, between the same places, where the last copy is fresh random tokens: nothing is expected.
 Behaviour  How often the right next token is the likeliest.
 Cause      The heads found are replaced by their mean over the corrupted prompts: the right next token should become
            likelier.
@@ -26,7 +26,7 @@ OTHERS = 30  # tokens that are not in the text
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A span of random tokens, written so many times, and cut somewhere in the last copy."""
+    """A span of random tokens, written as many times as the family says, and cut somewhere in the last copy."""
     length, copies = FAMILIES[family]
     drawn = vocab.draw(rng, length + OTHERS)
     span, others = drawn[:length], drawn[length:]

@@ -8,7 +8,7 @@ Stimuli    Words and names of two to five tokens after a piece of a story, a new
 Score      Concept copying: the head's output at the token before the second mention, from the prompt, is put into the
            corrupted prompt; how much the probability of the word's second token rises, one token later.
 Control    The same from a prompt in which another word of as many tokens stands in its place: what carries only that
-           a word is due, or that the text repeats, raises the second token as much from there.
+           a word comes next, or that the text repeats, raises the second token as much from there.
 Behaviour  The probability of the second token in the prompt, minus that in the corrupted prompt.
 Cause      At the token before the second mention, the heads found are replaced by their mean over the corrupted
            prompts, and that difference should shrink. One token later, token induction heads can still copy: in a text

@@ -1,4 +1,4 @@
-"""Constant heads look at all option letters alike: one of them is due, and the head does not say which.
+"""Constant heads look at all option letters alike: one of them comes next, and the head does not say which.
 
 Claim      At the end of a multiple-choice question the head spreads its attention evenly over the option letters,
            whichever is right (lieberum2023does; zheng2024attention). That it makes the letters likely, against all

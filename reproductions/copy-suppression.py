@@ -2,16 +2,16 @@
 
 Claim      Where the components before it predict a token that stands in the context, the head attends to that token
            and lowers its logit; by its weights it lowers most tokens that it may attend to (mcdougall2024copy).
-Stimuli    Text in which a token of the context is due: sentences with two people, a story and random tokens that begin
+Stimuli    Text in which a token of the context is next: sentences with two people, a story and random tokens that begin
            a second time. The corrupted prompt has other names, or a first time of something else.
-Score      By how many nats the head's direct effect, through its attention to the token that is due, lowers the logit
+Score      By how many nats the head's direct effect, through its attention to the next token, lowers the logit
            of that token, less that of twenty unrelated ones (the authors' released score, which takes the logit by
            itself and names only), times a score of weights: for which share of tokens the token is among the ten that
            the head's OV circuit lowers most, from the state after the first MLP. The authors' test of three conditions
            at single completions, and their ablation on open text, are not rerun.
 Control    The same for another token of the context that is not due: a head that writes against all that it attends to
            suppresses no prediction.
-Behaviour  How often the token that is due is the likeliest next one.
+Behaviour  How often the token that comes next is the likeliest one.
 Cause      At the end the heads found give their mean over the ends of corrupted prompts: the token should gain on the
            unrelated.
 """

@@ -39,7 +39,7 @@ SHOTS = 7
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """True examples, and in the corrupted prompt shuffled ones; read where the image of the last word is due."""
+    """True examples, and in the corrupted prompt shuffled ones; read where the image of the last word comes next."""
     made = aligned(vocab, lambda: mappings.few_shot("train", rng, family, SHOTS, form=("", " ->", ",")))
     return replace(made, readouts=made.readouts[-1:])
 

@@ -6,7 +6,7 @@ Stimuli    For the score, random tokens written four times, in three lengths; 10
            company takes 10,000. For the behaviour, a needle in a story, at three distances.
 Score      Echo and induction scores added up: from each token of a later copy, the attention to the same token in the
            earlier copies and to the tokens after those. The authors keep the best by a budget, here a threshold
-           decides; each query head stands for itself.
+           decides; each query head is judged by itself.
 Control    The same attention, between the same positions, where every copy is fresh random tokens.
 Behaviour  How often the words that the needle told are the likeliest next tokens.
 Cause      As in the authors' cache: the heads found see nothing but the first token and a window of the last eight.

@@ -23,7 +23,7 @@ BEHAVIOUR = accuracy
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A span of random tokens, written so many times."""
+    """A span of random tokens, written as many times as the family says."""
     return repeats.written(vocab, *FAMILIES[family], rng)
 
 

@@ -29,7 +29,7 @@ TOY = Toy(lambda rng: steps.parity("train", rng, rng.randint(2, 10)).segments, s
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A row of bits and the parity so far after each; read where each step after the first is due."""
+    """A row of bits and the parity so far after each; read where each step after the first comes next."""
     case = steps.parity("train", rng, rng.choice(FAMILIES[family]))
     read, corrupted = tokenize(vocab, case.segments), tokenize(vocab, case.corrupted)
     bits, due = read.at("bit"), [place - 1 for place in read.at("step")]

@@ -3,7 +3,7 @@
 Claim      In "The Mary John Ben (MJ" the head attends to the word whose turn it is, and its output raises the logit of
            that word's capital letter (garciacarrasco2024how; garciacarrasco2024detecting).
 Stimuli    Acronyms of three words of one token each, as in the second of the two studies, read where the first, the
-           second or the third letter is due. The words are names with three different initials, and the letters are a
+           second or third letter comes next. The words are names with three different initials, and the letters are a
            token each, as both studies ask. In the corrupted prompt the word whose turn it is has changed places with
            another.
 Score      What the head, through its attention to the word whose turn it is, writes directly into the logit of that

@@ -1,4 +1,4 @@
-"""Mover heads fetch what a fact is about from its place, and bring it to where the answer is due.
+"""Mover heads fetch what a fact is about from its place, and bring it to where the answer comes next.
 
 Claim      In "The official language of France is" a head attends from the last token to the subject and carries it, or
            an attribute of it, to the last token; without the head other answers of the right kind gain
@@ -11,7 +11,7 @@ Score      By what share of its mean size the lead of the right answer, over all
            take heads from circuits of single facts, found by zero ablation of edges; many facts and a patched head
            stand in for that.
 Control    The same fall, times the attention, on the corrupted prompt, to the place where the subject stands in another
-           wording: a head that looks so many tokens back gains nothing.
+           wording: a head that looks back by a fixed number of tokens gains nothing.
 Behaviour  How often the right answer has a larger logit than all others of its kind.
 Cause      At the last token the heads found give their mean over the ends of corrupted prompts: the right answer should
            lose.

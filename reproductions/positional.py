@@ -36,7 +36,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story cut after so many tokens; in the corrupted prompt those before the last one are shuffled."""
+    """A story, cut as the family says; in the corrupted prompt the tokens before the last one are shuffled."""
     *before, last, answer = vocab.encode(stories.story(13, rng))[: FAMILIES[family] + 1]
     tokens, corrupted = ((*vocab.bos, *each, last) for each in (before, rng.sample(before, len(before))))
     return Prompt(tokens, corrupted, readouts=(Readout(len(tokens) - 1, answer),))

@@ -35,7 +35,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story cut after so many tokens; in the corrupted prompt only the token before the last one is another."""
+    """A story, cut as the family says; in the corrupted prompt only the token before the last one is another."""
     last = FAMILIES[family] - 1
     story = vocab.encode(stories.story(12, rng))[: last + 2]
     other = rng.choice([token for token in story if token != story[last - 1]])

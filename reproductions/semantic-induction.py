@@ -11,7 +11,7 @@ Score      The relation index: over the later positions at which the head token 
            the final norm have no size; and the next token does not count, as an audit found heads that pass by looking
            one token back (maxgolu2026from).
 Control    The same with the tail of another fact of the text: nothing is left of what the head raises for any tail.
-Behaviour  How often the tail that is due has the largest logit of all tails of the relation.
+Behaviour  How often the right tail has the largest logit of all tails of the relation.
 Cause      The heads found read the corrupted prompt: the tail should lose its lead. The paper makes no intervention.
 """
 

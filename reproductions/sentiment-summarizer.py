@@ -32,7 +32,7 @@ NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A review, with its corrupted prompt and its alternative; read where its conclusion is due."""
+    """A review, with its corrupted prompt and its alternative; read where its conclusion comes next."""
     return first_usable(lambda: review(vocab, FAMILIES[family], rng))
 
 

@@ -1,4 +1,4 @@
-"""Subword merge heads let the last piece of a word look back at its earlier pieces, so that it stands for the word.
+"""Subword merge heads let the last piece of a word look back at its earlier pieces, so that it means the word.
 
 Claim      Where a word is cut into several tokens, the head brings the earlier ones to the later ones
            (ferrando2024information; correia2019adaptively).

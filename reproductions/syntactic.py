@@ -33,7 +33,7 @@ MARGIN = 0.1
 
 
 def before(family: str, rng: random.Random) -> str:
-    """The start of a story, of so many sentences."""
+    """The start of a story, of as many sentences as the family says."""
     return stories.story(FAMILIES[family], rng) if FAMILIES[family] else ""
 
 
@@ -43,7 +43,7 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> grammar.Depe
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A noun, another noun, and the verb that is due; its rival is the same verb in the other number."""
+    """A noun, another noun, and the verb that comes next; its rival is the same verb in the other number."""
     lead = before(family, rng)
     drawn = aligned(vocab, lambda: grammar.agreement("train", rng, lead))
     return replace(drawn, readouts=tuple(replace(each, rivals=each.rivals[:1]) for each in drawn.readouts))

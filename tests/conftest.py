@@ -17,7 +17,7 @@ import transformers
 import planted
 from headatlas import locations, specimens
 from headatlas.catalog.schema import HeadType, Rule
-from headatlas.evidence import records, statistics
+from headatlas.evidence import record_files, records, statistics
 from headatlas.lab import OpenModel, attention_scores, open_model
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, Script
@@ -227,7 +227,7 @@ def specimen() -> OpenModel:
 @pytest.fixture(scope="session")
 def shipped_records() -> list[records.Record]:
     """The records that ship with the project, to be read only."""
-    return records.read_all(locations.records())
+    return record_files.read_all(locations.records())
 
 
 @pytest.fixture(scope="session")

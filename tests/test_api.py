@@ -7,7 +7,7 @@ import pytest
 
 import headatlas
 from headatlas import HeadatlasError, Rerun, load
-from headatlas.evidence import records
+from headatlas.evidence import record_files
 from headatlas.lab import OpenModel
 
 
@@ -46,7 +46,7 @@ def test_it_shows_itself(found: Rerun) -> None:
 def test_it_can_be_saved(found: Rerun, tmp_path: Path) -> None:
     path = found.save(tmp_path)
     assert path == tmp_path / "specimen" / "induction.json"
-    assert records.read(path).selected == found.heads and records.read(path).verdict == found.verdict
+    assert record_files.read(path).selected == found.heads and record_files.read(path).verdict == found.verdict
 
 
 def test_without_scores_there_are_no_rows(found: Rerun) -> None:

@@ -14,7 +14,8 @@ import headatlas
 from headatlas import locations
 from headatlas.catalog.catalog import Catalog
 from headatlas.evidence.agreement import agreement
-from headatlas.evidence.records import Record, read_all
+from headatlas.evidence.record_files import read_all
+from headatlas.evidence.records import Record
 
 README = Path(__file__).parent.parent / "README.md"
 MODELS = (

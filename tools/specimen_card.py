@@ -30,7 +30,7 @@ from tokenizers import Tokenizer
 
 import exits
 from headatlas import HeadatlasError, specimens
-from headatlas.evidence import files, records, statistics
+from headatlas.evidence import files, record_parts, statistics
 from headatlas.lab import (
     OpenModel,
     ablate_sets,
@@ -474,7 +474,8 @@ def dynamics(recipe: Any, out: Path) -> None:
                 "tokens": tokens_seen(recipe, int(path.stem)),
                 "accuracy": {name: round(value, 3) for name, value in behaviour.items()},
                 "heads": {
-                    name: [[round(x, 2) for x in row] for row in records.grid(each)] for name, each in scores.items()
+                    name: [[round(x, 2) for x in row] for row in record_parts.grid(each)]
+                    for name, each in scores.items()
                 },
             }
         )

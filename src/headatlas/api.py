@@ -86,10 +86,10 @@ class Rerun:
         Raises:
             HeadatlasError: where the folder cannot be written.
         """
-        from headatlas.evidence import records
+        from headatlas.evidence import record_files
 
-        records.require_writable(Path(folder))
-        return records.write(self.record, Path(folder))
+        record_files.require_writable(Path(folder))
+        return record_files.write(self.record, Path(folder))
 
     def __str__(self) -> str:
         reasons = "".join(f"\n  {reason}" for reason in self.verdict.reasons)

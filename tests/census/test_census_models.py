@@ -20,7 +20,7 @@ from headatlas.census import budget, cache, job, labelling, planning, reading, r
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
-from headatlas.evidence import records
+from headatlas.evidence import record_files, records
 from headatlas.lab import OpenModel, attention_scores
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.lab.running.passes import count_passes
@@ -97,7 +97,7 @@ def test_types_that_share_runs_score_as_they_do_alone(specimen: OpenModel) -> No
 
 
 def recorded() -> dict[str, records.Record]:
-    every = (records.read(path) for path in (locations.records() / "specimen").glob("*.json"))
+    every = (record_files.read(path) for path in (locations.records() / "specimen").glob("*.json"))
     return {each.entry.id: each for each in every if each.verdict.label == "reproduced"}
 
 

@@ -24,7 +24,7 @@ from headatlas.catalog.schema import HeadType
 from headatlas.cli.commands import catalog as catalog_commands
 from headatlas.cli.program import main, parser
 from headatlas.cli.terminal import catalog_view
-from headatlas.evidence import records
+from headatlas.evidence import record_files
 from places import ROOT
 
 Capture = pytest.CaptureFixture[str]
@@ -146,7 +146,7 @@ class TestNew:
         script.unlink()
         assert main(["validate", "--catalog", str(folder)]) == 2
         problems = capsys.readouterr().err.splitlines()[1:]
-        assert all("still says TODO" in line or "no BibTeX entry 'todo2026source'" in line for line in problems)
+        assert all("still contains TODO" in line or "no BibTeX entry 'todo2026source'" in line for line in problems)
         assert len(problems) >= 8
         path.write_text(path.read_text().replace("TODO", "Written").replace("todo2026source", "lee2024heads"))
         assert main(["validate", "--catalog", str(folder)]) == 0
@@ -198,7 +198,7 @@ class TestEveryCommand:
 
 def test_the_readme_counts_right() -> None:
     tool = load_tool("readme_counts")
-    numbers = tool.counts(CATALOG, records.read_all(locations.records()))
+    numbers = tool.counts(CATALOG, record_files.read_all(locations.records()))
     text = tool.README.read_text()
     assert tool.counted(text, numbers) == text, "run: make readme"
     assert tool.counted(text, dict.fromkeys(numbers, 7)) != text
@@ -211,7 +211,7 @@ def test_the_docs_have_no_command_that_is_not_there() -> None:
 
 def test_run_prints_the_verdict_and_writes_the_record(tmp_path: Path, capsys: Capture) -> None:
     assert main(["run", "successor", "--out", str(tmp_path)]) in (0, 1)
-    record = records.read(tmp_path / "specimen" / "successor.json")
+    record = record_files.read(tmp_path / "specimen" / "successor.json")
     text = capsys.readouterr().out
     assert record.verdict.label in text and "by prompt family" in text
     assert main(["run", "successor", "--out", str(tmp_path), "--json"]) in (0, 1)
@@ -304,7 +304,7 @@ def test_ctrl_c_keeps_what_is_written_and_says_so(tmp_path: Path) -> None:
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2, error
     assert "interrupted; finished files are kept" in error and "Traceback" not in error
-    assert records.read(first)
+    assert record_files.read(first)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["successor.json"]
 
 

@@ -15,7 +15,7 @@ from conftest import save_tiny
 from headatlas import HeadatlasError, locations
 from headatlas.cli.program import main
 from headatlas.collaboration import drawing, found, measuring, schema
-from headatlas.evidence import records
+from headatlas.evidence import record_files, record_parts, records
 from headatlas.lab import OpenModel, open_model
 from headatlas.notation import Head
 from headatlas.pages.figures.circuit import Arrow, Part, published_picture
@@ -31,12 +31,12 @@ Circuit = tuple[Path, Head, Head]
 def recorded(folder: Path, model: OpenModel, types: Mapping[str, Sequence[Head]], sha256: str | None = None) -> Path:
     """Records that say these heads were found; the rest of each is that of the specimen."""
     for type, heads in types.items():
-        like = records.read(locations.records() / "specimen" / "induction.json")
+        like = record_files.read(locations.records() / "specimen" / "induction.json")
         assert like.detection
-        grid = records.grid(np.zeros((model.anatomy.layers, model.anatomy.heads)))
+        grid = record_parts.grid(np.zeros((model.anatomy.layers, model.anatomy.heads)))
         kinds = ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised")
         about = model_record(model, None)
-        records.write(
+        record_files.write(
             like.model_copy(
                 update={
                     "entry": like.entry.model_copy(update={"id": type}),
@@ -150,12 +150,14 @@ class TestMistakes:
 
     def test_records_of_other_weights(self, specimen: OpenModel, tmp_path: Path) -> None:
         recorded(tmp_path, specimen, {"induction": [Head(3, 6)]}, sha256="0" * 64)
-        with pytest.raises(HeadatlasError, match="of other weights than this specimen; run it again"):
+        with pytest.raises(
+            HeadatlasError, match="belongs to another model than specimen \\(different weights\\); run it again"
+        ):
             found.found_in(tmp_path, model_record(specimen, "specimen"), 5)
 
     def test_a_file_that_is_none(self, tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text("{}")
-        with pytest.raises(HeadatlasError, match="no collaboration of schema 1"):
+        with pytest.raises(HeadatlasError, match="not a collaboration of schema 1"):
             schema.read(tmp_path / "x.json")
 
 
@@ -176,7 +178,7 @@ class TestShipped:
         now = {each.id: each.record_sha256 for each in here.types.values()}
         assert kept | now == kept, f"{path} is older than the records; run make collaborate MODELS={record.model.id}"
         for id in kept.keys() - now.keys():  # made before heads had to hold on new prompts: none of its heads does
-            recorded = records.read(locations.records() / record.model.id / f"{id}.json").detection
+            recorded = record_files.read(locations.records() / record.model.id / f"{id}.json").detection
             assert recorded and recorded.did_not_hold and not recorded.selected
 
     def test_its_pictures_hold_every_edge(self, path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import load_tool
 from headatlas import HeadatlasError
-from headatlas.evidence import files, records
+from headatlas.evidence import files, record_files
 
 durability = load_tool("durability")
 LIGHT = {"run": ["run", "--all", "--model", "specimen"]}
@@ -96,7 +96,7 @@ class TestWrite:
     def test_leftovers_are_not_read_as_records(self, tmp_path: Path) -> None:
         (tmp_path / "model").mkdir()
         (tmp_path / "model" / f".x.json.abc{files._UNFINISHED}").write_text("{")
-        assert records.paths_in(tmp_path) == []
+        assert record_files.paths_in(tmp_path) == []
 
     def test_a_link_stays_one_and_a_device_is_written_to(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headatlas import HeadatlasError
-from headatlas.evidence import records, statistics
+from headatlas.evidence import record_files, record_parts, records, statistics
 from headatlas.evidence.verdict import judge
 from headatlas.notation import Head
 from made_records import NOTHING, behaviour, cause, detection, literature, record
@@ -161,9 +161,9 @@ def test_verdicts(parts: tuple, label: str) -> None:
 
 class TestRecords:
     def test_round_trip(self, tmp_path: Path) -> None:
-        path = records.write(record(), tmp_path)
+        path = record_files.write(record(), tmp_path)
         assert path == tmp_path / "m" / "induction.json"
-        assert records.read(path) == records.Record.model_validate_json(record().model_dump_json())
+        assert record_files.read(path) == records.Record.model_validate_json(record().model_dump_json())
         assert json.loads(path.read_text())["environment"]["seconds"] == 1.23457
 
     def test_top_level_keys_are_those_of_the_standard(self) -> None:
@@ -176,17 +176,17 @@ class TestRecords:
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         tmp_path.chmod(0o500)
         with pytest.raises(HeadatlasError, match="--out"):
-            records.require_writable(tmp_path / "records")
+            record_files.require_writable(tmp_path / "records")
 
     def test_a_file_where_the_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "records").write_text("")
         with pytest.raises(HeadatlasError, match="--out"):
-            records.require_writable(tmp_path / "records")
+            record_files.require_writable(tmp_path / "records")
 
     def test_a_full_disk_leaves_the_old_record_and_no_scrap(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        path = records.write(record(), tmp_path)
+        path = record_files.write(record(), tmp_path)
         before = path.read_text()
 
         def full(*_: object, **__: object) -> None:
@@ -194,7 +194,7 @@ class TestRecords:
 
         monkeypatch.setattr(os, "fdopen", full)
         with pytest.raises(HeadatlasError, match="No space left on device"):
-            records.write(record(), tmp_path)
+            record_files.write(record(), tmp_path)
         assert path.read_text() == before
         assert [each.name for each in path.parent.iterdir()] == ["induction.json"]
 
@@ -202,29 +202,29 @@ class TestRecords:
     def test_what_is_no_record(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(HeadatlasError, match="run it again"):
-            records.read(tmp_path / "x.json")
+            record_files.read(tmp_path / "x.json")
 
 
 class TestRecordsOfUnevenModels:
-    def model(self, **more: object) -> records.ModelRecord:
+    def model(self, **more: object) -> record_parts.ModelRecord:
         known = record().model.model_dump() | {"layers": 4, "heads": 4, "kv_heads": 2}
-        return records.ModelRecord.model_validate(
+        return record_parts.ModelRecord.model_validate(
             known | {"head_counts": [0, 4, 0, 2], "kv_head_counts": [0, 2, 0, 1]} | more
         )
 
     def test_grids_have_a_row_for_each_layer_and_a_number_for_each_head(self) -> None:
         values = np.full((4, 4), np.nan)
         values[1], values[3, :2] = [0.1, 0.2, 0.3, 0.4], [0.5, 0.6]
-        rows = records.grid(values)
+        rows = record_parts.grid(values)
         assert rows == [[], [0.1, 0.2, 0.3, 0.4], [], [0.5, 0.6]]
-        assert np.array_equal(records.padded(rows), values, equal_nan=True)
-        assert records.padded([[], []]).shape == (2, 0)
-        assert records.padded([[1.0, 2.0]]).tolist() == [[1.0, 2.0]]
+        assert np.array_equal(record_parts.padded(rows), values, equal_nan=True)
+        assert record_parts.padded([[], []]).shape == (2, 0)
+        assert record_parts.padded([[1.0, 2.0]]).tolist() == [[1.0, 2.0]]
 
     @pytest.mark.parametrize("row", [[np.nan, 0.5], [0.1, np.nan, 0.5, np.nan]])
     def test_a_head_without_a_number_gives_its_place_to_no_other(self, row: list[float]) -> None:
         with pytest.raises(ValueError, match="L1H"):
-            records.grid(np.array([[0.0] * len(row), row]))
+            record_parts.grid(np.array([[0.0] * len(row), row]))
 
     def test_heads_and_key_value_heads_of_each_layer(self) -> None:
         model = self.model()
@@ -263,16 +263,16 @@ class TestRecordsOfUnevenModels:
         assert self.model().differs(self.model(sha256="1")) == ["weights"]
 
     def test_a_record_whose_scores_are_of_another_shape(self, tmp_path: Path) -> None:
-        path = records.write(record(), tmp_path)
+        path = record_files.write(record(), tmp_path)
         path.write_text(path.read_text().replace('"heads": 2', '"heads": 3'))
         with pytest.raises(HeadatlasError, match="run it again"):
-            records.read(path)
+            record_files.read(path)
 
     def test_models_and_scores_of_shipped_records_come_out_as_they_went_in(self) -> None:
         from headatlas import locations
 
-        for path in records.paths_in(locations.records())[::10]:
-            there, again = json.loads(path.read_text()), json.loads(records.read(path).model_dump_json())
+        for path in record_files.paths_in(locations.records())[::10]:
+            there, again = json.loads(path.read_text()), json.loads(record_files.read(path).model_dump_json())
             assert json.dumps(again["model"]) == json.dumps(there["model"])
             for name in ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised"):
                 assert (again["detection"] or {}).get(name) == (there["detection"] or {}).get(name)
@@ -282,7 +282,7 @@ def test_verdicts_of_two_models_side_by_side() -> None:
     from headatlas import locations
     from headatlas.evidence.agreement import agreement
 
-    specimen = [record for record in records.read_all(locations.records()) if record.model.id == "specimen"]
+    specimen = [record for record in record_files.read_all(locations.records()) if record.model.id == "specimen"]
     other = [
         record.model_copy(
             update={

@@ -15,7 +15,7 @@ from headatlas.census import comparing, exchange, job, page, reading, running
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding, records, verdict
+from headatlas.evidence import files, holding, record_files, records, verdict
 from headatlas.lab import OpenModel, Scores
 from headatlas.notation import Head
 from headatlas.protocol import assess
@@ -119,18 +119,18 @@ def earlier() -> records.Record:
 
 def test_an_old_record_is_read_by_the_rule(earlier: records.Record, tmp_path: Path) -> None:
     path = files.write(tmp_path / "old.json", json.dumps(old(earlier)))
-    found = records.read(path)
+    found = record_files.read(path)
     assert found.detection and found.detection.selected == ["L0H0"]
     assert found.detection.did_not_hold == ["L1H1", "L2H2"]
     assert found.cause is None and found.literature.shared == [] and found.literature.overlap_p == 1.0
     assert found.verdict.label == "partly" and any("run it again" in reason for reason in found.verdict.reasons)
-    again = records.read(records.write(found, tmp_path))
+    again = record_files.read(record_files.write(found, tmp_path))
     assert again.model_dump_json() == found.model_dump_json()
 
 
 def test_an_old_record_of_heads_that_all_hold_stays_as_it_is(earlier: records.Record, tmp_path: Path) -> None:
     whole = earlier.model_copy(update={"detection": detected(FIND, FIND)})
-    found = records.read(files.write(tmp_path / "old.json", json.dumps(old(whole))))
+    found = record_files.read(files.write(tmp_path / "old.json", json.dumps(old(whole))))
     assert found.model_dump(mode="json") == whole.model_dump(mode="json")
 
 
@@ -139,11 +139,11 @@ def test_a_record_that_finds_a_head_it_has_no_score_of_is_one_line(earlier: reco
         data = old(earlier)
         data["detection"]["selected"] = [name]
         with pytest.raises(HeadatlasError, match=f"{name} is not a head of .*; run it again"):
-            records.read(files.write(tmp_path / "old.json", json.dumps(data)))
+            record_files.read(files.write(tmp_path / "old.json", json.dumps(data)))
 
 
 def test_no_record_that_ships_finds_a_head_that_does_not_hold() -> None:
-    every = records.read_all(locations.records())
+    every = record_files.read_all(locations.records())
     assert every
     for each in every:
         for head in each.selected:

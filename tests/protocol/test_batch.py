@@ -12,7 +12,7 @@ from headatlas.catalog.schema import HeadType
 from headatlas.cli.program import main
 from headatlas.cli.terminal import record_view
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records
+from headatlas.evidence import record_files, records
 from headatlas.evidence.outcome import Outcome
 from headatlas.pages.report import report
 from headatlas.protocol import batch, code_hash, results, run
@@ -60,7 +60,7 @@ def job(recorded: batch.Job, tmp_path: Path) -> batch.Job:
 def ran(monkeypatch: pytest.MonkeyPatch, recorded: batch.Job) -> list[str]:
     """What is run in the test; it takes no time, as the recorded run stands for it."""
     ids: list[str] = []
-    kept = {path.stem: records.read(path) for path in recorded.out.glob("*/*.json")}
+    kept = {path.stem: record_files.read(path) for path in recorded.out.glob("*/*.json")}
 
     def instead(catalog: object, entry: HeadType, *_: object) -> records.Record:
         ids.append(entry.id)
@@ -101,7 +101,7 @@ class TestKeeping:
         (path,) = job.out.glob("*/successor.json")
         path.write_text(path.read_text()[:300])
         outcomes(job)
-        assert ran == ["successor"] and records.read(path)
+        assert ran == ["successor"] and record_files.read(path)
 
 
 @pytest.mark.parametrize("error", [HeadatlasError("no room"), IndexError("list index out of range")])
@@ -127,7 +127,7 @@ def test_a_full_disk_ends_the_run_with_one_line(
     def full(*_: object) -> Path:
         raise HeadatlasError("cannot write (No space left on device); free space")
 
-    monkeypatch.setattr(records, "write", full)
+    monkeypatch.setattr(record_files, "write", full)
     with pytest.raises(HeadatlasError, match="No space left"):
         outcomes(job, again=True)
     assert len(list(job.out.glob("*/*.json"))) == 2
@@ -149,7 +149,7 @@ def test_two_processes_record_what_one_does(recorded: batch.Job, tmp_path: Path)
     shared = outcomes(batch.Job(recorded.model, ModelOptions(), (0,), tmp_path), jobs=2)
     assert sorted(shared) == ["duplicate-token", "successor"]
     for path in recorded.out.glob("*/*.json"):
-        one, two = records.read(path), records.read(tmp_path / path.parent.name / path.name)
+        one, two = record_files.read(path), record_files.read(tmp_path / path.parent.name / path.name)
         assert one.model_copy(update={"environment": two.environment}) == two
 
 
@@ -207,7 +207,7 @@ class TestResults:
         assert main(["results", "--out", str(job.out), "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)
         assert [row["entry"] for row in rows] == ["duplicate-token", "successor"]
-        assert rows[0]["verdict"] == records.read(next(job.out.glob("*/duplicate-token.json"))).verdict.label
+        assert rows[0]["verdict"] == record_files.read(next(job.out.glob("*/duplicate-token.json"))).verdict.label
 
     def test_a_folder_without_records(self, tmp_path: Path, capsys: Capture) -> None:
         assert main(["results", "--out", str(tmp_path)]) == 0

@@ -20,7 +20,7 @@ from headatlas.census import reading
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.collaboration import found, schema
-from headatlas.evidence import records
+from headatlas.evidence import record_files, record_parts, records
 from headatlas.evidence.identity import PARTS, Identity
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.loading.identifying import identity
@@ -250,7 +250,7 @@ class Measured:
 
     def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.out, self.ran = out, 0
-        shipped = records.read(locations.records() / "specimen" / "previous-token.json")
+        shipped = record_files.read(locations.records() / "specimen" / "previous-token.json")
 
         def instead(catalog: object, entry: HeadType, model: OpenModel, *_: object) -> records.Record:
             self.ran += 1
@@ -263,9 +263,9 @@ class Measured:
 
         monkeypatch.setattr(run, "run", instead)
 
-    def _detection(self, model: records.ModelRecord) -> records.Detection:
+    def _detection(self, model: record_parts.ModelRecord) -> records.Detection:
         rows = [[0.5] * count for count in model.by_layer]
-        shipped = records.read(locations.records() / "specimen" / "previous-token.json").detection
+        shipped = record_files.read(locations.records() / "specimen" / "previous-token.json").detection
         assert shipped
         grids = ("find", "find_control", "q", "score", "low", "high", "control", "sink_normalised")
         return shipped.model_copy(update=dict.fromkeys(grids, rows) | {"selected": ["L0H0"]})
@@ -284,7 +284,9 @@ class Measured:
                 refused = "run it again" in str(error)
         job = batch.Job(str(folder), options, (0,), self.out / "records")
         (outcome,) = batch.run_all(CATALOG, [ENTRY], job, False, 1, no_progress)
-        assert outcome.error is None and outcome.path and records.read(outcome.path).model.identity == about.identity
+        assert (
+            outcome.error is None and outcome.path and record_files.read(outcome.path).model.identity == about.identity
+        )
         words = ["census", str(folder), "--types", ENTRY.id, "--prompts", "2", "--no-cause", "--jobs", "1"]
         assert main([*words, "--dtype", options.dtype, "--out", str(self.out / "census")]) == 0
         taken = reading.read(self.out / "census" / "model" / "census.json")
@@ -405,7 +407,7 @@ class TestOneName:
         assert {before, '{"schema_version": 9}'} < contents and len(contents) == 3
         place.write_text("{")
         assert measured.anew(two[0], ModelOptions())[0]
-        assert place.with_name("previous-token.json.unreadable").read_text() == "{" and records.read(place)
+        assert place.with_name("previous-token.json.unreadable").read_text() == "{" and record_files.read(place)
 
     def test_collaborations_of_both_are_kept(self, two: tuple[Path, Path], tmp_path: Path) -> None:
         like = schema.read(locations.collaborations() / "specimen.json")
@@ -571,7 +573,7 @@ class TestOptions:
         runs = ["run", "previous-token", "duplicate-token", "--model", str(folder), "--jobs", "2"]
         main([*runs, *how, "--out", str(tmp_path / "r")])
         for path in (tmp_path / "r" / "model").glob("*.json"):
-            record = records.read(path)
+            record = record_files.read(path)
             assert record.environment.dtype == "bfloat16" and record.environment.device == "cpu"
             assert record.model.identity and record.model.identity.pickle and record.model.identity.dtype == "bfloat16"
         assert len(list((tmp_path / "r" / "model").glob("*.json"))) == 2

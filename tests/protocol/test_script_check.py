@@ -11,7 +11,7 @@ import headatlas
 from conftest import load_tool
 from headatlas import lab, locations
 from headatlas.cli.program import main
-from headatlas.evidence import records
+from headatlas.evidence import record_files
 from headatlas.lab import attribution, fits, paths
 from headatlas.protocol import script_check
 from headatlas.protocol.script import load_script
@@ -208,8 +208,8 @@ def test_adding_a_type_takes_three_files_and_three_commands(checkout: Path, caps
     ]
     assert main(["validate"]) == 2
     left = capsys.readouterr().err
-    assert "catalog/heads/my-head.yaml: summary: still says TODO" in left
-    assert "reproductions/my-head.py: line 1: still says TODO" in left and "has no rule for it" in left
+    assert "catalog/heads/my-head.yaml: summary: still contains TODO" in left
+    assert "reproductions/my-head.py: line 1: still contains TODO" in left and "has no rule for this script" in left
 
     text, _, judged = entry.read_text().partition("  # rule:\n")
     assert judged.count("\n  # ") == judged.count("\n") - 1, "every line of the rule and of what is expected"
@@ -225,10 +225,10 @@ def test_adding_a_type_takes_three_files_and_three_commands(checkout: Path, caps
     assert changed == {entry, script, checkout / "catalog/references.bib"}
 
     assert main(["run", "my-head", "--out", str(checkout / "records")]) in (0, 1)
-    record = records.read(checkout / "records/specimen/my-head.json")
+    record = record_files.read(checkout / "records/specimen/my-head.json")
     assert record.detection and record.behaviour and record.behaviour.passed
     counts = load_tool("readme_counts")
-    numbers = counts.counts(headatlas.load(), records.read_all(locations.records()))
+    numbers = counts.counts(headatlas.load(), record_files.read_all(locations.records()))
     readme = counts.counted(counts.README.read_text(), numbers)
     assert f"what is known: {len(CATALOG.heads) + 1} head types" in readme
     assert f"{len(IDS) + 1} of its {len(CATALOG.heads) + 1} head types can be rerun" in readme

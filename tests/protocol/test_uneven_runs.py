@@ -17,7 +17,7 @@ from headatlas.cli.terminal import record_view
 from headatlas.collaboration import patching
 from headatlas.collaboration.measuring import STANDARD, Weights
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records
+from headatlas.evidence import record_files, records
 from headatlas.lab import OpenModel, Scores, open_model, record
 from headatlas.notation import Head
 from headatlas.pages import report
@@ -118,8 +118,8 @@ class TestRun:
     def test_it_is_written_read_and_shown(
         self, made: records.Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        path = records.write(made, tmp_path)
-        again = records.read(path)
+        path = record_files.write(made, tmp_path)
+        again = record_files.read(path)
         assert again.model == made.model and "null" not in path.read_text().partition('"head_counts"')[2][:60]
         html = report.report(CATALOG, [Result(again, None, ())])
         assert html.count("no attention</text>") == 2 and "4 layers (2 with attention) x 2 to 4 heads" in html

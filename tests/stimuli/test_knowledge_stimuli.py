@@ -117,3 +117,12 @@ def test_lumi_is_known_to_its_own_tokenizer_and_spoken_as_often_as_asked(specime
     for lumi in (True, False):
         made = second_language.consistency("train", random.Random(0), 3, lumi)
         assert made.text.count(".") == 3 and made.text.startswith(" ka" if lumi else " the")
+
+
+def test_relations_are_worded_alike_by_the_place_of_a_wording() -> None:
+    language, use = facts.BY_NAME["language"], facts.BY_NAME["use"]
+    assert facts.worded_like(language, "claims", "In{subject} the capital is{object}") == language.claims[1]
+    assert len(use.claims) == 2
+    assert facts.worded_like(use, "claims", "{object} is the capital of{subject}") == use.claims[0], "begins again"
+    with pytest.raises(ValueError, match="no relation has 'Nobody says' among its claims"):
+        facts.worded_like(use, "claims", "Nobody says")

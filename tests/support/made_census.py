@@ -7,20 +7,20 @@ import headatlas
 from headatlas.census.cache import HeldOutScores, Plan, TypePart, TypeScores
 from headatlas.census.labelling import census_of
 from headatlas.census.schema import Census, Settings, Tested, Work
-from headatlas.evidence import records
+from headatlas.evidence import record_parts, records
 from headatlas.notation import Head
 
 CATALOG = headatlas.load()
 
 
-def uneven_record(counts: Sequence[int], kv_counts: Sequence[int], name: str = "made") -> records.ModelRecord:
+def uneven_record(counts: Sequence[int], kv_counts: Sequence[int], name: str = "made") -> record_parts.ModelRecord:
     """A model whose layers have different numbers of heads, some none."""
     alike = model_record(len(counts), max(counts), max(kv_counts), name)
     return alike.model_copy(update={"head_counts": list(counts), "kv_head_counts": list(kv_counts)})
 
 
-def model_record(layers: int, heads: int, kv_heads: int | None = None, name: str = "made") -> records.ModelRecord:
-    return records.ModelRecord(
+def model_record(layers: int, heads: int, kv_heads: int | None = None, name: str = "made") -> record_parts.ModelRecord:
+    return record_parts.ModelRecord(
         id=name,
         name=name,
         revision=None,
@@ -84,7 +84,7 @@ def cause(heads: Sequence[str], passed: bool, sets: int = 24) -> Tested:
 
 def part(
     id: str,
-    model: records.ModelRecord,
+    model: record_parts.ModelRecord,
     scores: Mapping[str, tuple[float, float]] | None,
     able: bool = True,
     tested: Tested | None = None,
@@ -93,12 +93,12 @@ def part(
     """A part in which some heads have a (score, p); all others score 0 with a p of 1."""
     entry = CATALOG.heads[id]
     assert entry.rule
-    find = records.padded([[0.0] * count for count in model.by_layer])
+    find = record_parts.padded([[0.0] * count for count in model.by_layer])
     p = find + 1
     for text, (score, value) in (scores or {}).items():
         head = Head.parse(text)
         find[head], p[head] = score, value
-    grid, zero, low, high = map(records.grid, (find, find * 0, find - 0.1, find + 0.1))
+    grid, zero, low, high = map(record_parts.grid, (find, find * 0, find - 0.1, find + 0.1))
     held = HeldOutScores(n=24, score=grid, low=low, high=high, control=zero)
     made = {
         "entry": records.Entry(id=id, rule_version=entry.rule.version, script_sha256="0", stimuli_sha256="0"),
@@ -108,7 +108,7 @@ def part(
         "status": "measured",
         "scores": None
         if scores is None
-        else TypeScores(n=24, find=grid, find_control=zero, p=records.grid(p), held=held),
+        else TypeScores(n=24, find=grid, find_control=zero, p=record_parts.grid(p), held=held),
         "behaviour": behaviour(able),
         "tested": tested,
         "work": Work(passes=1, tokens=10, seconds=1),
@@ -116,5 +116,5 @@ def part(
     return TypePart.model_validate(made | more)
 
 
-def census(model: records.ModelRecord, *parts: TypePart) -> Census:
+def census(model: record_parts.ModelRecord, *parts: TypePart) -> Census:
     return census_of(CATALOG, Plan(model=model, settings=settings([each.entry.id for each in parts])), parts)

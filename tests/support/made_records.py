@@ -1,6 +1,6 @@
 """Records and their parts, made up."""
 
-from headatlas.evidence import records
+from headatlas.evidence import record_parts, records
 from headatlas.evidence.verdict import judge
 
 
@@ -36,7 +36,7 @@ NOTHING = records.Literature()
 def record() -> records.Record:
     return records.Record(
         entry=records.Entry(id="induction", rule_version=1, script_sha256="0"),
-        model=records.ModelRecord(
+        model=record_parts.ModelRecord(
             id="m", name="m", revision=None, sha256="0", architecture="A", layers=1, heads=2, kv_heads=1, d_head=4,
             catalog_id=None,
         ),

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headatlas import specimens
-from headatlas.evidence.records import Record, padded
+from headatlas.evidence.record_parts import padded
+from headatlas.evidence.records import Record
 from headatlas.lab import OpenModel, open_model, record
 from headatlas.protocol.script import load_script
 from headatlas.stimuli.prompts import Prompt, UntestableError

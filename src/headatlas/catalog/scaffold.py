@@ -37,7 +37,7 @@ def new(id: str, folder: Path | None = None) -> Started:
     started = Started(catalog / "heads" / f"{id}.yaml", reproductions_of(catalog) / f"{id}.py")
     for path in started:
         if path.exists():
-            raise HeadatlasError(f"{path} is there already; edit it, or choose another id")
+            raise HeadatlasError(f"{path} already exists; edit it, or choose another id")
     for template, path in zip((ENTRY, SCRIPT), started, strict=True):
         _write(path, template.read_text(encoding="utf-8"), id)
     return started

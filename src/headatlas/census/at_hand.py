@@ -9,7 +9,7 @@ from headatlas.census import reading
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.identity import folder_name
-from headatlas.evidence.records import ModelRecord
+from headatlas.evidence.record_parts import ModelRecord
 from headatlas.progress import Notify
 from headatlas.protocol.model_options import ModelOptions
 

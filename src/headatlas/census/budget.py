@@ -22,7 +22,7 @@ SMALL = 20_000_000  # parameters without embeddings; above it a quick census ask
 class Amount:
     """Prompts of each family for detection and behaviour, and for the cause; random sets to hold the cause against.
 
-    None stands for what the rule of each entry says.
+    None means what the rule of each entry says.
     """
 
     prompts: int | None

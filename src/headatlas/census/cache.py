@@ -11,7 +11,8 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Settings, Tested, Work
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, homes
-from headatlas.evidence.records import Behaviour, Entry, Environment, ModelRecord, Part, require_fit
+from headatlas.evidence.record_parts import ModelRecord, Part
+from headatlas.evidence.records import Behaviour, Entry, Environment, require_fit
 from headatlas.protocol import freshness
 
 SCHEMA_VERSION: Literal[1] = 1

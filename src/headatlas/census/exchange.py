@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headatlas.census.schema import Census, TypeResult
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records
+from headatlas.evidence import record_parts
 from headatlas.notation import Head
 
 Format = Literal["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"]
@@ -128,7 +128,7 @@ def _headkv(census: Census, id: str) -> str:
 
 def _scores(census: Census, id: str) -> NDArray[np.float64]:
     """[layer head]: scores on the prompts that select; of heads that did not hold on new ones no more than there."""
-    scores = records.padded(type_in(census, id).find or [])
+    scores = record_parts.padded(type_in(census, id).find or [])
     for head in census.heads:
         for each in head.did_not_hold:
             if each.type == id:

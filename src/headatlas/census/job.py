@@ -7,7 +7,8 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
 from headatlas.census.cache import CacheKey, TypePart, TypeScores, key_of
 from headatlas.census.schema import Settings, Tested, Work
-from headatlas.evidence.records import Behaviour, ModelRecord
+from headatlas.evidence.record_parts import ModelRecord
+from headatlas.evidence.records import Behaviour
 from headatlas.lab import OpenModel, Scores
 from headatlas.protocol.assess import Selection
 from headatlas.protocol.draw import Stimuli, draw

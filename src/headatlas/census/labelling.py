@@ -18,8 +18,9 @@ from headatlas.census.schema import (
 )
 from headatlas.census.summary import depth, groups_of, summary_of
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import holding, records, statistics
-from headatlas.evidence.records import Environment, ModelRecord
+from headatlas.evidence import holding, record_parts, statistics
+from headatlas.evidence.record_parts import ModelRecord
+from headatlas.evidence.records import Environment
 from headatlas.evidence.statistics import ENOUGH_SETS
 from headatlas.notation import Head
 
@@ -107,7 +108,7 @@ def _require_fit(catalog: Catalog, path: Path, part: TypePart, plan: Plan) -> No
 
 def joint_q(found: Sequence[TypePart]) -> dict[str, Array]:
     """Benjamini-Hochberg adjusted p over all heads and all types together: [layer head] of each type measured."""
-    measured = [(part.entry.id, records.padded(part.scores.p)) for part in found if part.scores]
+    measured = [(part.entry.id, record_parts.padded(part.scores.p)) for part in found if part.scores]
     if not measured:
         return {}
     q = statistics.q_values(np.stack([p for _, p in measured]))
@@ -140,7 +141,7 @@ def _type(catalog: Catalog, part: TypePart, q: Array | None, labels: Labels, los
         n_test=scores.held.n if scores and scores.held else None,
         find=scores.find if scores else None,
         find_control=scores.find_control if scores else None,
-        q=None if q is None else records.grid(q),
+        q=None if q is None else record_parts.grid(q),
         behaviour=part.behaviour,
         heads=[str(head) for head in selected],
         did_not_hold=[str(head) for head in others],
@@ -156,7 +157,7 @@ def _selected(part: TypePart, q: Array | None, threshold: float, fdr: float) -> 
     """The heads that are selected and hold on held-out prompts, and those that are selected and do not."""
     if q is None or part.scores is None or part.scores.held is None:
         return [], []
-    found, held = statistics.select(records.padded(part.scores.find), q, threshold, fdr), part.scores.held
+    found, held = statistics.select(record_parts.padded(part.scores.find), q, threshold, fdr), part.scores.held
     return holding.parted(found, held.score, held.control, threshold)
 
 

@@ -15,7 +15,7 @@ from headatlas.census.cache import HeldOutScores, TypePart, TypeScores
 from headatlas.census.job import Job
 from headatlas.census.schema import Tested
 from headatlas.errors import HeadatlasError
-from headatlas.evidence.records import grid
+from headatlas.evidence.record_parts import grid
 from headatlas.lab import OpenModel, Scores
 from headatlas.lab.running.passes import count_passes
 from headatlas.progress import Progress, counter

@@ -4,17 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from headatlas.evidence.records import (
-    Behaviour,
-    Cause,
-    Entry,
-    Environment,
-    Grid,
-    ModelRecord,
-    Number,
-    Part,
-    require_fit,
-)
+from headatlas.evidence.record_parts import Grid, ModelRecord, Number, Part
+from headatlas.evidence.records import Behaviour, Cause, Entry, Environment, require_fit
 
 SCHEMA_VERSION: Literal[1] = 1
 Causal = Literal["supported", "not supported", "not tested"]

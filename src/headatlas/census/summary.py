@@ -14,7 +14,7 @@ from headatlas.census.schema import (
     TypeResult,
 )
 from headatlas.evidence import statistics
-from headatlas.evidence.records import ModelRecord
+from headatlas.evidence.record_parts import ModelRecord
 
 
 def depth(layer: int, layers: int) -> float:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from headatlas.collaboration.schema import FoundHead, FoundType
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records
-from headatlas.evidence.records import ModelRecord, Record
+from headatlas.evidence import record_files
+from headatlas.evidence.record_parts import ModelRecord
+from headatlas.evidence.records import Record
 from headatlas.notation import Head
 
 FOUND = ("reproduced", "partly")
@@ -50,10 +51,10 @@ def found_in(folder: Path, model: ModelRecord, most: int) -> Found:
     Raises:
         HeadatlasError: if there are no records, or a record is damaged or belongs to another model.
     """
-    files = sorted(records.home_of(folder, model).glob("*.json"))
+    files = sorted(record_files.home_of(folder, model).glob("*.json"))
     if not files:
         for path in sorted((folder / model.id).glob("*.json")):
-            _require_of(model, path, records.read(path))
+            _require_of(model, path, record_files.read(path))
         raise HeadatlasError(
             f"no records of {model.id} in {folder}; `headatlas run --all --model {model.id} --out {folder}` writes them"
         )
@@ -61,7 +62,7 @@ def found_in(folder: Path, model: ModelRecord, most: int) -> Found:
     every: dict[str, tuple[Head, ...]] = {}
     others: dict[str, str] = {}
     for path in files:
-        record = records.read(path)
+        record = record_files.read(path)
         _require_of(model, path, record)
         if record.verdict.label in FOUND and record.selected:
             types[record.entry.id] = _type(record, most, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -14,7 +14,7 @@ from headatlas.collaboration.found import Found, found_in
 from headatlas.collaboration.schema import MeasuredEdge, Settings, Via
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
-from headatlas.evidence.records import ModelRecord
+from headatlas.evidence.record_parts import ModelRecord
 from headatlas.lab import OpenModel, composition
 from headatlas.lab.running.batches import Array
 from headatlas.lab.weights import composition_chance

@@ -8,7 +8,8 @@ from pydantic import Field
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, homes
-from headatlas.evidence.records import Environment, ModelRecord, Number, Part
+from headatlas.evidence.record_parts import ModelRecord, Number, Part
+from headatlas.evidence.records import Environment
 
 SCHEMA_VERSION: Literal[1] = 1
 Via = Literal["Q", "K", "V"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from headatlas.errors import HeadatlasError
 
 if TYPE_CHECKING:
-    from headatlas.evidence.records import ModelRecord
+    from headatlas.evidence.record_parts import ModelRecord
 
 Owners = Callable[[Path], "Iterable[ModelRecord]"]  # the models with results in a place
 TOY = "toy"  # each script trains its own toy model; readers see them as one model

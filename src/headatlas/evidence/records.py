@@ -1,165 +1,32 @@
 """Run records: what a run measured, as JSON with a versioned schema."""
 
-import json
-import math
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import Field, model_validator
 
 from headatlas.catalog.schema import VerdictLabel
-from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, homes
-from headatlas.evidence.identity import Identity
+from headatlas.evidence.record_parts import Grid, ModelRecord, Number, Part, is_none
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
-LARGEST = 10_000  # layers, and heads of a layer: far above any real model
-
-# Six significant digits: finer than any interval, and the same text on every run.
-Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), return_type=float)]
-Grid = list[list[Number]]  # [layer][head]: a row has as many numbers as the layer has heads
-
-
-def grid(values: NDArray[np.float64]) -> Grid:
-    """[layer head] array -> nested lists, without the NaN at the end of the rows of layers with fewer heads.
-
-    Raises:
-        ValueError: for other NaN, which would assign later numbers to earlier heads.
-    """
-    widths = [int(np.count_nonzero(~np.isnan(row))) for row in values]
-    rows = [[float(value) for value in row[:width]] for row, width in zip(values, widths, strict=True)]
-    for layer, row in enumerate(rows):
-        if any(map(math.isnan, row)):
-            raise ValueError(f"{Head(layer, int(np.argmax(np.isnan(row))))} has no number, and a later head has one")
-    return rows
-
-
-def padded(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Nested lists -> [layer head] array, with NaN at the end of the rows of layers with fewer heads."""
-    values = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
-    for layer, row in enumerate(rows):
-        values[layer, : len(row)] = row
-    return values
-
-
-def _range(counts: Sequence[int]) -> str:
-    """The range of the nonzero counts."""
-    there = [count for count in counts if count]
-    return " to ".join(map(str, dict.fromkeys((min(there), max(there)))))
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-class Part(BaseModel):
-    """A part of a record; rejects unknown fields."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Entry(Part):
-    """What was rerun.
+    """The entry that was rerun.
 
     Attributes:
-        script_sha256: of the script's code; comments, docstrings and layout do not count.
-        stimuli_sha256: of the code that draws the stimuli.
-        measurement: version of the code that measures (`headatlas.protocol.freshness.MEASUREMENT`). Records made before
-            it was kept have none.
+        script_sha256: hash of the script's code, without comments, docstrings and layout.
+        stimuli_sha256: hash of the code that draws the stimuli.
+        measurement: version of the code that measures (`headatlas.protocol.freshness.MEASUREMENT`); older records have
+            none.
     """
 
     id: str
     rule_version: int
     script_sha256: str
     stimuli_sha256: str | None = None
-    measurement: int | None = Field(default=None, exclude_if=_is_none)
-
-
-class ModelRecord(Part):
-    """The model that was measured.
-
-    `layers` counts all layers, with or without attention; `heads`, `kv_heads` and `d_head` are the maximum over layers.
-    If layers differ, `head_counts` and `kv_head_counts` have the number of each layer, 0 for a layer without attention.
-    Older records have no `identity`; what else identifies their model is unknown.
-    """
-
-    id: str
-    name: str
-    revision: str | None
-    sha256: str
-    architecture: str
-    layers: int
-    heads: int
-    kv_heads: int
-    d_head: int
-    catalog_id: str | None
-    identity: Identity | None = Field(default=None, exclude_if=_is_none)
-    head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
-    kv_head_counts: list[int] | None = Field(default=None, exclude_if=_is_none)
-
-    @model_validator(mode="after")
-    def _counts_fit(self) -> "ModelRecord":
-        for most, counts in ((self.heads, self.head_counts), (self.kv_heads, self.kv_head_counts)):
-            if not (1 <= self.layers <= LARGEST and 1 <= most <= LARGEST):
-                raise ValueError(f"no model has {self.layers} layers x {most} heads")
-            if counts is not None and (len(counts) != self.layers or max(counts) != most or min(counts) < 0):
-                raise ValueError(f"head counts per layer do not match {self.layers} layers with at most {most} heads")
-        if any(bool(heads) != bool(kv) for heads, kv in zip(self.by_layer, self.kv_by_layer, strict=True)):
-            raise ValueError("some layers have heads but no key/value heads, or the reverse")
-        return self
-
-    @property
-    def by_layer(self) -> list[int]:
-        """The number of heads of each layer."""
-        return [self.heads] * self.layers if self.head_counts is None else self.head_counts
-
-    @property
-    def kv_by_layer(self) -> list[int]:
-        """The number of key/value heads of each layer."""
-        return [self.kv_heads] * self.layers if self.kv_head_counts is None else self.kv_head_counts
-
-    def heads_in(self, layer: int) -> int:
-        """The number of heads of a layer; 0 for a layer without attention."""
-        return self.by_layer[layer]
-
-    def kv_heads_in(self, layer: int) -> int:
-        """The number of key/value heads of a layer; 0 for a layer without attention."""
-        return self.kv_by_layer[layer]
-
-    def kv_head(self, head: Head) -> int:
-        """The key/value head, within its layer, that a query head reads."""
-        return head.head * self.kv_heads_in(head.layer) // self.heads_in(head.layer)
-
-    @property
-    def every_head(self) -> list[Head]:
-        """Every head, layer by layer."""
-        return [Head(layer, head) for layer, count in enumerate(self.by_layer) for head in range(count)]
-
-    @property
-    def size(self) -> str:
-        """Layers and heads as text: '12 layers x 12 heads', '8 layers (2 with attention) x 4 heads'."""
-        without = f" ({sum(map(bool, self.by_layer))} with attention)" if 0 in self.by_layer else ""
-        return f"{self.layers} layers{without} x {_range(self.by_layer)} heads"
-
-    @property
-    def kv_size(self) -> str:
-        """Key/value heads per layer as text: '8', or '1 to 2' if layers differ."""
-        return _range(self.kv_by_layer)
-
-    def differs(self, other: "ModelRecord") -> list[str]:
-        """The parts in which two models differ; 'identity' if the identity of one model is unknown."""
-        known = self.identity is not None and other.identity is not None
-        found = self.identity.differs(other.identity) if self.identity and other.identity else []
-        if not found and self.sha256 != other.sha256:
-            found = ["weights"]
-        if not found and (self.by_layer, self.kv_by_layer) != (other.by_layer, other.kv_by_layer):
-            found = ["shape"]
-        return found if found or known else ["identity"]
+    measurement: int | None = Field(default=None, exclude_if=is_none)
 
 
 class Stimuli(Part):
@@ -225,7 +92,7 @@ class Detection(Part):
     control: Grid
     sink_normalised: Grid | None
     selected: list[str]
-    did_not_hold: list[str] = []
+    did_not_hold: list[str] = Field(default_factory=list)
 
     @property
     def best(self) -> float:
@@ -292,9 +159,9 @@ class Compared(Part):
 class Literature(Part):
     """Agreement with papers; empty if papers have no finding about this model."""
 
-    findings: list[Compared] = []
-    reported_heads: list[str] = []
-    shared: list[str] = []
+    findings: list[Compared] = Field(default_factory=list)
+    reported_heads: list[str] = Field(default_factory=list)
+    shared: list[str] = Field(default_factory=list)
     overlap_p: Number | None = None
 
 
@@ -353,91 +220,3 @@ class Record(Part):
     def selected(self) -> list[Head]:
         """The heads found: selected on some prompts, and passed on other prompts."""
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
-
-
-def home_of(folder: Path, model: ModelRecord) -> Path:
-    """The folder of a model's records: <folder>/<model> or <folder>/<model>-<hash> (see `headatlas.evidence.homes`)."""
-    return homes.home(folder / model.id, model, models_in)
-
-
-def claim(folder: Path, model: ModelRecord) -> str | None:
-    """Give a model the folder <folder>/<model>; returns a line that says where another model's records went.
-
-    Raises:
-        HeadatlasError: if the folder cannot be written.
-    """
-    return homes.claim(folder / model.id, model, models_in)
-
-
-def _model_of(path: Path) -> ModelRecord | None:
-    try:
-        return read(path).model
-    except HeadatlasError:
-        return None
-
-
-def models_in(folder: Path) -> Iterator[ModelRecord]:
-    """The models of the records in one folder; skips files that cannot be read."""
-    for path in sorted(folder.glob("*.json")):
-        try:
-            yield ModelRecord.model_validate(json.loads(path.read_bytes())["model"])
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
-
-
-def require_writable(folder: Path) -> None:
-    """Check before a long run that records can be written.
-
-    Raises:
-        HeadatlasError: if the folder cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise HeadatlasError(
-            f"cannot write records to {folder} ({error.strerror}); give another folder with --out"
-        ) from None
-
-
-def write(record: Record, folder: Path) -> Path:
-    """Write a record to its model's folder; a reader never sees a partial record.
-
-    A record of another model moves to that model's folder; an unreadable file moves to <entry>.json.unreadable.
-
-    Raises:
-        HeadatlasError: if the disk is full or the folder cannot be written.
-    """
-    path = home_of(folder, record.model) / f"{record.entry.id}.json"
-    if path.is_file():
-        homes.make_room(path, record.model, _model_of(path))
-    return files.write(path, record.model_dump_json(indent=1) + "\n")
-
-
-def read(path: Path) -> Record:
-    """Read a record. In older records, heads that fail on new prompts are removed from the heads found.
-
-    Raises:
-        HeadatlasError: if the file is not a record of this schema version.
-    """
-    from headatlas.evidence import holding  # imported here: it imports this module
-
-    return holding.settled(files.read(Record, path, "the record", "is not a run record", "run it again"))
-
-
-def named(record: Record, folder: str) -> Record:
-    """The record with its folder's name as the model's name, so that models with the same name are told apart."""
-    if record.model.id == folder:
-        return record
-    return record.model_copy(update={"model": record.model.model_copy(update={"id": folder})})
-
-
-def read_all(folder: Path) -> list[Record]:
-    """Every record below a folder, by model and entry."""
-    return [named(read(path), path.parent.name) for path in paths_in(folder)]
-
-
-def paths_in(folder: Path) -> list[Path]:
-    """The paths of all records below a folder, by model and entry."""
-    return sorted(folder.glob("*/*.json"))

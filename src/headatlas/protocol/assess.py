@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headatlas.catalog.schema import Finding, Rule
-from headatlas.evidence import holding, records, statistics
+from headatlas.evidence import holding, record_parts, records, statistics
 from headatlas.lab import Scores
 from headatlas.notation import Head
 from headatlas.protocol.measure import Array, Effects, Measured
@@ -100,14 +100,14 @@ def detection_of(rule: Rule, found: Mapping[Split, Scores]) -> records.Detection
         null="one-sided paired t test of score minus control; Benjamini-Hochberg over all heads",
         n_find=len(find.score),
         n_test=len(held),
-        find=records.grid(selection.score),
-        find_control=records.grid(find.null.mean(0)),
-        q=records.grid(selection.q),
-        score=records.grid(held.mean(0)),
-        low=records.grid(low),
-        high=records.grid(high),
-        control=records.grid(held_null.mean(0)),
-        sink_normalised=None if sink is None else records.grid(_without_sink(held.mean(0), sink)),
+        find=record_parts.grid(selection.score),
+        find_control=record_parts.grid(find.null.mean(0)),
+        q=record_parts.grid(selection.q),
+        score=record_parts.grid(held.mean(0)),
+        low=record_parts.grid(low),
+        high=record_parts.grid(high),
+        control=record_parts.grid(held_null.mean(0)),
+        sink_normalised=None if sink is None else record_parts.grid(_without_sink(held.mean(0), sink)),
         selected=[str(head) for head in selected],
         did_not_hold=[str(head) for head in lost],
     )

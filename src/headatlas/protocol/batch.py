@@ -9,9 +9,9 @@ from pathlib import Path
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records
+from headatlas.evidence import record_files
 from headatlas.evidence.outcome import Outcome
-from headatlas.evidence.records import ModelRecord
+from headatlas.evidence.record_parts import ModelRecord
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.fits import toys
 from headatlas.lab.fits.toys import TOY
@@ -71,7 +71,7 @@ def run_all(
     with open_model(job.model, **job.options.keywords()) as model:
         waiting, present = list(entries), Present(catalog)
         about = model_record(model, catalog_id(catalog, model))
-        if moved := records.claim(job.out, about):
+        if moved := record_files.claim(job.out, about):
             tell(moved)
         for entry in entries if not again else ():
             if kept := _recorded(present, entry, about, job):
@@ -86,9 +86,9 @@ def run_all(
 
 def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: Job) -> Outcome | None:
     """The record of an earlier run, where all it depends on is as it was; a damaged one is run again."""
-    path = records.home_of(job.out, model) / f"{entry.id}.json"
+    path = record_files.home_of(job.out, model) / f"{entry.id}.json"
     try:
-        record = records.read(path) if path.is_file() else None
+        record = record_files.read(path) if path.is_file() else None
     except HeadatlasError:
         return None
     if record is None or present.changes(record, model):
@@ -107,7 +107,7 @@ def _one(
         return Outcome(entry.id, error=str(error))
     except Exception as error:  # a fault of one script must not cost the others their run
         return Outcome(entry.id, error=f"the script failed ({type(error).__name__}: {error}); please report it")
-    return Outcome(entry.id, records.write(record, job.out), record)
+    return Outcome(entry.id, record_files.write(record, job.out), record)
 
 
 def _about(entry: HeadType, report: Progress) -> Progress:

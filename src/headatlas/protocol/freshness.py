@@ -4,7 +4,8 @@ from pathlib import Path
 
 from headatlas import locations, specimens
 from headatlas.catalog.catalog import Catalog
-from headatlas.evidence.records import Entry, ModelRecord, Record
+from headatlas.evidence.record_parts import ModelRecord
+from headatlas.evidence.records import Entry, Record
 from headatlas.protocol.code_hash import script_sha256, stimuli_sha256
 
 # The version of the code between a script and its numbers: headatlas.lab, headatlas.protocol, headatlas.evidence. Raise

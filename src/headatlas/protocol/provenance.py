@@ -12,7 +12,7 @@ import transformers
 
 from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
-from headatlas.evidence import records
+from headatlas.evidence import record_parts, records
 from headatlas.evidence.identity import folder_name
 from headatlas.lab import OpenModel
 from headatlas.lab.fits.toys import TOY
@@ -36,7 +36,7 @@ def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
     return None
 
 
-def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
+def model_record(model: OpenModel, known: str | None) -> record_parts.ModelRecord:
     """What a record says of the model as it is now; `known` is its id in the catalog."""
     what = identity(model)
     layers = range(model.anatomy.layers)
@@ -44,7 +44,7 @@ def model_record(model: OpenModel, known: str | None) -> records.ModelRecord:
         [count(layer) for layer in layers] for count in (model.anatomy.heads_in, model.anatomy.kv_heads_in)
     )
     alike = len(set(heads)) == len(set(kv_heads)) == 1
-    return records.ModelRecord(
+    return record_parts.ModelRecord(
         id=model.id,
         name=folder_name(model.name) if Path(model.name).is_dir() else model.name,
         revision=model.revision,

@@ -7,7 +7,7 @@ from typing import Any
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records
+from headatlas.evidence import record_files
 from headatlas.evidence.records import Record
 from headatlas.protocol.freshness import Present
 
@@ -91,11 +91,11 @@ def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None)
         models: ids, where not all are wanted.
     """
     found, damaged, present = [], [], Present(catalog)
-    for path in records.paths_in(folder):
+    for path in record_files.paths_in(folder):
         if models and path.parent.name not in models:
             continue
         try:
-            record = records.read(path)
+            record = record_files.read(path)
         except HeadatlasError as error:
             damaged.append(str(error))
             continue
@@ -104,5 +104,5 @@ def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None)
             [e.verdict for e in entry.reproduction.expected if e.model == record.model.catalog_id] if entry else []
         )
         changed = tuple(present.changes(record))
-        found.append(Result(records.named(record, path.parent.name), expected[0] if expected else None, changed))
+        found.append(Result(record_files.named(record, path.parent.name), expected[0] if expected else None, changed))
     return found, damaged

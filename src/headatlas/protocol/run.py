@@ -15,7 +15,7 @@ import torch
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import records, verdict
+from headatlas.evidence import record_parts, records, verdict
 from headatlas.lab import OpenModel
 from headatlas.progress import Progress, no_progress
 from headatlas.protocol import freshness
@@ -33,7 +33,7 @@ def run(
     model: OpenModel,
     seeds: Sequence[int] = (0,),
     progress: Progress = no_progress,
-    about: records.ModelRecord | None = None,
+    about: record_parts.ModelRecord | None = None,
 ) -> records.Record:
     """Rerun one entry on one model.
 

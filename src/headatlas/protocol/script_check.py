@@ -124,7 +124,7 @@ def _assigned(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, _
 def _unwritten(path: Path) -> Iterator[Fault]:
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if PLACEHOLDER in line:
-            yield Fault(number, f"still says {PLACEHOLDER}; write it")
+            yield Fault(number, f"still contains {PLACEHOLDER}; replace it")
 
 
 def _header(tree: ast.Module) -> Iterator[Fault]:

@@ -33,11 +33,7 @@ def agreement(split: Partition, rng: random.Random, lead: str = "") -> Case:
     between = f" {rng.choice(PREPOSITIONS)} the"
     attractor = plurals[other] if crowd else other
     verb = rng.randrange(len(VERBS))
-    verbs = [
-        VERBS[verb],
-        *VERBS[:verb],
-        *VERBS[verb + 1 :],
-    ]  # the document uses the first
+    verbs = [VERBS[verb], *VERBS[:verb], *VERBS[verb + 1 :]]  # the document uses the first; the rest are right too
 
     def write(several: bool) -> tuple[Segment, ...]:
         subject = plurals[noun] if several else noun

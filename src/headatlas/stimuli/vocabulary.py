@@ -1,4 +1,4 @@
-"""A tokenizer as stimuli see it."""
+"""A tokenizer as stimuli use it."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -15,21 +15,21 @@ class UntestableError(HeadatlasError):
 
 
 class HasVocabulary(Protocol):
-    """What has a vocabulary, such as an open model."""
+    """Anything with a vocabulary, such as an open model."""
 
     @property
     def vocabulary(self) -> "Vocabulary":
-        """The tokenizer as stimuli see it."""
+        """The tokenizer as stimuli use it."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer as stimuli see it: words that are one token, ordinary tokens to draw from, and BOS.
+    """A tokenizer as stimuli use it: single-token words, ordinary tokens to draw from, and BOS.
 
     Args:
-        tokenizer: a transformers tokenizer (anything with `encode`, `all_special_ids`, `bos_token_id` and a length;
-            with `get_vocab`, where reserved tokens are to be known by their names).
-        size: how many token ids the model's embedding has; ids from there on are never drawn.
+        tokenizer: a transformers tokenizer, or any object with `encode`, `all_special_ids`, `bos_token_id` and a length
+            (and `get_vocab`, to recognise reserved tokens by name).
+        size: number of embeddings of the model; larger ids are never drawn.
     """
 
     tokenizer: Any
@@ -38,15 +38,15 @@ class Vocabulary:
 
     @property
     def bos(self) -> tuple[int, ...]:
-        """The token every prompt starts with, or nothing where the tokenizer has none."""
+        """The token every prompt starts with; empty if the tokenizer has none."""
         bos = self.tokenizer.bos_token_id
         return () if bos is None else (bos,)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text alone, without special tokens.
+        """Token ids of the text, without special tokens.
 
         Raises:
-            UntestableError: where the tokenizer knows no tokens for it, or gives ids the model does not have.
+            UntestableError: if the tokenizer has no tokens for it, or gives ids the model does not have.
         """
         if text not in self._cache:
             ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -61,24 +61,24 @@ class Vocabulary:
         return self._cache[text]
 
     def continuation(self, text: str) -> tuple[int, ...]:
-        """Token ids of the text where it follows other text: some tokenizers write the start of a text otherwise."""
+        """Token ids of the text when it follows other text, which some tokenizers encode differently."""
         before = self.encode(".")
         whole = self.encode("." + text)
         return whole[len(before) :] if whole[: len(before)] == before else self.encode(text)
 
     def prompt(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text as a model reads it: BOS, where the tokenizer has one, and the text."""
+        """Token ids of a text as a model reads it, after BOS if the tokenizer has one."""
         return (*self.bos, *self.encode(text))
 
     def pieces(self, ids: Iterable[int]) -> str:
-        """Tokens as text, with a bar between two: 'When| Mary| and'."""
+        """Decode tokens one by one, joined by bars: 'When| Mary| and'."""
         return "|".join(self.tokenizer.decode([id]) for id in ids)
 
     def one_token(self, text: str) -> int:
-        """The id of a text that is one token where it follows other text.
+        """The id of a text that is a single token when it follows other text.
 
         Raises:
-            HeadatlasError: where it is none, or several.
+            HeadatlasError: if it is not a single token.
         """
         ids = self.continuation(text)
         if len(ids) != 1:
@@ -87,7 +87,7 @@ class Vocabulary:
         return ids[0]
 
     def single(self, word: str) -> int | None:
-        """The id of ' word' where it is one token, else None."""
+        """The id of ' word' if it is one token, else None."""
         try:
             ids = self.continuation(f" {word}")
         except UntestableError:
@@ -95,10 +95,10 @@ class Vocabulary:
         return ids[0] if len(ids) == 1 else None
 
     def number(self, value: int) -> tuple[tuple[int, ...], int]:
-        """What this tokenizer writes before a number in a text, a space of its own or nothing, and the number's token.
+        """Tokens that this tokenizer puts before a number in a text (a space, or nothing), and the number's token.
 
         Raises:
-            UntestableError: where the number is not one token.
+            UntestableError: if the number is not one token.
         """
         *before, token = self.continuation(f" {value}")
         if before and tuple(before) != self.encode(" "):
@@ -106,10 +106,10 @@ class Vocabulary:
         return tuple(before), token
 
     def singles(self, words: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
-        """Those of the words that are one token with a leading space.
+        """The words that are one token with a leading space.
 
         Raises:
-            HeadatlasError: where fewer than `at_least` are.
+            UntestableError: if there are fewer than `at_least`.
         """
         words = tuple(words)
         kept = tuple(word for word in words if self.single(word) is not None)
@@ -126,14 +126,14 @@ class Vocabulary:
 
     @cached_property
     def ordinary(self) -> Sequence[int]:
-        """Every token id that text is made of, none that is special or kept free, for drawing random tokens."""
+        """All token ids that text uses, without special and reserved ones; random tokens are drawn from them."""
         return reserved.ordinary_ids(self.tokenizer, self.size)
 
     def draw(self, rng: random.Random, count: int) -> tuple[int, ...]:
-        """`count` different ordinary tokens at random.
+        """Draw `count` different ordinary tokens.
 
         Raises:
-            HeadatlasError: where the vocabulary has fewer.
+            UntestableError: if the vocabulary has fewer.
         """
         if len(self.ordinary) < count:
             raise UntestableError(

@@ -466,7 +466,7 @@ class TestScreening:
     def test_attribution_is_exact_where_the_model_is_linear(self, tiny: Tiny, kind: str, positions: str) -> None:
         model = self.linear(tiny)
         for contrast in (False, True):
-            options = {"ablation": kind, "positions": positions, "contrast": contrast}
+            options = {"ablation": kind, "positions": positions, "minus_corrupted": contrast}
             exact = sweep(model, PROMPTS, logit_difference, **options).effect
             estimate = attribution_patching(model, PROMPTS, logit_difference, **options).estimate
             assert np.abs(exact[1] - estimate[1]).max() < 1e-5 * max(1, np.abs(exact[1]).max())

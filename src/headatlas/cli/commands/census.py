@@ -76,7 +76,7 @@ def census(options: argparse.Namespace) -> int:
     with Progress("census") as progress:
         progress("starting up", 0, 0)
         from headatlas.census import parallel
-        from headatlas.evidence import records
+        from headatlas.evidence import record_files
 
         order = parallel.CensusRequest(
             options.model,
@@ -93,7 +93,7 @@ def census(options: argparse.Namespace) -> int:
 
             costs = planning.plan(catalog, order, options.jobs, progress)
         else:
-            records.require_writable(options.out)
+            record_files.require_writable(options.out)
             _, folder = parallel.run_census(catalog, order, options.out, options.jobs, progress, progress.tell)
     if options.dry_run:
         if options.json:

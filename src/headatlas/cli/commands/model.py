@@ -92,7 +92,7 @@ def specimen(options: argparse.Namespace) -> int:
         from headatlas import locations
         from headatlas.cli.terminal import specimen_view
         from headatlas.evidence.agreement import agreement
-        from headatlas.evidence.records import read_all
+        from headatlas.evidence.record_files import read_all
 
         siblings = [name for name in specimens.names() if name != options.name]
         specimen_view.print_card(

@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> int:
         raise HeadatlasError(f"no reproduction yet for {', '.join(missing)}; `headatlas show` says what a rerun needs")
     from headatlas.cli.terminal import record_view
     from headatlas.cli.terminal.progress import Progress
-    from headatlas.evidence import records
+    from headatlas.evidence import record_files
 
-    records.require_writable(options.out)
+    record_files.require_writable(options.out)
     with Progress("running") as progress:
         from headatlas.protocol import batch
 
@@ -120,11 +120,11 @@ def collaborate(options: argparse.Namespace) -> int:
     """Measure the edges between the heads found in a model, and write the record."""
     from headatlas import load, locations
     from headatlas.cli.terminal.progress import Progress
-    from headatlas.evidence import records
+    from headatlas.evidence import record_files
     from headatlas.locations import DEFAULT_OUT
 
     catalog = load()
-    records.require_writable(options.out)
+    record_files.require_writable(options.out)
     with Progress("collaboration") as progress:
         from headatlas.collaboration import measuring, schema
         from headatlas.lab import open_model
@@ -132,7 +132,7 @@ def collaborate(options: argparse.Namespace) -> int:
         progress(f"opening {options.model}", 0, 0)
         with open_model(options.model, **model_options(options).keywords()) as model:
             settings = measuring.STANDARD.model_copy(update={"seed": options.seed})
-            own = records.home_of(DEFAULT_OUT, measuring.about(catalog, model)).is_dir()
+            own = record_files.home_of(DEFAULT_OUT, measuring.about(catalog, model)).is_dir()
             folder = options.records or (DEFAULT_OUT if own else locations.records())
             found = measuring.collaborate(catalog, model, folder, settings, progress)
     path = schema.write(found, options.out)

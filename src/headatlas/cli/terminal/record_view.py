@@ -13,7 +13,8 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.cli.terminal import console as _console
 from headatlas.evidence.outcome import Outcome
-from headatlas.evidence.records import Cause, Detection, ModelRecord, Record
+from headatlas.evidence.record_parts import ModelRecord
+from headatlas.evidence.records import Cause, Detection, Record
 from headatlas.notation import Head
 
 _SHOWN, _ROW = 12, 3  # heads in a table, and in a row; the record has all

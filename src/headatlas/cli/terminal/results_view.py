@@ -84,7 +84,7 @@ def _print_legend(console: Console, results: Sequence[Result]) -> None:
     console.print(Text(f"\n{len(results)} records, {when}: {total}", style="dim"))
     if any(result.stale for result in results):
         console.print(
-            Text("* stale: the rule, script, stimuli or model have changed since the run; run it again", style="dim")
+            Text("* stale: rule, script, stimuli, measuring code or model have changed since the run", style="dim")
         )
     for line in told_apart(results):
         console.print(Text(line, style="dim"))

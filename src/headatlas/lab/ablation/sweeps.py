@@ -66,7 +66,7 @@ def sweep(
     Args:
         model: to run.
         prompts: with readouts.
-        metric: the metric.
+        metric: of the behaviour.
         ablation: replacement for the head's z. 'mean': its mean over the sources, all positions but the first;
             'position mean': its mean over sources of equal length, at each position; 'resample': its z at the same
             position of the prompt's own source (activation patching); 'zero'; a Reference that fits every prompt; or a

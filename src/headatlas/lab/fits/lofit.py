@@ -42,7 +42,7 @@ def learn_vectors(
         model: to run.
         prompts: with readouts.
         kind: what the vectors do to z.
-        metric: the metric to raise; must have a gradient.
+        metric: to raise; must have a gradient.
         l1: weight of the L1 penalty on the vectors, relative to the mean behaviour.
         rate: learning rate.
         epochs: number of passes over the prompts.

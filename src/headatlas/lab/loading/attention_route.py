@@ -1,4 +1,4 @@
-"""Routes the attention of a model through headatlas, so that it can be seen and changed, and back."""
+"""Makes the attention of a model hookable, and restores the model."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,14 +7,15 @@ from typing import Any
 import transformers
 
 from headatlas.lab.anatomy import families
-from headatlas.lab.anatomy.anatomy import UnsafeModelError, no_route
+from headatlas.lab.anatomy.anatomy import UnsafeModelError
+from headatlas.lab.anatomy.discovery import no_route
 from headatlas.lab.hooks.attention_interface import IMPLEMENTATIONS
 from headatlas.lab.loading import multimodal
 from headatlas.quiet import quiet
 
 
 def install(name: str, model: Any, restore: ExitStack) -> str:
-    """Route attention through headatlas, to be undone by `restore`; returns the implementation the model had."""
+    """Make attention hookable, undone by `restore`; returns the model's own implementation."""
     config = multimodal.decoder(model).config
     implementation: str = config._attn_implementation
     if (route := families.route_of(model)) is not None:
@@ -23,7 +24,7 @@ def install(name: str, model: Any, restore: ExitStack) -> str:
         return implementation
     plain = {ours: theirs for theirs, ours in IMPLEMENTATIONS.items()}.get(implementation)
     if plain is not None:
-        return plain  # opened already
+        return plain  # already opened
     if implementation not in IMPLEMENTATIONS:
         raise UnsafeModelError(
             "registry", f"{name} runs {implementation} attention; load it with attn_implementation='sdpa' or 'eager'"
@@ -48,7 +49,7 @@ def _route(model: Any, implementation: str) -> None:
 
 @contextmanager
 def unrouted(model: Any, implementation: str) -> Iterator[None]:
-    """While active, attention runs as plain transformers would run it, by the implementation the model came with."""
+    """While active, attention runs as in plain transformers, with the model's own implementation."""
     if (route := families.route_of(model)) is not None:
         with families.without_hooks(model, route):
             yield

@@ -14,7 +14,8 @@ import torch
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.identity import folder_name
-from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError, examine
+from headatlas.lab.anatomy.anatomy import Anatomy, UnsafeModelError
+from headatlas.lab.anatomy.discovery import examine
 from headatlas.lab.loading import (
     adapters,
     attention_route,
@@ -104,15 +105,15 @@ class OpenModel:
         return Vocabulary(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
 
     def tokens(self, text: str) -> torch.Tensor:
-        """Token ids of a text, after BOS where the tokenizer has one: [1 position].
+        """Token ids of a text, after BOS if the tokenizer has one: [1 position].
 
         Raises:
-            HeadatlasError: where the tokenizer has no tokens for it.
+            HeadatlasError: if the tokenizer has no tokens for it.
         """
         return torch.tensor([self.vocabulary.prompt(text)])
 
     def text(self, tokens: torch.Tensor) -> str:
-        """The text of one prompt, BOS left out.
+        """Decode the tokens of one prompt, without BOS.
 
         Args:
             tokens: [position] or [1 position].
@@ -220,7 +221,7 @@ def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
 
 
 def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
-    """Route attention through headatlas's hooks and examine the model; on failure, restore it."""
+    """Make the model's attention hookable and examine the model; on failure, restore it."""
     with ExitStack() as restore:
         restore.callback(_set_training, {module: module.training for module in model.modules()})
         model.eval()

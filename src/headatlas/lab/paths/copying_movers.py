@@ -29,7 +29,7 @@ def find_copying_movers(
     Args:
         model: to search.
         prompts: with readouts and corrupted prompts.
-        metric: the metric.
+        metric: of the behaviour.
         words: tokens that such heads should copy.
         least: minimum score.
         states: input of the OV circuit, as in `copying_scores`.

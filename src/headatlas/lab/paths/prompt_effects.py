@@ -33,7 +33,7 @@ def path_effects(
     Args:
         model: to run.
         prompts: with readouts; these are the clean prompts.
-        metric: the metric.
+        metric: of the behaviour.
         receivers: ends of the paths: inputs of heads, patched together, or "logits" for the direct effect.
         source: one prompt of equal length per clean prompt; the corrupted prompts by default.
         sender_positions: where the heads are patched: the same in every prompt, or "last"; everywhere by default.
@@ -77,7 +77,7 @@ def set_path_effects(
     Args:
         model: to run.
         prompts: with readouts; their corrupted prompts are the source.
-        metric: the metric.
+        metric: of the behaviour.
         senders: sets of heads, each patched together.
         receivers: inputs of heads, patched together.
         progress: called with 1 after each set on each batch of prompts.

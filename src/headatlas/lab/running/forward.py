@@ -14,7 +14,7 @@ from headatlas.lab.running.metrics import all_finite
 
 Hooks = Mapping[nn.Module, AttentionHook]
 _NO_HOOKS: Hooks = {}
-FIRST = torch.tensor([0])  # of the positions whose logits are computed, where none is wanted
+FIRST = torch.tensor([0])  # positions, for runs whose logits are not used
 
 
 def forward(model: OpenModel, tokens: Tensor, hooks: Hooks = _NO_HOOKS, positions: Tensor | None = None) -> Tensor:

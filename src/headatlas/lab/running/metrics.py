@@ -1,6 +1,6 @@
 """Metrics computed from logits; pure functions that refuse NaN and infinite logits.
 
-Behaviours take the logits at some readouts of each prompt, and the right answers; `loss_per_position` takes the logits
+Behaviour metrics take the logits at each prompt's readouts and the right answers; `loss_per_position` takes the logits
 of whole prompts.
 """
 

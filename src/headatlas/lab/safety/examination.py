@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.lab.anatomy import families, gates
-from headatlas.lab.anatomy.anatomy import UnsafeModelError, causality_gap, identity_gap
+from headatlas.lab.anatomy.anatomy import UnsafeModelError
+from headatlas.lab.anatomy.discovery import causality_gap, identity_gap
 from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision, run_trial_pass
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.loading import loading, multimodal, tokenizer_fit, unused_weights
