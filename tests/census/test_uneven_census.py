@@ -62,7 +62,7 @@ class TestCensus:
     def test_a_census_whose_heads_are_not_those_of_its_model(self, taken: Census) -> None:
         made = json.loads(taken.model_dump_json())
         made["model"]["head_counts"], made["model"]["kv_head_counts"] = [4, 0, 2, 0], [2, 0, 1, 0]
-        with pytest.raises(ValueError, match="not of the heads of 4 layers"):
+        with pytest.raises(ValueError, match="scores do not match 4 layers"):
             Census.model_validate(made)
         made = json.loads(taken.model_dump_json())
         made["heads"].pop()

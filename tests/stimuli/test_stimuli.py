@@ -27,7 +27,8 @@ from headatlas.stimuli import (
 from headatlas.stimuli.cases import Case, in_place, segments, tokenize
 from headatlas.stimuli.lexicon import NAMES, VERB_OBJECTS
 
-IDS = list(load().find(reproduction=True))
+CATALOG = load()
+IDS = list(CATALOG.find(reproduction=True))
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +80,8 @@ class TestEveryScript:
             assert len(prompt.tokens) <= 128
 
     def test_the_docstring_cites_only_sources_of_the_bibliography(self, id: str, words: Vocabulary) -> None:
-        catalog = load()
         cited = re.findall(r"\b[a-z]+\d{4}[a-z]+\b", load_script(id).module.__doc__ or "")
-        assert cited and set(cited) <= set(catalog.references)
+        assert cited and set(cited) <= set(CATALOG.references)
 
     def test_reads_like_a_method_section(self, id: str, words: Vocabulary) -> None:
         code = (locations.reproductions() / f"{id}.py").read_text()

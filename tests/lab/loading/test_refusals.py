@@ -403,8 +403,8 @@ class TestTokenizers:
         for command in (
             ["doctor", str(folder)],
             ["run", "induction", "--model", str(folder), *out],
-            ["run", "--all", "--model", str(folder), *out],
-            ["census", str(folder), *out],
+            ["run", "--all", "--jobs", "1", "--model", str(folder), *out],
+            ["census", str(folder), "--jobs", "1", *out],
             ["census", str(folder), "--dry-run"],
             ["collaborate", str(folder), *out],
             ["method", "logit-lens", "--model", str(folder)],
