@@ -341,6 +341,8 @@ def test_records_and_censuses_go_stale_by_each_part_of_the_identity(
         spoil(record, part)
         spoil(census_part, part)
         assert measured.anew(folder, ModelOptions())[:2] == (True, True), part
+        for aside in tmp_path.glob("*/model-*"):  # the older ones, which would be found again
+            shutil.rmtree(aside)
     for pattern, anew in ((record, (True, False)), (census_part, (False, True))):
         spoil(pattern, "adapter")
         assert measured.anew(folder, ModelOptions())[:2] == anew, "each alone"
