@@ -75,4 +75,4 @@ def test_the_tool_prints_counts_and_offenders(tmp_path: Path, capsys: pytest.Cap
     fuzz = load_tool("fuzz")
     assert fuzz.main(["--count", "3", "--kinds", "collaborations"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("3 broken inputs, 0 faults") and lines[0].startswith("collaborations")
+    assert lines[-1].startswith("3 damaged inputs, 0 faults") and lines[0].startswith("collaborations")

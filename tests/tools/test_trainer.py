@@ -306,7 +306,7 @@ class TestShipped:
         assert len(tokenizer) == model.config.vocab_size
 
     def test_an_unknown_one(self) -> None:
-        with pytest.raises(HeadatlasError, match="no model 'nothing' ships with headatlas; there are: specimen"):
+        with pytest.raises(HeadatlasError, match="no model 'nothing' ships with headatlas; these do: specimen"):
             specimens.specimen("nothing")
 
 

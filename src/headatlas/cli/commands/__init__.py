@@ -1,3 +1,3 @@
-"""What each command of the command line does: call the library, print, say how it went."""
+"""One function per command: call the library, print, return the exit code."""
 
 EXIT_FAILED, EXIT_MISTAKE = 1, 2

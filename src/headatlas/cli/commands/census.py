@@ -70,7 +70,7 @@ def census(options: argparse.Namespace) -> int:
 
     catalog, shard = load(), _shard(options.shard)
     if options.jobs is not None and options.jobs < 1:
-        raise HeadatlasError("--jobs counts from 1")
+        raise HeadatlasError("--jobs must be at least 1")
     from headatlas.cli.terminal.progress import Progress
 
     with Progress("census") as progress:
@@ -105,7 +105,7 @@ def census(options: argparse.Namespace) -> int:
         return 0
     if shard[1] > 1:
         print(
-            f"shard {shard[0]} of {shard[1]} is in {folder}; when all are there: headatlas merge FOLDER …",
+            f"shard {shard[0]} of {shard[1]} is in {folder}; when all shards are done: headatlas merge FOLDER …",
             file=sys.stderr,
         )
         return 0
@@ -139,7 +139,7 @@ def _join(catalog: Catalog, folders: list[Path], out: Path, options: argparse.Na
 
 
 def _require_own(folder: Path, census: Census) -> None:
-    """See that the folder that a census goes to does not hold the census of another model."""
+    """Raise HeadatlasError if the folder for a census holds the census of another model."""
     from headatlas.census import reading
 
     place = folder / "census.json"
@@ -148,11 +148,13 @@ def _require_own(folder: Path, census: Census) -> None:
     except HeadatlasError:
         return
     if apart := [part for part in before.differs(census.model) if part != "identity"]:
-        raise HeadatlasError(f"{place} is of another model (other {', '.join(apart)}); give another folder with --out")
+        raise HeadatlasError(
+            f"{place} belongs to another model (different {', '.join(apart)}); give another folder with --out"
+        )
 
 
 def _census_folder(folder: Path) -> Path:
-    """The folder itself, or the one census in it."""
+    """The folder itself if it is a census, or else the only census in it."""
     if (folder / "plan.json").is_file():
         return folder
     inside = sorted(path.parent for path in folder.glob("*/plan.json"))
@@ -168,5 +170,5 @@ def _shard(text: str) -> tuple[int, int]:
     except ValueError:
         number, of = 0, 0
     if not 1 <= number <= of:
-        raise HeadatlasError(f"--shard {text} is not i/n, such as 2/3; shards count from 1")
+        raise HeadatlasError(f"--shard {text} is not of the form i/n, such as 2/3; shards count from 1")
     return number, of

@@ -53,12 +53,12 @@ def add_to(commands: Commands) -> None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """The same types in two models."""
+    """Compare the head types of two models."""
     from headatlas.census import comparing
 
     names = (options.first, options.second)
     if options.revision is not None and not any(map(_may_have_revisions, names)):
-        raise HeadatlasError("--revision is for models of the hub, and neither of these is one; leave it out")
+        raise HeadatlasError("--revision needs a hub id, and neither model is one; leave it out")
     first, second = (_taken(name, options) for name in names)
     found = comparing.compare(first, second)
     if options.json:
@@ -71,7 +71,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def heads(options: argparse.Namespace) -> int:
-    """The heads of one type of a model, for other tools."""
+    """Export the heads of one type for other tools."""
     from headatlas import load
     from headatlas.census import exchange
     from headatlas.evidence import files
@@ -87,7 +87,7 @@ def heads(options: argparse.Namespace) -> int:
         return 0
     files.write(options.out, text)
     beside = files.write(options.out.with_name(f"{options.out.name}.rule.json"), json.dumps(rule, indent=1) + "\n")
-    print(f"wrote {options.out}, and the rule to {beside}")
+    print(f"wrote {options.out}, and its rule to {beside}")
     return 0
 
 
@@ -96,21 +96,21 @@ def _tell(line: str) -> None:
 
 
 def _may_have_revisions(name: str) -> bool:
-    """Whether a name may be that of a model of the hub."""
+    """True if a name may be a hub id."""
     from headatlas import specimens
 
     return not (Path(name).exists() or Path(name).suffix == ".json" or name in specimens.names())
 
 
 def _taken(name: str, options: argparse.Namespace) -> Census:
-    """The census of a model: a file, one taken before of this very model, one that ships, or else one taken now."""
+    """The census of a model: the given file, an earlier census of the same model, one that ships, or a new one."""
     from headatlas.census import at_hand, reading
 
     given = reading.as_given(name)
     if given is not None:
         return reading.read(given)
     if Path(name).suffix == ".json":
-        raise HeadatlasError(f"there is no census {name}; `headatlas census MODEL` takes one")
+        raise HeadatlasError(f"there is no census file {name}; `headatlas census MODEL` makes one")
     asked, places = model_options(options), reading.by_name(name, options.census)
     if not _may_have_revisions(name) and options.command is compare:
         asked = replace(asked, revision=None)  # it is that of the other

@@ -66,6 +66,8 @@ def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: OnDo
         Scores with one unit per prompt. Weights are summed over each query's keys and averaged over queries. The null
         is taken between `null_pairs` if the prompt has them; the sink is position 0, from the same queries.
     """
+    for prompt in prompts:
+        require_fit(model, len(prompt.tokens), max(prompt.ids, default=0))
     values = attention_between(model, [each for prompt in prompts for each in questions_of(prompt)], progress)
     return Scores(values[0::3], values[1::3], values[2::3])
 
