@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, logit_difference
-from headatlas.lab.ablation import Reference
+from headatlas.lab.ablation import ZValues
 from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
@@ -61,10 +61,10 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     return Scores(score / abs(score.mean(0)).sum(), null / abs(score.mean(0)).sum(), per="token")
 
 
-def edit(model: OpenModel, sample: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> ZValues:
     """An offset for every head, all learned together."""
     learned = learn_vectors(model, [*sample.prompts, *corrupted(sample.prompts)], "offset")
-    return Reference.of_heads(model.anatomy, learned, added=True)
+    return ZValues.of_heads(model.anatomy, learned, added=True)
 
 
 def corrupted(prompts: list[Prompt]) -> list[Prompt]:

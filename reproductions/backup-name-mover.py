@@ -20,7 +20,7 @@ import random
 import numpy as np
 
 from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
-from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.ablation import ZValues, mean_z
 from headatlas.lab.attribution import direct_effects
 from headatlas.lab.paths import find_copying_movers
 from headatlas.notation import Head
@@ -62,6 +62,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     return Scores(score, np.mean(null, 0))
 
 
-def edit(model: OpenModel, sample: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> ZValues:
     """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
     return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

@@ -19,7 +19,7 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, logit_difference, probe_heads
-from headatlas.lab.ablation import Reference
+from headatlas.lab.ablation import ZValues
 from headatlas.lab.fits import collect_z, mean_difference
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
@@ -63,10 +63,10 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     return Scores(found.right.numpy(), found.right_shuffled.numpy())
 
 
-def edit(model: OpenModel, sample: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> ZValues:
     """Some standard deviations towards questions that came before, for every head."""
     found = mean_difference(
         collect_z(model, [prompt.tokens for prompt in sample.prompts]), probe_labels(sample.prompts)
     )
     steps = STRENGTH * found.spread[..., None] * found.vectors  # [layer head d_head]
-    return Reference.of_heads(model.anatomy, steps, added=True)
+    return ZValues.of_heads(model.anatomy, steps, added=True)

@@ -20,7 +20,7 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, accuracy, copying_scores, logit_difference
-from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.ablation import ZValues, mean_z
 from headatlas.lab.attribution import direct_effects
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object, repeated_text, stories
@@ -63,6 +63,6 @@ def turned(prompt: Prompt) -> Prompt:
     return replace(prompt, pairs=prompt.null_pairs, readouts=(replace(readout, answer=token),))
 
 
-def edit(model: OpenModel, sample: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> ZValues:
     """What each head gives on average at the end of a corrupted prompt, where nothing can be repeated."""
     return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

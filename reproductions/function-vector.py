@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from headatlas.lab import OpenModel, Scores, accuracy, probability, sweep
-from headatlas.lab.ablation import Reference
+from headatlas.lab.ablation import ZValues
 from headatlas.lab.fits import collect_z
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, mappings
@@ -74,7 +74,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
             patched = members(task, side)
             for place, source in enumerate((task, other)):
                 mean = z[torch.tensor(members(source, 1 - side))].mean(0)  # [layer head d_head]
-                given = Reference.of_heads(model.anatomy, mean)
+                given = ZValues.of_heads(model.anatomy, mean)
                 swept = sweep(model, [shuffled[each] for each in patched], probability, given, "last")
                 found[place, patched] = swept.effect_per_prompt
     return Scores(*found)

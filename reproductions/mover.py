@@ -21,7 +21,7 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference, sweep
-from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.ablation import ZValues, mean_z
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts
@@ -63,6 +63,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     return Scores(falls * looks.score, falls * looks.null)
 
 
-def edit(model: OpenModel, sample: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> ZValues:
     """What each head gives on average at the end of a corrupted prompt, about whatever subject."""
     return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

@@ -18,7 +18,7 @@ Cause      At the end the heads found give their mean over the ends of corrupted
 import random
 
 from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference, metric_per_prompt
-from headatlas.lab.ablation import Reference, mean_z
+from headatlas.lab.ablation import ZValues, mean_z
 from headatlas.lab.paths import path_effects
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
@@ -47,6 +47,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     return Scores(score, null)
 
 
-def edit(model: OpenModel, sample: PromptSample) -> Reference:
+def edit(model: OpenModel, sample: PromptSample) -> ZValues:
     """The authors' knock-out: what each head gives on average at the end of a corrupted prompt."""
     return mean_z(model, [prompt.corrupted for prompt in sample.prompts], position=-1)

@@ -32,7 +32,7 @@ from headatlas.lab import OpenModel, forward, intervene, logit_difference, open_
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions
 from headatlas.lab.activations import Recording, Site, edits
 from headatlas.lab.attention import Entropy, PairWeight, SinkMass
-from headatlas.lab.attention.streaming import Score
+from headatlas.lab.attention.streaming import HeadScore
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt, Readout
 
@@ -174,7 +174,7 @@ class Pair:
     def streamed(self) -> Iterator[Comparison]:
         """Compare scores; headatlas streams them without storing patterns."""
         pairs = torch.tensor([[query, query - 1] for query in range(1, self.tokens.shape[1])])
-        scores: dict[str, Score] = {
+        scores: dict[str, HeadScore] = {
             "previous-token weight": PairWeight(pairs),
             "sink mass": SinkMass(),
             "entropy": Entropy(),

@@ -3,13 +3,13 @@
 import pytest
 
 from headatlas.cli.terminal import progress
-from headatlas.cli.terminal.progress import Progress
+from headatlas.cli.terminal.progress import ProgressBar
 
 
 def test_a_line_every_half_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with Progress("running") as tell:
+    with ProgressBar("running") as tell:
         for second in range(65):
             now = float(second)
             tell("scores", second, 100)

@@ -18,7 +18,7 @@ from headatlas.collaboration import drawing, found, measuring, schema
 from headatlas.evidence import record_files, record_parts, records
 from headatlas.lab import OpenModel, open_model
 from headatlas.notation import Head
-from headatlas.pages.figures.circuit import Arrow, Part, published_picture
+from headatlas.pages.figures.circuit import Arrow, CircuitPart, published_picture
 from headatlas.pages.figures.collaboration import Link, Node, measured_picture, side_by_side
 from headatlas.protocol.provenance import model_record
 
@@ -238,7 +238,10 @@ class TestPictures:
     def test_hostile_names_stay_text(self) -> None:
         nodes = [Node(HOSTILE, 0, (HOSTILE,), HOSTILE), Node("L1H0", 1, (HOSTILE,), "KR")]
         measured = measured_picture(nodes, [Link(HOSTILE, "L1H0", "Q", 2.0, True, HOSTILE)], HOSTILE, [HOSTILE])
-        parts = [Part(HOSTILE, HOSTILE, (HOSTILE,) * 9, HOSTILE, True), Part("b", "KR", (), HOSTILE, False)]
+        parts = [
+            CircuitPart(HOSTILE, HOSTILE, (HOSTILE,) * 9, HOSTILE, True),
+            CircuitPart("b", "KR", (), HOSTILE, False),
+        ]
         published = published_picture(parts, [Arrow(HOSTILE, "b", ("Q",), HOSTILE)], HOSTILE)
         whole = side_by_side({HOSTILE: measured, "x": published})
         tree = ElementTree.fromstring(whole)
@@ -247,8 +250,8 @@ class TestPictures:
 
     def test_published_types_that_were_not_found_are_grey_and_say_so(self) -> None:
         parts = [
-            Part("previous-token", "ICI", ("L2H2",), "GPT-2 small, Wang", True),
-            Part("induction", "LR", ("L5H5",), "GPT-2 small, Wang", False),
+            CircuitPart("previous-token", "ICI", ("L2H2",), "GPT-2 small, Wang", True),
+            CircuitPart("induction", "LR", ("L5H5",), "GPT-2 small, Wang", False),
         ]
         arrows = [Arrow("previous-token", "induction", ("K",), "Section 3.3")]
         picture = ElementTree.fromstring(published_picture(parts, arrows, "published"))
@@ -260,7 +263,7 @@ class TestPictures:
         assert "previous-token to the keys of induction (Section 3.3)" in (picture.findtext("desc") or "")
 
     def test_published_circles_end(self) -> None:
-        parts = [Part(name, "KR", (), "", True) for name in "ab"]
+        parts = [CircuitPart(name, "KR", (), "", True) for name in "ab"]
         both = [Arrow("a", "b", (), ""), Arrow("b", "a", (), ""), Arrow("a", "a", (), "")]
         assert len(list(ElementTree.fromstring(published_picture(parts, both, "t")).iter("g"))) == 5
 
@@ -270,7 +273,7 @@ class TestPictures:
         with pytest.raises(ValueError, match="later layer"):
             measured_picture(NODES, [Link("L3H4", "L0H1", "K", 1.0, True, "")], "t")
         with pytest.raises(ValueError, match="not drawn"):
-            published_picture([Part("a", "KR", (), "", True)], [Arrow("a", "b", (), "")], "t")
+            published_picture([CircuitPart("a", "KR", (), "", True)], [Arrow("a", "b", (), "")], "t")
 
     def test_nothing_to_draw(self) -> None:
         assert ElementTree.fromstring(measured_picture((), (), "t")).findtext("desc") == "no edge"

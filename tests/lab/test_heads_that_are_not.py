@@ -19,7 +19,7 @@ from headatlas.lab import (
     record,
     sweep,
 )
-from headatlas.lab.ablation import Reference
+from headatlas.lab.ablation import ZValues
 from headatlas.lab.ablation.sources import ablate
 from headatlas.lab.activations import edits
 from headatlas.lab.attribution import direct_effects
@@ -49,7 +49,7 @@ def edited(model: OpenModel, head: Head, site: Any) -> None:
 TAKERS: dict[str, Callable[[OpenModel, Head], object]] = {
     "sweep": lambda model, head: sweep(model, PROMPTS, log_probability, heads=[head]),
     "ablate_sets": lambda model, head: ablate_sets(model, PROMPTS, log_probability, [[Head(0, 0)], [head]]),
-    "ablate": lambda model, head: ablate(model.anatomy, [head], Reference.zero(model.anatomy)),
+    "ablate": lambda model, head: ablate(model.anatomy, [head], ZValues.zero(model.anatomy)),
     "zero z": lambda model, head: edited(model, head, "z"),
     "zero q": lambda model, head: edited(model, head, "q"),
     "zero v": lambda model, head: edited(model, head, "v"),

@@ -31,7 +31,7 @@ from headatlas.lab import (
     score_heads,
     sweep,
 )
-from headatlas.lab.ablation import Reference
+from headatlas.lab.ablation import ZValues
 from headatlas.lab.activations.edits import zero
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.attention.streaming import ArgmaxKey, SinkMass
@@ -282,7 +282,7 @@ class TestAnalyses:
         for grid in (found.accuracy, found.low, found.right[0], found.p):
             assert (torch.isfinite(grid) == there).all()
         vectors = mean_difference(z, [0, 1] * 6).vectors
-        steered = Reference.of_heads(model.anatomy, vectors, added=True)
+        steered = ZValues.of_heads(model.anatomy, vectors, added=True)
         assert set(steered.z) == set(ATTENTION[name])
         moved = ablate_sets(model, batch, log_probability, [list(model.anatomy.all_heads)], steered)
         assert (

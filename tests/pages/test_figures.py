@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headatlas.pages.figures.depths import Place, depths_picture, mean_depth, shares
+from headatlas.pages.figures.depths import DepthPlace, depths_picture, mean_depth, shares
 from headatlas.pages.figures.effects import effects_picture
 from headatlas.pages.figures.heatmap import heatmap, top_of
 
@@ -30,7 +30,7 @@ class TestHeatmap:
 
 
 class TestDepths:
-    DEEP, WIDE = Place("a", "LR", (0.75, 1.0)), Place("b", "LR", tuple([0.0] * 8))
+    DEEP, WIDE = DepthPlace("a", "LR", (0.75, 1.0)), DepthPlace("b", "LR", tuple([0.0] * 8))
 
     def test_every_type_has_the_same_weight(self) -> None:
         assert mean_depth([self.DEEP, self.WIDE]) == pytest.approx(0.4375) and mean_depth([]) is None

@@ -282,7 +282,7 @@ class Measured:
                 refused = bool(self.ran) and not found.found_in(self.out / "records", about, 5)
             except HeadatlasError as error:
                 refused = "run it again" in str(error)
-        job = batch.Job(str(folder), options, (0,), self.out / "records")
+        job = batch.RunRequest(str(folder), options, (0,), self.out / "records")
         (outcome,) = batch.run_all(CATALOG, [ENTRY], job, False, 1, no_progress)
         assert (
             outcome.error is None and outcome.path and record_files.read(outcome.path).model.identity == about.identity

@@ -6,7 +6,7 @@ from typing import Any
 import headatlas
 from headatlas.census.cache import HeldOutScores, Plan, TypePart, TypeScores
 from headatlas.census.labelling import census_of
-from headatlas.census.schema import Census, Settings, Tested, Work
+from headatlas.census.schema import Census, CensusSettings, Tested, Work
 from headatlas.evidence import record_parts, records
 from headatlas.notation import Head
 
@@ -34,8 +34,10 @@ def model_record(layers: int, heads: int, kv_heads: int | None = None, name: str
     )
 
 
-def settings(types: Sequence[str]) -> Settings:
-    return Settings(budget="quick", prompts=8, cause_prompts=8, seed=0, cause=True, random_sets=24, types=list(types))
+def settings(types: Sequence[str]) -> CensusSettings:
+    return CensusSettings(
+        budget="quick", prompts=8, cause_prompts=8, seed=0, cause=True, random_sets=24, types=list(types)
+    )
 
 
 def environment() -> records.Environment:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from headatlas.arrays import Array
 from headatlas.lab import OpenModel, forward
-from headatlas.lab.ablation import AblationKind, Patch, Reference, Sweep, ablate, mean_z
+from headatlas.lab.ablation import AblationKind, Patch, Sweep, ZValues, ablate, mean_z
 from headatlas.lab.ablation.replacement import EditPositions, Replacement
 from headatlas.lab.ablation.sources import record_z
 from headatlas.lab.ablation.sweep_engine import SweepTask, naive, run_sweep
 from headatlas.lab.running import Metric
-from headatlas.lab.running.batches import Array
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt
 
@@ -30,7 +30,7 @@ def ablated_metric(
     def read(prompt: Prompt, tokens: tuple[int, ...], heads: Sequence[Head]) -> float:
         source = {
             "mean": mean,
-            "zero": Reference.zero(model.anatomy),
+            "zero": ZValues.zero(model.anatomy),
             "resample": record_z(model, torch.tensor([prompt.corrupted])),
         }[ablation]
         hooks = ablate(model.anatomy, heads, source) if heads else {}
@@ -59,7 +59,7 @@ def naive_sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    ablation: AblationKind | Reference | Patch = "mean",
+    ablation: AblationKind | ZValues | Patch = "mean",
     positions: EditPositions = "all",
     minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,

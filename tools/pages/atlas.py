@@ -14,7 +14,7 @@ from headatlas.catalog.schema import Finding, HeadType, Status, Strict, VerdictL
 from headatlas.census.summary import depth
 from headatlas.errors import HeadatlasError
 from headatlas.notation import Head
-from headatlas.pages.figures.depths import Place
+from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
 
 # Verdicts, best first; each has a symbol, so that colour is never the only sign.
@@ -83,24 +83,24 @@ class Atlas:
         return found
 
     @cached_property
-    def measured_places(self) -> list[Place]:
+    def measured_places(self) -> list[DepthPlace]:
         """Depths of the heads found, from runs with verdict reproduced or partly: one place per head type and model."""
         return [
-            Place(result.record.entry.id, self.short(result.record.entry.id), depths, result.record.model.id)
+            DepthPlace(result.record.entry.id, self.short(result.record.entry.id), depths, result.record.model.id)
             for result in self.results
             if result.record.verdict.label in ("reproduced", "partly")
             and (depths := _depths(result.record.selected, result.record.model.layers))
         ]
 
     @cached_property
-    def reported_places(self) -> list[Place]:
+    def reported_places(self) -> list[DepthPlace]:
         """Depths of the heads that papers report: one place per head type and model, from supporting findings."""
         found = []
         for (head, model), findings in self.reported.items():
             layers = self.catalog.models[model].layers
             heads = {each for finding in findings if finding.stance == "supports" for each in finding.heads}
             if layers and (depths := _depths(heads, layers)):
-                found.append(Place(head, self.short(head), depths, model))
+                found.append(DepthPlace(head, self.short(head), depths, model))
         return found
 
     def short(self, head: str) -> str:

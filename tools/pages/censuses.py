@@ -6,7 +6,7 @@ from headatlas import specimens
 from headatlas.census import page as census_page
 from headatlas.census.comparing import Transfer, depths, transfer
 from headatlas.census.schema import Census
-from headatlas.pages.figures.depths import Place
+from headatlas.pages.figures.depths import DepthPlace
 from pages.atlas import Atlas
 from pages.render import page
 
@@ -17,10 +17,10 @@ def census_pages(atlas: Atlas, censuses: Sequence[Census]) -> dict[str, str]:
     return made | {"census/index.md": _list(atlas, censuses)}
 
 
-def places(atlas: Atlas, censuses: Sequence[Census]) -> list[Place]:
+def places(atlas: Atlas, censuses: Sequence[Census]) -> list[DepthPlace]:
     """The depths of the named heads of all censuses: one place per head type and model."""
     return [
-        Place(type.id, atlas.short(type.id), tuple(sorted(depths(census, type))), census.model.id)
+        DepthPlace(type.id, atlas.short(type.id), tuple(sorted(depths(census, type))), census.model.id)
         for census in censuses
         for type in census.types
         if type.heads

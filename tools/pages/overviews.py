@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from headatlas import specimens
 from headatlas.catalog.schema import HeadType
-from headatlas.pages.figures.depths import Place, depths_picture, mean_depth
+from headatlas.pages.figures.depths import DepthPlace, depths_picture, mean_depth
 from pages.atlas import STATUSES, VERDICTS, Atlas
 from pages.render import page
 
@@ -100,7 +100,7 @@ def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
     }
 
 
-def depths_page(atlas: Atlas, named: Sequence[Place], censuses: int) -> str:
+def depths_page(atlas: Atlas, named: Sequence[DepthPlace], censuses: int) -> str:
     """The depth of the heads of each stage: survey, papers, our runs, our censuses.
 
     Args:
@@ -132,7 +132,7 @@ def depths_page(atlas: Atlas, named: Sequence[Place], censuses: int) -> str:
     )
 
 
-def _census_caption(stages: Mapping[str, str], named: Sequence[Place], censuses: int) -> str:
+def _census_caption(stages: Mapping[str, str], named: Sequence[DepthPlace], censuses: int) -> str:
     means = {short: mean_depth([place for place in named if place.stage == short]) for short in stages}
     said = ", ".join(f"{stages[short].lower()} {mean:.2f}" for short, mean in means.items() if mean is not None)
     return (
@@ -141,7 +141,7 @@ def _census_caption(stages: Mapping[str, str], named: Sequence[Place], censuses:
     )
 
 
-def _depth_lead(stages: Mapping[str, str], reported: Sequence[Place], measured: Sequence[Place]) -> str:
+def _depth_lead(stages: Mapping[str, str], reported: Sequence[DepthPlace], measured: Sequence[DepthPlace]) -> str:
     said = "The survey expects the stages to follow each other from the first layer to the last."
     for voice, places in (("In papers", reported), ("In our runs", measured)):
         means = {short: mean_depth([place for place in places if place.stage == short]) for short in stages}
@@ -159,7 +159,7 @@ def _model_row(atlas: Atlas, stages: Mapping[str, str], model: str) -> dict[str,
     return {"model": model, "cells": [{"mean": mean_depth(places), "n": len(places)} for places in by_stage]}
 
 
-def _type_rows(atlas: Atlas, reported: Sequence[Place], measured: Sequence[Place]) -> list[dict[str, Any]]:
+def _type_rows(atlas: Atlas, reported: Sequence[DepthPlace], measured: Sequence[DepthPlace]) -> list[dict[str, Any]]:
     rows = []
     for head in atlas.catalog.heads.values():
         voices = {}

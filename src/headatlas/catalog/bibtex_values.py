@@ -16,20 +16,20 @@ _SPACE = re.compile(r"\s*")
 _BARE = re.compile(r"[^\s\"#%\'(),={}\\]+")
 
 
-class Part(NamedTuple):
+class ValuePart(NamedTuple):
     """A piece of a value: its text, or the name of a macro."""
 
     kind: Literal["text", "macro"]
     text: str
 
 
-def parts(value: str) -> list[Part]:
+def parts(value: str) -> list[ValuePart]:
     """The pieces of a raw value.
 
     Raises:
         ValueError: if BibTeX could not read the value; the message says why and what to do.
     """
-    found: list[Part] = []
+    found: list[ValuePart] = []
     at = _skip(value, 0)
     while True:
         part, at = _part(value, at)
@@ -48,15 +48,15 @@ def _skip(value: str, at: int) -> int:
     return space.end() if space else at
 
 
-def _part(value: str, at: int) -> tuple[Part, int]:
+def _part(value: str, at: int) -> tuple[ValuePart, int]:
     if at == len(value):
         raise ValueError("has no value; write one, or remove the field")
     if value[at] in '{"':
         end = _closing(value, at)
-        return Part("text", value[at + 1 : end]), end + 1
+        return ValuePart("text", value[at + 1 : end]), end + 1
     if bare := _BARE.match(value, at):
         word = bare[0]
-        return Part("text" if word.isdigit() else "macro", word), bare.end()
+        return ValuePart("text" if word.isdigit() else "macro", word), bare.end()
     raise ValueError(f"{value[at:][:30]!r} is not a value; put text in braces")
 
 
@@ -78,7 +78,7 @@ class Macros:
     def __init__(self, defined: Mapping[str, str]) -> None:
         self._defined = {name.lower(): value for name, value in defined.items()}
 
-    def expand(self, value: str) -> list[Part]:
+    def expand(self, value: str) -> list[ValuePart]:
         """The pieces of a value with every macro expanded, except the months.
 
         Raises:
@@ -86,8 +86,8 @@ class Macros:
         """
         return list(self._expand(value, ()))
 
-    def _expand(self, value: str, within: Sequence[str]) -> list[Part]:
-        made: list[Part] = []
+    def _expand(self, value: str, within: Sequence[str]) -> list[ValuePart]:
+        made: list[ValuePart] = []
         for part in parts(value):
             name = part.text.lower()
             if part.kind == "text":
@@ -97,7 +97,7 @@ class Macros:
             elif name in self._defined:
                 made += self._expand(self._defined[name], (*within, name))
             elif name in MONTHS:
-                made.append(Part("macro", name))
+                made.append(ValuePart("macro", name))
             else:
                 raise ValueError(
                     f"the macro {part.text} is not defined; put text in braces, or add @string{{{part.text} = …}}"
@@ -105,12 +105,12 @@ class Macros:
         return made
 
 
-def plain(expanded: Sequence[Part]) -> str:
+def plain(expanded: Sequence[ValuePart]) -> str:
     """The text of a value, with English month names."""
     return "".join(MONTHS[part.text] if part.kind == "macro" else part.text for part in expanded)
 
 
-def written(expanded: Sequence[Part]) -> str:
+def written(expanded: Sequence[ValuePart]) -> str:
     """A BibTeX value that needs no @string; joins adjacent texts."""
     made: list[str] = []
     for number, part in enumerate(expanded):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.census.schema import Settings
+from headatlas.census.schema import CensusSettings
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
 
@@ -49,7 +49,7 @@ def resolve_settings(
     types: Iterable[str] | None = None,
     cause: bool = True,
     seed: int = 0,
-) -> Settings:
+) -> CensusSettings:
     """The settings of a census.
 
     Args:
@@ -74,7 +74,7 @@ def resolve_settings(
         )
     if wanted is not None and not wanted:
         raise HeadatlasError("no types to look for; give at least one with --types")
-    return Settings(
+    return CensusSettings(
         budget=budget,
         prompts=prompts or amount.prompts,
         cause_prompts=amount.cause_prompts if prompts is None else min(prompts, amount.cause_prompts or prompts),

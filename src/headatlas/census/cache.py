@@ -8,10 +8,10 @@ from pydantic import ValidationError, model_validator
 
 from headatlas import locations
 from headatlas.catalog.catalog import Catalog
-from headatlas.census.schema import Settings, Tested, Work
+from headatlas.census.schema import CensusSettings, Tested, Work
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, homes
-from headatlas.evidence.record_parts import ModelRecord, Part
+from headatlas.evidence.record_parts import ModelRecord, RecordPart
 from headatlas.evidence.records import Behaviour, Entry, Environment, require_fit
 from headatlas.protocol import freshness
 
@@ -19,7 +19,7 @@ SCHEMA_VERSION: Literal[1] = 1
 Exact = list[list[float]]  # [layer][head], as measured, a row for each layer: q-values are made of them
 
 
-class HeldOutScores(Part):
+class HeldOutScores(RecordPart):
     """Scores on held-out prompts, with 95% intervals: [layer][head]."""
 
     n: int
@@ -29,7 +29,7 @@ class HeldOutScores(Part):
     control: Exact
 
 
-class TypeScores(Part):
+class TypeScores(RecordPart):
     """Scores on the prompts that select heads, [layer][head]; on held-out ones where a head may be selected."""
 
     n: int
@@ -39,7 +39,7 @@ class TypeScores(Part):
     held: HeldOutScores | None
 
 
-class TypePart(Part):
+class TypePart(RecordPart):
     """What was measured of one type. Where it was not, `scores` is None and `reason` says why.
 
     `settings.types` is this one alone, so that parts of any shards can be told to fit.
@@ -48,7 +48,7 @@ class TypePart(Part):
     schema_version: Literal[1] = SCHEMA_VERSION
     entry: Entry
     model: ModelRecord
-    settings: Settings
+    settings: CensusSettings
     environment: Environment
     status: Literal["measured", "untestable", "left out", "failed"]
     reason: str | None = None
@@ -76,20 +76,20 @@ class TypePart(Part):
         return [name for name, differs in apart.items() if differs] + self.model.differs(other.model)
 
 
-class CacheKey(Part):
+class CacheKey(RecordPart):
     """What a part must be of to be kept."""
 
     entry: Entry
     model: ModelRecord
-    settings: Settings
+    settings: CensusSettings
 
 
-class Plan(Part):
+class Plan(RecordPart):
     """What all shards of one census share: which types it is of, and the model."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: ModelRecord
-    settings: Settings
+    settings: CensusSettings
 
 
 def home_of(out: Path, model: ModelRecord) -> Path:
@@ -189,7 +189,7 @@ def read_plan(folder: Path) -> Plan:
         raise HeadatlasError(f"{path} is damaged, or of another version; run that shard again") from None
 
 
-def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> CacheKey:
+def key_of(catalog: Catalog, id: str, model: ModelRecord, settings: CensusSettings) -> CacheKey:
     """What a part of this type must be of, to be kept: with as many prompts as its rule asks where they are fitted."""
     rule = catalog.heads[id].rule
     assert rule

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from headatlas.arrays import Array
 from headatlas.census.schema import Causal, Census, TypeResult
 from headatlas.census.summary import depth
 from headatlas.errors import HeadatlasError
@@ -15,8 +15,7 @@ from headatlas.evidence.homes import label
 from headatlas.evidence.statistics import RESAMPLES, mean_interval
 from headatlas.notation import Head
 
-Array = NDArray[np.float64]
-Where = Literal["both", "only in the first", "only in the second", "neither", "not comparable"]
+HeadPlaces = Literal["both", "only in the first", "only in the second", "neither", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Difference:
     type: str
     name: str
     stage: str
-    where: Where
+    where: HeadPlaces
     first: Side
     second: Side
     deeper: float | None
@@ -140,7 +139,7 @@ def _mean_difference(one: Array, other: Array, axis: int) -> Array:
     return np.asarray(other.mean(axis) - one.mean(axis))
 
 
-def _where(first: Side, second: Side) -> Where:
+def _where(first: Side, second: Side) -> HeadPlaces:
     if first.status != "measured" or second.status != "measured":
         return "not comparable"
     if first.heads and second.heads:
@@ -158,7 +157,7 @@ def names(first: Census, second: Census) -> tuple[str, str]:
     return f"{one.name} ({label(one)})", f"{other.name} ({label(other)})"
 
 
-def _note(where: Where, a: str, b: str, first: Side, second: Side) -> str:
+def _note(where: HeadPlaces, a: str, b: str, first: Side, second: Side) -> str:
     """Why a type is missing, as far as can be told."""
     if where == "not comparable":
         name, side = (a, first) if first.status != "measured" else (b, second)

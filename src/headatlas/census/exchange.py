@@ -18,8 +18,8 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_parts
 from headatlas.notation import Head
 
-Format = Literal["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+HeadFormat = Literal["json", "csv", "headkv", "duoattention", "qrhead", "transformerlens"]
+FORMATS: tuple[HeadFormat, ...] = get_args(HeadFormat)
 
 
 def type_in(census: Census, id: str) -> TypeResult:
@@ -59,7 +59,7 @@ def rule(census: Census, id: str) -> dict[str, Any]:
     }
 
 
-def text(census: Census, id: str, format: Format) -> str:
+def text(census: Census, id: str, format: HeadFormat) -> str:
     """The heads of a type in a format.
 
     json, csv: heads with score, interval, q and cause, best first.

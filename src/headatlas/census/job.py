@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
 from headatlas.census.cache import CacheKey, TypePart, TypeScores, key_of
-from headatlas.census.schema import Settings, Tested, Work
+from headatlas.census.schema import CensusSettings, Tested, Work
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Behaviour
 from headatlas.lab import OpenModel, Scores
 from headatlas.protocol.assess import Selection
-from headatlas.protocol.draw import Stimuli, draw
+from headatlas.protocol.draw import DrawnStimuli, draw
 from headatlas.protocol.provenance import environment
 from headatlas.protocol.script import Script, Split, load_script
 
@@ -37,13 +37,13 @@ class Job:
     rule: Rule
     started: datetime
     work: Work = field(default_factory=lambda: Work(passes=0, tokens=0, seconds=0))
-    stimuli: Stimuli | None = None
+    stimuli: DrawnStimuli | None = None
     behaviour: Behaviour | None = None
     scores: dict[Split, Scores] = field(default_factory=dict)
     selection: Selection | None = None
     part: TypePart | None = None
 
-    def drawn(self) -> Stimuli:
+    def drawn(self) -> DrawnStimuli:
         """The prompts, which have been drawn."""
         assert self.stimuli
         return self.stimuli
@@ -86,7 +86,7 @@ class Job:
         )
 
 
-def start(catalog: Catalog, id: str, model: ModelRecord, settings: Settings) -> Job:
+def start(catalog: Catalog, id: str, model: ModelRecord, settings: CensusSettings) -> Job:
     """A job that measures one type."""
     entry: HeadType = catalog.heads[id]
     assert entry.rule

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from headatlas.arrays import Array
 from headatlas.catalog.catalog import Catalog
 from headatlas.census import cache
 from headatlas.census.cache import Plan, TypePart
@@ -24,7 +24,6 @@ from headatlas.evidence.records import Environment
 from headatlas.evidence.statistics import ENOUGH_SETS
 from headatlas.notation import Head
 
-Array = NDArray[np.float64]
 Labels = dict[Head, list[Label]]
 TESTED_WITH_OTHERS = "the cause was tested on heads of which some do not hold on new prompts; take the census again"
 NONE = "no head carries this label"

@@ -14,7 +14,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.census import budget, cache
 from headatlas.census.budget import Budget
 from headatlas.census.cache import Plan
-from headatlas.census.schema import Settings
+from headatlas.census.schema import CensusSettings
 from headatlas.progress import Notify, Progress, no_notice
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.workers import opened, pool
@@ -38,7 +38,7 @@ class CensusRequest:
     seed: int = 0
     shard: tuple[int, int] = (1, 1)
 
-    def settings(self, catalog: Catalog, size: int) -> Settings:
+    def settings(self, catalog: Catalog, size: int) -> CensusSettings:
         """The settings for a model with `size` parameters."""
         return budget.resolve_settings(catalog, size, self.budget, self.prompts, self.types, self.cause, self.seed)
 

@@ -17,7 +17,7 @@ from headatlas.census.budget import Budget
 from headatlas.census.job import start
 from headatlas.census.parallel import CensusRequest, default_jobs
 from headatlas.census.running import plan_of, units
-from headatlas.census.schema import Settings
+from headatlas.census.schema import CensusSettings
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.progress import Progress, no_progress
@@ -84,7 +84,7 @@ def plan(catalog: Catalog, request: CensusRequest, jobs: int | None, progress: P
 def costs_of(
     catalog: Catalog,
     model: OpenModel,
-    settings: Settings,
+    settings: CensusSettings,
     ids: Sequence[str],
     processes: int = 1,
     opening: float = 0.0,

@@ -7,19 +7,19 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.census import cache, measuring
 from headatlas.census.cache import Plan, TypePart
 from headatlas.census.job import Job, start
-from headatlas.census.schema import Settings
+from headatlas.census.schema import CensusSettings
 from headatlas.lab import OpenModel
 from headatlas.progress import Progress, no_progress
 from headatlas.protocol.provenance import catalog_id, model_record
 from headatlas.protocol.script import load_script
 
 
-def plan_of(catalog: Catalog, model: OpenModel, settings: Settings) -> Plan:
+def plan_of(catalog: Catalog, model: OpenModel, settings: CensusSettings) -> Plan:
     """What all shards of a census of this model share."""
     return Plan(model=model_record(model, catalog_id(catalog, model)), settings=settings)
 
 
-def units(settings: Settings, shard: tuple[int, int] = (1, 1)) -> list[list[str]]:
+def units(settings: CensusSettings, shard: tuple[int, int] = (1, 1)) -> list[list[str]]:
     """The types that are measured together: all that go by attention between pairs, and every other by itself.
 
     A shard gets every n-th of them, so that no run of the model is made in two shards.

@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from headatlas.evidence.record_parts import Grid, ModelRecord, Number, Part
+from headatlas.evidence.record_parts import Grid, ModelRecord, Number, RecordPart
 from headatlas.evidence.records import Behaviour, Cause, Entry, Environment, require_fit
 
 SCHEMA_VERSION: Literal[1] = 1
 Causal = Literal["supported", "not supported", "not tested"]
 
 
-class Settings(Part):
+class CensusSettings(RecordPart):
     """What was asked for. Two censuses with equal settings, model and entries have equal numbers.
 
     `prompts` is the most of each family that was drawn, and `cause_prompts` that the cause was measured on; None where
@@ -29,7 +29,7 @@ class Settings(Part):
     types: list[str]
 
 
-class Work(Part):
+class Work(RecordPart):
     """Runs of the model, and the tokens it read in them; a share of those that several types used together."""
 
     passes: Number
@@ -37,14 +37,14 @@ class Work(Part):
     seconds: Number
 
 
-class Tested(Part):
+class Tested(RecordPart):
     """What intervening on the strongest candidates of a type, together, does against matched random sets of heads."""
 
     heads: list[str]
     figures: Cause
 
 
-class TypeResult(Part):
+class TypeResult(RecordPart):
     """One head type on this model.
 
     `find`, `find_control` and `q` are [layer][head], on the prompts that select heads; q is corrected over all heads
@@ -75,7 +75,7 @@ class TypeResult(Part):
     work: Work
 
 
-class Label(Part):
+class Label(RecordPart):
     """A type that a head is. Selected by `selected_on` and q; score, interval and control are of held-out prompts.
 
     A name must hold on those: there too its score reaches the type's threshold and exceeds its control.
@@ -97,7 +97,7 @@ class Label(Part):
     alone: Number | None
 
 
-class HeadResult(Part):
+class HeadResult(RecordPart):
     """One query head, its key/value group, how deep it lies (0 the first layer, 1 the last), and its labels.
 
     Layers carry the model's own number, so that those of a hybrid which have no attention have no heads here.
@@ -115,7 +115,7 @@ class HeadResult(Part):
     did_not_hold: list[Label] = Field(default_factory=list)
 
 
-class GroupLabel(Part):
+class GroupLabel(RecordPart):
     """A type of a key/value group: that of any of its query heads, scored as the best of them."""
 
     type: str
@@ -125,7 +125,7 @@ class GroupLabel(Part):
     causal: Causal
 
 
-class GroupResult(Part):
+class GroupResult(RecordPart):
     """One key/value group of a layer, with the query heads that read it."""
 
     layer: int
@@ -135,7 +135,7 @@ class GroupResult(Part):
     labels: list[GroupLabel]
 
 
-class StageSummary(Part):
+class StageSummary(RecordPart):
     """The labels of one stage of the survey: how many, on how many heads, and how deep the heads lie, with a 95% CI."""
 
     stage: str
@@ -149,7 +149,7 @@ class StageSummary(Part):
     high: Number | None
 
 
-class Summary(Part):
+class Summary(RecordPart):
     """The census in a few numbers; `did_not_hold` are names that heads were selected for, and do not have."""
 
     heads: int
@@ -163,12 +163,12 @@ class Summary(Part):
     stages: list[StageSummary]
 
 
-class Census(Part):
+class Census(RecordPart):
     """Every head of one model."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: ModelRecord
-    settings: Settings
+    settings: CensusSettings
     environment: Environment
     summary: Summary
     types: list[TypeResult]

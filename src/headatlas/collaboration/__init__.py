@@ -35,10 +35,10 @@ def measure(
     """
     from headatlas import load, locations
     from headatlas.collaboration import measuring
-    from headatlas.collaboration.schema import Settings
+    from headatlas.collaboration.schema import CollaborationSettings
     from headatlas.lab import OpenModel, open_model
 
-    chosen = Settings.model_validate(measuring.STANDARD.model_dump() | settings)
+    chosen = CollaborationSettings.model_validate(measuring.STANDARD.model_dump() | settings)
     with ExitStack() as stack:
         opened = model if isinstance(model, OpenModel) else stack.enter_context(open_model(model))
         return measuring.collaborate(load(), opened, folder or locations.records(), chosen)

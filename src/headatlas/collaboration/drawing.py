@@ -7,15 +7,15 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Circuit, Role, Status
 from headatlas.collaboration.schema import (
     Collaboration,
-    Composition,
     FoundType,
     Measure,
     MeasuredCircuit,
+    MeasuredComposition,
     MeasuredEdge,
     Pair,
 )
 from headatlas.notation import Head
-from headatlas.pages.figures.circuit import Arrow, Part, published_picture
+from headatlas.pages.figures.circuit import Arrow, CircuitPart, published_picture
 from headatlas.pages.figures.collaboration import Link, Node, measured_picture, side_by_side
 
 SHOWN = 24  # pairs of the graph
@@ -101,7 +101,7 @@ def graph_picture(catalog: Catalog, record: Collaboration) -> str:
     return side_by_side({f"{shown} {every} pairs that exceed chance, of {record.graph.tested}": picture})
 
 
-def _weights(found: Composition) -> str:
+def _weights(found: MeasuredComposition) -> str:
     return f"composition {found.score:.2f}, by chance {found.expected:.2f} (q {found.q:.1g})"
 
 
@@ -110,14 +110,14 @@ def _types(circuit: Circuit) -> list[str]:
     return list(dict.fromkeys(id for edge in circuit.edges for id in (edge.sender, edge.receiver)))
 
 
-def _part(catalog: Catalog, record: Collaboration, circuit: Circuit, type: str) -> Part:
+def _part(catalog: Catalog, record: Collaboration, circuit: Circuit, type: str) -> CircuitPart:
     roles = [role for role in circuit.roles if role.head == type]
     named: Role | None = next((role for role in roles if role.heads), roles[0] if roles else None)
     where = ""
     if named:
         model = catalog.models[named.model].name if named.model else None
         where = ", ".join(each for each in (model, _source(catalog, named.source)) if each)
-    return Part(
+    return CircuitPart(
         type,
         _stage(catalog, type),
         tuple(str(head) for head in named.heads) if named else (),

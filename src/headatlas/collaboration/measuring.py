@@ -7,28 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
+from headatlas.arrays import Array
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Circuit
 from headatlas.collaboration import patching, schema
 from headatlas.collaboration.found import Found, found_in
-from headatlas.collaboration.schema import MeasuredEdge, Settings, Via
+from headatlas.collaboration.schema import CollaborationSettings, MeasuredEdge, Via
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.lab import OpenModel, composition
-from headatlas.lab.running.batches import Array
 from headatlas.lab.weights import composition_chance
 from headatlas.notation import Head
 from headatlas.progress import Progress, no_progress
 from headatlas.protocol.provenance import catalog_id, environment, model_record
 from headatlas.protocol.script import load_script
 
-STANDARD = Settings(seed=0, heads=5, prompts=24, sets=99, others=40, fdr=0.05)
+STANDARD = CollaborationSettings(seed=0, heads=5, prompts=24, sets=99, others=40, fdr=0.05)
 KINDS: tuple[Via, ...] = ("Q", "K", "V")
 
 
 def collaborate(
-    catalog: Catalog, model: OpenModel, folder: Path, settings: Settings = STANDARD, report: Progress = no_progress
+    catalog: Catalog,
+    model: OpenModel,
+    folder: Path,
+    settings: CollaborationSettings = STANDARD,
+    report: Progress = no_progress,
 ) -> schema.Collaboration:
     """Measure the edges between the heads found in a model.
 
@@ -80,17 +84,17 @@ class Weights:
             self._scores[kind] = np.nan_to_num(scores.scores.detach().numpy())  # zero weights give NaN
             self._chance[kind] = expected, np.nan_to_num(p, nan=1.0)
 
-    def of(self, paths: Sequence[tuple[Head, Head, Via]]) -> list[schema.Composition]:
+    def of(self, paths: Sequence[tuple[Head, Head, Via]]) -> list[schema.MeasuredComposition]:
         """Composition of each path (sender, receiver, via); q corrects over all given paths."""
         p = np.array([self._chance[via][1][(*sender, *receiver)] for sender, receiver, via in paths])
         q = statistics.q_values(p) if len(p) else p
         return [self._one(*path, p[number], q[number]) for number, path in enumerate(paths)]
 
-    def _one(self, sender: Head, receiver: Head, via: Via, p: float, q: float) -> schema.Composition:
+    def _one(self, sender: Head, receiver: Head, via: Via, p: float, q: float) -> schema.MeasuredComposition:
         senders, receivers = (self._anatomy.heads_in(head.layer) for head in (sender, receiver))
         block = self._scores[via][sender.layer, :senders, receiver.layer, :receivers]
         score = block[sender.head, receiver.head]
-        return schema.Composition(
+        return schema.MeasuredComposition(
             score=float(score),
             expected=float(self._chance[via][0][receiver.layer]),
             p=float(p),
@@ -102,7 +106,7 @@ class Weights:
 class _Session:
     """Measures edges, each only once even if several circuits contain it."""
 
-    def __init__(self, model: OpenModel, found: Found, weights: Weights, settings: Settings) -> None:
+    def __init__(self, model: OpenModel, found: Found, weights: Weights, settings: CollaborationSettings) -> None:
         self._model, self._found, self._weights, self._settings = model, found, weights, settings
         self._known: dict[tuple[str, str, Via], MeasuredEdge] = {}
 

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from headatlas.collaboration.schema import Measure, Patched, Settings, Together, Via
+from headatlas.arrays import Array
+from headatlas.collaboration.schema import CollaborationSettings, Measure, Patched, Together, Via
 from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, metric_per_prompt
 from headatlas.lab.paths import Receiver, attention_paths, path_effects, set_path_effects
-from headatlas.lab.running.batches import Array
 from headatlas.notation import Head
 from headatlas.protocol.script import Script
 from headatlas.stimuli.prompts import Prompt
@@ -30,7 +30,7 @@ class Paths:
     receivers: Sequence[Head]
     via: Via
     known: Sequence[Head]  # all heads of the senders' type; never drawn as random senders
-    settings: Settings
+    settings: CollaborationSettings
 
     @property
     def into(self) -> Literal["q", "k", "v"]:
@@ -112,12 +112,12 @@ def _sets(paths: Paths, senders: Sequence[Head]) -> statistics.MatchedSets:
     return statistics.matched_sets(senders, early, settings.seed, settings.sets, paths.known)
 
 
-Effects = tuple[Measure, Mapping[Head, Array], Array]  # the measure; head -> [prompt receiver]; [set prompt]
+PathEffects = tuple[Measure, Mapping[Head, Array], Array]  # the measure; head -> [prompt receiver]; [set prompt]
 
 
 def _attention(
     paths: Paths, prompts: list[Prompt], senders: Sequence[Head], others: Sequence[Head], sets: Sequence[Sequence[Head]]
-) -> Effects:
+) -> PathEffects:
     assert paths.into != "v"
     single = [*senders, *others]
     tried: list[Sequence[Head]] = [(), *([head] for head in single), senders, *sets]
@@ -135,7 +135,7 @@ def _attention(
 
 def _behaviour(
     paths: Paths, prompts: list[Prompt], senders: Sequence[Head], others: Sequence[Head], sets: Sequence[Sequence[Head]]
-) -> Effects:
+) -> PathEffects:
     behaviour, _ = paths.script.effect
     ends = [Receiver(head, paths.into) for head in paths.receivers]
     alone = np.stack([-path_effects(paths.model, prompts, behaviour, [end]) for end in ends], -1)

@@ -8,14 +8,14 @@ from pydantic import Field
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, homes
-from headatlas.evidence.record_parts import ModelRecord, Number, Part
+from headatlas.evidence.record_parts import ModelRecord, Number, RecordPart
 from headatlas.evidence.records import Environment
 
 SCHEMA_VERSION: Literal[1] = 1
 Via = Literal["Q", "K", "V"]
 
 
-class Settings(Part):
+class CollaborationSettings(RecordPart):
     """Settings: maximum heads per type, prompts, random sets, other senders, and the false discovery rate."""
 
     seed: int
@@ -26,14 +26,14 @@ class Settings(Part):
     fdr: Number
 
 
-class FoundHead(Part):
+class FoundHead(RecordPart):
     """A head and its score on held-out stimuli."""
 
     head: str
     score: Number
 
 
-class FoundType(Part):
+class FoundType(RecordPart):
     """A type found by its reproduction (verdict reproduced or partly). `heads` are the best of `found` heads.
 
     `record_sha256` is the hash of the record's file.
@@ -46,7 +46,7 @@ class FoundType(Part):
     record_sha256: str
 
 
-class Composition(Part):
+class MeasuredComposition(RecordPart):
     """The share of the sender's output that the receiver reads, from the weights.
 
     `expected` is the score by chance, and p the probability of at least this score by chance. q is p corrected over all
@@ -61,7 +61,7 @@ class Composition(Part):
     percentile: Number
 
 
-class Patched(Part):
+class Patched(RecordPart):
     """How much a measure falls if the path carries its activations from the corrupted prompts.
 
     `others` are the effects of other senders (for a set: of random sets of as many heads). The effect exceeds
@@ -78,16 +78,16 @@ class Patched(Part):
     stands: bool
 
 
-class Pair(Part):
+class Pair(RecordPart):
     """The effect of one head on another."""
 
     sender: str
     receiver: str
-    composition: Composition
+    composition: MeasuredComposition
     patched: Patched
 
 
-class Measure(Part):
+class Measure(RecordPart):
     """The measure of path patching: the receivers' attention between their pairs, or the behaviour of their type."""
 
     of: Literal["attention", "behaviour"]
@@ -97,7 +97,7 @@ class Measure(Part):
     n: int
 
 
-class Together(Part):
+class Together(RecordPart):
     """The effect of patching all senders at once into all receivers."""
 
     senders: list[str]
@@ -107,7 +107,7 @@ class Together(Part):
     patched: Patched
 
 
-class MeasuredEdge(Part):
+class MeasuredEdge(RecordPart):
     """A published edge on this model: from the heads of one type to the heads of another.
 
     `published_via` is None if the source does not name the receiver's input; then Q, K and V are all measured. If the
@@ -124,14 +124,14 @@ class MeasuredEdge(Part):
     pairs: list[Pair] = Field(default_factory=list)
 
 
-class Missing(Part):
+class Missing(RecordPart):
     """A type of a circuit that was not found on this model, and why."""
 
     type: str
     why: str
 
 
-class MeasuredCircuit(Part):
+class MeasuredCircuit(RecordPart):
     """A circuit of the catalog on this model."""
 
     id: str
@@ -139,28 +139,28 @@ class MeasuredCircuit(Part):
     edges: list[MeasuredEdge]
 
 
-class GraphEdge(Part):
+class GraphEdge(RecordPart):
     """Two heads found whose composition exceeds chance."""
 
     sender: str
     receiver: str
     via: Via
-    composition: Composition
+    composition: MeasuredComposition
 
 
-class Graph(Part):
+class Graph(RecordPart):
     """All heads found: of `tested` paths (sender, receiver, Q, K or V), those whose composition exceeds chance."""
 
     tested: int
     edges: list[GraphEdge]
 
 
-class Collaboration(Part):
+class Collaboration(RecordPart):
     """Measured edges between the heads of one model."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: ModelRecord
-    settings: Settings
+    settings: CollaborationSettings
     environment: Environment
     types: list[FoundType]
     circuits: list[MeasuredCircuit]

@@ -14,7 +14,7 @@ from headatlas.evidence import statistics, verdict
 from headatlas.evidence.records import Detection, Literature, Record
 from headatlas.notation import Head
 
-Grid = Sequence[Sequence[float]]  # [layer][head]
+Rows = Sequence[Sequence[float]]  # [layer][head]
 
 
 def holds(score: float, control: float, threshold: float) -> bool:
@@ -28,7 +28,7 @@ def holds(score: float, control: float, threshold: float) -> bool:
     return score >= threshold and score > control
 
 
-def parted(heads: Sequence[Head], score: Grid, control: Grid, threshold: float) -> tuple[list[Head], list[Head]]:
+def parted(heads: Sequence[Head], score: Rows, control: Rows, threshold: float) -> tuple[list[Head], list[Head]]:
     """Split selected heads into those that pass on held-out prompts and those that fail; keeps their order.
 
     Args:

@@ -53,13 +53,13 @@ def is_none(value: object) -> bool:
     return value is None
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     """A part of a record; rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class ModelRecord(Part):
+class ModelRecord(RecordPart):
     """The model that was measured.
 
     `layers` counts all layers, with or without attention; `heads`, `kv_heads` and `d_head` are the maximum over layers.

@@ -6,13 +6,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from headatlas.catalog.schema import VerdictLabel
-from headatlas.evidence.record_parts import Grid, ModelRecord, Number, Part, is_none
+from headatlas.evidence.record_parts import Grid, ModelRecord, Number, RecordPart, is_none
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
 
 
-class Entry(Part):
+class Entry(RecordPart):
     """The entry that was rerun.
 
     Attributes:
@@ -29,7 +29,7 @@ class Entry(Part):
     measurement: int | None = Field(default=None, exclude_if=is_none)
 
 
-class Stimuli(Part):
+class Stimuli(RecordPart):
     """What the model read; `sha256` is over every token of every prompt."""
 
     sha256: str
@@ -37,7 +37,7 @@ class Stimuli(Part):
     bos: str
 
 
-class Environment(Part):
+class Environment(RecordPart):
     """The software, device and seed of a run."""
 
     headatlas: str
@@ -55,7 +55,7 @@ class Environment(Part):
     peak_memory_mb: Number
 
 
-class Behaviour(Part):
+class Behaviour(RecordPart):
     """Can the model do the task? `passed` if `low` exceeds chance and the rule's minimum."""
 
     metric: str
@@ -69,7 +69,7 @@ class Behaviour(Part):
     passed: bool
 
 
-class Detection(Part):
+class Detection(RecordPart):
     """A score per head. The `find` stimuli select heads; all other numbers are from the held-out `test` stimuli.
 
     `selected` are the heads found: selected on `find`, and above the threshold and the null on `test` too.
@@ -119,14 +119,14 @@ class Detection(Part):
         )
 
 
-class HeadEffect(Part):
+class HeadEffect(RecordPart):
     """The effect of an intervention on one head. Backup heads can hide this effect."""
 
     head: str
     effect: Number
 
 
-class Cause(Part):
+class Cause(RecordPart):
     """The effect of ablating all heads found on the behaviour, compared with matched random sets."""
 
     intervention: str
@@ -144,7 +144,7 @@ class Cause(Part):
     passed: bool
 
 
-class Compared(Part):
+class Compared(RecordPart):
     """A finding of the literature about this very model, and our measurement."""
 
     finding: str
@@ -156,7 +156,7 @@ class Compared(Part):
     agrees: bool | None
 
 
-class Literature(Part):
+class Literature(RecordPart):
     """Agreement with papers; empty if papers have no finding about this model."""
 
     findings: list[Compared] = Field(default_factory=list)
@@ -165,14 +165,14 @@ class Literature(Part):
     overlap_p: Number | None = None
 
 
-class Stability(Part):
+class Stability(RecordPart):
     """The verdict within each prompt family, and for each seed run."""
 
     families: dict[str, VerdictLabel]
     seeds: dict[str, VerdictLabel]
 
 
-class Verdict(Part):
+class Verdict(RecordPart):
     """The label and its reasons."""
 
     label: VerdictLabel
@@ -194,7 +194,7 @@ def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterabl
             raise ValueError(f"{name} is not a head of a model with {model.size}")
 
 
-class Record(Part):
+class Record(RecordPart):
     """One run of one reproduction on one model. `cause` is None if there was no causal test."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

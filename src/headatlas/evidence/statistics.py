@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from headatlas.arrays import Array
 from headatlas.notation import Head
 
-Array = NDArray[np.float64]
 RESAMPLES = 2000
 RANDOM_SETS = 200
 # An effect above n random sets has p = 1 / (n + 1): fewer sets than this cannot reach 0.05.

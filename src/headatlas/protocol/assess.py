@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headatlas.arrays import Array
 from headatlas.catalog.schema import Finding, Rule
 from headatlas.evidence import holding, record_parts, records, statistics
 from headatlas.lab import Scores
 from headatlas.notation import Head
-from headatlas.protocol.measure import Array, Effects, Measured
+from headatlas.protocol.measure import Effects, Measured
 from headatlas.protocol.script import Split
 
 

@@ -26,7 +26,7 @@ from headatlas.protocol.workers import opened, pool
 
 
 @dataclass(frozen=True)
-class Job:
+class RunRequest:
     """One model, how it is opened, the seeds of the stimuli, and where records go."""
 
     model: str
@@ -38,7 +38,7 @@ class Job:
 def run_all(
     catalog: Catalog,
     entries: Sequence[HeadType],
-    job: Job,
+    job: RunRequest,
     again: bool,
     jobs: int,
     report: Progress,
@@ -84,7 +84,7 @@ def run_all(
     yield from _shared(waiting, job, jobs, report)
 
 
-def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: Job) -> Outcome | None:
+def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: RunRequest) -> Outcome | None:
     """The record of an earlier run, where all it depends on is as it was; a damaged one is run again."""
     path = record_files.home_of(job.out, model) / f"{entry.id}.json"
     try:
@@ -99,7 +99,12 @@ def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: Job) -
 
 
 def _one(
-    catalog: Catalog, entry: HeadType, model: OpenModel, job: Job, report: Progress, about: ModelRecord | None = None
+    catalog: Catalog,
+    entry: HeadType,
+    model: OpenModel,
+    job: RunRequest,
+    report: Progress,
+    about: ModelRecord | None = None,
 ) -> Outcome:
     try:
         record = run.run(catalog, entry, model, job.seeds, _about(entry, report), about)
@@ -114,7 +119,7 @@ def _about(entry: HeadType, report: Progress) -> Progress:
     return lambda what, done, total: report(f"{entry.id}: {what}", done, total)
 
 
-def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Progress) -> Outcome:
+def _toy(catalog: Catalog, entry: HeadType, job: RunRequest, report: Progress) -> Outcome:
     """On the model that the method trains for itself."""
     script = load_script(entry.id)
     if script.toy is None:
@@ -128,7 +133,7 @@ def _toy(catalog: Catalog, entry: HeadType, job: Job, report: Progress) -> Outco
 # --- over several processes -------------------------------------------------------------------------------------
 
 
-def _work(id: str, job: Job) -> Outcome:
+def _work(id: str, job: RunRequest) -> Outcome:
     catalog, model = opened()
     return _one(catalog, catalog.head(id), model, job, no_progress, _about_model())
 
@@ -139,7 +144,7 @@ def _about_model() -> ModelRecord:
     return model_record(model, catalog_id(catalog, model))
 
 
-def _shared(entries: Sequence[HeadType], job: Job, jobs: int, report: Progress) -> Iterator[Outcome]:
+def _shared(entries: Sequence[HeadType], job: RunRequest, jobs: int, report: Progress) -> Iterator[Outcome]:
     with pool(min(jobs, len(entries)), job.model, job.options) as workers:
         futures = [workers.submit(_work, entry.id, job) for entry in entries]
         report(f"{len(entries)} findings", 0, len(entries))

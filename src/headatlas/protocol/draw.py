@@ -10,7 +10,7 @@ from headatlas.stimuli.prompts import UntestableError
 
 
 @dataclass(frozen=True)
-class Stimuli:
+class DrawnStimuli:
     """The prompts of one run. No prompt of `find` is among the others.
 
     Attributes:
@@ -28,7 +28,7 @@ class Stimuli:
         return self.find if split == "find" else self.test
 
 
-def draw(script: Script, rule: Rule, model: OpenModel, seed: int, prompts: int | None = None) -> Stimuli:
+def draw(script: Script, rule: Rule, model: OpenModel, seed: int, prompts: int | None = None) -> DrawnStimuli:
     """Draw the stimuli of one entry for one model.
 
     Args:
@@ -46,7 +46,7 @@ def draw(script: Script, rule: Rule, model: OpenModel, seed: int, prompts: int |
     test = script.draw("stimulus", vocabulary, "test", testing, seed, but=find)
     task = script.draw("task", vocabulary, "test", testing, seed, but=find)
     _require_room(model, [find, test, task])
-    return Stimuli(script.search(model, find), script.search(model, test), task)
+    return DrawnStimuli(script.search(model, find), script.search(model, test), task)
 
 
 def fewer(sample: PromptSample, count: int | None) -> PromptSample:

@@ -8,22 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from headatlas.arrays import Array
 from headatlas.catalog.schema import Rule
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, Scores, ablate_sets, attention_scores, metric_per_prompt
-from headatlas.lab.ablation import AblationKind, Patch, Reference
+from headatlas.lab.ablation import AblationKind, Patch, ZValues
 from headatlas.lab.anatomy import Anatomy
 from headatlas.lab.attention.pairs import PairQuestion, attention_between, questions_of
 from headatlas.lab.running.batches import OnDone
 from headatlas.notation import Head
 from headatlas.progress import Progress, counter, no_progress
-from headatlas.protocol.draw import Stimuli
+from headatlas.protocol.draw import DrawnStimuli
 from headatlas.protocol.script import PromptSample, Script, Split
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Measured:
         effects: of intervening on the selected heads; None where that was not measured.
     """
 
-    stimuli: Stimuli
+    stimuli: DrawnStimuli
     behaviour: Array
     scores: Mapping[Split, Scores]
     effects: Effects | None = None
@@ -160,7 +158,7 @@ def measure_effects(
     return Effects(change[0], by_head, change[1 + len(single) :], matched)
 
 
-def intervention(script: Script, rule: Rule, model: OpenModel, find: PromptSample) -> AblationKind | Reference | Patch:
+def intervention(script: Script, rule: Rule, model: OpenModel, find: PromptSample) -> AblationKind | ZValues | Patch:
     """What the rule's intervention puts in place of z: an ablation, or what the script's edit learns from `find`.
 
     Raises:

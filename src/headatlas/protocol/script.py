@@ -13,7 +13,7 @@ from headatlas.catalog.schema import Rule
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.statistics import matched_sets as matched_sets  # for scripts, which see no evidence
 from headatlas.lab import OpenModel, Scores
-from headatlas.lab.ablation import Patch, Reference
+from headatlas.lab.ablation import Patch, ZValues
 from headatlas.lab.ablation.replacement import EditPositions
 from headatlas.lab.fits.toys import Toy
 from headatlas.lab.running import Metric
@@ -133,7 +133,7 @@ class Script:
         return getattr(self.module, "search", lambda _, sample: sample)
 
     @property
-    def edit(self) -> Callable[[OpenModel, PromptSample], Reference | Patch] | None:
+    def edit(self) -> Callable[[OpenModel, PromptSample], ZValues | Patch] | None:
         """What the intervention puts in place of z or adds to z; None where the rule names an ablation."""
         return getattr(self.module, "edit", None)
 

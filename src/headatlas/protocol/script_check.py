@@ -44,7 +44,7 @@ FEWEST_FAMILIES = 3  # to tell whether a finding depends on how prompts are writ
 _NEAR = 0.85  # from this likeness on, a name is taken for a misspelling
 
 
-class Fault(NamedTuple):
+class ScriptFault(NamedTuple):
     """What is wrong with a script, and in which line, counted from 1."""
 
     line: int
@@ -62,7 +62,7 @@ def scripts(catalog: "Catalog", folder: Path) -> list[Problem]:
     return problems
 
 
-def check(path: Path, rule: "Rule | None" = None) -> list[Fault]:
+def check(path: Path, rule: "Rule | None" = None) -> list[ScriptFault]:
     """Every problem of one script, in the order of its lines.
 
     Args:
@@ -73,7 +73,7 @@ def check(path: Path, rule: "Rule | None" = None) -> list[Fault]:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
-        return [Fault(line or 1, f"is not Python ({error.args[0]}); correct it")]
+        return [ScriptFault(line or 1, f"is not Python ({error.args[0]}); correct it")]
     names = dict(_defined(tree.body))
     faults = [*_header(tree), *_strangers(tree, names), *_missing(names), *_constants(names), *_parameters(names)]
     return sorted([*faults, *(_edit(names, rule) if rule else ())])
@@ -121,19 +121,19 @@ def _assigned(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, _
 # --- what is wrong ------------------------------------------------------------------------------------------------
 
 
-def _unwritten(path: Path) -> Iterator[Fault]:
+def _unwritten(path: Path) -> Iterator[ScriptFault]:
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if PLACEHOLDER in line:
-            yield Fault(number, f"still contains {PLACEHOLDER}; replace it")
+            yield ScriptFault(number, f"still contains {PLACEHOLDER}; replace it")
 
 
-def _header(tree: ast.Module) -> Iterator[Fault]:
+def _header(tree: ast.Module) -> Iterator[ScriptFault]:
     starts = [line.split("  ")[0] for line in (ast.get_docstring(tree, clean=False) or "").splitlines()]
     if missing := [section for section in SECTIONS if section not in starts]:
-        yield Fault(1, f"the docstring has no line that begins with {_list(missing)} and two spaces; write it")
+        yield ScriptFault(1, f"the docstring has no line that begins with {_list(missing)} and two spaces; write it")
 
 
-def _strangers(tree: ast.Module, names: Mapping[str, _Name]) -> Iterator[Fault]:
+def _strangers(tree: ast.Module, names: Mapping[str, _Name]) -> Iterator[ScriptFault]:
     """Names that the protocol does not know: a script's own, which it must read itself and must not misspell."""
     known = [*CONSTANTS, *FUNCTIONS]
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
@@ -144,70 +144,78 @@ def _strangers(tree: ast.Module, names: Mapping[str, _Name]) -> Iterator[Fault]:
         near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=_NEAR if name in read else 0.6)
         if near and name in read:
             meant = lower[near[0]]
-            yield Fault(defined.line, f"{name} is too like {meant}; write {meant} if it is meant, or use another name")
+            yield ScriptFault(
+                defined.line, f"{name} is too like {meant}; write {meant} if it is meant, or use another name"
+            )
         elif name not in read:
             hint = f"did you mean {lower[near[0]]}?" if near else "use it or remove it"
-            yield Fault(defined.line, f"{name} is no name of a script, and nothing here reads it; {hint}")
+            yield ScriptFault(defined.line, f"{name} is no name of a script, and nothing here reads it; {hint}")
 
 
-def _missing(names: Mapping[str, _Name]) -> Iterator[Fault]:
+def _missing(names: Mapping[str, _Name]) -> Iterator[ScriptFault]:
     if not {"stimulus", "task"} & names.keys():
-        yield Fault(1, "has neither stimulus nor task; write the function that draws a prompt")
+        yield ScriptFault(1, "has neither stimulus nor task; write the function that draws a prompt")
     for name, what in (("FAMILIES", "prompt families by name"), ("BEHAVIOUR", "a metric of headatlas.lab.running")):
         if name not in names:
-            yield Fault(1, f"has no {name}; add it: {what}")
+            yield ScriptFault(1, f"has no {name}; add it: {what}")
     if "detect" not in names:
         for name in sorted({"COST", "NEEDS_BEHAVIOUR"} & names.keys()):
-            yield Fault(names[name].line, f"{name} is about the score that detect computes; add detect or remove it")
+            yield ScriptFault(
+                names[name].line, f"{name} is about the score that detect computes; add detect or remove it"
+            )
 
 
-def _constants(names: Mapping[str, _Name]) -> Iterator[Fault]:
+def _constants(names: Mapping[str, _Name]) -> Iterator[ScriptFault]:
     for name in ("CONTRAST", "NEEDS_BEHAVIOUR"):
         if name in names and not isinstance(_literal(names[name].value), bool):
-            yield Fault(names[name].line, f"{name} must be True or False")
+            yield ScriptFault(names[name].line, f"{name} must be True or False")
     if "COST" in names and _literal(names["COST"].value) not in get_args(Cost):
-        yield Fault(names["COST"].line, f"COST must be one of {_list(get_args(Cost), quoted=True)}")
+        yield ScriptFault(names["COST"].line, f"COST must be one of {_list(get_args(Cost), quoted=True)}")
     if "POSITIONS" in names:
         value = _literal(names["POSITIONS"].value)
         places = isinstance(value, list | tuple | range) and all(type(place) is int for place in value)
         if not places and value not in ("all", "last"):
-            yield Fault(names["POSITIONS"].line, "POSITIONS must be 'all', 'last', or whole numbers in [ ] or ( )")
+            yield ScriptFault(
+                names["POSITIONS"].line, "POSITIONS must be 'all', 'last', or whole numbers in [ ] or ( )"
+            )
     if "FAMILIES" in names:
         yield from _families(names["FAMILIES"])
 
 
-def _families(defined: _Name) -> Iterator[Fault]:
+def _families(defined: _Name) -> Iterator[ScriptFault]:
     keys = [_literal(key) for key in defined.value.keys] if isinstance(defined.value, ast.Dict) else []
     if not keys or not all(isinstance(key, str) for key in keys):
-        yield Fault(defined.line, "FAMILIES must be written out as {name: value, ...}, each name in quotes")
+        yield ScriptFault(defined.line, "FAMILIES must be written out as {name: value, ...}, each name in quotes")
     elif len(set(keys)) < FEWEST_FAMILIES:
-        yield Fault(defined.line, f"FAMILIES has {len(set(keys))} different names; give at least {FEWEST_FAMILIES}")
+        yield ScriptFault(
+            defined.line, f"FAMILIES has {len(set(keys))} different names; give at least {FEWEST_FAMILIES}"
+        )
 
 
-def _parameters(names: Mapping[str, _Name]) -> Iterator[Fault]:
+def _parameters(names: Mapping[str, _Name]) -> Iterator[ScriptFault]:
     for name, wanted in FUNCTIONS.items():
         if name not in names:
             continue
         function = names[name].function
         if function is None:
-            yield Fault(names[name].line, f"{name} must be a function: def {name}({', '.join(wanted)})")
+            yield ScriptFault(names[name].line, f"{name} must be a function: def {name}({', '.join(wanted)})")
             continue
         given = ast.unparse(function.args)
         plain = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
         more = function.args.vararg or function.args.kwarg or function.args.kwonlyargs or function.args.defaults
         if plain != list(wanted) or more:
-            yield Fault(function.lineno, f"{name} takes ({given}); write {name}({', '.join(wanted)})")
+            yield ScriptFault(function.lineno, f"{name} takes ({given}); write {name}({', '.join(wanted)})")
 
 
-def _edit(names: Mapping[str, _Name], rule: "Rule") -> Iterator[Fault]:
+def _edit(names: Mapping[str, _Name], rule: "Rule") -> Iterator[ScriptFault]:
     kind = rule.cause.intervention
     if "edit" in names and kind not in ("steer", "patch"):
-        yield Fault(
+        yield ScriptFault(
             names["edit"].line,
             f"edit is never called: the rule's intervention is {kind}; make it steer or patch, or remove edit",
         )
     if "edit" not in names and kind in ("steer", "patch"):
-        yield Fault(1, f"has no edit, and the rule's intervention is {kind}; add edit(model, sample)")
+        yield ScriptFault(1, f"has no edit, and the rule's intervention is {kind}; add edit(model, sample)")
 
 
 def _literal(value: ast.expr | None) -> object:

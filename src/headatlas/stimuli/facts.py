@@ -80,7 +80,7 @@ PEOPLE: tuple[str, ...] = NAMES[1::3]
 
 
 @dataclass(frozen=True)
-class Relation:
+class FactRelation:
     """A relation that gives each subject exactly one object, with ways to state it and to ask for it.
 
     Attributes:
@@ -111,8 +111,8 @@ def _column(index: int) -> dict[str, str]:
     return {country: row[index] for country, row in COUNTRIES.items()}
 
 
-RELATIONS: tuple[Relation, ...] = (
-    Relation(
+RELATIONS: tuple[FactRelation, ...] = (
+    FactRelation(
         "capital",
         _column(0),
         (
@@ -135,7 +135,7 @@ RELATIONS: tuple[Relation, ...] = (
         ),
         ("Is{object} the capital of{subject}?", "Is the capital of{subject}{object}?"),
     ),
-    Relation(
+    FactRelation(
         "language",
         _column(1),
         (
@@ -158,7 +158,7 @@ RELATIONS: tuple[Relation, ...] = (
         ),
         ("Is{object} the language of{subject}?", "Do people in{subject} speak{object}?"),
     ),
-    Relation(
+    FactRelation(
         "continent",
         _column(2),
         (
@@ -177,7 +177,7 @@ RELATIONS: tuple[Relation, ...] = (
         ("The continent of{subject} is{object}", "{subject} lies in{object}", "{subject} is a country in{object}"),
         ("Is{subject} in{object}?", "Does{subject} lie in{object}?"),
     ),
-    Relation(
+    FactRelation(
         "kind",
         {thing: kind for kind, things in KINDS.items() for thing in things},
         (
@@ -196,7 +196,7 @@ RELATIONS: tuple[Relation, ...] = (
         ("The{subject} is a kind of{object}", "Every{subject} is some{object}", "A{subject} counts as{object}"),
         ("Is the{subject} a kind of{object}?", "Does a{subject} count as{object}?"),
     ),
-    Relation(
+    FactRelation(
         "part",
         dict(PARTS),
         (
@@ -210,7 +210,7 @@ RELATIONS: tuple[Relation, ...] = (
         ("The{subject} is part of the{object}", "A{subject} belongs to the{object}"),
         ("Is the{subject} part of the{object}?", "Does a{subject} belong to the{object}?"),
     ),
-    Relation(
+    FactRelation(
         "use",
         dict(USES),
         (
@@ -224,7 +224,7 @@ RELATIONS: tuple[Relation, ...] = (
         ("The{subject} is used for{object}", "A{subject} is made for{object}"),
         ("Is the{subject} used for{object}?", "Is a{subject} made for{object}?"),
     ),
-    Relation(
+    FactRelation(
         "work",
         {name: WORK[(7 * index + index // 15) % len(WORK)] for index, name in enumerate(PEOPLE)},
         (
@@ -240,12 +240,12 @@ RELATIONS: tuple[Relation, ...] = (
         real=False,
     ),
 )
-BY_NAME: Mapping[str, Relation] = MappingProxyType({relation.name: relation for relation in RELATIONS})
+BY_NAME: Mapping[str, FactRelation] = MappingProxyType({relation.name: relation for relation in RELATIONS})
 # Kinds and people are drawn more often, because they have more subjects.
 _WEIGHTS = (3, 2, 2, 3, 1, 1, 3)
 
 
-def drawn(rng: random.Random) -> Relation:
+def drawn(rng: random.Random) -> FactRelation:
     """Draw a relation, larger ones more often."""
     return rng.choices(RELATIONS, _WEIGHTS)[0]
 
@@ -255,12 +255,12 @@ def _combinations(split: Partition, relation: str, ways: tuple[str, ...]) -> lis
     return [(way, subject) for way in ways for subject in BY_NAME[relation].pairs if in_partition(split, way, subject)]
 
 
-def _pick(split: Partition, relation: Relation, ways: Sequence[str], rng: random.Random) -> tuple[str, str]:
+def _pick(split: Partition, relation: FactRelation, ways: Sequence[str], rng: random.Random) -> tuple[str, str]:
     """A wording and a subject whose combination belongs to the split."""
     return rng.choice(_combinations(split, relation.name, tuple(ways)))
 
 
-def worded_like(relation: Relation, kind: Literal["statements", "questions", "claims"], like: str) -> str:
+def worded_like(relation: FactRelation, kind: Literal["statements", "questions", "claims"], like: str) -> str:
     """The wording of a relation with the same index as `like` has among the wordings of its own relation.
 
     So "In{subject} people speak" is worded like "In{subject} the capital is". The index wraps around if the relation
@@ -291,7 +291,7 @@ def fill(template: str, start: bool = True, lower: bool = False, **parts: str) -
     return (Segment(text if start else f" {text}"), *made[1:])
 
 
-def statement(split: Partition, rng: random.Random, relation: Relation | None = None) -> Case:
+def statement(split: Partition, rng: random.Random, relation: FactRelation | None = None) -> Case:
     """A fact, stated up to its object. The corrupted prompt has another subject with another object."""
     relation = relation or drawn(rng)
     template, subject = _pick(split, relation, relation.statements, rng)
@@ -305,7 +305,9 @@ def statement(split: Partition, rng: random.Random, relation: Relation | None = 
     )
 
 
-def question(split: Partition, rng: random.Random, relation: Relation | None = None, like: str | None = None) -> Case:
+def question(
+    split: Partition, rng: random.Random, relation: FactRelation | None = None, like: str | None = None
+) -> Case:
     """A fact as a question; `like` fixes the wording (see `worded_like`). The corrupted prompt has another subject."""
     relation = relation or drawn(rng)
     ways = relation.questions if like is None else (worded_like(relation, "questions", like),)
@@ -323,7 +325,7 @@ def ask(question: str, subject: str, start: bool = True) -> tuple[Segment, ...]:
     return (opening, *fill(question, start=False, subject=subject), Segment(" Answer:"))
 
 
-def several(rng: random.Random, relation: Relation, count: int = 3, pairs: Mapping[str, str] | None = None) -> Case:
+def several(rng: random.Random, relation: FactRelation, count: int = 3, pairs: Mapping[str, str] | None = None) -> Case:
     """Several facts of one relation in a row, each in its own wording, all known from training.
 
     The corrupted prompt states the same objects for other subjects. `pairs` restricts the facts to draw from.
@@ -390,7 +392,7 @@ def _said_and_asked(template: str, flag: str, subject: str, claimed: str) -> tup
 
 
 def false_claim(
-    split: Partition, rng: random.Random, relation: Relation, flag: str = "", like: str | None = None
+    split: Partition, rng: random.Random, relation: FactRelation, flag: str = "", like: str | None = None
 ) -> Case:
     """A false claim and the statement again, as in `conflict`, but with the same answers for every flag.
 
@@ -412,7 +414,7 @@ def false_claim(
     )
 
 
-def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]:
+def _fact(relation: FactRelation, subject: str, stated: bool) -> tuple[Segment, ...]:
     """The fact itself as a sentence, or nothing if it is not `stated`."""
     if not stated:
         return ()
@@ -422,7 +424,7 @@ def _fact(relation: Relation, subject: str, stated: bool) -> tuple[Segment, ...]
 def true_or_false(
     split: Partition,
     rng: random.Random,
-    relation: Relation | None = None,
+    relation: FactRelation | None = None,
     like: str | None = None,
     stated: bool | None = None,
 ) -> Case:
@@ -453,7 +455,7 @@ def true_or_false(
 def yes_or_no(
     split: Partition,
     rng: random.Random,
-    relation: Relation | None = None,
+    relation: FactRelation | None = None,
     stated: bool | None = None,
     options: tuple[str, str] = ("Yes", "No"),
     first: bool = False,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from headatlas.stimuli.lexicon import NAMES
 
-Item = TypeVar("Item")
+OrdinalItem = TypeVar("OrdinalItem")
 
 _WORDS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -75,7 +75,7 @@ def in_sentences(name: str, runs: Sequence[Sequence[str]], rng: random.Random) -
     ]
 
 
-def shuffled(items: Sequence[Item], rng: random.Random) -> list[Item]:
+def shuffled(items: Sequence[OrdinalItem], rng: random.Random) -> list[OrdinalItem]:
     """Shuffle the items so that none is followed by its original successor."""
     if len(items) < 3:
         raise ValueError("two items have no order without their old neighbours but the reverse; give three or more")

@@ -27,7 +27,7 @@ from headatlas.stimuli.cases import Case, Partition, Segment, in_partition
 from headatlas.stimuli.lexicon import COLORS, NAMES, THINGS
 
 Document = list[Segment]
-Family = Callable[[Partition, random.Random], Case | Document]
+DocumentFamily = Callable[[Partition, random.Random], Case | Document]
 
 HELD_OUT_NAMES: tuple[str, ...] = NAMES[::6]
 TRAINING_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in HELD_OUT_NAMES)
@@ -98,7 +98,7 @@ def _conflict(split: Partition, rng: random.Random) -> Document:
     return [*case.segments, Segment(answer), Segment(case.after)]
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
+FAMILIES: Mapping[str, DocumentFamily] = MappingProxyType(
     {
         "indirect object": indirect_object_document,
         "listings": listing_document,

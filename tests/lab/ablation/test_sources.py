@@ -15,7 +15,7 @@ from headatlas.lab import (
     log_probability,
     open_model,
 )
-from headatlas.lab.ablation import Reference, ablate, mean_z
+from headatlas.lab.ablation import ZValues, ablate, mean_z
 from headatlas.lab.hooks.attention_interface import attention_hooks
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
@@ -46,7 +46,7 @@ def test_ablation_equals_a_hook_on_the_output_projection(family: str, tiny: Tiny
     reference = plain(tiny(family))
     path = next(name for name, module in model.model.named_modules() if module is model.anatomy.projections[1])
     reference.get_submodule(path).register_forward_pre_hook(silence)
-    ours = forward(model, TOKENS, ablate(model.anatomy, [head], Reference.zero(model.anatomy)))
+    ours = forward(model, TOKENS, ablate(model.anatomy, [head], ZValues.zero(model.anatomy)))
     with torch.no_grad():
         theirs = reference(TOKENS).logits
     assert torch.allclose(ours, theirs, atol=1e-6)
@@ -86,4 +86,4 @@ def test_ablating_a_set_is_not_the_sum_of_its_heads_done_twice(tiny: Tiny) -> No
 def test_refuses_no_heads_and_heads_that_are_not_there(tiny: Tiny, heads: list[Head]) -> None:
     anatomy = open_model(str(tiny("gpt2"))).anatomy
     with pytest.raises(ValueError, match=r"no heads|is not in a model"):
-        ablate(anatomy, heads, Reference.zero(anatomy))
+        ablate(anatomy, heads, ZValues.zero(anatomy))

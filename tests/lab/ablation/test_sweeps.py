@@ -22,11 +22,11 @@ from headatlas.lab import (
     metric_per_prompt,
     open_model,
 )
-from headatlas.lab.ablation import Reference, mean_z, sweep_engine
+from headatlas.lab.ablation import ZValues, mean_z, sweep_engine
 from headatlas.lab.ablation.batched_copies import CopyEdit
 from headatlas.lab.ablation.clean_run import CleanRun, run_clean
 from headatlas.lab.ablation.first_order import attribution_patching
-from headatlas.lab.ablation.partial_rerun import rerun
+from headatlas.lab.ablation.partial_rerun import rerun_from
 from headatlas.lab.ablation.screening import screen
 from headatlas.lab.ablation.sweeps import ablate_sets, sweep
 from headatlas.lab.activations import edits
@@ -139,7 +139,7 @@ def test_what_is_added_to_a_set_of_heads_is_what_an_edit_adds(family: str, posit
     drawn_z = torch.Generator().manual_seed(0)
     steps = [torch.randn(1, 1, anatomy.heads, anatomy.d_head, generator=drawn_z) for _ in range(anatomy.layers)]
     sets = [[Head(0, 1), Head(0, 2), Head(1, 3)], [Head(1, 0)], []]
-    found = ablate_sets(model, PROMPTS, logit_difference, sets, Reference(tuple(steps), added=True), positions)
+    found = ablate_sets(model, PROMPTS, logit_difference, sets, ZValues(tuple(steps), added=True), positions)
     for heads, values in zip(sets[:2], found, strict=False):
         added = edits.add(
             "z", heads, {head: steps[head.layer][0, 0, head.head] for head in heads},
@@ -219,7 +219,7 @@ class TestSweep:
             torch.no_grad(),
         ):
             model.model(torch.tensor([prompt.corrupted for prompt in PROMPTS]))
-        by_hand = Reference(tuple(seen[0].mean(0, keepdim=True) for _ in range(2)))
+        by_hand = ZValues(tuple(seen[0].mean(0, keepdim=True) for _ in range(2)))
         prompts = [*PROMPTS, *drawn(2, 9, (Readout(8, 5, (7,)),))]
         found = sweep(model, prompts, logit_difference, "position mean").ablated[0][:, :3]
         assert np.abs(found - sweep(model, PROMPTS, logit_difference, by_hand).ablated[0]).max() < 1e-5
@@ -332,7 +332,7 @@ class TestHygiene:
             pytest.raises(KeyError),
             attention_interface.attention_hooks({model.anatomy.attention[1]: explode_in_layer_1}),
         ):
-            rerun(model, clean, 0, 2, {})
+            rerun_from(model, clean, 0, 2, {})
         for each in (sweep, attribution_patching):
             with pytest.raises(KeyError):
                 each(model, PROMPTS, explode, "zero", positions)
@@ -372,7 +372,7 @@ class TestHygiene:
         for start in (0, 18, LAST):
             clean = run_clean(model, tokens, torch.tensor([3, 20, LAST]), start)
             for layer in (0, 1):
-                assert (rerun(model, clean, layer, 3, {}) - clean.logits).abs().max() < 1e-5
+                assert (rerun_from(model, clean, layer, 3, {}) - clean.logits).abs().max() < 1e-5
 
     @pytest.mark.parametrize("family", ["llama", "phi"])
     def test_a_rerun_computes_no_more_than_it_must(self, family: str, tiny: Tiny) -> None:
@@ -389,7 +389,7 @@ class TestHygiene:
                 seen = rows.setdefault((name, layer), [])
                 module.register_forward_hook(lambda _m, read, _o, seen=seen: seen.append(read[0][..., 0].numel()))
         copies, whole = 5, len(PROMPTS) * LENGTH
-        rerun(model, clean, 0, copies, {})
+        rerun_from(model, clean, 0, copies, {})
         parallel = family == "phi"  # its MLP reads the stream as its attention does, so the first one is not copied
         assert rows["norm", 0] == rows["projection", 0] == [whole]
         assert rows["mlp", 0] == [whole if parallel else copies * whole]
@@ -399,7 +399,7 @@ class TestHygiene:
         model = open_model(str(tiny("llama")))
         clean = run_clean(model, torch.tensor([PROMPTS[0].tokens]), torch.tensor([LAST]))
         with pytest.raises(ValueError, match="where the rerun starts"):
-            rerun(model, clean, 1, 1, {0: CopyEdit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
+            rerun_from(model, clean, 1, 1, {0: CopyEdit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
 
     def test_memory_that_is_short_is_asked_for_in_halves(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))
@@ -409,7 +409,7 @@ class TestHygiene:
             def limited(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Any) -> torch.Tensor:
                 if copies * len(clean.tokens) > at_most:
                     raise error(message)
-                return rerun(model, clean, layer, copies, edits)
+                return rerun_from(model, clean, layer, copies, edits)
 
             return limited
 

@@ -19,9 +19,9 @@ from headatlas.lab.attention.streaming import (
     ArgmaxKey,
     Distance,
     Entropy,
+    HeadScore,
     KeyMass,
     PairWeight,
-    Score,
     SinkMass,
     score_heads,
 )
@@ -35,7 +35,7 @@ EACH_PAIRS = torch.tensor([[(7, 3), (7, 2), (1, 1)], [(20, 19), (4, 0), (4, 4)],
 PER_PROMPT = torch.tensor([[3, 4, 5], [1, -1, -1], [0, 22, 22]])
 PREVIOUS = (torch.arange(24)[None, :, None] - torch.tensor([1, 2])).clamp_min(-1)  # of every query, its last two
 
-SCORES: dict[str, Score] = {
+SCORES: dict[str, HeadScore] = {
     "pairs": PairWeight(PAIRS),
     "pairs of each prompt": PairWeight(EACH_PAIRS),
     "pairs without sinks": PairWeight(PAIRS, sinks=[0]),
@@ -79,7 +79,9 @@ def softmax_pattern(call: AttentionCall) -> torch.Tensor:
     return scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -math.inf).softmax(-1)
 
 
-def streamed(call: AttentionCall, score: Score, queries: torch.Tensor, w_o: torch.Tensor | None = None) -> torch.Tensor:
+def streamed(
+    call: AttentionCall, score: HeadScore, queries: torch.Tensor, w_o: torch.Tensor | None = None
+) -> torch.Tensor:
     return read_scores(call, [score.reading(call.query.shape[2], queries)], w_o)[0]
 
 
@@ -88,7 +90,7 @@ class TestDrawnPatterns:
 
     drawn = torch.tensor([[[[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.8, 0.0, 0.2, 0], [0.1, 0.2, 0.3, 0.4]]]])
 
-    def score(self, score: Score, **norms: torch.Tensor) -> list[Any]:
+    def score(self, score: HeadScore, **norms: torch.Tensor) -> list[Any]:
         return score.of_pattern(self.drawn, **norms)[0, 0].tolist()
 
     def test_pairs(self) -> None:
@@ -296,7 +298,7 @@ class Largest(TorchDispatchMode):
 class TestMemory:
     @pytest.mark.parametrize("way", ["one pass", "blocks", "few rows"])
     def test_no_tensor_grows_faster_than_the_prompt(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        scores: dict[str, Score] = {"sink": SinkMass(), "entropy": Entropy(), "all": KeyMass(None, norm="value")}
+        scores: dict[str, HeadScore] = {"sink": SinkMass(), "entropy": Entropy(), "all": KeyMass(None, norm="value")}
         monkeypatch.setattr(layer_scores, "BLOCK", 2**18)
         if way != "one pass":
             scores["argmax"] = ArgmaxKey()

@@ -11,7 +11,7 @@ import torch
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab import OpenModel, ablate_sets, accuracy, log_probability, metric_per_prompt, open_model
-from headatlas.lab.ablation import Reference
+from headatlas.lab.ablation import ZValues
 from headatlas.lab.activations.edits import scale
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.fits import learn_vectors, scaling_slopes
@@ -49,7 +49,7 @@ def test_slopes_are_what_scaling_a_head_does_at_first(model: OpenModel, prompts:
 def test_offsets_raise_the_behaviour_they_were_learned_for(model: OpenModel, prompts: list[Prompt]) -> None:
     before = {name: each.clone() for name, each in model.model.named_parameters()}
     offsets = learn_vectors(model, prompts, "offset", rate=0.05, epochs=20)
-    reference = Reference(tuple(each[None, None] for each in offsets), added=True)
+    reference = ZValues(tuple(each[None, None] for each in offsets), added=True)
     everything = [Head(layer, head) for layer in range(model.anatomy.layers) for head in range(model.anatomy.heads)]
     plain, steered = ablate_sets(model, prompts, log_probability, [(), everything], reference)
     assert (steered > plain + 0.1).all()

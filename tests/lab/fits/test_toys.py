@@ -69,7 +69,7 @@ def test_is_trained_once() -> None:
 
 
 def test_an_entry_without_one_says_so_and_the_others_run(tmp_path: Path) -> None:
-    job = batch.Job("toy", ModelOptions(), (0,), tmp_path)
+    job = batch.RunRequest("toy", ModelOptions(), (0,), tmp_path)
     (outcome,) = batch.run_all(CATALOG, [CATALOG.heads["induction"]], job, False, 1, lambda *_: None)
     assert outcome.record is None and "trains no model of its own" in (outcome.error or "")
 

@@ -71,9 +71,9 @@ def census(options: argparse.Namespace) -> int:
     catalog, shard = load(), _shard(options.shard)
     if options.jobs is not None and options.jobs < 1:
         raise HeadatlasError("--jobs must be at least 1")
-    from headatlas.cli.terminal.progress import Progress
+    from headatlas.cli.terminal.progress import ProgressBar
 
-    with Progress("census") as progress:
+    with ProgressBar("census") as progress:
         progress("starting up", 0, 0)
         from headatlas.census import parallel
         from headatlas.evidence import record_files

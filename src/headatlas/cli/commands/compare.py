@@ -78,7 +78,7 @@ def heads(options: argparse.Namespace) -> int:
 
     id = load().head(options.type).id
     found = _taken(options.model, options)
-    format: exchange.Format = "json" if options.json else options.format
+    format: exchange.HeadFormat = "json" if options.json else options.format
     text, rule = exchange.text(found, id, format), exchange.rule(found, id)
     if options.out is None:
         (write_json if format in ("json", "headkv", "transformerlens") else write_data)(text)
@@ -117,10 +117,10 @@ def _taken(name: str, options: argparse.Namespace) -> Census:
     if known := at_hand.fitting(name, asked, options.dtype is not None, places, _tell):
         return known
     from headatlas import load
-    from headatlas.cli.terminal.progress import Progress
+    from headatlas.cli.terminal.progress import ProgressBar
 
     catalog = load()
-    with Progress(f"census of {name}") as progress:
+    with ProgressBar(f"census of {name}") as progress:
         from headatlas.census import labelling, page, parallel
 
         order = parallel.CensusRequest(name, asked)

@@ -55,10 +55,10 @@ def method(options: argparse.Namespace) -> int:
         raise HeadatlasError(f"there is no method {options.id!r}; `headatlas method` lists them")
     from headatlas import methods
     from headatlas.cli.terminal import method_view
-    from headatlas.cli.terminal.progress import Progress
+    from headatlas.cli.terminal.progress import ProgressBar
 
     entry = entries[options.id]
-    with Progress("starting up") as progress:
+    with ProgressBar("starting up") as progress:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
@@ -105,9 +105,9 @@ def doctor(options: argparse.Namespace) -> int:
     """Check whether a model is safe to measure."""
     from dataclasses import asdict
 
-    from headatlas.cli.terminal.progress import Progress
+    from headatlas.cli.terminal.progress import ProgressBar
 
-    with Progress("starting up") as progress:
+    with ProgressBar("starting up") as progress:
         from headatlas.lab.safety.examination import doctor
 
         progress(f"examining {options.model}", 0, 0)

@@ -89,15 +89,15 @@ def run(options: argparse.Namespace) -> int:
     if missing := [entry.id for entry in entries if entry.rule is None]:
         raise HeadatlasError(f"no reproduction yet for {', '.join(missing)}; `headatlas show` says what a rerun needs")
     from headatlas.cli.terminal import record_view
-    from headatlas.cli.terminal.progress import Progress
+    from headatlas.cli.terminal.progress import ProgressBar
     from headatlas.evidence import record_files
 
     record_files.require_writable(options.out)
-    with Progress("running") as progress:
+    with ProgressBar("running") as progress:
         from headatlas.protocol import batch
 
         seeds = tuple(range(options.seed, options.seed + options.seeds))
-        job = batch.Job(options.model, model_options(options), seeds, options.out)
+        job = batch.RunRequest(options.model, model_options(options), seeds, options.out)
         outcomes, again = {}, options.again or not options.all
         for outcome in batch.run_all(catalog, entries, job, again, options.jobs, progress, progress.tell):
             outcomes[outcome.entry] = outcome
@@ -119,13 +119,13 @@ def run(options: argparse.Namespace) -> int:
 def collaborate(options: argparse.Namespace) -> int:
     """Measure the edges between the heads found in a model, and write the record."""
     from headatlas import load, locations
-    from headatlas.cli.terminal.progress import Progress
+    from headatlas.cli.terminal.progress import ProgressBar
     from headatlas.evidence import record_files
     from headatlas.locations import DEFAULT_OUT
 
     catalog = load()
     record_files.require_writable(options.out)
-    with Progress("collaboration") as progress:
+    with ProgressBar("collaboration") as progress:
         from headatlas.collaboration import measuring, schema
         from headatlas.lab import open_model
 

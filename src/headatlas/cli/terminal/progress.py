@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 _EVERY = 30.0  # seconds between two lines
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on stderr; if stderr is no terminal, a line every half minute."""
 
     def __init__(self, title: str) -> None:
@@ -30,7 +30,7 @@ class Progress:
         self._title = title
         self._task = self._bars.add_task(title, total=None)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBar":
         self._bars.start()
         return self
 

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Replacement, edited_positions
-from headatlas.lab.ablation.sources import Reference
+from headatlas.lab.ablation.sources import ZValues
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import logits_at
 from headatlas.lab.running.metrics import Metric
 from headatlas.stimuli.prompts import Prompt
@@ -38,7 +39,7 @@ def attribution_patching(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    ablation: AblationKind | Reference = "resample",
+    ablation: AblationKind | ZValues = "resample",
     positions: EditPositions = "all",
     *,
     minus_corrupted: bool = False,
@@ -88,7 +89,7 @@ def _first_order(
     tokens: Tensor,
     readouts: tuple[Tensor, Tensor, Tensor, Tensor],
     metric: Metric,
-    reference: Reference,
+    reference: ZValues,
     at: Tensor,
 ) -> Tensor:
     """Estimates, [prompt layer head position]."""

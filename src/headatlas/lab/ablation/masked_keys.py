@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from headatlas.lab.ablation.replacement import Patch
-from headatlas.lab.ablation.sources import Reference
+from headatlas.lab.ablation.sources import ZValues
 from headatlas.lab.activations import edits
 from headatlas.lab.activations.attention_edits import LayerEdit, PatternEdits
 from headatlas.lab.anatomy.gates import gate
@@ -30,7 +30,7 @@ def without_keys(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int,
         edges: prompt -> its (query, key) edges, at least one.
     """
 
-    def patch(batch: Sequence[Prompt]) -> Reference:
+    def patch(batch: Sequence[Prompt]) -> ZValues:
         each = [list(edges(prompt)) for prompt in batch]
         most = max(map(len, each))
         padded = torch.tensor([[*pairs, *pairs[:1] * (most - len(pairs))] for pairs in each])  # [batch edge 2]
@@ -39,7 +39,7 @@ def without_keys(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int,
     return patch
 
 
-def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> Reference:
+def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> ZValues:
     """z of every head without the masked edges [batch edge 2]: per layer [batch query head d_head]."""
     edit = edits.knockout(model.anatomy.all_heads, hidden)
     found: dict[int, Tensor] = {}
@@ -57,4 +57,4 @@ def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> Reference:
         return look
 
     run_layers(model, tokens, hook)
-    return Reference(found)
+    return ZValues(found)

@@ -35,7 +35,7 @@ from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import forward
 
 
-def rerun(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Mapping[int, CopyEdit]) -> Tensor:
+def rerun_from(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Mapping[int, CopyEdit]) -> Tensor:
     """Rerun `copies` copies of the prompts from a layer on, with edits of z.
 
     Args:
@@ -143,7 +143,7 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
             return "its attention output is not the output of its output projection"
         largest = clean.logits.abs().max()
         for layer in reversed(layers) if every_layer else ends:
-            gap = (rerun(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
+            gap = (rerun_from(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
             if not gap <= tolerance * largest:
                 return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
         for layer in ends:
@@ -176,7 +176,7 @@ def _gap_of_an_edit(model: OpenModel, clean: CleanRun, layer: int) -> Tensor:
     edit = CopyEdit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
     hook = copy_edit_hook(CopiesInBatch(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
     full = forward(model, clean.tokens, {model.anatomy.attention[layer]: hook}, clean.keep)
-    return (rerun(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
+    return (rerun_from(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.sources import Reference, mean_z, record_z
+from headatlas.lab.ablation.sources import ZValues, mean_z, record_z
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import stack_tokens
 from headatlas.stimuli.prompts import Prompt
@@ -15,7 +15,7 @@ from headatlas.stimuli.prompts import Prompt
 AblationKind = Literal["zero", "mean", "position mean", "resample"]
 EditPositions = Literal["all", "last"] | Sequence[int]
 # Prompts of equal length -> replacement z, [prompt position head d_head] per layer with attention.
-Patch = Callable[[Sequence[Prompt]], Reference]
+Patch = Callable[[Sequence[Prompt]], ZValues]
 
 _BATCH = 16  # sources recorded at once
 
@@ -39,7 +39,7 @@ class Replacement:
         self,
         model: OpenModel,
         prompts: Sequence[Prompt],
-        ablation: AblationKind | Reference | Patch,
+        ablation: AblationKind | ZValues | Patch,
         source: Sequence[tuple[int, ...]] | None,
     ) -> None:
         if not prompts:
@@ -52,22 +52,22 @@ class Replacement:
         self._source = [prompt.corrupted for prompt in prompts] if source is None else list(source)
         if [len(each) for each in self._source] != [len(prompt.tokens) for prompt in prompts]:
             raise HeadatlasError("sources and prompts differ in number or length; give each prompt one of equal length")
-        self._by_length: dict[int, Reference] = {}
+        self._by_length: dict[int, ZValues] = {}
         self._shared = mean_z(model, self._source) if ablation == "mean" else None
 
-    def of(self, index: Sequence[int]) -> Reference:
+    def of(self, index: Sequence[int]) -> ZValues:
         """Replacement for prompts of equal length, by index: broadcastable to [prompt position head d_head]."""
-        if isinstance(self._ablation, Reference):
+        if isinstance(self._ablation, ZValues):
             return self._ablation
         if not isinstance(self._ablation, str):
             return self._ablation([self._prompts[number] for number in index])
         if self._ablation == "zero":
-            return Reference.zero(self._model.anatomy)
+            return ZValues.zero(self._model.anatomy)
         if self._ablation == "resample":
             return record_z(self._model, stack_tokens([self._source[number] for number in index]))
         return self._shared or self._position_mean(len(self._source[index[0]]))
 
-    def _position_mean(self, length: int) -> Reference:
+    def _position_mean(self, length: int) -> ZValues:
         """Mean over the sources of this length, at each position: [1 position head d_head]."""
         if length not in self._by_length:
             same = [each for each in self._source if len(each) == length]
@@ -77,7 +77,7 @@ class Replacement:
                 for layer, z in record_z(self._model, batch).z.items():
                     summed = z.sum(0, keepdim=True)
                     total[layer] = total[layer] + summed if layer in total else summed
-            self._by_length[length] = Reference({layer: each / len(same) for layer, each in total.items()})
+            self._by_length[length] = ZValues({layer: each / len(same) for layer, each in total.items()})
         return self._by_length[length]
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from headatlas.arrays import Array
 from headatlas.lab.ablation.first_order import attribution_patching
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions
-from headatlas.lab.ablation.sources import Reference
+from headatlas.lab.ablation.sources import ZValues
 from headatlas.lab.ablation.sweeps import Sweep, sweep
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, OnDone
+from headatlas.lab.running.batches import OnDone
 from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
@@ -54,7 +55,7 @@ def screen(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    ablation: AblationKind | Reference = "resample",
+    ablation: AblationKind | ZValues = "resample",
     positions: EditPositions = "all",
     *,
     minus_corrupted: bool = False,

@@ -15,7 +15,7 @@ from headatlas.notation import Head
 
 
 @dataclass(frozen=True)
-class Reference:
+class ZValues:
     """Replacement z of edited heads, per layer: broadcastable to [batch query head d_head].
 
     Attributes:
@@ -31,18 +31,18 @@ class Reference:
             object.__setattr__(self, "z", dict(enumerate(self.z)))
 
     @classmethod
-    def zero(cls, anatomy: Anatomy) -> "Reference":
+    def zero(cls, anatomy: Anatomy) -> "ZValues":
         """Zero ablation; off-distribution, so use it only on purpose."""
         return cls({layer: torch.zeros(1, 1, 1, 1) for layer in anatomy.attention})
 
     @classmethod
-    def of_heads(cls, anatomy: Anatomy, vectors: Tensor, added: bool = False) -> "Reference":
+    def of_heads(cls, anatomy: Anatomy, vectors: Tensor, added: bool = False) -> "ZValues":
         """One vector per head, the same at all positions: vectors [layer head d_head], padded if layers differ."""
         each = {layer: vectors[layer, : shape.heads, : shape.d_head] for layer, shape in anatomy.shapes.items()}
         return cls({layer: vector[None, None] for layer, vector in each.items()}, added)
 
 
-def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: Reference) -> dict[nn.Module, AttentionHook]:
+def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: ZValues) -> dict[nn.Module, AttentionHook]:
     """Attention hooks that replace, or add to, z of the given heads at every position.
 
     Args:
@@ -78,7 +78,7 @@ def _replace(heads: list[int], reference: Tensor, added: bool) -> AttentionHook:
     return hook
 
 
-def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | None = None) -> Reference:
+def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | None = None) -> ZValues:
     """Each head's mean z over the given token sequences, excluding position 0 (where many heads rest).
 
     If `position` is given, the mean is over that position alone; negative ones count from the end.
@@ -93,10 +93,10 @@ def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | 
                 chosen = z[:, 1:] if position is None else z[:, [position]]
                 total[layer] += chosen.sum((0, 1))
             count += len(batch) * chosen.shape[1]
-    return Reference({layer: (each / count)[None, None] for layer, each in total.items()})
+    return ZValues({layer: (each / count)[None, None] for layer, each in total.items()})
 
 
-def record_z(model: OpenModel, tokens: Tensor) -> Reference:
+def record_z(model: OpenModel, tokens: Tensor) -> ZValues:
     """Record z of every head: per layer [batch query head d_head]."""
     found: dict[int, Tensor] = {}
 
@@ -107,4 +107,4 @@ def record_z(model: OpenModel, tokens: Tensor) -> Reference:
         return look
 
     run_layers(model, tokens, hook)
-    return Reference(found)
+    return ZValues(found)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.batched_copies import (
     CopiesInBatch,
@@ -17,11 +18,11 @@ from headatlas.lab.ablation.batched_copies import (
     short_of_memory,
 )
 from headatlas.lab.ablation.clean_run import run_clean
-from headatlas.lab.ablation.partial_rerun import blocked, obstacle, rerun
+from headatlas.lab.ablation.partial_rerun import blocked, obstacle, rerun_from
 from headatlas.lab.ablation.replacement import EditPositions, Replacement, edited_positions
-from headatlas.lab.ablation.sources import Reference
+from headatlas.lab.ablation.sources import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
@@ -52,7 +53,7 @@ class SweepBatch:
     task: SweepTask
     tokens: Tensor  # [prompt position]
     readouts: tuple[Tensor, Tensor, Tensor, Tensor]
-    reference: Reference
+    reference: ZValues
     at: Tensor  # [edited], ascending
 
     def edit(self, sets: Sequence[tuple[Head, ...]]) -> dict[int, CopyEdit]:
@@ -189,7 +190,7 @@ def _rerun_all(part: SweepBatch, start: int, memory: int | None) -> SweepResult:
         chunk = _chunk(sets[done:], most, len(part.tokens) * (part.tokens.shape[1] - start))
         edits = part.edit(chunk)
         try:
-            ablated.append(part.read(rerun(model, clean, min(edits), len(chunk), edits)))
+            ablated.append(part.read(rerun_from(model, clean, min(edits), len(chunk), edits)))
         except RuntimeError as error:
             if len(chunk) == 1 or not short_of_memory(error):
                 raise

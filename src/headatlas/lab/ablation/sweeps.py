@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headatlas.arrays import Array
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
-from headatlas.lab.ablation.sources import Reference
+from headatlas.lab.ablation.sources import ZValues
 from headatlas.lab.ablation.sweep_engine import SweepTask, Way, reuse, run_sweep
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, OnDone
+from headatlas.lab.running.batches import OnDone
 from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
@@ -50,7 +51,7 @@ def sweep(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    ablation: AblationKind | Reference | Patch = "mean",
+    ablation: AblationKind | ZValues | Patch = "mean",
     positions: EditPositions = "all",
     *,
     heads: Iterable[Head] | None = None,
@@ -97,7 +98,7 @@ def ablate_sets(
     prompts: Sequence[Prompt],
     metric: Metric,
     sets: Sequence[Sequence[Head]],
-    ablation: AblationKind | Reference | Patch = "mean",
+    ablation: AblationKind | ZValues | Patch = "mean",
     positions: EditPositions = "all",
     minus_corrupted: bool = False,
     *,

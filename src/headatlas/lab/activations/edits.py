@@ -18,9 +18,11 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.sites import SITES, STREAM_SITES, Positions, Recording, Site, Where, by_position, union
 from headatlas.notation import Head
 
-Change = Callable[[Tensor, Where], Tensor]  # [batch position head feature] -> the same shape
+ActivationChange = Callable[[Tensor, Where], Tensor]  # [batch position head feature] -> the same shape
 Targets = Iterable[Head] | Iterable[int]  # heads; layers for resid and attn_out
-Direction = Tensor | Mapping[Head, Tensor] | Mapping[int, Tensor]  # [feature]: one for all targets, or one per target
+DirectionLike = (
+    Tensor | Mapping[Head, Tensor] | Mapping[int, Tensor]
+)  # [feature]: one for all targets, or one per target
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Edit:
     site: Site | Literal["scores"]
     heads: Mapping[int, tuple[int, ...]]
     positions: Positions
-    change: Change
+    change: ActivationChange
     aligned: bool = False
 
     def __str__(self) -> str:
@@ -121,14 +123,14 @@ def scale(site: Site, at: Targets, factor: float, positions: Positions = None) -
     return _edit("scale", site, at, positions, lambda x, _: x * factor)
 
 
-def add(site: Site, at: Targets, direction: Direction, factor: float = 1.0, positions: Positions = None) -> Edit:
+def add(site: Site, at: Targets, direction: DirectionLike, factor: float = 1.0, positions: Positions = None) -> Edit:
     """Add `factor` times a direction (not normalised) to activations."""
     given = _directions(direction)
     return _edit("add", site, at, positions, lambda x, where: x.float() + factor * _of(given, x, where))
 
 
 def project_out(
-    site: Site, at: Targets, direction: Direction, mean: Direction | None = None, positions: Positions = None
+    site: Site, at: Targets, direction: DirectionLike, mean: DirectionLike | None = None, positions: Positions = None
 ) -> Edit:
     """Remove the component of activations along a direction (normalised first).
 
@@ -198,7 +200,7 @@ def _edit(
     site: Site | Literal["scores"],
     at: Targets,
     positions: Positions,
-    change: Change,
+    change: ActivationChange,
     aligned: bool = False,
 ) -> Edit:
     if site not in (*SITES, "scores"):
@@ -217,7 +219,7 @@ def _edit(
     return Edit(name, site, chosen, positions, change, aligned or positions is not None or site == "pattern")
 
 
-def _directions(direction: Direction) -> Tensor | dict[tuple[int, int], Tensor]:
+def _directions(direction: DirectionLike) -> Tensor | dict[tuple[int, int], Tensor]:
     """One vector, or one per (layer, head); head is 0 for sites without heads."""
     vectors = [direction] if isinstance(direction, Tensor) else list(direction.values())
     for vector in vectors:

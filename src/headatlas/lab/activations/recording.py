@@ -15,12 +15,12 @@ from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.metrics import all_finite
 
-Tokens = Tensor | Sequence[Sequence[int]]  # [batch position], prompts of one length
+TokensLike = Tensor | Sequence[Sequence[int]]  # [batch position], prompts of one length
 
 
 def record(
     model: OpenModel,
-    tokens: Tokens,
+    tokens: TokensLike,
     sites: Sequence[Site],
     positions: Positions = None,
     layers: Sequence[int] | None = None,
@@ -119,7 +119,7 @@ class _Watch:
         return look
 
 
-def batch_of(model: OpenModel, tokens: Tokens) -> Tensor:
+def batch_of(model: OpenModel, tokens: TokensLike) -> Tensor:
     """Prompts as a tensor [batch position].
 
     Raises:

@@ -8,9 +8,9 @@ neighbours.
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from headatlas.arrays import Array
+
 LAGS = 5  # on either side of the earlier copy
 _FAR = 60  # items on either side included in the computation
 _BETAS, _GAMMAS = 20, 10  # grid steps of the authors

@@ -18,7 +18,7 @@ from headatlas.lab.attention import fused, patterns
 from headatlas.lab.hooks.attention_interface import AttentionCall
 from headatlas.lab.hooks.row_weights import attention_rows, value_norms
 
-Kind = Literal["weights", "mass", "argmax", "entropy", "distance"]
+ReadKind = Literal["weights", "mass", "argmax", "entropy", "distance"]
 Norm = Literal["value", "output"]
 BLOCK = 2**21  # numbers in one block of rows
 _FEW = 8  # for fewer than 1/8 of the queries, computing rows is cheaper than a fused pass over all queries
@@ -38,7 +38,7 @@ class LayerScore:
         place: [batch pair], for weights: which ones to return, in which order, as indices along row*key.
     """
 
-    kind: Kind
+    kind: ReadKind
     queries: Tensor
     keys: Tensor | None = None
     sinks: Tensor | None = None

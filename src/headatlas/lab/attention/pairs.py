@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.attention.layer_scores import LayerScore, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import BATCH, Array, OnDone, require_fit, stack_tokens
+from headatlas.lab.running.batches import BATCH, OnDone, require_fit, stack_tokens
 from headatlas.lab.running.forward import run_layers
 from headatlas.lab.running.scores import Scores
 from headatlas.stimuli.prompts import Pairs, Prompt

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from headatlas.arrays import Array
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.row_weights import attention_rows
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, batches, stack_tokens
+from headatlas.lab.running.batches import batches, stack_tokens
 from headatlas.lab.running.forward import run_layers
 from headatlas.stimuli.prompts import Prompt
 

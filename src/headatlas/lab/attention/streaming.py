@@ -22,10 +22,10 @@ from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running import token_positions
 from headatlas.lab.running.forward import run_layers
-from headatlas.lab.running.token_positions import Positions
+from headatlas.lab.running.token_positions import PositionsLike
 
 
-class Score(Protocol):
+class HeadScore(Protocol):
     """A score to measure for every head."""
 
     def reading(self, length: int, queries: Tensor) -> LayerScore:
@@ -45,8 +45,8 @@ class PairWeight:
         norm: multiply by the norm of the key's 'value', or of its 'output', the value times the head's W_O.
     """
 
-    pairs: Positions
-    sinks: Positions | None = None
+    pairs: PositionsLike
+    sinks: PositionsLike | None = None
     norm: Norm | None = None
 
     def reading(self, length: int, queries: Tensor) -> LayerScore:
@@ -70,8 +70,8 @@ class KeyMass:
         sinks, norm: as in `PairWeight`.
     """
 
-    keys: Positions | None
-    sinks: Positions | None = None
+    keys: PositionsLike | None
+    sinks: PositionsLike | None = None
     norm: Norm | None = None
 
     def reading(self, length: int, queries: Tensor) -> LayerScore:
@@ -89,7 +89,7 @@ class KeyMass:
 class SinkMass(KeyMass):
     """Total weight of each query on the attention sinks, by default the first position: [batch layer head query]."""
 
-    keys: Positions | None = (0,)
+    keys: PositionsLike | None = (0,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +128,11 @@ class Distance:
         return patterns.distance(pattern)
 
 
-def _sinks(sinks: Positions | None, queries: Tensor, length: int) -> Tensor | None:
+def _sinks(sinks: PositionsLike | None, queries: Tensor, length: int) -> Tensor | None:
     return None if sinks is None else token_positions.keys(sinks, queries, length, per_query=False)
 
 
-def _varied(pattern: Tensor, sinks: Positions | None, norm: Norm | None, norms: Tensor | None) -> Tensor:
+def _varied(pattern: Tensor, sinks: PositionsLike | None, norm: Norm | None, norms: Tensor | None) -> Tensor:
     """Apply `sinks` and `norm` to a pattern, if given."""
     if (norm is None) != (norms is None):
         raise ValueError("norms [batch head key] go with a score that has `norm`, and only with such a score")
@@ -147,8 +147,8 @@ def _varied(pattern: Tensor, sinks: Positions | None, norm: Norm | None, norms: 
 def score_heads(
     model: OpenModel,
     tokens: Tensor | Sequence[Sequence[int]],
-    scores: Mapping[str, Score],
-    positions: Positions | None = None,
+    scores: Mapping[str, HeadScore],
+    positions: PositionsLike | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
     """Measure every head in one forward pass, in memory linear in prompt length.

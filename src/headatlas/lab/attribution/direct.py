@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from headatlas.lab.ablation.sources import Reference, mean_z
+from headatlas.arrays import Array
+from headatlas.lab.ablation.sources import ZValues, mean_z
 from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.activations.edits import mean, patch
 from headatlas.lab.activations.interventions import intervene
@@ -18,7 +19,7 @@ from headatlas.lab.activations.sites import Recording
 from headatlas.lab.attribution.frozen_norms import before_unembed, logit_direction
 from headatlas.lab.attribution.logit_attribution import direct_logit_attribution, head_reads
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, batches, stack_tokens
+from headatlas.lab.running.batches import batches, stack_tokens
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -75,7 +76,7 @@ def direct_effects(
 
 
 def _without(
-    model: OpenModel, heads: Sequence[Head], means: Reference | None, position: int
+    model: OpenModel, heads: Sequence[Head], means: ZValues | None, position: int
 ) -> AbstractContextManager[None]:
     """While active, replace the z of these heads by their means at one position."""
     if means is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.attention_edits import rows_of_heads
 from headatlas.lab.activations.blocks import Block, find_blocks
-from headatlas.lab.activations.recording import Tokens, batch_of, record
+from headatlas.lab.activations.recording import TokensLike, batch_of, record
 from headatlas.lab.activations.sites import Positions, located
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.anatomy.trial_pass import precision
@@ -49,7 +49,7 @@ class Attribution:
 
 def direct_logit_attribution(
     model: OpenModel,
-    tokens: Tokens,
+    tokens: TokensLike,
     answers: Sequence[int] | Tensor,
     rivals: Sequence[Sequence[int]] | Tensor | None = None,
     position: int | Tensor | None = None,
@@ -127,7 +127,7 @@ def head_reads(
 
 
 def logit_lens(
-    model: OpenModel, tokens: Tokens, layers: Sequence[int] | None = None, positions: Positions = None
+    model: OpenModel, tokens: TokensLike, layers: Sequence[int] | None = None, positions: Positions = None
 ) -> Tensor:
     """Logits of the residual stream before each layer, through the final norm, unembedding and softcap.
 

@@ -1,10 +1,10 @@
 """Models trained on activations: linear probes, steering directions, learned scales; and toy models."""
 
 from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
-from headatlas.lab.fits.probes import Directions, Probes, collect_z, mean_difference, probe_directions
+from headatlas.lab.fits.probes import HeadDirections, Probes, collect_z, mean_difference, probe_directions
 
 __all__ = [
-    "Directions",
+    "HeadDirections",
     "Probes",
     "collect_z",
     "learn_vectors",

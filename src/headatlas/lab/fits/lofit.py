@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.first_order import z_gradients
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import logits_at
 from headatlas.lab.running.metrics import Metric, log_probability
 from headatlas.stimuli.prompts import Prompt

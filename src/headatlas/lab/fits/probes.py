@@ -63,7 +63,7 @@ class Probes:
 
 
 @dataclass(frozen=True)
-class Directions:
+class HeadDirections:
     """One direction per head in the space of its z.
 
     Attributes:
@@ -162,7 +162,7 @@ def _placed(values: Tensor, there: Tensor) -> Tensor:
     return whole
 
 
-def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> Directions:
+def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> HeadDirections:
     """Mean z of label 1 minus mean z of label 0, per head.
 
     Args:
@@ -176,7 +176,7 @@ def mean_difference(z: Tensor, labels: Sequence[int] | Tensor) -> Directions:
     return _directions(z, z[y == 1].float().mean(0) - z[y == 0].float().mean(0))
 
 
-def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0) -> Directions:
+def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0) -> HeadDirections:
     """Weights of a probe fitted on all prompts, per head, in the coordinates of z; arguments as in `probe_heads`."""
     y, _ = _design(z, labels, range(len(z)))
     there = ~_absent(z)
@@ -188,9 +188,9 @@ def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0)
     return _directions(z, vectors)
 
 
-def _directions(z: Tensor, vectors: Tensor) -> Directions:
+def _directions(z: Tensor, vectors: Tensor) -> HeadDirections:
     unit = torch.nn.functional.normalize(vectors, dim=-1)
-    return Directions(unit, torch.einsum("nlhd,lhd->nlh", z.float(), unit).std(0))
+    return HeadDirections(unit, torch.einsum("nlhd,lhd->nlh", z.float(), unit).std(0))
 
 
 def _design(z: Tensor, labels: Sequence[int] | Tensor, groups: Sequence[Hashable]) -> tuple[Tensor, Tensor]:

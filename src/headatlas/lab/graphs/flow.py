@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.attention_edits import rows_of_heads
 from headatlas.lab.activations.recording import record
@@ -19,7 +20,6 @@ from headatlas.lab.activations.sites import Recording
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array
 from headatlas.lab.running.scores import Scores
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head

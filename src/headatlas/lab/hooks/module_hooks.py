@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-Change = Callable[[Tensor], Tensor | None]  # None keeps the states
+StreamChange = Callable[[Tensor], Tensor | None]  # None keeps the states
 
 
-def on_input(module: nn.Module, change: Change) -> RemovableHandle:
+def on_input(module: nn.Module, change: StreamChange) -> RemovableHandle:
     """Read, or replace, the hidden states [batch position d_model] at a module's input."""
 
     def entering(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -22,7 +22,7 @@ def on_input(module: nn.Module, change: Change) -> RemovableHandle:
     return module.register_forward_pre_hook(entering, with_kwargs=True)
 
 
-def on_output(module: nn.Module, change: Change) -> RemovableHandle:
+def on_output(module: nn.Module, change: StreamChange) -> RemovableHandle:
     """Read, or replace, the hidden states at a module's output (the first element, if the output is a tuple)."""
 
     def leaving(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:

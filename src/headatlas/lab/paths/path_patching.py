@@ -21,7 +21,7 @@ from headatlas.lab.ablation.clean_run import CleanRun, run_clean
 from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.activations.edits import patch
 from headatlas.lab.activations.interventions import intervene
-from headatlas.lab.activations.recording import Tokens, batch_of, record
+from headatlas.lab.activations.recording import TokensLike, batch_of, record
 from headatlas.lab.activations.sites import Positions, Recording, Site, located
 from headatlas.lab.hooks.module_hooks import copied
 from headatlas.lab.loading.opened_model import OpenModel
@@ -72,8 +72,8 @@ class PathRuns:
 
 def path_runs(
     model: OpenModel,
-    clean: Tokens,
-    corrupted: Tokens,
+    clean: TokensLike,
+    corrupted: TokensLike,
     positions: Sequence[int] | None = None,
     *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headatlas.arrays import Array
 from headatlas.lab.activations.edits import Edit, patch
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import record
@@ -15,7 +16,7 @@ from headatlas.lab.activations.sites import Recording
 from headatlas.lab.attention.layer_scores import LayerScore, read_scores
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, OnDone, batches, pair_tensors, stack_tokens
+from headatlas.lab.running.batches import OnDone, batches, pair_tensors, stack_tokens
 from headatlas.lab.running.forward import run_layers
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt

@@ -6,12 +6,13 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.sites import Positions
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.paths.path_patching import PathMetric, Receiver, path_patch, path_runs
 from headatlas.lab.paths.path_sweeps import path_sweep
-from headatlas.lab.running.batches import Array, OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.metrics import Metric
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.stimuli.prompts import Prompt
 
-Array = NDArray[np.float64]
 OnDone = Callable[[int], None]
 BATCH = 16
 

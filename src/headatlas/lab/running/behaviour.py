@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from headatlas.arrays import Array
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Array, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import Metric
 from headatlas.stimuli.prompts import Prompt

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from headatlas.lab.running.batches import Array
+from headatlas.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 
-Positions = Tensor | Sequence[int] | Sequence[Sequence[int]] | Sequence[Sequence[Sequence[int]]]
+PositionsLike = Tensor | Sequence[int] | Sequence[Sequence[int]] | Sequence[Sequence[Sequence[int]]]
 
 
 def prompts(tokens: Tensor | Sequence[Sequence[int]], context: int | None) -> Tensor:
@@ -30,7 +30,7 @@ def prompts(tokens: Tensor | Sequence[Sequence[int]], context: int | None) -> Te
     return found
 
 
-def queries(positions: Positions | None, batch: int, length: int) -> Tensor:
+def queries(positions: PositionsLike | None, batch: int, length: int) -> Tensor:
     """Query positions as [batch row]; None means all.
 
     Raises:
@@ -43,7 +43,7 @@ def queries(positions: Positions | None, batch: int, length: int) -> Tensor:
     return _per_prompt(found if found.ndim == 2 else found[None], batch, "positions").expand(batch, -1)
 
 
-def keys(sets: Positions, rows: Tensor, length: int, per_query: bool = True) -> Tensor:
+def keys(sets: PositionsLike, rows: Tensor, length: int, per_query: bool = True) -> Tensor:
     """Sets of keys as [1|batch key], or as [batch row key] if they differ by query; padded with -1.
 
     Args:
@@ -75,7 +75,7 @@ def keys(sets: Positions, rows: Tensor, length: int, per_query: bool = True) -> 
     return found.masked_fill(again, -1)
 
 
-def pairs(given: Positions, batch: int, length: int | None = None) -> Tensor:
+def pairs(given: PositionsLike, batch: int, length: int | None = None) -> Tensor:
     """(query, key) positions as [batch pair 2].
 
     Raises:

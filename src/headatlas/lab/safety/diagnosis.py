@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["pass", "note", "fail"]
+CheckVerdict = Literal["pass", "note", "fail"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Check:
     """
 
     name: str
-    verdict: Verdict
+    verdict: CheckVerdict
     detail: str
     figure: float | None = None
 

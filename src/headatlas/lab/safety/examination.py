@@ -24,7 +24,7 @@ from headatlas.lab.loading import loading, multimodal, tokenizer_fit, unused_wei
 from headatlas.lab.loading.attention_route import unrouted
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.loading.opening import open_model
-from headatlas.lab.safety.diagnosis import Check, Diagnosis, Verdict
+from headatlas.lab.safety.diagnosis import Check, CheckVerdict, Diagnosis
 from headatlas.lab.safety.prompt_checks import Inspection, inspect_prompts, recomputed_gap, windows
 
 _PADS = 3
@@ -71,7 +71,7 @@ def _diagnose(model: OpenModel) -> Diagnosis:
     return Diagnosis(model.name, model.architecture, checks)
 
 
-def _judged(name: str, figure: float, seen: Seen, good: str, bad: str, otherwise: Verdict = "fail") -> Check:
+def _judged(name: str, figure: float, seen: Seen, good: str, bad: str, otherwise: CheckVerdict = "fail") -> Check:
     fine = figure <= precision(seen.small.logits.dtype)
     return Check(name, "pass" if fine else otherwise, good if fine else bad, figure)
 

@@ -9,15 +9,13 @@ The gamma distribution with these three moments (Pearson's type III) gives p.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 
+from headatlas.arrays import Array
 from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.weights.head_composition import Composition, receivers_of, triangle
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms, recognise_norm
-
-Array = NDArray[np.float64]
 
 
 @torch.no_grad()

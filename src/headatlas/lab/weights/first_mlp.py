@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.sources import Reference, ablate
+from headatlas.lab.ablation.sources import ZValues, ablate
 from headatlas.lab.hooks.module_hooks import on_input, on_output
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import stack_tokens
@@ -27,7 +27,7 @@ def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
     kept: dict[str, Tensor] = {}
     states = embed_tokens(model, tokens)[:, None]
     first = [Head(0, head) for head in range(model.anatomy.heads_in(0))]
-    silence = ablate(model.anatomy, first, Reference.zero(model.anatomy))
+    silence = ablate(model.anatomy, first, ZValues.zero(model.anatomy))
     with ExitStack() as stack:
         stack.enter_context(block_inputs(model, states, [0]))
         for name, module in (("block", block), ("attention", projection)):

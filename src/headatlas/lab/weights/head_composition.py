@@ -11,7 +11,7 @@ from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 
-Kind = Literal["Q", "K", "V"]
+CompositionKind = Literal["Q", "K", "V"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Composition:
         baseline, spread: mean and standard deviation of the score between random heads.
     """
 
-    kind: Kind
+    kind: CompositionKind
     scores: Tensor
     baseline: float
     spread: float
@@ -42,7 +42,7 @@ class Composition:
         return [(Head(a, b), Head(c, d), value) for (a, b, c, d), value in zip(index, values.tolist(), strict=True)]
 
 
-def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) -> Composition:
+def composition(model: OpenModel, kind: CompositionKind, draws: int = 16, seed: int = 0) -> Composition:
     """Composition scores of all pairs of heads (elhage2021mathematical), with the norms before heads folded in.
 
     Position encoding and the MLPs in between are ignored.
@@ -69,7 +69,7 @@ def composition(model: OpenModel, kind: Kind, draws: int = 16, seed: int = 0) ->
     return Composition(kind, scores, baseline, spread)
 
 
-def receivers_of(folding: FoldedNorms, kind: Kind, layer: int) -> LowRank:
+def receivers_of(folding: FoldedNorms, kind: CompositionKind, layer: int) -> LowRank:
     """The matrix by which the receiving heads read the stream: [head d_model d_model]."""
     if kind == "V":
         return folding.ov(layer)

@@ -12,7 +12,7 @@ _SIDE, _BOX_W, _BOX_H, _BOX_GAP, _RANK = 10, 190, 58, 22, 104
 
 
 @dataclass(frozen=True)
-class Part:
+class CircuitPart:
     """A type in a published circuit: what is reported of it, and whether it was found in the model at hand."""
 
     type: str
@@ -32,7 +32,7 @@ class Arrow:
     source: str
 
 
-def published_picture(parts: Sequence[Part], arrows: Sequence[Arrow], title: str) -> str:
+def published_picture(parts: Sequence[CircuitPart], arrows: Sequence[Arrow], title: str) -> str:
     """The types of a published circuit from top to bottom, with the heads that are reported for each.
 
     Args:
@@ -61,7 +61,7 @@ def published_picture(parts: Sequence[Part], arrows: Sequence[Arrow], title: str
     return frame("atlas-published", width, 2 * _SIDE + (len(rows) - 1) * _RANK + _BOX_H, title, told, body)
 
 
-def _ranks(parts: Sequence[Part], arrows: Sequence[Arrow]) -> dict[str, int]:
+def _ranks(parts: Sequence[CircuitPart], arrows: Sequence[Arrow]) -> dict[str, int]:
     """How many arrows lead to each type at most; types in a circle of arrows share a rank."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(part.type for part in parts)
@@ -71,7 +71,7 @@ def _ranks(parts: Sequence[Part], arrows: Sequence[Arrow]) -> dict[str, int]:
     return {type: rank for rank, row in ranks for each in row for type in circles.nodes[each]["members"]}
 
 
-def _part(part: Part, x: float, y: float) -> str:
+def _part(part: CircuitPart, x: float, y: float) -> str:
     colour = STAGES.get(part.stage, "currentColor") if part.found else "currentColor"
     looks = 'stroke-width="1.6"' if part.found else 'stroke-opacity=".45" stroke-dasharray="4 3"'
     faint = "" if part.found else ' fill-opacity=".62"'

@@ -9,7 +9,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Place:
+class DepthPlace:
     """The heads of one type in one model.
 
     Attributes:
@@ -30,12 +30,12 @@ class Place:
         return sum(self.depths) / len(self.depths)
 
 
-def mean_depth(places: Sequence[Place]) -> float | None:
+def mean_depth(places: Sequence[DepthPlace]) -> float | None:
     """Mean depth over types and models, each with the same weight; None if there are none."""
     return sum(place.mean for place in places) / len(places) if places else None
 
 
-def shares(places: Sequence[Place]) -> list[float]:
+def shares(places: Sequence[DepthPlace]) -> list[float]:
     """The share of heads in each tenth of the depth; every type in every model has the same weight."""
     found = [0.0] * BINS
     for place in places:
@@ -44,7 +44,9 @@ def shares(places: Sequence[Place]) -> list[float]:
     return found
 
 
-def depths_picture(stages: Mapping[str, str], reported: Sequence[Place], measured: Sequence[Place], title: str) -> str:
+def depths_picture(
+    stages: Mapping[str, str], reported: Sequence[DepthPlace], measured: Sequence[DepthPlace], title: str
+) -> str:
     """Draw two histograms over relative depth per stage: reported upwards, measured downwards, with their means.
 
     Args:
@@ -82,7 +84,7 @@ def depths_picture(stages: Mapping[str, str], reported: Sequence[Place], measure
     return "".join([*parts, "</svg>"])
 
 
-def _histogram(places: Sequence[Place], middle: float, up: bool, colour: str, name: str) -> list[str]:
+def _histogram(places: Sequence[DepthPlace], middle: float, up: bool, colour: str, name: str) -> list[str]:
     voice = "reported" if up else "measured"
     mean = mean_depth(places)
     at = middle - 12 if up else middle + 20
