@@ -18,9 +18,10 @@ METHODS = sorted((TOP / "reproductions" / "methods").glob("*.py"))
 
 LAB = ("hooks", "anatomy", "loading", "running", "activations", "safety", "attention", "ablation", "attribution")
 LAB += ("weights", "paths", "graphs", "fits")  # a room imports only itself and rooms before it
-GROUND = {"errors", "quiet", "progress", "notation", "locations"}
+GROUND = {"arrays", "errors", "quiet", "progress", "notation", "locations"}
 CATALOG_AND_LAB = {"protocol", "census", "collaboration", "methods", "cli", "pages", "api"}
 FLOORS = {  # room of headatlas: the rooms it may import, besides itself
+    "arrays": set(),
     "errors": set(),
     "quiet": set(),
     "progress": set(),
@@ -30,7 +31,7 @@ FLOORS = {  # room of headatlas: the rooms it may import, besides itself
     "stimuli": {"errors", "notation"},
     "catalog": GROUND,
     "evidence": GROUND | {"catalog"},  # the words of the catalog's schema
-    "lab": {"errors", "quiet", "progress", "notation", "specimens", "stimuli", "evidence"},
+    "lab": {"arrays", "errors", "quiet", "progress", "notation", "specimens", "stimuli", "evidence"},
     "protocol": GROUND | {"specimens", "stimuli", "catalog", "evidence", "lab"},
     "pages": GROUND | {"catalog", "evidence", "protocol"},
     "methods": GROUND | {"specimens", "stimuli", "lab", "protocol"},

@@ -15,7 +15,7 @@ from headatlas.census import comparing, exchange, job, page, reading, running
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding, record_files, records, verdict
+from headatlas.evidence import files, held_out, record_files, records, verdict
 from headatlas.lab import OpenModel, Scores
 from headatlas.notation import Head
 from headatlas.protocol import assess
@@ -45,7 +45,7 @@ Split = dict[str, tuple[float, float]]  # head -> score, control
     ],
 )
 def test_the_rule(score: float, control: float, holding_: bool) -> None:
-    assert holding.holds(score, control, 0.2) == holding_
+    assert held_out.holds(score, control, 0.2) == holding_
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

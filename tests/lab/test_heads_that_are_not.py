@@ -20,7 +20,7 @@ from headatlas.lab import (
     sweep,
 )
 from headatlas.lab.ablation import ZValues
-from headatlas.lab.ablation.sources import ablate
+from headatlas.lab.ablation.z_values import ablate
 from headatlas.lab.activations import edits
 from headatlas.lab.attribution import direct_effects
 from headatlas.lab.graphs import prune_edges

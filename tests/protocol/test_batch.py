@@ -15,7 +15,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_files, records
 from headatlas.evidence.outcome import Outcome
 from headatlas.pages.report import report
-from headatlas.protocol import batch, code_hash, results, run
+from headatlas.protocol import code_hash, results, run, run_many
 from headatlas.protocol.model_options import ModelOptions
 
 CATALOG = headatlas.load()
@@ -23,9 +23,9 @@ ENTRIES = [CATALOG.heads[id] for id in ("duplicate-token", "successor")]
 Capture = pytest.CaptureFixture[str]
 
 
-def outcomes(job: batch.RunRequest, again: bool = False, jobs: int = 1) -> dict[str, Outcome]:
+def outcomes(job: run_many.RunRequest, again: bool = False, jobs: int = 1) -> dict[str, Outcome]:
     told: list[tuple[str, int, int]] = []
-    made = batch.run_all(CATALOG, ENTRIES, job, again, jobs, lambda *each: told.append(each))
+    made = run_many.run_all(CATALOG, ENTRIES, job, again, jobs, lambda *each: told.append(each))
     return {outcome.entry: outcome for outcome in made}
 
 
@@ -41,23 +41,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def recorded(model: str, tmp_path_factory: pytest.TempPathFactory) -> batch.RunRequest:
-    job = batch.RunRequest(model, ModelOptions(), (0,), tmp_path_factory.mktemp("records"))
+def recorded(model: str, tmp_path_factory: pytest.TempPathFactory) -> run_many.RunRequest:
+    job = run_many.RunRequest(model, ModelOptions(), (0,), tmp_path_factory.mktemp("records"))
     assert not any(outcome.kept or outcome.error for outcome in outcomes(job).values())
     return job
 
 
 @pytest.fixture
-def job(recorded: batch.RunRequest, tmp_path: Path) -> batch.RunRequest:
+def job(recorded: run_many.RunRequest, tmp_path: Path) -> run_many.RunRequest:
     """The recorded runs in a folder of this test's own."""
     for path in recorded.out.glob("*/*.json"):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
-    return batch.RunRequest(recorded.model, ModelOptions(), (0,), tmp_path)
+    return run_many.RunRequest(recorded.model, ModelOptions(), (0,), tmp_path)
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch, recorded: batch.RunRequest) -> list[str]:
+def ran(monkeypatch: pytest.MonkeyPatch, recorded: run_many.RunRequest) -> list[str]:
     """What is run in the test; it takes no time, as the recorded run stands for it."""
     ids: list[str] = []
     kept = {path.stem: record_files.read(path) for path in recorded.out.glob("*/*.json")}
@@ -71,7 +71,9 @@ def ran(monkeypatch: pytest.MonkeyPatch, recorded: batch.RunRequest) -> list[str
 
 
 class TestKeeping:
-    def test_what_is_recorded_and_has_not_changed_is_not_run_again(self, job: batch.RunRequest, ran: list[str]) -> None:
+    def test_what_is_recorded_and_has_not_changed_is_not_run_again(
+        self, job: run_many.RunRequest, ran: list[str]
+    ) -> None:
         found = outcomes(job)
         assert ran == [] and all(outcome.kept for outcome in found.values()) and len(found) == 2
         assert outcomes(job, again=True) and ran == ["duplicate-token", "successor"]
@@ -88,7 +90,7 @@ class TestKeeping:
         ],
     )
     def test_what_has_changed_is_run_again(
-        self, part: str, name: str, value: object, job: batch.RunRequest, ran: list[str]
+        self, part: str, name: str, value: object, job: run_many.RunRequest, ran: list[str]
     ) -> None:
         (path,) = job.out.glob("*/successor.json")
         data = json.loads(path.read_text())
@@ -97,7 +99,7 @@ class TestKeeping:
         assert outcomes(job)["successor"].kept is False
         assert ran == ["successor"]
 
-    def test_a_damaged_record_is_run_again(self, job: batch.RunRequest, ran: list[str]) -> None:
+    def test_a_damaged_record_is_run_again(self, job: run_many.RunRequest, ran: list[str]) -> None:
         (path,) = job.out.glob("*/successor.json")
         path.write_text(path.read_text()[:300])
         outcomes(job)
@@ -106,7 +108,7 @@ class TestKeeping:
 
 @pytest.mark.parametrize("error", [HeadatlasError("no room"), IndexError("list index out of range")])
 def test_one_failure_stops_nothing(
-    error: Exception, job: batch.RunRequest, ran: list[str], monkeypatch: pytest.MonkeyPatch
+    error: Exception, job: run_many.RunRequest, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain: Callable[..., records.Record] = run.run
 
@@ -122,7 +124,7 @@ def test_one_failure_stops_nothing(
 
 
 def test_a_full_disk_ends_the_run_with_one_line(
-    job: batch.RunRequest, ran: list[str], monkeypatch: pytest.MonkeyPatch
+    job: run_many.RunRequest, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> Path:
         raise HeadatlasError("cannot write (No space left on device); free space")
@@ -134,7 +136,7 @@ def test_a_full_disk_ends_the_run_with_one_line(
 
 
 def test_the_table_says_why_a_head_that_reaches_the_threshold_is_not_found(
-    job: batch.RunRequest, capsys: Capture
+    job: run_many.RunRequest, capsys: Capture
 ) -> None:
     (path,) = job.out.glob("*/successor.json")
     data = json.loads(path.read_text())
@@ -147,8 +149,8 @@ def test_the_table_says_why_a_head_that_reaches_the_threshold_is_not_found(
         assert f"best score {best:.2g} {said}" in " ".join(capsys.readouterr().out.split())
 
 
-def test_two_processes_record_what_one_does(recorded: batch.RunRequest, tmp_path: Path) -> None:
-    shared = outcomes(batch.RunRequest(recorded.model, ModelOptions(), (0,), tmp_path), jobs=2)
+def test_two_processes_record_what_one_does(recorded: run_many.RunRequest, tmp_path: Path) -> None:
+    shared = outcomes(run_many.RunRequest(recorded.model, ModelOptions(), (0,), tmp_path), jobs=2)
     assert sorted(shared) == ["duplicate-token", "successor"]
     for path in recorded.out.glob("*/*.json"):
         one, two = record_files.read(path), record_files.read(tmp_path / path.parent.name / path.name)
@@ -186,7 +188,7 @@ class TestFreshness:
 
 
 class TestResults:
-    def test_says_what_has_changed_since(self, job: batch.RunRequest) -> None:
+    def test_says_what_has_changed_since(self, job: run_many.RunRequest) -> None:
         (path,) = job.out.glob("*/successor.json")
         data = json.loads(path.read_text())
         data["entry"]["script_sha256"] = "0" * 64
@@ -199,7 +201,7 @@ class TestResults:
         }
 
     def test_a_damaged_record_is_one_line_and_the_others_are_shown(
-        self, job: batch.RunRequest, capsys: Capture
+        self, job: run_many.RunRequest, capsys: Capture
     ) -> None:
         (path,) = job.out.glob("*/successor.json")
         path.write_text("{")
@@ -207,7 +209,7 @@ class TestResults:
         told = capsys.readouterr()
         assert "duplicate-token" in told.out and "run it again" in told.err and told.err.count("\n") == 1
 
-    def test_as_json(self, job: batch.RunRequest, capsys: Capture) -> None:
+    def test_as_json(self, job: run_many.RunRequest, capsys: Capture) -> None:
         assert main(["results", "--out", str(job.out), "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)
         assert [row["entry"] for row in rows] == ["duplicate-token", "successor"]
@@ -220,7 +222,7 @@ class TestResults:
 
 
 class TestReport:
-    def test_one_file_that_asks_for_nothing(self, job: batch.RunRequest, tmp_path: Path) -> None:
+    def test_one_file_that_asks_for_nothing(self, job: run_many.RunRequest, tmp_path: Path) -> None:
         assert main(["report", str(tmp_path / "r.html"), "--out", str(job.out)]) == 0
         page = (tmp_path / "r.html").read_text()
         assert "src=" not in page and "@import" not in page and "<script" not in page and "<link" not in page
@@ -228,7 +230,7 @@ class TestReport:
             for reason in result.record.verdict.reasons:
                 assert reason in page
 
-    def test_hostile_text_stays_text(self, job: batch.RunRequest) -> None:
+    def test_hostile_text_stays_text(self, job: run_many.RunRequest) -> None:
         (path,) = job.out.glob("*/successor.json")
         data = json.loads(path.read_text())
         data["verdict"]["reasons"] = ["<script>alert(1)</script>"]
@@ -237,6 +239,6 @@ class TestReport:
         page = report(CATALOG, results.collect(CATALOG, job.out)[0])
         assert "<script" not in page and "&lt;script&gt;alert(1)" in page
 
-    def test_a_file_that_cannot_be_written(self, job: batch.RunRequest, capsys: Capture) -> None:
+    def test_a_file_that_cannot_be_written(self, job: run_many.RunRequest, capsys: Capture) -> None:
         assert main(["report", "/no/such/folder/r.html", "--out", str(job.out)]) == 2
         assert "cannot write" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from headatlas.evidence.identity import PARTS, Identity
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.loading.identifying import identity
 from headatlas.progress import no_progress
-from headatlas.protocol import batch, freshness, results, run
+from headatlas.protocol import freshness, results, run, run_many
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.provenance import catalog_id, model_record
 from places import ROOT
@@ -282,8 +282,8 @@ class Measured:
                 refused = bool(self.ran) and not found.found_in(self.out / "records", about, 5)
             except HeadatlasError as error:
                 refused = "run it again" in str(error)
-        job = batch.RunRequest(str(folder), options, (0,), self.out / "records")
-        (outcome,) = batch.run_all(CATALOG, [ENTRY], job, False, 1, no_progress)
+        job = run_many.RunRequest(str(folder), options, (0,), self.out / "records")
+        (outcome,) = run_many.run_all(CATALOG, [ENTRY], job, False, 1, no_progress)
         assert (
             outcome.error is None and outcome.path and record_files.read(outcome.path).model.identity == about.identity
         )

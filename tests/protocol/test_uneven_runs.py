@@ -22,7 +22,7 @@ from headatlas.lab import OpenModel, Scores, open_model, record
 from headatlas.notation import Head
 from headatlas.pages import report
 from headatlas.protocol import run
-from headatlas.protocol.draw import draw
+from headatlas.protocol.draw_stimuli import draw
 from headatlas.protocol.measure import measure_effects, measure_scores, of_heads
 from headatlas.protocol.provenance import model_record
 from headatlas.protocol.results import Result

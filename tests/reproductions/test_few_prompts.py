@@ -15,7 +15,7 @@ from headatlas import specimens
 from headatlas.lab import OpenModel, Scores, attention_scores, open_model
 from headatlas.notation import Head
 from headatlas.protocol import assess
-from headatlas.protocol.draw import draw
+from headatlas.protocol.draw_stimuli import draw
 from headatlas.protocol.measure import measure_behaviour, measure_effects
 from headatlas.protocol.script import PromptSample, Script, load_script
 from headatlas.stimuli import ProbeLabel, Prompt, Readout, UntestableError

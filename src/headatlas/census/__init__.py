@@ -1,10 +1,20 @@
 """The census: every head of a model, with every catalogued type that it is.
 
-Rooms: budget (how much is asked, settled by the size of the model), parts (one type on one model, kept in a file of its
-own), measuring (how a part comes about), taking (many types, resumed), ordering (a model by
-its name, in shards, on several processes), planning (what
-it will cost), labelling (from all parts to the names of heads), schema (the JSON that comes out), page (HTML and CSV),
-exchange (head sets in the formats of other tools), comparing (two models, or many).
+budget       how many prompts and random sets, by the size of the model
+job          one type that is being measured
+measuring    the steps of a measurement
+running      many types on an open model, resumed
+parallel     a model by its name, in shards, on several processes
+cache        the measurements of one type, as a file
+reusable     an earlier census of the same model
+planning     an estimate of the cost
+labelling    from the measurements of all types to the types of each head
+summary      key/value groups, stages, depths
+schema       the JSON of a census
+reading      reading it
+page         HTML and CSV
+exchange     head sets in the formats of other tools
+comparing    two models, or many
 """
 
 from __future__ import annotations

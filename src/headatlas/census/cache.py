@@ -1,4 +1,4 @@
-"""One type on one model, as a file of its own: what a census is put together from, and resumed by."""
+"""Stores the measurements of one head type on one model in a file; a census is put together and resumed from these."""
 
 from collections.abc import Iterator
 from pathlib import Path

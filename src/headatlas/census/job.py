@@ -11,7 +11,7 @@ from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Behaviour
 from headatlas.lab import OpenModel, Scores
 from headatlas.protocol.assess import Selection
-from headatlas.protocol.draw import DrawnStimuli, draw
+from headatlas.protocol.draw_stimuli import DrawnStimuli, draw
 from headatlas.protocol.provenance import environment
 from headatlas.protocol.script import Script, Split, load_script
 

@@ -1,4 +1,4 @@
-"""From what was measured of every type to the names of heads."""
+"""Labels heads: turns the measurements of all types into the types of each head."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from headatlas.census.schema import (
 )
 from headatlas.census.summary import depth, groups_of, summary_of
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import holding, record_parts, statistics
+from headatlas.evidence import held_out, record_parts, statistics
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Environment
 from headatlas.evidence.statistics import ENOUGH_SETS
@@ -157,7 +157,7 @@ def _selected(part: TypePart, q: Array | None, threshold: float, fdr: float) -> 
     if q is None or part.scores is None or part.scores.held is None:
         return [], []
     found, held = statistics.select(record_parts.padded(part.scores.find), q, threshold, fdr), part.scores.held
-    return holding.parted(found, held.score, held.control, threshold)
+    return held_out.split_by_held_out(found, held.score, held.control, threshold)
 
 
 def causal_of(part: TypePart, selected: Sequence[Head], lost: Sequence[Head]) -> tuple[Causal, str]:

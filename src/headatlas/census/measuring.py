@@ -26,7 +26,7 @@ from headatlas.protocol.assess import (
     heads_that_hold,
     selection_of,
 )
-from headatlas.protocol.draw import fewer
+from headatlas.protocol.draw_stimuli import fewer
 from headatlas.protocol.measure import (
     measure_attention_scores,
     measure_behaviour,

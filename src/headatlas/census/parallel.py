@@ -1,4 +1,4 @@
-"""Takes a census of a model by its name, over several processes; torch is loaded only where a model is open."""
+"""Takes a census of a named model in several processes; only a process that opens the model loads torch."""
 
 from __future__ import annotations
 

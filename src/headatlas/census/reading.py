@@ -11,7 +11,7 @@ from headatlas.census import labelling
 from headatlas.census.schema import Census, HeadResult, Label, TypeResult
 from headatlas.census.summary import depth, groups_of, summary_of
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import files, holding
+from headatlas.evidence import files, held_out
 from headatlas.evidence.identity import folder_name
 from headatlas.notation import Head
 
@@ -22,10 +22,10 @@ def read(path: Path) -> Census:
     Raises:
         HeadatlasError: where it is none of this schema version.
     """
-    return settled(files.read(Census, path, "the census", "is not a census", "take it again"))
+    return without_heads_that_fail(files.read(Census, path, "the census", "is not a census", "take it again"))
 
 
-def settled(census: Census) -> Census:
+def without_heads_that_fail(census: Census) -> Census:
     """A census in which every name holds on held-out prompts, and all that is counted of names is of those.
 
     Raises:
@@ -37,7 +37,7 @@ def settled(census: Census) -> Census:
         raise HeadatlasError(f"the census of {census.model.name} has names of no type in it ({named}); take it again")
 
     def holds(label: Label) -> bool:
-        return holding.holds(label.score, label.control, thresholds[label.type])
+        return held_out.holds(label.score, label.control, thresholds[label.type])
 
     if all(holds(label) for head in census.heads for label in head.labels):
         return census

@@ -1,4 +1,4 @@
-"""Takes a census of a model that is open: what is there is kept, and a part is written as soon as it stands."""
+"""Measures head types on an open model; keeps what is measured already, and saves each type when it is done."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -77,9 +77,11 @@ def read(path: Path) -> Record:
     Raises:
         HeadatlasError: if the file is not a record of this schema version.
     """
-    from headatlas.evidence import holding  # imported here: it imports this module
+    from headatlas.evidence import held_out  # imported here: it imports this module
 
-    return holding.settled(files.read(Record, path, "the record", "is not a run record", "run it again"))
+    return held_out.without_heads_that_fail(
+        files.read(Record, path, "the record", "is not a run record", "run it again")
+    )
 
 
 def named(record: Record, folder: str) -> Record:

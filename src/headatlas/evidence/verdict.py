@@ -1,4 +1,4 @@
-"""The verdict: what the measurements say together, and why."""
+"""Decides the verdict of a run (reproduced, partly, not-reproduced, inconclusive), and states the reasons."""
 
 from collections.abc import Sequence
 

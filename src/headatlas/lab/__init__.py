@@ -37,7 +37,7 @@ from headatlas.lab.running.behaviour import metric_per_prompt
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import accuracy, log_probability, logit_difference, probability
 from headatlas.lab.running.scores import Scores
-from headatlas.lab.safety.examination import doctor
+from headatlas.lab.safety.doctor import doctor
 from headatlas.lab.weights.head_composition import composition
 from headatlas.lab.weights.ov_qk import copying_scores
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from headatlas.arrays import Array
 from headatlas.catalog.schema import Finding, Rule
-from headatlas.evidence import holding, record_parts, records, statistics
+from headatlas.evidence import held_out, record_parts, records, statistics
 from headatlas.lab import Scores
 from headatlas.notation import Head
 from headatlas.protocol.measure import Effects, Measured
@@ -50,7 +50,7 @@ def selection_of(found: Scores) -> Selection:
 def heads_that_hold(rule: Rule, selection: Selection, test: Scores) -> tuple[list[Head], list[Head]]:
     """The selected heads that hold on the prompts that test them, best first; and those that do not."""
     score, null = (each.mean(0).tolist() for each in (test.score, test.null))
-    return holding.parted(selection.heads(rule), score, null, rule.detection.threshold)
+    return held_out.split_by_held_out(selection.heads(rule), score, null, rule.detection.threshold)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def detection_of(rule: Rule, found: Mapping[Split, Scores]) -> records.Detection
     find, test = found["find"], found["test"]
     selection, threshold = selection_of(find), rule.detection.threshold
     held, held_null = test.score, test.null
-    selected, lost = holding.parted(selection.heads(rule), held.mean(0).tolist(), held_null.mean(0).tolist(), threshold)
+    selected, lost = heads_that_hold(rule, selection, test)
     low, high = statistics.interval(held)
     sink = None if test.sink is None else test.sink.mean(0)
     return records.Detection(

@@ -1,4 +1,4 @@
-"""Whether a record still describes what is there: the rule, the script, its stimuli, the measurement, the model."""
+"""Decides whether a record is stale: whether rule, script, stimuli, measuring code or model have changed since."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def entry_of(id: str, rule_version: int, script: Path) -> Entry:
     )
 
 
-class Present:
+class CurrentVersions:
     """Rules, scripts, stimuli and models as they are now, each looked up once."""
 
     def __init__(self, catalog: Catalog) -> None:

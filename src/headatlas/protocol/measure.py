@@ -20,7 +20,7 @@ from headatlas.lab.attention.pairs import PairQuestion, attention_between, quest
 from headatlas.lab.running.batches import OnDone
 from headatlas.notation import Head
 from headatlas.progress import Progress, counter, no_progress
-from headatlas.protocol.draw import DrawnStimuli
+from headatlas.protocol.draw_stimuli import DrawnStimuli
 from headatlas.protocol.script import PromptSample, Script, Split
 
 

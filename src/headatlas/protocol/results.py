@@ -9,7 +9,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_files
 from headatlas.evidence.records import Record
-from headatlas.protocol.freshness import Present
+from headatlas.protocol.freshness import CurrentVersions
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Result:
     Attributes:
         record: of the run.
         expected: the verdict that the entry expected on this model before the run, where it says.
-        changed: what has changed since, as `headatlas.protocol.freshness.Present.changes` says.
+        changed: what has changed since, as `headatlas.protocol.freshness.CurrentVersions.changes` says.
     """
 
     record: Record
@@ -90,7 +90,7 @@ def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None)
         folder: with <model>/<entry>.json.
         models: ids, where not all are wanted.
     """
-    found, damaged, present = [], [], Present(catalog)
+    found, damaged, present = [], [], CurrentVersions(catalog)
     for path in record_files.paths_in(folder):
         if models and path.parent.name not in models:
             continue

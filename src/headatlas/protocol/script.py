@@ -67,7 +67,7 @@ class Script:
     [search]             (model, sample) -> PromptSample: other prompts, as many and in the same order, made with the
                          help of the model, such as prompts on which it fails. Heads are found, and the cause is
                          measured, on these; behaviour is measured on the prompts as they were drawn.
-    [edit]               (model, sample) -> Reference or Patch: what the intervention puts in place of z or adds to z.
+    [edit]               (model, sample) -> ZValues or Patch: what the intervention puts in place of z or adds to z.
                          `sample` holds the prompts that select heads. A script has an edit exactly if the entry's rule
                          says that the intervention is steer or patch.
     [silenced]           (model) -> heads that are ablated in every run of the causal test, the baseline run too

@@ -414,14 +414,16 @@ class TestHygiene:
             return limited
 
         for at_most, complaint in ((6, "sets of heads at once"), (2, "prompts at once")):
-            monkeypatch.setattr(sweep_engine, "rerun", short(at_most, RuntimeError, "can't allocate memory: you tried"))
+            monkeypatch.setattr(
+                sweep_engine, "rerun_from", short(at_most, RuntimeError, "can't allocate memory: you tried")
+            )
             found = sweep(model, PROMPTS, logit_difference)
             assert np.abs(found.ablated - expected).max() < 1e-5
             assert any(complaint in note for note in found.notes)
-        monkeypatch.setattr(sweep_engine, "rerun", short(0, torch.OutOfMemoryError, "CUDA"))
+        monkeypatch.setattr(sweep_engine, "rerun_from", short(0, torch.OutOfMemoryError, "CUDA"))
         with pytest.raises(HeadatlasError, match="not enough memory for one prompt"):
             sweep(model, PROMPTS, logit_difference)
-        monkeypatch.setattr(sweep_engine, "rerun", short(0, RuntimeError, "something else"))
+        monkeypatch.setattr(sweep_engine, "rerun_from", short(0, RuntimeError, "something else"))
         found = sweep(model, PROMPTS, logit_difference)  # whatever it was, full runs are right
         assert np.abs(found.ablated - expected).max() < 1e-5
         assert found.ways == ("naive",) and "something else" in found.notes[-1]

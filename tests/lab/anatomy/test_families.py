@@ -23,7 +23,7 @@ from headatlas.lab.graphs.edge_scores import edge_attribution
 from headatlas.lab.hooks.attention_interface import attention_hooks, projection_reader
 from headatlas.lab.loading.attention_route import unrouted
 from headatlas.lab.running.metrics import logit_difference
-from headatlas.lab.safety.examination import doctor
+from headatlas.lab.safety.doctor import doctor
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 

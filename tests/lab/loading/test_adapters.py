@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from headatlas import HeadatlasError, load, specimens
 from headatlas.cli.program import main
 from headatlas.lab import open_model
-from headatlas.lab.safety.examination import doctor
+from headatlas.lab.safety.doctor import doctor
 from headatlas.protocol.provenance import catalog_id
 
 Tiny = Callable[[str], Path]

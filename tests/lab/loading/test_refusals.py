@@ -17,7 +17,7 @@ from conftest import FAMILIES, GQA, TINY
 from headatlas import HeadatlasError, specimens
 from headatlas.cli.program import main
 from headatlas.lab import open_model
-from headatlas.lab.safety.examination import doctor
+from headatlas.lab.safety.doctor import doctor
 
 Tiny = Callable[[str], Path]
 Change = Callable[[Path], object]

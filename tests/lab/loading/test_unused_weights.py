@@ -15,7 +15,7 @@ from conftest import EACH_FAMILY, FAMILIES, GQA
 from headatlas import HeadatlasError, specimens
 from headatlas.cli.program import main
 from headatlas.lab import open_model
-from headatlas.lab.safety.examination import doctor
+from headatlas.lab.safety.doctor import doctor
 
 Tiny = Callable[[str], Path]
 TOKENS = torch.randint(1, 299, (2, 24), generator=torch.Generator().manual_seed(1))

@@ -13,7 +13,7 @@ import transformers
 from conftest import GQA, louden
 from headatlas import HeadatlasError, load, specimens
 from headatlas.lab import open_model, record
-from headatlas.lab.safety.examination import doctor
+from headatlas.lab.safety.doctor import doctor
 from headatlas.protocol.provenance import model_record
 
 TOKENS = torch.randint(1, 299, (2, 24), generator=torch.Generator().manual_seed(1))

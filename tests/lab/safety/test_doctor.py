@@ -16,7 +16,7 @@ from headatlas import HeadatlasError
 from headatlas.cli.program import main
 from headatlas.lab import open_model
 from headatlas.lab.safety.diagnosis import Check, Diagnosis
-from headatlas.lab.safety.examination import CHECKS, doctor
+from headatlas.lab.safety.doctor import CHECKS, doctor
 from unrouted import UNROUTED
 
 Tiny = Callable[[str], Path]

@@ -104,7 +104,7 @@ def _may_have_revisions(name: str) -> bool:
 
 def _taken(name: str, options: argparse.Namespace) -> Census:
     """The census of a model: the given file, an earlier census of the same model, one that ships, or a new one."""
-    from headatlas.census import at_hand, reading
+    from headatlas.census import reading, reusable
 
     given = reading.as_given(name)
     if given is not None:
@@ -114,7 +114,7 @@ def _taken(name: str, options: argparse.Namespace) -> Census:
     asked, places = model_options(options), reading.by_name(name, options.census)
     if not _may_have_revisions(name) and options.command is compare:
         asked = replace(asked, revision=None)  # it is that of the other
-    if known := at_hand.fitting(name, asked, options.dtype is not None, places, _tell):
+    if known := reusable.find_reusable(name, asked, options.dtype is not None, places, _tell):
         return known
     from headatlas import load
     from headatlas.cli.terminal.progress import ProgressBar

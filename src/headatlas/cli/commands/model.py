@@ -108,7 +108,7 @@ def doctor(options: argparse.Namespace) -> int:
     from headatlas.cli.terminal.progress import ProgressBar
 
     with ProgressBar("starting up") as progress:
-        from headatlas.lab.safety.examination import doctor
+        from headatlas.lab.safety.doctor import doctor
 
         progress(f"examining {options.model}", 0, 0)
         diagnosis = doctor(options.model, **model_options(options).keywords())

@@ -94,12 +94,12 @@ def run(options: argparse.Namespace) -> int:
 
     record_files.require_writable(options.out)
     with ProgressBar("running") as progress:
-        from headatlas.protocol import batch
+        from headatlas.protocol import run_many
 
         seeds = tuple(range(options.seed, options.seed + options.seeds))
-        job = batch.RunRequest(options.model, model_options(options), seeds, options.out)
+        job = run_many.RunRequest(options.model, model_options(options), seeds, options.out)
         outcomes, again = {}, options.again or not options.all
-        for outcome in batch.run_all(catalog, entries, job, again, options.jobs, progress, progress.tell):
+        for outcome in run_many.run_all(catalog, entries, job, again, options.jobs, progress, progress.tell):
             outcomes[outcome.entry] = outcome
             with progress.paused():
                 if outcome.record is None:

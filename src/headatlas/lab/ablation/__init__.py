@@ -3,8 +3,8 @@
 from headatlas.lab.ablation.masked_keys import without_keys
 from headatlas.lab.ablation.replacement import AblationKind, Patch
 from headatlas.lab.ablation.screening import Screening
-from headatlas.lab.ablation.sources import ZValues, ablate, mean_z
 from headatlas.lab.ablation.sweeps import Sweep
+from headatlas.lab.ablation.z_values import ZValues, ablate, mean_z
 
 __all__ = [
     "AblationKind",

@@ -10,7 +10,7 @@ from torch import Tensor
 from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Replacement, edited_positions
-from headatlas.lab.ablation.sources import ZValues
+from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens

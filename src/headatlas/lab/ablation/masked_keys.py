@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from headatlas.lab.ablation.replacement import Patch
-from headatlas.lab.ablation.sources import ZValues
+from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.activations import edits
 from headatlas.lab.activations.attention_edits import LayerEdit, PatternEdits
 from headatlas.lab.anatomy.gates import gate

@@ -82,7 +82,7 @@ def rerun_from(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits
     return whole
 
 
-def obstacle(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str | None:
+def why_not_partial(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str | None:
     """Why reruns cannot be trusted with this model, or None if they reproduce full runs.
 
     The trial uses two of the prompts, with the same skipped positions and kept logits as the real reruns. Unedited
@@ -96,19 +96,19 @@ def obstacle(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str 
         keep: positions whose logits are kept, ascending.
         start: the first position that reruns compute.
     """
-    if problem := in_force(model):
+    if problem := active_hooks(model):
         return problem
     if start and (model.anatomy.other_mixers or model.anatomy.hybrid):
         return "something besides attention moves information between positions"
     form = (start > 0, len(keep) < tokens.shape[1])
     known = _tried.setdefault(model.model, {})
-    key = Form(*form, tokens.shape[1], start, min(2, len(tokens)))
+    key = RerunForm(*form, tokens.shape[1], start, min(2, len(tokens)))
     if key not in known:
         known[key] = _try(model, tokens[:2], keep, start, every_layer=form not in {each[:2] for each in known})
     return known[key]
 
 
-class Form(NamedTuple):
+class RerunForm(NamedTuple):
     """The conditions a trial is valid for; a single position or prompt can hide errors that more would show."""
 
     skips_positions: bool
@@ -118,7 +118,7 @@ class Form(NamedTuple):
     prompts: int
 
 
-def in_force(model: OpenModel) -> str | None:
+def active_hooks(model: OpenModel) -> str | None:
     """Why nothing may be skipped now (hooks could change the skipped part), or None if the model has no hooks."""
     anatomy = model.anatomy
     watched = (*anatomy.blocks, *anatomy.projections.values())
@@ -128,7 +128,7 @@ def in_force(model: OpenModel) -> str | None:
 
 
 _COPIES = 3  # with only two, swapping the copies could go unnoticed
-_tried: WeakKeyDictionary[nn.Module, dict[Form, str | None]] = WeakKeyDictionary()
+_tried: WeakKeyDictionary[nn.Module, dict[RerunForm, str | None]] = WeakKeyDictionary()
 
 
 def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer: bool) -> str | None:
@@ -151,20 +151,20 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
                 return f"rerunning with a head of layer {layer} ablated does not match a full run (off by {gap:.1e})"
         return None
 
-    return outcome(attempt)
+    return failure_of(attempt)
 
 
-def outcome(attempt: Callable[[], str | None]) -> str | None:
+def failure_of(attempt: Callable[[], str | None]) -> str | None:
     """What a trial of skipping found wrong, or None; an exception in it counts as a failure."""
     try:
         return attempt()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # full runs remain as the fallback
-        return blocked(error)
+        return failure_message(error)
 
 
-def blocked(error: Exception) -> str:
+def failure_message(error: Exception) -> str:
     """The message for a model whose blocks fail if some are skipped."""
     said = (str(error).splitlines() or [""])[0][:120]
     return f"its blocks cannot be skipped ({type(error).__name__}: {said})"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.sources import ZValues, mean_z, record_z
+from headatlas.lab.ablation.z_values import ZValues, mean_z, record_z
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import stack_tokens
 from headatlas.stimuli.prompts import Prompt
@@ -27,7 +27,7 @@ class Replacement:
         model: to run.
         prompts: all of them.
         ablation: 'zero'; 'mean' over the sources; 'position mean' over the sources of equal length, at each position;
-            'resample' from the prompt's own source; a Reference that fits every prompt; or a Patch, which makes one per
+            'resample' from the prompt's own source; ZValues that fits every prompt; or a Patch, which makes one per
             batch.
         source: one token sequence per prompt, of equal length; the corrupted prompts by default.
 

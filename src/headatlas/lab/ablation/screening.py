@@ -14,8 +14,8 @@ from scipy import stats
 from headatlas.arrays import Array
 from headatlas.lab.ablation.first_order import attribution_patching
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions
-from headatlas.lab.ablation.sources import ZValues
 from headatlas.lab.ablation.sweeps import Sweep, sweep
+from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone
 from headatlas.lab.running.metrics import Metric

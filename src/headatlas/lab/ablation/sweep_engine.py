@@ -18,9 +18,9 @@ from headatlas.lab.ablation.batched_copies import (
     short_of_memory,
 )
 from headatlas.lab.ablation.clean_run import run_clean
-from headatlas.lab.ablation.partial_rerun import blocked, obstacle, rerun_from
+from headatlas.lab.ablation.partial_rerun import failure_message, rerun_from, why_not_partial
 from headatlas.lab.ablation.replacement import EditPositions, Replacement, edited_positions
-from headatlas.lab.ablation.sources import ZValues
+from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import forward
@@ -166,7 +166,7 @@ def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
     start = first if 2 * (length - first) <= length else 0  # skipping few positions costs more (masking) than it saves
     notes: list[str] = []
     for begin in dict.fromkeys((start, 0)):
-        problem = obstacle(part.task.model, part.tokens, part.readouts[0], begin)
+        problem = why_not_partial(part.task.model, part.tokens, part.readouts[0], begin)
         if problem is None:
             try:
                 found = _rerun_all(part, begin, memory)
@@ -174,7 +174,7 @@ def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
             except (RuntimeError, IndexError) as error:  # any failure inside a family's code; fall back to full runs
                 if isinstance(error, RuntimeError) and short_of_memory(error):
                     raise
-                problem = blocked(error)
+                problem = failure_message(error)
         skipped = "positions" if begin else "layers"
         notes.append(f"no {skipped} of {part.task.model.name} were skipped: {problem}")
     return replace(naive(part), notes=tuple(notes))

@@ -11,8 +11,8 @@ import numpy as np
 
 from headatlas.arrays import Array
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
-from headatlas.lab.ablation.sources import ZValues
 from headatlas.lab.ablation.sweep_engine import SweepTask, Way, reuse, run_sweep
+from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone
 from headatlas.lab.running.metrics import Metric
@@ -70,7 +70,7 @@ def sweep(
         metric: of the behaviour.
         ablation: replacement for the head's z. 'mean': its mean over the sources, all positions but the first;
             'position mean': its mean over sources of equal length, at each position; 'resample': its z at the same
-            position of the prompt's own source (activation patching); 'zero'; a Reference that fits every prompt; or a
+            position of the prompt's own source (activation patching); 'zero'; ZValues that fits every prompt; or a
             Patch, which makes one per batch of prompts.
         positions: where z is replaced: 'all', 'last', or positions; negative ones count from the end.
         heads: to ablate; all by default.

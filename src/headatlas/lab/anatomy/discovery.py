@@ -15,7 +15,7 @@ from headatlas.lab.anatomy.unembed import find_unembed
 from headatlas.lab.hooks.attention_interface import attention_hooks
 
 
-def examine(name: str, model: Any) -> Anatomy:
+def infer_anatomy(name: str, model: Any) -> Anatomy:
     """Infer a model's anatomy from one small forward pass, and check that the model is safe to measure.
 
     Checks: every attention layer calls the attention interface exactly once; the sum over heads of z W_O, plus the

@@ -11,7 +11,7 @@ import torch
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.anatomy import UnsafeModelError
-from headatlas.lab.anatomy.discovery import examine
+from headatlas.lab.anatomy.discovery import infer_anatomy
 from headatlas.lab.loading import (
     adapters,
     attention_route,
@@ -157,7 +157,7 @@ def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str 
         model.eval()
         implementation = attention_route.install(name, model, restore)
         with refusals.runs(name):
-            anatomy = examine(name, model)
+            anatomy = infer_anatomy(name, model)
         tokenizer_fit.require(name, tokenizer, model)
         opened = replace(opened, trace=provenance.trace_of(model))
         return OpenModel(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.batched_copies import short_of_memory
-from headatlas.lab.ablation.partial_rerun import in_force, outcome
+from headatlas.lab.ablation.partial_rerun import active_hooks, failure_of
 from headatlas.lab.activations.sites import Positions
 from headatlas.lab.paths.batched_paths import BatchedPathPatching
 from headatlas.lab.paths.path_patching import PathMetric, PathRuns, Receiver
@@ -104,7 +104,7 @@ def _fewer(error: RuntimeError, heads: Tensor, prompts: int) -> str:
 def _obstacle(paths: BatchedPathPatching) -> str | None:
     """Why a model's paths cannot be swept, or None if results match `path_patch`; each form is tried once."""
     runs = paths.runs
-    if problem := in_force(runs.model):
+    if problem := active_hooks(runs.model):
         return problem
     if runs.model.anatomy.other_mixers:
         return "something besides attention moves information between positions"
@@ -132,4 +132,4 @@ def _try(paths: BatchedPathPatching, layers: list[int]) -> str | None:
                 return f"a sender in layer {layer} does not match path_patch (off by {gap:.1e})"
         return None
 
-    return outcome(attempt)
+    return failure_of(attempt)

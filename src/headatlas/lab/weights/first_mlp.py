@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.sources import ZValues, ablate
+from headatlas.lab.ablation.z_values import ZValues, ablate
 from headatlas.lab.hooks.module_hooks import on_input, on_output
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import stack_tokens

@@ -18,7 +18,7 @@ from headatlas.lab.fits.toys import TOY
 from headatlas.progress import Notify, Progress, no_notice, no_progress
 from headatlas.protocol import run
 from headatlas.protocol.code_hash import script_sha256, stimuli_sha256
-from headatlas.protocol.freshness import Present
+from headatlas.protocol.freshness import CurrentVersions
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.provenance import catalog_id, model_record
 from headatlas.protocol.script import load_script
@@ -69,7 +69,7 @@ def run_all(
         return
     report(f"opening {job.model}", 0, 0)
     with open_model(job.model, **job.options.keywords()) as model:
-        waiting, present = list(entries), Present(catalog)
+        waiting, present = list(entries), CurrentVersions(catalog)
         about = model_record(model, catalog_id(catalog, model))
         if moved := record_files.claim(job.out, about):
             tell(moved)
@@ -84,7 +84,7 @@ def run_all(
     yield from _shared(waiting, job, jobs, report)
 
 
-def _recorded(present: Present, entry: HeadType, model: ModelRecord, job: RunRequest) -> Outcome | None:
+def _recorded(present: CurrentVersions, entry: HeadType, model: ModelRecord, job: RunRequest) -> Outcome | None:
     """The record of an earlier run, where all it depends on is as it was; a damaged one is run again."""
     path = record_files.home_of(job.out, model) / f"{entry.id}.json"
     try:

@@ -1,4 +1,4 @@
-"""Whether a census that was taken before is of the model at hand, asked as cheaply as can be."""
+"""Finds an earlier census of this very model, by the cheapest check that is enough."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,9 @@ from headatlas.protocol.model_options import ModelOptions
 _READ = {".json", ".jinja", ".model", ".txt", ".tiktoken", ".py", ".safetensors"}  # what a model may be read from
 
 
-def fitting(name: str, options: ModelOptions, dtype_asked: bool, places: Sequence[Path], tell: Notify) -> Census | None:
+def find_reusable(
+    name: str, options: ModelOptions, dtype_asked: bool, places: Sequence[Path], tell: Notify
+) -> Census | None:
     """The census among some that is of this model, opened as asked; why there is none is told in one line.
 
     A model that ships, or lies in a folder, is compared file by file; only where a file differs is it opened, to see

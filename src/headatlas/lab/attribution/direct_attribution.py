@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from headatlas.arrays import Array
-from headatlas.lab.ablation.sources import ZValues, mean_z
+from headatlas.lab.ablation.z_values import ZValues, mean_z
 from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.activations.edits import mean, patch
 from headatlas.lab.activations.interventions import intervene

@@ -28,7 +28,9 @@ def holds(score: float, control: float, threshold: float) -> bool:
     return score >= threshold and score > control
 
 
-def parted(heads: Sequence[Head], score: Rows, control: Rows, threshold: float) -> tuple[list[Head], list[Head]]:
+def split_by_held_out(
+    heads: Sequence[Head], score: Rows, control: Rows, threshold: float
+) -> tuple[list[Head], list[Head]]:
     """Split selected heads into those that pass on held-out prompts and those that fail; keeps their order.
 
     Args:
@@ -40,7 +42,7 @@ def parted(heads: Sequence[Head], score: Rows, control: Rows, threshold: float) 
     return held, [head for head in heads if head not in held]
 
 
-def settled(record: Record) -> Record:
+def without_heads_that_fail(record: Record) -> Record:
     """Apply the test on held-out prompts to a record that predates it.
 
     Heads that fail no longer count as found, and the verdict is judged again. If a head fails, the causal test is
@@ -49,7 +51,7 @@ def settled(record: Record) -> Record:
     detection = record.detection
     if detection is None or record.behaviour is None or "did_not_hold" in detection.model_fields_set:
         return record
-    held, lost = parted(record.selected, detection.score, detection.control, detection.threshold)
+    held, lost = split_by_held_out(record.selected, detection.score, detection.control, detection.threshold)
     names = {"selected": list(map(str, held)), "did_not_hold": list(map(str, lost))}
     detection = detection.model_copy(update=names)
     if not lost:
