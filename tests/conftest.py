@@ -123,8 +123,10 @@ ALIKE = {
     "qwen3_5_text": "qwen3_next",
 }
 FIRST = ("gpt2", "llama", "gemma2", "falcon", "qwen3_next")  # those that `make quick` looks at
+# Those that `make test` looks at too: parallel blocks, sinks, norms after attention, ALiBi, a wrapped function.
+WIDE = ("gpt_neox", "gpt_oss", "olmo2", "bloom", "gptj", "qwen3_moe")
 EACH_FAMILY = [
-    pytest.param(family, marks=pytest.mark.slow if family in ALIKE else () if family in FIRST else pytest.mark.wide)
+    pytest.param(family, marks=() if family in FIRST else pytest.mark.wide if family in WIDE else pytest.mark.slow)
     for family in FAMILIES
 ]
 

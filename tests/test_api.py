@@ -13,11 +13,11 @@ from headatlas.lab import OpenModel
 
 @pytest.fixture(scope="module")
 def found(specimen: OpenModel) -> Rerun:
-    return headatlas.rerun("Induction Head", model=specimen)
+    return headatlas.rerun("Correct Letter Head", model=specimen)
 
 
 def test_it_is_what_run_records(found: Rerun, specimen: OpenModel) -> None:
-    assert found.record.entry.id == "induction" and found.record.model.name == "specimen"
+    assert found.record.entry.id == "correct-letter" and found.record.model.name == "specimen"
     assert found.verdict.label == found.record.verdict.label == "reproduced"
     assert found.heads == found.record.selected and found.heads
     assert specimen.model.config._attn_implementation.startswith("headatlas"), "a model that came open stays open"
@@ -37,7 +37,7 @@ def test_the_frame_has_a_row_per_head(found: Rerun) -> None:
 
 
 def test_it_shows_itself(found: Rerun) -> None:
-    assert str(found).startswith("induction in specimen: reproduced\n  behaviour present")
+    assert str(found).startswith("correct-letter in specimen: reproduced\n  behaviour present")
     assert set(found.figures) == {"scores", "effect"}
     for picture in found.figures.values():
         assert ElementTree.fromstring(picture).tag.endswith("svg") and picture in found._repr_html_()
@@ -45,7 +45,7 @@ def test_it_shows_itself(found: Rerun) -> None:
 
 def test_it_can_be_saved(found: Rerun, tmp_path: Path) -> None:
     path = found.save(tmp_path)
-    assert path == tmp_path / "specimen" / "induction.json"
+    assert path == tmp_path / "specimen" / "correct-letter.json"
     assert record_files.read(path).selected == found.heads and record_files.read(path).verdict == found.verdict
 
 

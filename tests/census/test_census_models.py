@@ -169,6 +169,7 @@ def test_a_planted_circuit_is_named_head_by_head(architecture: Architecture, see
 # --- models that have learned nothing -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_few_heads_of_untrained_models_have_a_name(untrained: list[OpenModel]) -> None:
     """Every type on a model of each architecture. One that named a fifth of them would pass once in 60 times."""
     check_names(untrained[:3], least=28)

@@ -14,6 +14,7 @@ durability = load_tool("durability")
 LIGHT = {"run": ["run", "--all", "--model", "specimen"]}
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on(tmp_path: Path) -> None:
     lines = list(durability.kill(2, 3, tmp_path, LIGHT))
     assert len(lines) == 3 and "all whole" in lines[0]

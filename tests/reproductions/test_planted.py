@@ -68,7 +68,7 @@ def found(
     return selected(script, rule, model, change(script.draw("stimulus", model.vocabulary, "find", PROMPTS, 0)))
 
 
-@pytest.mark.parametrize("architecture, seed", MODELS)
+@pytest.mark.parametrize("architecture, seed", [MODELS[0], pytest.param(*MODELS[1], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("id, circuit", EACH)
 def test_finds_exactly_the_planted_head(id: str, circuit: Circuit, architecture: Architecture, seed: int) -> None:
     made, heads = planted_by(circuit, architecture, seed)

@@ -32,6 +32,14 @@ PAGES = ("", "heads/", "heads/induction/", "matrix/", "depths/", "census/", "tog
          "timeline/", "heads/hostile/")  # fmt: skip
 
 
+# Pages are laid out alike in both schemes: every test run looks at one of each, `make test-all` at all four.
+ALL_VIEWS = [
+    pytest.param(view, scheme, marks=() if (view == "phone") == (scheme == "dark") else pytest.mark.slow)
+    for view in ("desktop", "phone")
+    for scheme in ("light", "dark")
+]
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole site, with one page more: of an entry that tries everything."""
@@ -183,8 +191,7 @@ def tab_on(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("view", "scheme"), ALL_VIEWS)
 def test_pages_fit_their_window(browser: Any, address: str, view: str, scheme: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     width, height = VIEWS[view]
@@ -283,7 +290,7 @@ def test_copy_buttons_copy(browser: Any, address: str) -> None:
         assert copied.strip() == "headatlas run induction\nheadatlas run induction --model gpt2"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("page", ["", "heads/induction/", "heads/", "matrix/", "census/", "together/"])
 def test_axe_finds_nothing(browser: Any, address: str, page: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")

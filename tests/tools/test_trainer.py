@@ -35,7 +35,7 @@ def tokenizer() -> ModuleType:
     return rows_of.train_tokenizer()
 
 
-@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+@pytest.mark.parametrize("arch", [pytest.param("llama", marks=pytest.mark.slow), "gpt2"])
 def test_an_interrupted_training_goes_on_to_the_same_weights(arch: str, tmp_path, monkeypatch, tokenizer) -> None:
     monkeypatch.setattr(trainer, "train_tokenizer", lambda: tokenizer)
     monkeypatch.setattr(cards, "held_out_accuracy", lambda *_: {})
