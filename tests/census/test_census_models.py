@@ -302,7 +302,7 @@ def test_a_fault_of_one_script_stops_nothing(
 
     script = load_script("mover")
     monkeypatch.setattr(script.module, "detect", fail)
-    monkeypatch.setattr(job, "load_script", lambda id: script if id == "mover" else load_script(id))
+    monkeypatch.setattr(job, "load_script", lambda id, **rule: script if id == "mover" else load_script(id, **rule))
     found = {each.id: each for each in taken(specimen, plan, tmp_path).types}
     assert found["mover"].status == "failed" and "IndexError" in str(found["mover"].reason)
     assert found["successor"].status == "measured"

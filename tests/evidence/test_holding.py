@@ -296,6 +296,6 @@ def test_the_cause_is_that_of_heads_that_hold(specimen: OpenModel, monkeypatch: 
         return Scores(score, np.zeros(shape))
 
     monkeypatch.setattr(script.module, "detect", detect)
-    monkeypatch.setattr(job, "load_script", lambda id: script)
+    monkeypatch.setattr(job, "load_script", lambda id, **_: script)
     (made,) = running.measure_types(CATALOG, specimen, plan_of(specimen, ["mover"], prompts=4, cause=True))
     assert made.tested and made.tested.heads == ["L3H5"] == [each.head for each in made.tested.figures.alone]

@@ -73,7 +73,7 @@ def test_a_search_changes_what_finds_and_tests_heads_and_leaves_the_behaviour(
 
     seen: list[str] = []
     entry, loaded = CATALOG.heads["duplicate-token"], script.load_script("duplicate-token")
-    monkeypatch.setattr(run, "load_script", lambda _: loaded)
+    monkeypatch.setattr(run, "load_script", lambda *_, **__: loaded)
     plain = run.run(CATALOG, entry, specimen)
     monkeypatch.setattr(loaded.module, "search", search, raising=False)
     changed = run.run(CATALOG, entry, specimen)

@@ -90,4 +90,4 @@ def start(catalog: Catalog, id: str, model: ModelRecord, settings: CensusSetting
     """A job that measures one type."""
     entry: HeadType = catalog.heads[id]
     assert entry.rule
-    return Job(key_of(catalog, id, model, settings), load_script(id), entry.rule, datetime.now(UTC))
+    return Job(key_of(catalog, id, model, settings), load_script(id, rule=entry.rule), entry.rule, datetime.now(UTC))

@@ -53,7 +53,7 @@ def run(
         HeadatlasError: where the entry has no rule, or its script fails.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    script, rule = load_script(entry.id), entry.rule
+    script, rule = load_script(entry.id, rule=entry.rule), entry.rule
     if rule is None:
         raise HeadatlasError(f"{entry.id} has a script but no rule; write the rule in its entry before running it")
     about = about or model_record(model, catalog_id(catalog, model))
