@@ -260,7 +260,7 @@ def untrained_models(seeds: Iterable[int]) -> list[OpenModel]:
     return made
 
 
-@pytest.fixture(scope="session", params=["gpt2", "llama"])
+@pytest.fixture(scope="session", params=["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
 def planted_circuit(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Head, Head]:

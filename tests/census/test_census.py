@@ -325,6 +325,7 @@ def test_mistakes(words: list[str], complaint: str, tmp_path: Path, capsys: Capt
     assert complaint in error and error.count("\n") == 1 and "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_one_line_from_several_processes_too(tmp_path: Path, capsys: Capture) -> None:
     words = ["census", str(tmp_path / "none"), "--jobs", "2", "--out", str(tmp_path)]
     assert main(words) == 2

@@ -101,6 +101,7 @@ def recorded() -> dict[str, records.Record]:
     return {each.entry.id: each for each in every if each.verdict.label == "reproduced"}
 
 
+@pytest.mark.slow
 def test_what_the_reproductions_find_on_the_specimen_the_census_finds_on_the_same_heads(specimen: OpenModel) -> None:
     """Fewer prompts move scores a little: only heads whose recorded score lies near the threshold may differ.
 
@@ -156,7 +157,7 @@ def test_planted_heads_get_their_names_and_those_with_two_roles_both(architectur
     assert {head.head: {each.type for each in head.labels} for head in found.heads if head.labels} == named
 
 
-@pytest.mark.parametrize("architecture, seed", [("gpt2", 13), ("llama", 14)])
+@pytest.mark.parametrize("architecture, seed", [pytest.param("gpt2", 13, marks=pytest.mark.slow), ("llama", 14)])
 def test_a_planted_circuit_is_named_head_by_head(architecture: Architecture, seed: int) -> None:
     made, planted = reciting(architecture, seed)
     with made.open() as model:
@@ -275,6 +276,7 @@ def test_a_finished_census_is_kept_and_what_changed_is_measured_again(
         assert [id for id, when in written().items() if when != before[id]] == ["mover"]
 
 
+@pytest.mark.slow
 def test_a_killed_census_goes_on_where_it_was(whole: tuple[Plan, Path, Census], tmp_path: Path) -> None:
     """Killed without warning as soon as one part stands; the second run measures only the others."""
     words = ["census", "specimen", "--types", ",".join(FEW), "--prompts", "4", "--jobs", "1", "--out", str(tmp_path)]

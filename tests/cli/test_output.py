@@ -51,13 +51,13 @@ class TestEncodings:
             (["search", "needle"], "retrieval"),
             (["who", "gpt2", "L10H7"], "Negative name mover"),
             (["cite", "induction", "--format", "text"], "Olsson"),
-            (["results", "--model", "specimen"], "specimen"),
+            pytest.param(["results", "--model", "specimen"], "specimen", marks=pytest.mark.slow),
             (["specimen"], "specimen"),
             (["method"], "logit-lens"),
-            (["compare", "specimen", "specimen-llama-0"], "induction"),
+            pytest.param(["compare", "specimen", "specimen-llama-0"], "induction", marks=pytest.mark.slow),
             (["--help"], "usage"),
             (["show", "--help"], "usage"),
-            (["validate"], "catalog is valid"),
+            pytest.param(["validate"], "catalog is valid", marks=pytest.mark.slow),
         ],
     )
     def test_people_get_near_signs(self, run: Callable[..., Any], encoding: str, words: list[str], sign: str) -> None:

@@ -25,10 +25,7 @@ def test_they_are_those_of_this_version_and_of_every_script() -> None:
     assert len(tested) > 0.9 * len(WRITTEN["numbers"])
 
 
-EVERY = [
-    pytest.param(model, id, marks=pytest.mark.slow if model == "specimen-llama-0" else ())
-    for model, id in golden.every()
-]
+EVERY = [pytest.param(model, id, marks=() if model == "specimen" else pytest.mark.slow) for model, id in golden.every()]
 
 
 @pytest.mark.parametrize(("model", "id"), EVERY)

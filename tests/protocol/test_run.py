@@ -31,6 +31,7 @@ def stable(record: records.Record) -> dict:
     return data
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_seed_give_one_record(specimen: OpenModel) -> None:
     entry = light(CATALOG.heads["duplicate-token"], 12)
     one, two = (run.run(CATALOG, entry, specimen, seeds=[3]) for _ in range(2))
@@ -48,7 +49,9 @@ def test_another_seed_draws_other_stimuli(specimen: OpenModel) -> None:
 OF_EACH_KIND = ("induction", "name-mover", "faithfulness", "truthfulness", "accuracy")
 
 
-@pytest.mark.parametrize("family", ["gpt2", "mistral", "gemma"])
+@pytest.mark.parametrize(
+    "family", ["gpt2", *(pytest.param(each, marks=pytest.mark.slow) for each in ("mistral", "gemma"))]
+)
 @pytest.mark.parametrize("id", OF_EACH_KIND)
 def test_an_untrained_model_is_inconclusive_and_nothing_is_found(family: str, id: str, tiny: Tiny) -> None:
     record = run.run(CATALOG, CATALOG.heads[id], open_model(str(tiny(family))))

@@ -71,6 +71,7 @@ def check_verdicts(models: list[OpenModel]) -> None:
     assert len(claims) <= ALLOWED * runs, rate(claims, runs)
 
 
+@pytest.mark.slow
 def test_detection_rarely_selects_in_untrained_models(untrained: list[OpenModel]) -> None:
     check_selections(untrained, LOOKED_AT)
 

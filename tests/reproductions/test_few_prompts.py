@@ -61,7 +61,7 @@ def scored(script: Script, model: OpenModel, drawn: PromptSample) -> Scores:
     return script.detect(model, drawn) if script.detect else attention_scores(model, drawn.prompts)
 
 
-@pytest.mark.parametrize("counts", [(1,), (2, 3, 4)])
+@pytest.mark.parametrize("counts", [(1,), pytest.param((2, 3, 4), marks=pytest.mark.slow)])
 def test_no_script_fails_on_few_prompts(tiny: OpenModel, counts: Sequence[int]) -> None:
     """What else goes wrong than too few prompts or words raises here, as it would fail in a census."""
     against = {}

@@ -114,10 +114,10 @@ def test_finds_nothing_where_the_control_is_the_prompt(id: str, circuit: Circuit
     "id, circuit, architecture",
     [
         ("induction", reciting, "gpt2"),
-        ("induction", reciting, "gpt_neo"),
+        pytest.param("induction", reciting, "gpt_neo", marks=pytest.mark.slow),
         ("duplicate-token", saying, "llama"),
-        ("successor", counting, "gpt2"),
-        ("successor", counting, "llama"),
+        pytest.param("successor", counting, "gpt2", marks=pytest.mark.slow),
+        pytest.param("successor", counting, "llama", marks=pytest.mark.slow),
     ],
 )
 def test_a_planted_behaviour_is_reproduced(id: str, circuit: Circuit, architecture: Architecture) -> None:

@@ -291,7 +291,16 @@ def test_copy_buttons_copy(browser: Any, address: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("page", ["", "heads/induction/", "heads/", "matrix/", "census/", "together/"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "heads/induction/",
+        "matrix/",
+        "census/",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("heads/", "together/")),
+    ],
+)
 def test_axe_finds_nothing(browser: Any, address: str, page: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     with tab_on(browser, address, color_scheme=scheme) as tab:

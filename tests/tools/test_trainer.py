@@ -35,7 +35,8 @@ def tokenizer() -> ModuleType:
     return rows_of.train_tokenizer()
 
 
-@pytest.mark.parametrize("arch", [pytest.param("llama", marks=pytest.mark.slow), "gpt2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
 def test_an_interrupted_training_goes_on_to_the_same_weights(arch: str, tmp_path, monkeypatch, tokenizer) -> None:
     monkeypatch.setattr(trainer, "train_tokenizer", lambda: tokenizer)
     monkeypatch.setattr(cards, "held_out_accuracy", lambda *_: {})
@@ -125,6 +126,7 @@ def test_a_name_mover_is_looked_for_between_the_end_and_the_right_name() -> None
         assert len({prompt.tokens[key] for key in others}) == 1 and prompt.tokens.count(prompt.tokens[right]) == 1
 
 
+@pytest.mark.slow
 def test_carrying_heads_are_those_whose_loss_costs_most(planted_circuit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "COALITIONS", 32)  # the planted models are wide, and slow
     monkeypatch.setattr(cards, "SETS", 20)
@@ -277,7 +279,9 @@ class TestShipped:
         assert set(rows_of.WEIGHTS) - {"stories", "sentences"} <= set(card["families"])
         assert card["limits"] == cards.limits(card["families"], card["textbook"])
 
-    @pytest.mark.parametrize("name", specimens.names())
+    @pytest.mark.parametrize(
+        "name", [pytest.param(each, marks=() if each == "specimen" else pytest.mark.slow) for each in specimens.names()]
+    )
     def test_the_accuracy_on_the_card_is_the_models(self, name: str) -> None:
         model, tokenizer = specimens.specimen(name)
         rows = rows_of.Rows(tokenizer.backend_tokenizer, rows_of.Schedule())

@@ -46,6 +46,7 @@ def test_a_repository_that_is_not_there_is_one_line(tiny: Tiny, tmp_path: Path) 
     assert "the hub has no model 'someone/else'" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_no_network_is_one_line(tmp_path: Path) -> None:
     done = run("http://127.0.0.1:9", "someone/tiny-llama", tmp_path)
     assert done.returncode == 2
