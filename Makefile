@@ -28,7 +28,7 @@ reproduce: setup
 # threads, so each process has one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 test: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not wide"
 
 # The slow tests too: every family of transformers, and more untrained models.
 test-all: lint

@@ -122,8 +122,8 @@ ALIKE = {
     "codegen": "gptj",
     "qwen3_5_text": "qwen3_next",
 }
-FIRST = ("gpt2", "llama", "gemma2", "falcon", "qwen3_next")  # those that `make quick` looks at
-# Those that `make test` looks at too: parallel blocks, sinks, norms after attention, ALiBi, a wrapped function.
+FIRST = ("gpt2", "llama", "gemma2", "falcon", "qwen3_next")  # those that `make test` looks at
+# Those that `make test-all` looks at too; test_every_family and test_families show their kinds in every run.
 WIDE = ("gpt_neox", "gpt_oss", "olmo2", "bloom", "gptj", "qwen3_moe")
 EACH_FAMILY = [
     pytest.param(family, marks=() if family in FIRST else pytest.mark.wide if family in WIDE else pytest.mark.slow)

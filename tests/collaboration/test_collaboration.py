@@ -103,6 +103,7 @@ class TestPlanted:
         assert len(ioi.edges) == len(CATALOG.circuits["ioi"].edges)
 
 
+@pytest.mark.slow
 def test_untrained_heads_do_not_work_together(tmp_path: Path) -> None:
     tested, exceeding, pairs, standing = 0, 0, 0, 0
     for family in ("gpt2", "llama"):
@@ -119,6 +120,7 @@ def test_untrained_heads_do_not_work_together(tmp_path: Path) -> None:
     assert pairs == 8 * 8 and standing <= 0.05 * pairs
 
 
+@pytest.mark.slow
 def test_a_path_into_values_is_read_from_the_behaviour(specimen: OpenModel, tmp_path: Path) -> None:
     """Where the catalog does not say what of the receiver, each of Q, K and V is measured."""
     published = CATALOG.circuits["induction"]

@@ -549,6 +549,7 @@ class TestOptions:
         said = capsys.readouterr().err
         assert complaint in said and said.count("\n") == 1 and "Traceback" not in said
 
+    @pytest.mark.slow
     def test_mistakes_are_one_line_from_several_processes_too(self, tmp_path: Path, capsys: Capture) -> None:
         words = ["census", "specimen", "--jobs", "2", "--device", "nonsense", "--out", str(tmp_path)]
         assert main(words) == 2

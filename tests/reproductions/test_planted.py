@@ -101,7 +101,12 @@ def swapped(drawn: PromptSample) -> PromptSample:
 OWN_CONTROL = ("positional", "self-suppressing", "successor", "truthfulness")  # which does not lie in the prompts
 
 
-@pytest.mark.parametrize("id, circuit", [each for each in EACH if each[0] not in OWN_CONTROL])
+WITHOUT = [each for each in EACH if each[0] not in OWN_CONTROL]
+
+
+@pytest.mark.parametrize(
+    "id, circuit", [pytest.param(*each, marks=() if n % 2 else pytest.mark.slow) for n, each in enumerate(WITHOUT)]
+)
 def test_finds_nothing_where_the_control_is_the_prompt(id: str, circuit: Circuit) -> None:
     made, _ = planted_by(circuit, "gpt2", 0)
     assert found(id, made.open(), swapped) == []

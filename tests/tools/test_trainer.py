@@ -204,6 +204,7 @@ class TestTrainedAgain:
         found = cards.compare("specimen", again)
         assert specimens.card()["retrained"] == [found, other]
 
+    @pytest.mark.slow
     def test_another(self, again, monkeypatch: pytest.MonkeyPatch) -> None:
         weights = load_file(again / "model.safetensors")
         changed = weights["transformer.h.0.attn.c_attn.weight"]

@@ -41,6 +41,7 @@ def test_a_hub_id_is_downloaded_pinned_and_recorded(tiny: Tiny, tmp_path: Path) 
     assert (tmp_path / "out" / "someone--tiny-llama" / "successor.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_repository_that_is_not_there_is_one_line(tiny: Tiny, tmp_path: Path) -> None:
     with hub.serving(tiny("llama"), "someone/tiny-llama") as address:
         done = run(address, "someone/else", tmp_path)
