@@ -228,6 +228,7 @@ def whole(specimen: OpenModel, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return plan, folder, labelling.collect(CATALOG, [folder])[0]
 
 
+@pytest.mark.slow
 def test_three_shards_merged_are_one_run(
     specimen: OpenModel, whole: tuple[Plan, Path, Census], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

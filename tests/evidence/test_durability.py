@@ -43,6 +43,7 @@ def test_other_numbers_are_seen(tmp_path: Path) -> None:
         durability.same_numbers(tmp_path / "empty", tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     (line,) = durability.disk(tmp_path, LIGHT, (64,))
     assert "exit code 2" in line and "cannot write" in line

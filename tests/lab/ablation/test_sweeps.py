@@ -429,6 +429,7 @@ class TestHygiene:
         assert found.ways == ("naive",) and "something else" in found.notes[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["all", "last"])
 def test_memory_stays_flat_over_twenty_batches(tiny: Tiny, positions: str) -> None:
     model, held = loud(tiny("llama")), []
