@@ -16,6 +16,7 @@ from headatlas.evidence.records import Behaviour, Entry, Environment, require_fi
 from headatlas.protocol import freshness
 
 SCHEMA_VERSION: Literal[1] = 1
+Status = Literal["measured", "untestable", "left out", "failed"]
 Exact = list[list[float]]  # [layer][head], as measured, a row for each layer: q-values are made of them
 
 
@@ -50,7 +51,7 @@ class TypePart(RecordPart):
     model: ModelRecord
     settings: CensusSettings
     environment: Environment
-    status: Literal["measured", "untestable", "left out", "failed"]
+    status: Status
     reason: str | None = None
     scores: TypeScores | None = None
     behaviour: Behaviour | None = None

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType, Rule
-from headatlas.census.cache import CacheKey, TypePart, TypeScores, key_of
+from headatlas.census.cache import CacheKey, Status, TypePart, TypeScores, key_of
 from headatlas.census.schema import CensusSettings, Tested, Work
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Behaviour
@@ -14,6 +14,17 @@ from headatlas.protocol.assess import Selection
 from headatlas.protocol.draw_stimuli import DrawnStimuli, draw
 from headatlas.protocol.provenance import environment
 from headatlas.protocol.script import Script, Split, load_script
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended: the fields of its result that no other step fills in."""
+
+    status: Status
+    reason: str | None
+    scores: TypeScores | None = None
+    tested: Tested | None = None
+    causal_why: str = "not measured"
 
 
 @dataclass
@@ -29,7 +40,7 @@ class Job:
         behaviour: of the model on the task.
         scores: of all heads, by split.
         selection: what the prompts that select heads say.
-        part: the result, once the job has ended.
+        ending: how the job ended, once it has.
     """
 
     key: CacheKey
@@ -41,7 +52,7 @@ class Job:
     behaviour: Behaviour | None = None
     scores: dict[Split, Scores] = field(default_factory=dict)
     selection: Selection | None = None
-    part: TypePart | None = None
+    ending: Ending | None = None
 
     def drawn(self) -> DrawnStimuli:
         """The prompts, which have been drawn."""
@@ -58,31 +69,22 @@ class Job:
         most = None if all_of_the_rule else settings.prompts
         self.stimuli = draw(self.script, self.rule, model, settings.seed, most)
 
-    def end(
-        self,
-        model: OpenModel,
-        status: str,
-        reason: str | None,
-        scores: TypeScores | None = None,
-        tested: Tested | None = None,
-        causal_why: str = "not measured",
-    ) -> None:
-        """End the job with its part."""
+    def part(self, model: OpenModel) -> TypePart:
+        """The result of a job that has ended."""
+        assert self.ending
         settings = self.key.settings
-        self.part = TypePart.model_validate(
-            {
-                "entry": self.key.entry,
-                "model": self.key.model,
-                "settings": settings,
-                "environment": environment(model, settings.seed, self.started, self.work.seconds),
-                "status": status,
-                "reason": reason,
-                "scores": scores,
-                "behaviour": self.behaviour,
-                "tested": tested,
-                "causal_why": causal_why,
-                "work": self.work,
-            }
+        return TypePart(
+            entry=self.key.entry,
+            model=self.key.model,
+            settings=settings,
+            environment=environment(model, settings.seed, self.started, self.work.seconds),
+            status=self.ending.status,
+            reason=self.ending.reason,
+            scores=self.ending.scores,
+            behaviour=self.behaviour,
+            tested=self.ending.tested,
+            causal_why=self.ending.causal_why,
+            work=self.work,
         )
 
 

@@ -8,22 +8,24 @@ Types that go by the attention between pairs share the passes of the model.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
 from headatlas.census.cache import HeldOutScores, TypePart, TypeScores
-from headatlas.census.job import Job
+from headatlas.census.job import Ending, Job
 from headatlas.census.schema import Tested
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.record_parts import grid
+from headatlas.evidence.records import Detection
 from headatlas.lab import OpenModel, Scores
 from headatlas.lab.running.passes import count_passes
+from headatlas.notation import Head
 from headatlas.progress import Progress, counter
 from headatlas.protocol.assess import (
     behaviour_of,
     cause_of,
     detection_of,
-    heads_that_hold,
     selection_of,
 )
 from headatlas.protocol.draw_stimuli import fewer
@@ -33,9 +35,8 @@ from headatlas.protocol.measure import (
     measure_effects,
     measure_scores,
     of_heads,
-    pair_questions,
+    sequences_in,
 )
-from headatlas.protocol.provenance import environment
 from headatlas.protocol.script import Split
 from headatlas.protocol.script_check import COSTS
 from headatlas.stimuli.prompts import UntestableError
@@ -54,7 +55,7 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
     for job in jobs:
         _step(job, model, _begin)
     _score(jobs, "find", model, progress)
-    again = [job for job in jobs if not job.part and _more_prompts_help(job)]
+    again = [job for job in jobs if not job.ending and _more_prompts_help(job)]
     for job in again:
         _step(job, model, lambda job, model: job.draw(model, all_of_the_rule=True))
     _score(again, "find", model, progress)
@@ -62,13 +63,7 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
     _score(candidates, "test", model, progress)
     for job in jobs:
         _step(job, model, _finish)
-        assert job.part
-        yield job.part.model_copy(
-            update={
-                "work": job.work,
-                "environment": environment(model, job.key.settings.seed, job.started, job.work.seconds),
-            }
-        )
+        yield job.part(model)
 
 
 # --- the steps ------------------------------------------------------------------------------------------------------
@@ -76,18 +71,18 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
 
 def _step(job: Job, model: OpenModel, step: Callable[[Job, OpenModel], None]) -> None:
     """Take a step of a job that has not ended; an error ends it."""
-    if job.part:
+    if job.ending:
         return
     torch.manual_seed(job.key.settings.seed)
     try:
         with _counting(job, model):
             step(job, model)
     except UntestableError as error:
-        job.end(model, "untestable", f"the stimuli cannot be made: {error}")
+        job.ending = Ending("untestable", f"the stimuli cannot be made: {error}")
     except HeadatlasError as error:
-        job.end(model, "untestable", str(error))
+        job.ending = Ending("untestable", str(error))
     except Exception as error:  # a fault of one script must not cost the others their measurement
-        job.end(model, "failed", f"the script failed ({type(error).__name__}: {error}); please report it")
+        job.ending = Ending("failed", f"the script failed ({type(error).__name__}: {error}); please report it")
 
 
 @contextmanager
@@ -110,15 +105,15 @@ def _begin(job: Job, model: OpenModel) -> None:
     if job.behaviour.passed or job.script.detect is None:
         return
     if job.script.needs_behaviour:
-        job.end(model, "untestable", "the score is a share of a behaviour, and the model lacks it")
+        job.ending = Ending("untestable", "the score is a share of a behaviour, and the model lacks it")
     elif job.key.settings.budget == "quick" and (cost := job.script.cost):
         why = f"the model lacks the behaviour, and the score is costly ({COSTS[cost]})"
-        job.end(model, "left out", f"{why}; --budget full measures it all the same")
+        job.ending = Ending("left out", f"{why}; --budget full measures it all the same")
 
 
 def _score(jobs: Sequence[Job], split: Split, model: OpenModel, progress: Progress) -> None:
     """Score all heads on the prompts of a split."""
-    going = [job for job in jobs if not job.part]
+    going = [job for job in jobs if not job.ending]
     _score_pairs([job for job in going if job.script.detect is None], split, model, progress)
     for job in going:
         if job.script.detect is not None:
@@ -134,18 +129,21 @@ def _score_pairs(jobs: Sequence[Job], split: Split, model: OpenModel, progress: 
     if not jobs:
         return
     samples = [job.drawn().of(split) for job in jobs]
-    asked = [[question.tokens for question in pair_questions(sample)] for sample in samples]
-    sequences, total = len({tokens for each in asked for tokens in each}), sum(map(len, asked))
-    clock = time.perf_counter()
+    total, clock = sum(len(sample.prompts) for sample in samples), time.perf_counter()
     with count_passes(model) as count:
-        found = measure_attention_scores(model, samples, counter(progress, "attention between pairs", sequences))
+        step = counter(progress, "attention between pairs", sequences_in(samples))
+        found = measure_attention_scores(model, samples, step)
     seconds = time.perf_counter() - clock
-    for job, scores, mine in zip(jobs, found, asked, strict=True):
-        share = len(mine) / total
+    for job, scores, sample in zip(jobs, found, samples, strict=True):
+        share = len(sample.prompts) / total
         job.work.passes += share * count.passes
         job.work.tokens += share * count.tokens
         job.work.seconds += share * seconds
-        _keep(job, split, of_heads(scores, model.anatomy, job.script.id))
+        _step(job, model, partial(_keep_checked, split=split, scores=scores))
+
+
+def _keep_checked(job: Job, model: OpenModel, split: Split, scores: Scores) -> None:
+    _keep(job, split, of_heads(scores, model.anatomy, job.script.id))
 
 
 def _keep(job: Job, split: Split, scores: Scores) -> None:
@@ -166,12 +164,12 @@ def _more_prompts_help(job: Job) -> bool:
 
 
 def _finish(job: Job, model: OpenModel) -> None:
-    """Measure the cause, and make the part."""
-    tested, why = _cause(job, model)
+    """Measure the cause, and end the job with all figures."""
     selection, find, held = job.selection, job.scores["find"], None
     assert selection
-    if "test" in job.scores:
-        detection = detection_of(job.rule, job.scores)
+    detection = detection_of(job.rule, job.scores) if "test" in job.scores else None
+    tested, why = _cause(job, model, detection)
+    if detection:
         held = HeldOutScores(
             n=detection.n_test,
             score=detection.score,
@@ -186,16 +184,15 @@ def _finish(job: Job, model: OpenModel) -> None:
         p=grid(selection.p),
         held=held,
     )
-    job.end(model, "measured", None, scores=scores, tested=tested, causal_why=why)
+    job.ending = Ending("measured", None, scores=scores, tested=tested, causal_why=why)
 
 
-def _cause(job: Job, model: OpenModel) -> tuple[Tested | None, str]:
+def _cause(job: Job, model: OpenModel, detection: Detection | None) -> tuple[Tested | None, str]:
     """Intervene on the heads that this type alone would select and that hold; or say why that was not done."""
-    settings, rule, selection = job.key.settings, job.rule, job.selection
-    if selection is None or "test" not in job.scores or not selection.heads(rule):
+    settings, rule = job.key.settings, job.rule
+    if detection is None or not (detection.selected or detection.did_not_hold):
         return None, NO_CAUSE
-    heads, _ = heads_that_hold(rule, selection, job.scores["test"])
-    if not heads:
+    if not detection.selected:
         return None, NONE_HOLDS
     if not settings.cause:
         return None, "interventions were not asked for"
@@ -208,11 +205,11 @@ def _cause(job: Job, model: OpenModel) -> tuple[Tested | None, str]:
         model,
         stimuli.find,
         fewer(stimuli.task, settings.cause_prompts),
-        heads,
+        [Head.parse(head) for head in detection.selected],
         settings.seed,
         random_sets=settings.random_sets,
         alone=ALONE,
     )
     if effects is None:
         return None, "no random set of as many other heads exists in this model"
-    return Tested(heads=list(map(str, heads)), figures=cause_of(rule, effects, slice(None))), ""
+    return Tested(heads=detection.selected, figures=cause_of(rule, effects, slice(None))), ""

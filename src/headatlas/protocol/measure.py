@@ -16,7 +16,7 @@ from headatlas.evidence import statistics
 from headatlas.lab import OpenModel, Scores, ablate_sets, attention_scores, metric_per_prompt
 from headatlas.lab.ablation import AblationKind, Patch, ZValues
 from headatlas.lab.anatomy import Anatomy
-from headatlas.lab.attention.pairs import PairQuestion, attention_between, questions_of
+from headatlas.lab.attention.pairs import attention_between, questions_of
 from headatlas.lab.running.batches import OnDone
 from headatlas.notation import Head
 from headatlas.progress import Progress, counter, no_progress
@@ -71,8 +71,7 @@ def measure_scores(script: Script, model: OpenModel, sample: PromptSample, progr
     """
     what = f"scores, {sample.split}"
     if script.detect is None:
-        sequences = {tokens for prompt in sample.prompts for tokens in (prompt.tokens, prompt.corrupted)}
-        found = attention_scores(model, sample.prompts, counter(progress, what, len(sequences)))
+        found = attention_scores(model, sample.prompts, counter(progress, what, sequences_in([sample])))
     else:
         step = counter(progress, what, len(sample.prompts))
         found = script.detect(model, sample)
@@ -87,21 +86,22 @@ def measure_attention_scores(
 
     Args:
         model: to run.
-        samples: one of each entry.
+        samples: one of each entry, at least one.
         progress: called with the number of sequences run since the last call.
 
     Returns:
         One for each sample, without the sink.
     """
-    asked = [pair_questions(sample) for sample in samples]
-    values = attention_between(model, [question for each in asked for question in each], progress)
-    parts = np.split(values, np.cumsum([len(each) for each in asked])[:-1]) if asked else []
-    return [Scores(each[::2], each[1::2]) for each in parts]
+    prompts = [prompt for sample in samples for prompt in sample.prompts]
+    values = attention_between(model, [each for prompt in prompts for each in questions_of(prompt)], progress)
+    ends = np.cumsum([2 * len(sample.prompts) for sample in samples])[:-1]
+    return [Scores(each[::2], each[1::2]) for each in np.split(values, ends)]
 
 
-def pair_questions(sample: PromptSample) -> list[PairQuestion]:
-    """What is asked of each prompt in turn: the attention between its pairs, and in its corrupted prompt."""
-    return [question for prompt in sample.prompts for question in questions_of(prompt)[:2]]
+def sequences_in(samples: Sequence[PromptSample]) -> int:
+    """The number of different token sequences among the prompts and corrupted prompts of some samples."""
+    prompts = [prompt for sample in samples for prompt in sample.prompts]
+    return len({tokens for prompt in prompts for tokens in (prompt.tokens, prompt.corrupted)})
 
 
 def measure_effects(

@@ -1,6 +1,5 @@
 """A reproduction: the script beside an entry, and the prompts drawn from it."""
 
-import hashlib
 import random
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -78,7 +77,6 @@ class Script:
 
     id: str
     path: Path
-    sha256: str
     module: ModuleType
 
     @property
@@ -198,4 +196,4 @@ def load_script(id: str, folder: Path | None = None, rule: Rule | None = None) -
     if faults := script_check.check(path, rule):
         more = f" (and {len(faults) - 1} more: headatlas validate lists all)" if len(faults) > 1 else ""
         raise HeadatlasError(f"{path}: line {faults[0].line}: {faults[0].message}{more}")
-    return Script(id, path, hashlib.sha256(path.read_bytes()).hexdigest(), module)
+    return Script(id, path, module)

@@ -111,7 +111,7 @@ def test_silenced_heads_are_out_of_all_runs_of_a_causal_test_and_of_its_random_s
     prompts = [drawn(9, rng.randrange(1000)) for _ in range(6)]
     task, out, found = PromptSample(prompts, ["one"] * 6, "test"), [Head(1, 0), Head(2, 3)], Head(3, 2)
     module = SimpleNamespace(FAMILIES={}, BEHAVIOUR=logit_difference, silenced=lambda model: out)
-    script = Script("made-up", Path(), "", module)  # type: ignore[arg-type]
+    script = Script("made-up", Path(), module)  # type: ignore[arg-type]
     rule = catalog.heads["induction"].rule
     assert rule is not None
     effects = measure_effects(script, rule, specimen, task, task, [found], 0)

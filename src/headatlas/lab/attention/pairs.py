@@ -69,18 +69,19 @@ def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: OnDo
     """
     for prompt in prompts:
         require_fit(model, len(prompt.tokens), max(prompt.ids, default=0))
-    values = attention_between(model, [each for prompt in prompts for each in questions_of(prompt)], progress)
+    asked = [each for prompt in prompts for each in (*questions_of(prompt), sink_question(prompt))]
+    values = attention_between(model, asked, progress)
     return Scores(values[0::3], values[1::3], values[2::3])
 
 
-def questions_of(prompt: Prompt) -> tuple[PairQuestion, PairQuestion, PairQuestion]:
-    """The three questions of a prompt: its pairs, the null in its corrupted prompt, and the sink."""
-    sink = tuple((query, 0) for query in dict.fromkeys(query for query, _ in prompt.pairs))
-    return (
-        PairQuestion(prompt.tokens, prompt.pairs),
-        PairQuestion(prompt.corrupted, prompt.null_pairs or prompt.pairs),
-        PairQuestion(prompt.tokens, sink),
-    )
+def questions_of(prompt: Prompt) -> tuple[PairQuestion, PairQuestion]:
+    """The questions about a prompt: its pairs, and the null in its corrupted prompt."""
+    return PairQuestion(prompt.tokens, prompt.pairs), PairQuestion(prompt.corrupted, prompt.null_pairs or prompt.pairs)
+
+
+def sink_question(prompt: Prompt) -> PairQuestion:
+    """How much weight goes to position 0, from the queries of the prompt's pairs?"""
+    return PairQuestion(prompt.tokens, tuple((query, 0) for query in dict.fromkeys(query for query, _ in prompt.pairs)))
 
 
 def pair_weights(model: OpenModel, prompts: Sequence[Prompt], corrupted: bool = False) -> list[Array]:
