@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
 
 from conftest import EACH_FAMILY
 from headatlas.lab import (
@@ -18,19 +17,10 @@ from headatlas.lab import (
 from headatlas.lab.ablation import ZValues, ablate, mean_z
 from headatlas.lab.hooks.attention_interface import attention_hooks
 from headatlas.notation import Head
-from headatlas.stimuli import Prompt, Readout
+from headatlas.stimuli import Readout
+from tiny_prompts import TOKENS, plain, prompt
 
 Tiny = Callable[[str], Path]
-TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
-
-
-def plain(folder: Path, **options: object) -> transformers.PreTrainedModel:
-    """The model as transformers opens it, without us."""
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
-
-
-def prompt(tokens: torch.Tensor, control: torch.Tensor | None = None, **parts: object) -> Prompt:
-    return Prompt(tuple(tokens.tolist()), tuple((tokens if control is None else control).tolist()), **parts)
 
 
 @pytest.mark.parametrize("family", EACH_FAMILY)

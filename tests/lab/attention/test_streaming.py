@@ -27,9 +27,9 @@ from headatlas.lab.attention.streaming import (
 )
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.running import token_positions
+from tiny_prompts import TOKENS
 
 Tiny = Callable[[str], Path]
-TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
 PAIRS = [(5, 4), (23, 0), (23, 5), (23, 23), (0, 0), (9, 2), (9, 2)]
 EACH_PAIRS = torch.tensor([[(7, 3), (7, 2), (1, 1)], [(20, 19), (4, 0), (4, 4)], [(6, 1), (6, 2), (6, 3)]])
 PER_PROMPT = torch.tensor([[3, 4, 5], [1, -1, -1], [0, 22, 22]])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 
 from conftest import EACH_FAMILY, save_tiny
 from headatlas.lab import (
@@ -13,14 +12,9 @@ from headatlas.lab import (
     open_model,
 )
 from headatlas.lab.hooks.attention_interface import attention_hooks
+from tiny_prompts import TOKENS, plain
 
 Tiny = Callable[[str], Path]
-TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
-
-
-def plain(folder: Path, **options: object) -> transformers.PreTrainedModel:
-    """The model as transformers opens it, without us."""
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
 
 
 @pytest.mark.parametrize("family", EACH_FAMILY)

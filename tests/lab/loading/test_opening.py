@@ -14,10 +14,10 @@ from conftest import EACH_FAMILY, FAMILIES
 from headatlas import HeadatlasError, specimens
 from headatlas.lab import attention_scores, forward, open_model
 from headatlas.stimuli import Prompt
+from tiny_prompts import TOKENS
 from unrouted import UNROUTED
 
 Tiny = Callable[[str], Path]
-TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
 
 
 # Families whose attention neither passes transformers' registry nor is led through the seam.

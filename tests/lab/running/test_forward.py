@@ -4,16 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from headatlas import HeadatlasError
 from headatlas.lab import (
     forward,
     open_model,
 )
+from tiny_prompts import TOKENS
 
 Tiny = Callable[[str], Path]
-TOKENS = torch.randint(1, 299, (3, 24), generator=torch.Generator().manual_seed(1))
 
 
 def test_nan_is_not_a_result(tiny: Tiny) -> None:
