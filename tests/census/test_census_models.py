@@ -16,7 +16,7 @@ import pytest
 import headatlas
 from census_plans import plan_of, taken
 from headatlas import locations
-from headatlas.census import budget, cache, job, labelling, planning, reading, running
+from headatlas.census import budget, cache, job, labelling, measuring, planning, reading, running
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
@@ -293,6 +293,26 @@ def test_a_killed_census_goes_on_where_it_was(whole: tuple[Plan, Path, Census], 
     assert all(path.stat().st_mtime_ns == when for path, when in stood.items())
     resumed = Census.model_validate_json((tmp_path / "specimen" / "census.json").read_text())
     assert close(timeless(resumed), timeless(whole[2]))
+
+
+def test_a_score_that_is_no_number_ends_its_own_type_alone(
+    specimen: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = measuring.measure_attention_scores
+
+    def broken(*given: Any) -> Any:
+        first, *rest = plain(*given)
+        first.score[:, 2, 1] = np.nan
+        return [first, *rest]
+
+    monkeypatch.setattr(measuring, "measure_attention_scores", broken)
+    found = {
+        each.id: each for each in taken(specimen, plan_of(specimen, ["duplicate-token", "n-gram"], 2), tmp_path).types
+    }
+    assert found["duplicate-token"].status == "untestable" and "not a number for L2H1" in str(
+        found["duplicate-token"].reason
+    )
+    assert found["n-gram"].status == "measured"
 
 
 def test_a_fault_of_one_script_stops_nothing(
