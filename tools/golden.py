@@ -22,7 +22,8 @@ import headatlas
 from headatlas.lab import OpenModel, open_model
 from headatlas.protocol.draw_stimuli import draw
 from headatlas.protocol.freshness import MEASUREMENT
-from headatlas.protocol.measure import measure_behaviour, measure_effects, measure_scores
+from headatlas.protocol.interventions import measure_effects
+from headatlas.protocol.measure import measure_behaviour, measure_scores
 from headatlas.protocol.script import load_script
 from headatlas.stimuli import UntestableError
 

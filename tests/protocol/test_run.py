@@ -15,7 +15,7 @@ from headatlas.catalog.schema import Finding
 from headatlas.evidence import records
 from headatlas.lab import OpenModel, Scores, open_model
 from headatlas.notation import Head
-from headatlas.protocol import assess, run, script
+from headatlas.protocol import assess, interventions, run, script
 from headatlas.protocol.provenance import catalog_id
 from headatlas.stimuli import Prompt, UntestableError
 
@@ -75,6 +75,7 @@ def test_a_search_changes_what_finds_and_tests_heads_and_leaves_the_behaviour(
         raise UntestableError("the model makes no mistake")
 
     seen: list[str] = []
+    monkeypatch.setattr(interventions, "_FEWEST", 100)  # all prompts, so that the effects are of the same ones
     entry, loaded = CATALOG.heads["duplicate-token"], script.load_script("duplicate-token")
     monkeypatch.setattr(run, "load_script", lambda *_, **__: loaded)
     plain = run.run(CATALOG, entry, specimen)

@@ -23,7 +23,8 @@ from headatlas.notation import Head
 from headatlas.pages import report
 from headatlas.protocol import run
 from headatlas.protocol.draw_stimuli import draw
-from headatlas.protocol.measure import measure_effects, measure_scores, of_heads
+from headatlas.protocol.interventions import measure_effects
+from headatlas.protocol.measure import measure_scores, of_heads
 from headatlas.protocol.provenance import model_record
 from headatlas.protocol.results import Result
 from headatlas.protocol.script import load_script

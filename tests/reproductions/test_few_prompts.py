@@ -16,7 +16,8 @@ from headatlas.lab import OpenModel, Scores, attention_scores, open_model
 from headatlas.notation import Head
 from headatlas.protocol import assess
 from headatlas.protocol.draw_stimuli import draw
-from headatlas.protocol.measure import measure_behaviour, measure_effects
+from headatlas.protocol.interventions import measure_effects
+from headatlas.protocol.measure import measure_behaviour
 from headatlas.protocol.script import PromptSample, Script, load_script
 from headatlas.stimuli import ProbeLabel, Prompt, Readout, UntestableError
 

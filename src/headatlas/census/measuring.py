@@ -29,10 +29,10 @@ from headatlas.protocol.assess import (
     selection_of,
 )
 from headatlas.protocol.draw_stimuli import fewer
+from headatlas.protocol.interventions import measure_effects
 from headatlas.protocol.measure import (
     measure_attention_scores,
     measure_behaviour,
-    measure_effects,
     measure_scores,
     of_heads,
     sequences_in,
@@ -210,6 +210,7 @@ def _cause(job: Job, model: OpenModel, detection: Detection | None) -> tuple[Tes
         random_sets=settings.random_sets,
         alone=ALONE,
     )
-    if effects is None:
+    figures = cause_of(rule, effects) if effects else None
+    if figures is None:
         return None, "no random set of as many other heads exists in this model"
-    return Tested(heads=detection.selected, figures=cause_of(rule, effects, slice(None))), ""
+    return Tested(heads=detection.selected, figures=figures), ""

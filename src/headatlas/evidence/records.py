@@ -127,17 +127,25 @@ class HeadEffect(RecordPart):
 
 
 class Cause(RecordPart):
-    """The effect of ablating all heads found on the behaviour, compared with matched random sets."""
+    """The effect of ablating all heads found on the behaviour, compared with matched random sets.
+
+    Of at most `planned_sets` random sets, `random_effects` lists those drawn until the answer stood, and `stopped` says
+    why no more were drawn; of `planned_n` prompts, `n` were read. Older records drew and read all of them, and do not
+    have these fields.
+    """
 
     intervention: str
     direction: Literal["decrease", "increase"]
     n: int
+    planned_n: int | None = None
     effect: Number
     low: Number
     high: Number
     matching: Literal["layer", "size"]
     distinct_sets: int
+    planned_sets: int | None = None
     random_effects: list[Number]
+    stopped: str = ""
     share_exceeded: Number
     p: Number
     alone: list[HeadEffect]

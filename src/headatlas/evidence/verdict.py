@@ -98,8 +98,16 @@ def _say_cause(cause: Cause) -> str:
     return (
         f"{_DOING[cause.intervention]} {word} the behaviour as claimed: {cause.direction} by "
         f"{cause.effect:.3g} [{cause.low:.3g}, {cause.high:.3g}], which exceeds {cause.share_exceeded:.0f}% of "
-        f"{len(cause.random_effects)} random sets matched in {cause.matching} (p = {cause.p:.3g})"
+        f"{len(cause.random_effects)} random sets matched in {cause.matching} (p = {cause.p:.3g}){_say_planned(cause)}"
     )
+
+
+def _say_planned(cause: Cause) -> str:
+    """How many random sets and prompts were planned, where fewer settled the answer."""
+    sets = f"{cause.planned_sets} sets" if cause.stopped else ""
+    prompts = f"{cause.planned_n} prompts" if cause.planned_n and cause.planned_n > cause.n else ""
+    planned = " and ".join(part for part in (sets, prompts) if part)
+    return f"; {planned} were planned, fewer settled it" if planned else ""
 
 
 def _say_literature(literature: Literature) -> str:

@@ -10,7 +10,8 @@ from headatlas.catalog.schema import Finding, Rule
 from headatlas.evidence import held_out, record_parts, records, statistics
 from headatlas.lab import Scores
 from headatlas.notation import Head
-from headatlas.protocol.measure import Effects, Measured
+from headatlas.protocol.interventions import Effects
+from headatlas.protocol.measure import Measured
 from headatlas.protocol.script import Split
 
 
@@ -74,14 +75,14 @@ def assess(rule: Rule, measured: Measured, findings: Sequence[Finding], family: 
             that are not per prompt are assessed whole.
     """
     stimuli, scores = measured.stimuli, dict(measured.scores)
-    task = slice(None) if family is None else stimuli.task.of_family(family)
+    numbers = None if family is None else stimuli.task.of_family(family)
     if family is not None and scores["find"].per == "prompt":
         scores = {split: each.only(stimuli.of(split).of_family(family)) for split, each in scores.items()}
     detection = detection_of(rule, scores)
     return Assessed(
-        behaviour_of(rule, measured.behaviour[task]),
+        behaviour_of(rule, measured.behaviour if numbers is None else measured.behaviour[numbers]),
         detection,
-        cause_of(rule, measured.effects, task) if measured.effects else None,
+        cause_of(rule, measured.effects, numbers) if measured.effects else None,
         literature_of(detection, findings),
     )
 
@@ -135,28 +136,45 @@ def behaviour_of(rule: Rule, values: Array) -> records.Behaviour:
     )
 
 
-def cause_of(rule: Rule, effects: Effects, prompts: slice | list[int]) -> records.Cause:
-    """The causal evidence of interventions, over the given prompts."""
-    mine, others = effects.selected[prompts], effects.random[:, prompts].mean(1)
+def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None) -> records.Cause | None:
+    """The causal evidence of interventions.
+
+    Args:
+        rule: of the entry.
+        effects: of the interventions.
+        numbers: of the prompts to go by; all that were read by default. The p value of all is that of the whole
+            sequential test; that of some takes the number of random sets as given.
+
+    Returns:
+        None where fewer than two of these prompts were read.
+    """
+    columns = [column for column, each in enumerate(effects.numbers) if numbers is None or each in set(numbers)]
+    if len(columns) < 2:
+        return None
+    mine, others = effects.selected[columns], effects.random[:, columns].mean(1)
     low, high = statistics.interval(mine)
-    share, p = statistics.exceeds(float(mine.mean()), [float(other) for other in others])
+    reached, count = int((others >= mine.mean()).sum()), len(others)
+    p = effects.rule.p(count, reached) if numbers is None else (1 + reached) / (1 + count)
     return records.Cause(
         intervention=rule.cause.intervention,
         direction=rule.cause.direction,
         n=len(mine),
+        planned_n=effects.planned if numbers is None else len(numbers),
         effect=float(mine.mean()),
         low=float(low),
         high=float(high),
         matching=effects.matched.matching,
         distinct_sets=effects.matched.distinct,
+        planned_sets=effects.rule.most,
         random_effects=[float(other) for other in others],
-        share_exceeded=share,
+        stopped=effects.rule.reason(count, reached) if numbers is None else "",
+        share_exceeded=100.0 * (1 - reached / count),
         p=p,
         alone=[
-            records.HeadEffect(head=head, effect=float(effect[prompts].mean()))
+            records.HeadEffect(head=head, effect=float(effect[columns].mean()))
             for head, effect in effects.alone.items()
         ],
-        passed=bool(low > 0 and share > rule.cause.percentile and len(others) >= statistics.ENOUGH_SETS),
+        passed=bool(low > 0 and p <= 1 - rule.cause.percentile / 100 + 1e-12 and count >= statistics.ENOUGH_SETS),
     )
 
 

@@ -1,4 +1,4 @@
-"""Measures one entry on one model: the behaviour, the scores of all heads, and the effect of interventions.
+"""Measures one entry on one model: the behaviour, and the scores of all heads.
 
 Everything here returns plain numbers, with axes in brackets. `headatlas.protocol.assess` makes the parts of a record of
 them.
@@ -10,35 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from headatlas.arrays import Array
-from headatlas.catalog.schema import Rule
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import statistics
-from headatlas.lab import OpenModel, Scores, ablate_sets, attention_scores, metric_per_prompt
-from headatlas.lab.ablation import AblationKind, Patch, ZValues
+from headatlas.lab import OpenModel, Scores, attention_scores, metric_per_prompt
 from headatlas.lab.anatomy import Anatomy
 from headatlas.lab.attention.pairs import attention_between, questions_of
 from headatlas.lab.running.batches import OnDone
 from headatlas.notation import Head
 from headatlas.progress import Progress, counter, no_progress
 from headatlas.protocol.draw_stimuli import DrawnStimuli
+from headatlas.protocol.interventions import Effects
 from headatlas.protocol.script import PromptSample, Script, Split
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What an intervention changes in the behaviour. The direction that the rule claims is positive.
-
-    Attributes:
-        selected: intervening on all selected heads together, [prompt].
-        alone: intervening on one of them, head -> [prompt].
-        random: intervening on each matched random set, [set prompt].
-        matched: the random sets.
-    """
-
-    selected: Array
-    alone: dict[str, Array]
-    random: Array
-    matched: statistics.MatchedSets
 
 
 @dataclass(frozen=True)
@@ -102,75 +83,6 @@ def sequences_in(samples: Sequence[PromptSample]) -> int:
     """The number of different token sequences among the prompts and corrupted prompts of some samples."""
     prompts = [prompt for sample in samples for prompt in sample.prompts]
     return len({tokens for prompt in prompts for tokens in (prompt.tokens, prompt.corrupted)})
-
-
-def measure_effects(
-    script: Script,
-    rule: Rule,
-    model: OpenModel,
-    find: PromptSample,
-    task: PromptSample,
-    heads: Sequence[Head],
-    seed: int,
-    progress: Progress = no_progress,
-    random_sets: int = statistics.RANDOM_SETS,
-    alone: int | None = None,
-) -> Effects | None:
-    """Intervene on the heads together, on each alone, and on matched random sets.
-
-    Heads that the script silences are ablated in all of these runs, and in the baseline.
-
-    Args:
-        script, rule, model: of the run.
-        find: prompts that the script's edit may learn from.
-        task: prompts on which the behaviour is read. The script's search replaces them.
-        heads: the selected heads, best first.
-        seed: of the random sets.
-        progress: told of progress.
-        random_sets: how many to draw, at most.
-        alone: on how many of the heads, from the first, to intervene alone; on each by default.
-
-    Returns:
-        None where there are no heads, or no matched random set.
-    """
-    if not heads:
-        return None
-    silenced = tuple(script.silenced(model)) if script.silenced else ()
-    matched = statistics.matched_sets(heads, model.anatomy.all_heads, seed, random_sets, silenced)
-    if not matched.sets:
-        return None
-    metric, contrast = script.effect
-    single = heads[:alone]
-    sets: list[Sequence[Head]] = [(), heads, *([head] for head in single), *matched.sets]
-    prompts = script.search(model, task).prompts
-    values = ablate_sets(
-        model,
-        prompts,
-        metric,
-        [(*silenced, *each) for each in sets],
-        intervention(script, rule, model, find),
-        script.positions,
-        contrast,
-        progress=counter(progress, "interventions", (len(sets) - 1) * len(prompts)),
-    )
-    change = values[0] - values[1:] if rule.cause.direction == "decrease" else values[1:] - values[0]  # [set prompt]
-    by_head = {str(head): change[1 + number] for number, head in enumerate(single)}
-    return Effects(change[0], by_head, change[1 + len(single) :], matched)
-
-
-def intervention(script: Script, rule: Rule, model: OpenModel, find: PromptSample) -> AblationKind | ZValues | Patch:
-    """What the rule's intervention puts in place of z: an ablation, or what the script's edit learns from `find`.
-
-    Raises:
-        HeadatlasError: where rule and script do not go together.
-    """
-    kind = rule.cause.intervention
-    if script.edit and (kind == "steer" or kind == "patch"):
-        return script.edit(model, find)
-    if script.edit is None and kind != "steer" and kind != "patch":
-        return kind
-    has = "has an" if script.edit else "has no"
-    raise HeadatlasError(f"the rule of {script.id} says {kind}, and its script {has} edit function; change one of them")
 
 
 def of_heads(found: Scores, anatomy: Anatomy, name: str) -> Scores:

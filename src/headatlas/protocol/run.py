@@ -21,7 +21,8 @@ from headatlas.progress import Progress, no_progress
 from headatlas.protocol import freshness
 from headatlas.protocol.assess import Assessed, assess, behaviour_of, heads_that_hold, selection_of
 from headatlas.protocol.draw_stimuli import DrawnStimuli, draw
-from headatlas.protocol.measure import Measured, measure_behaviour, measure_effects, measure_scores
+from headatlas.protocol.interventions import measure_effects
+from headatlas.protocol.measure import Measured, measure_behaviour, measure_scores
 from headatlas.protocol.provenance import catalog_id, environment, model_record
 from headatlas.protocol.script import Script, load_script
 from headatlas.stimuli.prompts import UntestableError, Vocabulary

@@ -25,7 +25,7 @@ from headatlas.lab.activations import edits
 from headatlas.lab.attribution import direct_effects
 from headatlas.lab.paths import Receiver, find_copying_movers, path_effects
 from headatlas.notation import Head
-from headatlas.protocol.measure import measure_effects
+from headatlas.protocol.interventions import measure_effects
 from headatlas.protocol.script import PromptSample, Script
 from headatlas.stimuli import Prompt, Readout, repeats
 
