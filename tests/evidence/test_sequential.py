@@ -1,5 +1,8 @@
 """The sequential Monte Carlo test: its error rates, by simulation and exactly, beside the test with all sets."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,6 +10,7 @@ from scipy import stats
 from headatlas.evidence.sequential import StoppingRule, stopping_rule
 
 DRAWS = 40_000
+ROOT = Path(__file__).parents[2]
 
 
 def run(rule: StoppingRule, reaches: np.ndarray) -> tuple[str, int, int]:
@@ -82,6 +86,33 @@ class TestEconomy:
         sets = exchangeable(200, np.random.default_rng(5))
         other = [reaches.sum() > rule.limit for reaches in sets if run(rule, reaches)[0] == "cause"]
         assert np.mean(other) < 0.02
+
+
+def exactly(rule: StoppingRule, reached: float) -> tuple[float, float]:
+    """Power, and the mean number of sets, if each set reaches the effect with this probability."""
+    going, stages, power, sets = {0: 1.0}, set(rule.stages()), 0.0, 0.0
+    for n in range(1, rule.most + 1):
+        after: dict[int, float] = {}
+        for k, chance in going.items():
+            for more, share in ((1, reached), (0, 1 - reached)):
+                after[k + more] = after.get(k + more, 0.0) + chance * share
+        ends = {k: rule.answer(n, k) for k in after if n in stages and (rule.answer(n, k) != "open" or n == rule.most)}
+        power += sum(after[k] for k, answer in ends.items() if answer == "cause")
+        sets += n * sum(after[k] for k in ends)
+        going = {k: chance for k, chance in after.items() if k not in ends}
+    return power, sets
+
+
+def test_the_page_of_verdicts_says_the_same() -> None:
+    rule, page = stopping_rule(200), (ROOT / "site" / "verdicts.md").read_text()
+    rows = re.findall(r"^\| (\d+)% \| ([\d.]+)% \| ([\d.]+)% \| (\d+) \|$", page, re.MULTILINE)
+    assert len(rows) == 7
+    for reached, power, full, sets in rows:
+        share = int(reached) / 100
+        exact, mean = exactly(rule, share)
+        assert (power, sets) == (f"{100 * exact:.1f}", f"{mean:.0f}")
+        assert full == f"{100 * stats.binom.cdf(rule.limit, 200, share):.1f}"
+    assert f"{100 * rule.level():.3f}%" in page and f"{100 * stopping_rule(40).level():.2f}%" in page
 
 
 class TestEdges:
