@@ -1,16 +1,15 @@
 """The sequential Monte Carlo test: its error rates, by simulation and exactly, beside the test with all sets."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from headatlas.evidence.sequential import StoppingRule, stopping_rule
+from places import ROOT
 
 DRAWS = 40_000
-ROOT = Path(__file__).parents[2]
 
 
 def run(rule: StoppingRule, reaches: np.ndarray) -> tuple[str, int, int]:
