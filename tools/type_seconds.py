@@ -20,14 +20,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
 import headatlas
 from headatlas.errors import HeadatlasError
 from headatlas.lab import OpenModel, open_model
+from headatlas.lab.running.passes import count_passes
 from headatlas.protocol.draw_stimuli import draw
 from headatlas.protocol.measure import measure_behaviour, measure_scores
 from headatlas.protocol.script import load_script
@@ -75,42 +74,7 @@ def at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-class Work:
-    """Counts the tokens that pass each layer of a model, at the first matrix of its MLP.
-
-    A hook on a block, or on anything of its attention, would keep the lab from skipping layers.
-    """
-
-    def __init__(self, model: OpenModel) -> None:
-        self.passed, self._layers = 0, model.anatomy.layers
-        self._hooks = [
-            first_matrix(block, model).register_forward_pre_hook(self._count) for block in model.anatomy.blocks
-        ]
-
-    def __enter__(self) -> "Work":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _count(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        self.passed += args[0].numel() // args[0].shape[-1]
-
-    def take(self) -> float:
-        """Tokens that passed all layers since the last call."""
-        passed, self.passed = self.passed, 0
-        return passed / self._layers
-
-
-def first_matrix(block: nn.Module, model: OpenModel) -> nn.Module:
-    """The first module of a block that has a matrix and does not belong to attention."""
-    attention = {part for module in model.anatomy.attention.values() for part in module.modules()}
-    matrices = (part for part in block.modules() if getattr(getattr(part, "weight", None), "ndim", 0) == 2)
-    return next(part for part in matrices if part not in attention)
-
-
-def timed(id: str, model: OpenModel, work: Work, prompts: int, limit: int) -> Timed:
+def timed(id: str, model: OpenModel, prompts: int, limit: int) -> Timed:
     """Time the detector of one type, on so many prompts of each family."""
     rule = headatlas.load().heads[id].rule
     assert rule
@@ -124,15 +88,14 @@ def timed(id: str, model: OpenModel, work: Work, prompts: int, limit: int) -> Ti
             clock = time.perf_counter()
             measure_behaviour(script, model, stimuli.task)
             found.behaviour = time.perf_counter() - clock
-            work.take()
-            clock = time.perf_counter()
-            measure_scores(script, model, stimuli.find)
-            found.seconds = time.perf_counter() - clock
+            with count_passes(model) as count:
+                clock = time.perf_counter()
+                measure_scores(script, model, stimuli.find)
+                found.seconds, found.work = time.perf_counter() - clock, count.tokens
     except _LimitReached:
         found.why = f"stopped after {limit} s"
     except HeadatlasError as error:
         found.why = str(error)
-    found.work = work.take()
     return found
 
 
@@ -142,11 +105,10 @@ def time_all(options: argparse.Namespace) -> None:
     catalog, model = headatlas.load(), open_model(options.model)
     rows: dict[str, Timed] = {}
     ids = options.types or [id for id, entry in catalog.heads.items() if entry.rule]
-    with Work(model) as work:
-        for id in ids:
-            rows[id] = timed(catalog.head(id).id, model, work, options.prompts, options.limit)
-            print(f"{id}: {say(rows[id])}, work {ratio(rows[id])}", file=sys.stderr, flush=True)
-            options.file.write_text(json.dumps({id: asdict(row) for id, row in rows.items()}, indent=1) + "\n")
+    for id in ids:
+        rows[id] = timed(catalog.head(id).id, model, options.prompts, options.limit)
+        print(f"{id}: {say(rows[id])}, work {ratio(rows[id])}", file=sys.stderr, flush=True)
+        options.file.write_text(json.dumps({id: asdict(row) for id, row in rows.items()}, indent=1) + "\n")
 
 
 def say(row: Timed) -> str:

@@ -10,6 +10,7 @@ import torch
 from conftest import load_tool
 from headatlas.lab import OpenModel, logit_difference, open_model, path_patch, sweep
 from headatlas.lab.paths import path_runs
+from headatlas.lab.running.passes import count_passes
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -123,8 +124,7 @@ def test_the_rows_are_those_of_the_targets() -> None:
 class TestTypeSeconds:
     def test_work_is_counted_in_tokens_that_pass_all_layers(self, specimen: OpenModel) -> None:
         """Induction runs each prompt and its corrupted prompt once."""
-        with type_seconds.Work(specimen) as work:
-            row = type_seconds.timed("induction", specimen, work, prompts=2, limit=100)
+        row = type_seconds.timed("induction", specimen, prompts=2, limit=100)
         assert (row.prompts, row.planned) == (6, 72)
         assert row.work == pytest.approx(2 * row.tokens)
         assert type_seconds.ratio(row) == "2.0"
@@ -132,12 +132,11 @@ class TestTypeSeconds:
     def test_counting_keeps_no_layer_from_being_skipped(self, specimen: OpenModel) -> None:
         """A sweep at the last position of 48 heads computes 1 token of 30 for each, not all."""
         prompts = [Prompt(tuple(range(5, 35)), tuple(range(5, 35)), readouts=(Readout(29, 3, (4,)),))] * 2
-        with type_seconds.Work(specimen) as work:
+        with count_passes(specimen) as count:
             done = sweep(specimen, prompts, logit_difference, "zero", "last")
-            assert done.ways == ("tokens",)
-            assert work.take() < 48 * 60 / 3
+        assert done.ways == ("tokens",)
+        assert count.tokens < 48 * 60 / 3
 
     def test_a_limit_stops_a_detector_and_no_fallback_hides_it(self, specimen: OpenModel) -> None:
-        with type_seconds.Work(specimen) as work:
-            row = type_seconds.timed("accuracy", specimen, work, prompts=24, limit=1)
+        row = type_seconds.timed("accuracy", specimen, prompts=24, limit=1)
         assert row.seconds is None and type_seconds.say(row) == "> 1 s"
