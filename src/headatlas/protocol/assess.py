@@ -75,13 +75,14 @@ def assess(rule: Rule, measured: Measured, findings: Sequence[Finding], family: 
     """
     stimuli, scores = measured.stimuli, dict(measured.scores)
     task = slice(None) if family is None else stimuli.task.of_family(family)
+    moved = slice(None) if family is None else (measured.moved or stimuli.task).of_family(family)
     if family is not None and scores["find"].per == "prompt":
         scores = {split: each.only(stimuli.of(split).of_family(family)) for split, each in scores.items()}
     detection = detection_of(rule, scores)
     return Assessed(
         behaviour_of(rule, measured.behaviour[task]),
         detection,
-        cause_of(rule, measured.effects, task) if measured.effects else None,
+        cause_of(rule, measured.effects, moved) if measured.effects else None,
         literature_of(detection, findings),
     )
 

@@ -20,6 +20,7 @@ from headatlas.lab.attention.pairs import attention_between, questions_of
 from headatlas.lab.running.batches import OnDone
 from headatlas.notation import Head
 from headatlas.progress import Progress, counter, no_progress
+from headatlas.protocol.costs import INTERVENTIONS, scores_step
 from headatlas.protocol.draw_stimuli import DrawnStimuli
 from headatlas.protocol.script import PromptSample, Script, Split
 
@@ -50,12 +51,14 @@ class Measured:
         behaviour: the metric of the behaviour, [prompt].
         scores: of the prompts that select heads, and of those that test them.
         effects: of intervening on the selected heads; None where that was not measured.
+        moved: the prompts of `effects`; those of the task where it is None.
     """
 
     stimuli: DrawnStimuli
     behaviour: Array
     scores: Mapping[Split, Scores]
     effects: Effects | None = None
+    moved: PromptSample | None = None
 
 
 def measure_behaviour(script: Script, model: OpenModel, task: PromptSample) -> Array:
@@ -69,7 +72,7 @@ def measure_scores(script: Script, model: OpenModel, sample: PromptSample, progr
     Raises:
         HeadatlasError: where a head of the model has no score.
     """
-    what = f"scores, {sample.split}"
+    what = scores_step(sample.split)
     if script.detect is None:
         found = attention_scores(model, sample.prompts, counter(progress, what, sequences_in([sample])))
     else:
@@ -151,7 +154,7 @@ def measure_effects(
         intervention(script, rule, model, find),
         script.positions,
         contrast,
-        progress=counter(progress, "interventions", (len(sets) - 1) * len(prompts)),
+        progress=counter(progress, INTERVENTIONS, (len(sets) - 1) * len(prompts)),
     )
     change = values[0] - values[1:] if rule.cause.direction == "decrease" else values[1:] - values[0]  # [set prompt]
     by_head = {str(head): change[1 + number] for number, head in enumerate(single)}
