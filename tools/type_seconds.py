@@ -60,7 +60,7 @@ class _LimitReached(BaseException):
 
 @contextlib.contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """Stop the work within after so many seconds."""
+    """Stop the work within when this time is over."""
 
     def stop(*_: object) -> None:
         raise _LimitReached
@@ -75,7 +75,7 @@ def at_most(seconds: int) -> Iterator[None]:
 
 
 def timed(id: str, model: OpenModel, prompts: int, limit: int) -> Timed:
-    """Time the detector of one type, on so many prompts of each family."""
+    """Time the detector of one type, on `prompts` prompts of each family."""
     rule = headatlas.load().heads[id].rule
     assert rule
     script, found = load_script(id), Timed()

@@ -16,7 +16,7 @@ import pytest
 import headatlas
 from census_plans import plan_of, taken
 from headatlas import locations
-from headatlas.census import budget, cache, job, labelling, measuring, planning, reading, running
+from headatlas.census import cache, job, labelling, measuring, planning, reading, running
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.cli.program import main
@@ -25,6 +25,7 @@ from headatlas.lab import OpenModel, attention_scores
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.lab.running.passes import count_passes
 from headatlas.notation import Head
+from headatlas.protocol import budget
 from headatlas.protocol.script import load_script
 from headatlas.stimuli import Prompt
 from planted import Architecture

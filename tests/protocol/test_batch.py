@@ -15,6 +15,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_files, records
 from headatlas.evidence.outcome import Outcome
 from headatlas.pages.report import report
+from headatlas.progress import RunProgress
 from headatlas.protocol import code_hash, results, run, run_many
 from headatlas.protocol.model_options import ModelOptions
 
@@ -24,8 +25,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def outcomes(job: run_many.RunRequest, again: bool = False, jobs: int = 1) -> dict[str, Outcome]:
-    told: list[tuple[str, int, int]] = []
-    made = run_many.run_all(CATALOG, ENTRIES, job, again, jobs, lambda *each: told.append(each))
+    made = run_many.run_all(CATALOG, ENTRIES, job, again, jobs, RunProgress())
     return {outcome.entry: outcome for outcome in made}
 
 

@@ -24,7 +24,7 @@ from headatlas.evidence import record_files, record_parts, records
 from headatlas.evidence.identity import PARTS, Identity
 from headatlas.lab import OpenModel, forward, open_model
 from headatlas.lab.loading.identifying import identity
-from headatlas.progress import no_progress
+from headatlas.progress import RunProgress
 from headatlas.protocol import freshness, results, run, run_many
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.provenance import catalog_id, model_record
@@ -283,7 +283,7 @@ class Measured:
             except HeadatlasError as error:
                 refused = "run it again" in str(error)
         job = run_many.RunRequest(str(folder), options, (0,), self.out / "records")
-        (outcome,) = run_many.run_all(CATALOG, [ENTRY], job, False, 1, no_progress)
+        (outcome,) = run_many.run_all(CATALOG, [ENTRY], job, False, 1, RunProgress())
         assert (
             outcome.error is None and outcome.path and record_files.read(outcome.path).model.identity == about.identity
         )

@@ -8,12 +8,13 @@ from headatlas.census import budget, labelling, running
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
 from headatlas.lab import OpenModel
+from headatlas.protocol.budget import parameters
 
 CATALOG = headatlas.load()
 
 
 def plan_of(model: OpenModel, types: Any = None, prompts: int | None = None, cause: bool = False) -> Plan:
-    settings = budget.resolve_settings(CATALOG, budget.parameters(model), "quick", prompts, types, cause)
+    settings = budget.resolve_settings(CATALOG, parameters(model), "quick", prompts, types, cause)
     return running.plan_of(CATALOG, model, settings)
 
 

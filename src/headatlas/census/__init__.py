@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headatlas.census.budget import Budget
     from headatlas.census.comparing import Difference, Transfer
     from headatlas.census.schema import Census
     from headatlas.lab import OpenModel
+    from headatlas.protocol.budget import Budget
 
 __all__ = ["compare", "recorded", "take", "transfer"]
 
@@ -57,8 +57,9 @@ def take(
     """
     from headatlas import load
     from headatlas.census import labelling, running
-    from headatlas.census.budget import parameters, resolve_settings
+    from headatlas.census.budget import resolve_settings
     from headatlas.lab import OpenModel, open_model
+    from headatlas.protocol.budget import parameters
 
     catalog = load()
     opened = model if isinstance(model, OpenModel) else open_model(model)

@@ -3,42 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import CensusSettings
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import statistics
-
-if TYPE_CHECKING:
-    from headatlas.lab import OpenModel
-
-Budget = Literal["quick", "full"]
-SMALL = 20_000_000  # parameters without embeddings; above it a quick census asks less
-
-
-@dataclass(frozen=True)
-class Amount:
-    """Prompts of each family for detection and behaviour, and for the cause; random sets to hold the cause against.
-
-    None means what the rule of each entry says.
-    """
-
-    prompts: int | None
-    cause_prompts: int | None
-    random_sets: int
-
-
-FULL = Amount(None, None, statistics.RANDOM_SETS)
-QUICK_SMALL = Amount(8, 6, 24)
-QUICK_LARGE = Amount(4, 4, 24)
-
-
-def parameters(model: OpenModel) -> int:
-    """Weights of a model without its embeddings, counted once."""
-    embeddings = {id(each.weight) for each in (model.model.get_input_embeddings(), model.model.get_output_embeddings())}
-    return sum(each.numel() for each in model.model.parameters() if id(each) not in embeddings)
+from headatlas.protocol.budget import Budget, amount_of
 
 
 def resolve_settings(
@@ -54,7 +23,7 @@ def resolve_settings(
 
     Args:
         catalog: whose types are measured.
-        size: of the model, as `parameters` counts.
+        size: of the model, as `headatlas.protocol.budget.parameters` counts.
         budget: 'quick', or 'full' for as many prompts and random sets as the rules of the entries ask.
         prompts: of each family, instead of what the budget says; types whose score is fitted take what their rule asks.
         types: names or ids of the types; by default all that have a rule.
@@ -66,7 +35,7 @@ def resolve_settings(
     """
     if prompts is not None and prompts < 2:
         raise HeadatlasError("--prompts must be at least 2: an interval needs more than one")
-    amount = FULL if budget == "full" else QUICK_SMALL if size < SMALL else QUICK_LARGE
+    amount = amount_of(budget, size)
     wanted = {catalog.head(name).id for name in types} if types is not None else None
     if wanted is not None and (missing := sorted(id for id in wanted if catalog.heads[id].rule is None)):
         raise HeadatlasError(

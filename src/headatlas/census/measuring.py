@@ -21,7 +21,8 @@ from headatlas.evidence.records import Detection
 from headatlas.lab import OpenModel, Scores
 from headatlas.lab.running.passes import count_passes
 from headatlas.notation import Head
-from headatlas.progress import Progress, counter
+from headatlas.progress import Progress, counter, no_progress
+from headatlas.protocol import costs
 from headatlas.protocol.assess import (
     behaviour_of,
     cause_of,
@@ -52,6 +53,7 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
     Yields:
         One part per job. A fault of one script ends its job and no other.
     """
+    progress(costs.BEHAVIOUR, 0, 0)
     for job in jobs:
         _step(job, model, _begin)
     _score(jobs, "find", model, progress)
@@ -61,8 +63,10 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
     _score(again, "find", model, progress)
     candidates = [job for job in jobs if job.selection and job.selection.any_candidate(job.rule)]
     _score(candidates, "test", model, progress)
-    for job in jobs:
-        _step(job, model, _finish)
+    for number, job in enumerate(jobs):
+        if len(jobs) > 1:
+            progress(costs.INTERVENTIONS, number, len(jobs))
+        _step(job, model, partial(_finish, progress=progress if len(jobs) == 1 else no_progress))
         yield job.part(model)
 
 
@@ -117,11 +121,11 @@ def _score(jobs: Sequence[Job], split: Split, model: OpenModel, progress: Progre
     _score_pairs([job for job in going if job.script.detect is None], split, model, progress)
     for job in going:
         if job.script.detect is not None:
-            _step(job, model, lambda job, model: _keep(job, split, _own_scores(job, split, model)))
+            _step(job, model, partial(_score_own, split=split, progress=progress))
 
 
-def _own_scores(job: Job, split: Split, model: OpenModel) -> Scores:
-    return measure_scores(job.script, model, job.drawn().of(split))
+def _score_own(job: Job, model: OpenModel, split: Split, progress: Progress) -> None:
+    _keep(job, split, measure_scores(job.script, model, job.drawn().of(split), progress))
 
 
 def _score_pairs(jobs: Sequence[Job], split: Split, model: OpenModel, progress: Progress) -> None:
@@ -131,7 +135,7 @@ def _score_pairs(jobs: Sequence[Job], split: Split, model: OpenModel, progress: 
     samples = [job.drawn().of(split) for job in jobs]
     total, clock = sum(len(sample.prompts) for sample in samples), time.perf_counter()
     with count_passes(model) as count:
-        step = counter(progress, "attention between pairs", sequences_in(samples))
+        step = counter(progress, costs.scores_step(split), sequences_in(samples))
         found = measure_attention_scores(model, samples, step)
     seconds = time.perf_counter() - clock
     for job, scores, sample in zip(jobs, found, samples, strict=True):
@@ -163,12 +167,12 @@ def _more_prompts_help(job: Job) -> bool:
     return bool(job.selection and job.selection.undecided(job.rule))
 
 
-def _finish(job: Job, model: OpenModel) -> None:
+def _finish(job: Job, model: OpenModel, progress: Progress) -> None:
     """Measure the cause, and end the job with all figures."""
     selection, find, held = job.selection, job.scores["find"], None
     assert selection
     detection = detection_of(job.rule, job.scores) if "test" in job.scores else None
-    tested, why = _cause(job, model, detection)
+    tested, why = _cause(job, model, detection, progress)
     if detection:
         held = HeldOutScores(
             n=detection.n_test,
@@ -187,7 +191,7 @@ def _finish(job: Job, model: OpenModel) -> None:
     job.ending = Ending("measured", None, scores=scores, tested=tested, causal_why=why)
 
 
-def _cause(job: Job, model: OpenModel, detection: Detection | None) -> tuple[Tested | None, str]:
+def _cause(job: Job, model: OpenModel, detection: Detection | None, progress: Progress) -> tuple[Tested | None, str]:
     """Intervene on the heads that this type alone would select and that hold; or say why that was not done."""
     settings, rule = job.key.settings, job.rule
     if detection is None or not (detection.selected or detection.did_not_hold):
@@ -207,6 +211,7 @@ def _cause(job: Job, model: OpenModel, detection: Detection | None) -> tuple[Tes
         fewer(stimuli.task, settings.cause_prompts),
         [Head.parse(head) for head in detection.selected],
         settings.seed,
+        progress,
         random_sets=settings.random_sets,
         alone=ALONE,
     )

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
-from headatlas.census import budget, cache
-from headatlas.census.budget import Budget
+from headatlas.census import cache
 from headatlas.census.cache import Plan
 from headatlas.census.schema import CensusSettings
-from headatlas.progress import Notify, Progress, no_notice
+from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.model_options import ModelOptions
-from headatlas.protocol.workers import opened, pool
+from headatlas.protocol.workers import ModelRequest, SharedModel, WorkerProgress, open_first, opened, pool
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
+    from headatlas.protocol.budget import Budget
 
 _LIGHT = 200 * 2**20  # bytes of weights that every process may hold for itself
 
@@ -40,11 +39,13 @@ class CensusRequest:
 
     def settings(self, catalog: Catalog, size: int) -> CensusSettings:
         """The settings for a model with `size` parameters."""
+        from headatlas.census import budget
+
         return budget.resolve_settings(catalog, size, self.budget, self.prompts, self.types, self.cause, self.seed)
 
 
 def run_census(
-    catalog: Catalog, order: CensusRequest, out: Path, jobs: int | None, report: Progress, tell: Notify = no_notice
+    catalog: Catalog, order: CensusRequest, out: Path, jobs: int | None, report: RunProgress, tell: Notify = no_notice
 ) -> tuple[Plan, Path]:
     """Measure all types of a shard, and leave their parts below <out>/<model>.
 
@@ -52,7 +53,7 @@ def run_census(
         catalog: that the types are in.
         order: the model, the budget, the shard.
         out: the folder.
-        jobs: processes that share the work, each with the model and one thread; by default one per core where the
+        jobs: processes that share the work and the weights, each with one thread; by default one per core where the
             model is light, else one with all threads.
         report: told of progress.
         tell: told where the census of another model of the same name is moved.
@@ -71,13 +72,15 @@ def run_census(
     from headatlas.lab import open_model
 
     with open_model(order.model, **order.options.keywords()) as model:
-        plan, folder, mine, moved = _begun(catalog, model, order, out)
-        if moved:
-            tell(moved)
-        ids = [id for unit in mine for id in unit]
-        for done, part in enumerate(running.measure_types(catalog, model, plan, folder, ids, report), 1):
-            report(part.entry.id, done, len(ids))
-        return plan, cache.home_of(out, plan.model)
+        begun = _begun(catalog, model, order, out)
+        if begun.moved:
+            tell(begun.moved)
+        report.plan(begun.tasks)
+        for unit, task in zip(begun.units, begun.tasks, strict=True):
+            for _ in running.measure_types(catalog, model, begun.plan, begun.folder, unit, report.of(task.id)):
+                pass
+            report.end(task.id)
+        return begun.plan, cache.home_of(out, begun.plan.model)
 
 
 def default_jobs(order: CensusRequest) -> int:
@@ -90,51 +93,64 @@ def default_jobs(order: CensusRequest) -> int:
     return max(1, os.cpu_count() or 1) if 0 < weights <= _LIGHT else 1
 
 
-Begun = tuple[Plan, Path, list[list[str]], str | None]
+@dataclass(frozen=True)
+class _Begun:
+    """A census that has begun.
+
+    Attributes:
+        plan: what all shards share.
+        folder: of the census, where the plan is written.
+        units: the types of this shard that are measured together, and their expected work.
+        moved: what to tell the user of another model's census.
+    """
+
+    plan: Plan
+    folder: Path
+    units: list[list[str]]
+    tasks: list[Task]
+    moved: str | None
 
 
-def _begun(catalog: Catalog, model: OpenModel, order: CensusRequest, out: Path) -> Begun:
-    """The plan, written to the folder of the census, the units of work of this shard, and what to tell the user."""
+def _begun(catalog: Catalog, model: OpenModel, order: CensusRequest, out: Path) -> _Begun:
+    """Write the plan, and see what is to be measured."""
     from headatlas.census import running
+    from headatlas.protocol.budget import parameters
 
-    plan = running.plan_of(catalog, model, order.settings(catalog, budget.parameters(model)))
+    plan = running.plan_of(catalog, model, order.settings(catalog, parameters(model)))
     moved = cache.claim(out, plan.model)
     folder = cache.home_of(out, plan.model)
     cache.write_plan(plan, folder)
-    return plan, folder, running.units(plan.settings, order.shard), moved
+    units = running.units(plan.settings, order.shard)
+    return _Begun(plan, folder, units, running.tasks(catalog, model, plan, folder, units), moved)
 
 
 # --- over several processes -------------------------------------------------------------------------------------
 
 
-def _ready() -> None:
-    """Do nothing; a process that takes this has started."""
+def _begin(request: ModelRequest, order: CensusRequest, out: Path) -> tuple[SharedModel, _Begun]:
+    shared = open_first(request)
+    return shared, _begun(*opened(shared), order, out)
 
 
-def _begin(order: CensusRequest, out: Path) -> Begun:
-    return _begun(*opened(), order, out)
-
-
-def _work(plan: Plan, folder: Path, ids: Sequence[str]) -> int:
+def _work(shared: SharedModel, begun: _Begun, number: int) -> str:
     from headatlas.census import running
 
-    return sum(1 for _ in running.measure_types(*opened(), plan, folder, ids))
+    task = begun.tasks[number]
+    report = WorkerProgress().of(task.id)
+    for _ in running.measure_types(*opened(shared), begun.plan, begun.folder, begun.units[number], report):
+        pass
+    return task.id
 
 
-def _shared(order: CensusRequest, out: Path, jobs: int, report: Progress, tell: Notify) -> tuple[Plan, Path]:
-    """The processes open the model and share the units of work; this one only waits."""
-    with pool(jobs, order.model, order.options) as workers:
-        beginning = workers.submit(_begin, order, out)
-        for _ in range(jobs - 1):
-            workers.submit(_ready)  # one each, so that all of them start
-        plan, folder, mine, moved = beginning.result()
-        if moved:
-            tell(moved)
-        total, done = sum(map(len, mine)), 0
-        report("measuring", 0, total)
-        waiting: set[Future[int]] = {workers.submit(_work, plan, folder, unit) for unit in mine}
-        while waiting:
-            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            done += sum(future.result() for future in ready)
-            report("measuring", done, total)
-        return plan, cache.home_of(out, plan.model)
+def _shared(order: CensusRequest, out: Path, jobs: int, report: RunProgress, tell: Notify) -> tuple[Plan, Path]:
+    """The workers open the model and share the units of work, the largest first; this process only waits."""
+    with pool(jobs, order.model, order.options, report) as workers:
+        shared, begun = workers.executor.submit(_begin, workers.request, order, out).result()
+        if begun.moved:
+            tell(begun.moved)
+        largest = sorted(range(len(begun.units)), key=lambda number: -begun.tasks[number].weight)
+        report.plan([begun.tasks[number] for number in largest], jobs)
+        futures = [workers.executor.submit(_work, shared, begun, number) for number in largest]
+        for future in as_completed(futures):
+            report.end(future.result())
+        return begun.plan, cache.home_of(out, begun.plan.model)

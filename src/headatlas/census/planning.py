@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import torch
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.census import budget
-from headatlas.census.budget import Budget
 from headatlas.census.job import start
 from headatlas.census.parallel import CensusRequest, default_jobs
 from headatlas.census.running import plan_of, units
@@ -21,6 +19,7 @@ from headatlas.census.schema import CensusSettings
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.progress import Progress, no_progress
+from headatlas.protocol.budget import Budget, parameters
 from headatlas.stimuli.prompts import UntestableError
 
 READ: dict[Budget, float] = {"quick": 6.0, "full": 10.0}  # tokens read per token drawn, counted on the specimen
@@ -74,7 +73,7 @@ def plan(catalog: Catalog, request: CensusRequest, jobs: int | None, progress: P
         progress(f"opening {request.model}", 0, 0)
         with open_model(request.model, **request.options.keywords()) as model:
             opening = time.perf_counter() - clock
-            settings = request.settings(catalog, budget.parameters(model))
+            settings = request.settings(catalog, parameters(model))
             ids = [id for unit in units(settings, request.shard) for id in unit]
             return costs_of(catalog, model, settings, ids, processes, opening, progress)
     finally:

@@ -1,6 +1,7 @@
 """Measures head types on an open model; keeps what is measured already, and saves each type when it is done."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from headatlas.catalog.catalog import Catalog
@@ -9,7 +10,9 @@ from headatlas.census.cache import Plan, TypePart
 from headatlas.census.job import Job, start
 from headatlas.census.schema import CensusSettings
 from headatlas.lab import OpenModel
-from headatlas.progress import Progress, no_progress
+from headatlas.progress import Progress, Step, Task, no_progress
+from headatlas.protocol import costs
+from headatlas.protocol.budget import Amount
 from headatlas.protocol.provenance import catalog_id, model_record
 from headatlas.protocol.script import load_script
 
@@ -27,6 +30,39 @@ def units(settings: CensusSettings, shard: tuple[int, int] = (1, 1)) -> list[lis
     pairs = [id for id in settings.types if load_script(id).detect is None]
     every = [pairs] * bool(pairs) + [[id] for id in settings.types if id not in pairs]
     return every[shard[0] - 1 :: shard[1]]
+
+
+def tasks(
+    catalog: Catalog, model: OpenModel, plan: Plan, folder: Path, together: Sequence[Sequence[str]]
+) -> list[Task]:
+    """The expected work of types that are measured together; none for what is in the folder and has not changed.
+
+    Args:
+        catalog, plan, folder: of the census.
+        model: that is open.
+        together: ids, as `units` gives them.
+    """
+    settings = plan.settings
+    amount = Amount(
+        settings.prompts, settings.cause_prompts, settings.random_sets if settings.cause else 0, measuring.ALONE
+    )
+    found = []
+    for ids in together:
+        key = {id: start(catalog, id, plan.model, settings).key for id in ids}
+        waiting = [id for id in ids if cache.load_cached(folder, id, key[id]) is None]
+        each = costs.tasks(catalog, waiting, model, amount)
+        name = ids[0] if len(ids) == 1 else f"{len(ids)} types by attention"
+        found.append(Task(name, _in_turn([task.steps for task in each]), len(ids)))
+    return found
+
+
+def _in_turn(steps: Sequence[tuple[Step, ...]]) -> tuple[Step, ...]:
+    """The steps of types that are measured together: the first steps of all, then the second, and so on."""
+    found: dict[str, Step] = {}
+    for each in (step for steps_of_one in steps for step in steps_of_one):
+        before = found.get(each.what)
+        found[each.what] = replace(each, weight=each.weight + (before.weight if before else 0.0))
+    return tuple(found.values())
 
 
 def measure_types(
@@ -68,7 +104,6 @@ def measure_types(
         yield _written(part, folder)
     for job in waiting:
         if job.script.detect is not None:
-            report(job.key.entry.id, 0, 0)
             for part in measuring.measure([job], model, report):
                 yield _written(part, folder)
 

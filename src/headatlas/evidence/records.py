@@ -203,7 +203,10 @@ def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterabl
 
 
 class Record(RecordPart):
-    """One run of one reproduction on one model. `cause` is None if there was no causal test."""
+    """One run of one reproduction on one model. `cause` is None if there was no causal test.
+
+    `budget` is 'quick' for a run with few prompts and random sets, and 'full' for one with as many as the rule says.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     entry: Entry
@@ -216,6 +219,7 @@ class Record(RecordPart):
     literature: Literature
     stability: Stability
     verdict: Verdict
+    budget: Literal["quick", "full"] = "full"
 
     @model_validator(mode="after")
     def _grids_fit(self) -> "Record":

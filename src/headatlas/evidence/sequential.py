@@ -51,7 +51,7 @@ class StoppingRule:
         yield from sorted({*range(_CHECKS, self.most, _CHECKS), *self.looks})
 
     def reason(self, n: int, k: int) -> str:
-        """Why the test stopped after n sets, of which k reach the effect, in words; empty if all sets were drawn."""
+        """Why the test stopped after n sets, of which k reach the effect, as text; empty if all sets were drawn."""
         if n == self.most:
             return ""
         reach = "reach" if k > 1 else "reaches"
@@ -73,12 +73,12 @@ class StoppingRule:
         return hash((self.most, self.limit, tuple(self.looks.items())))
 
 
-# The early looks for a test of 5% with so many sets at most. They were chosen once, by the exact level of the test.
+# The early looks for a test of 5% by the largest number of sets. They were chosen once, by the exact level of the test.
 _EARLY: Mapping[int, Mapping[int, int]] = {200: {68: 0, 110: 1, 150: 2}, 40: {32: 0}}
 
 
 def stopping_rule(most: int, percentile: float = 95.0, early: bool = True) -> StoppingRule:
-    """The rule for a test with at most so many random sets.
+    """The rule for a test with at most `most` random sets.
 
     Args:
         most: the largest number of sets.

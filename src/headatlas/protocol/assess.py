@@ -75,14 +75,15 @@ def assess(rule: Rule, measured: Measured, findings: Sequence[Finding], family: 
             that are not per prompt are assessed whole.
     """
     stimuli, scores = measured.stimuli, dict(measured.scores)
-    numbers = None if family is None else stimuli.task.of_family(family)
+    task, moved = stimuli.task, measured.moved or stimuli.task
+    numbers, those = (None if family is None else each.of_family(family) for each in (task, moved))
     if family is not None and scores["find"].per == "prompt":
         scores = {split: each.only(stimuli.of(split).of_family(family)) for split, each in scores.items()}
     detection = detection_of(rule, scores)
     return Assessed(
         behaviour_of(rule, measured.behaviour if numbers is None else measured.behaviour[numbers]),
         detection,
-        cause_of(rule, measured.effects, numbers) if measured.effects else None,
+        cause_of(rule, measured.effects, those) if measured.effects else None,
         literature_of(detection, findings),
     )
 

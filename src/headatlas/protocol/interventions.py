@@ -16,10 +16,11 @@ from headatlas.lab.ablation import AblationKind, Patch, ZValues
 from headatlas.lab.ablation.z_values import mean_z
 from headatlas.notation import Head
 from headatlas.progress import Progress, no_progress
+from headatlas.protocol.budget import FULL
+from headatlas.protocol.costs import INTERVENTIONS
 from headatlas.protocol.script import PromptSample, Script
 from headatlas.stimuli.prompts import Prompt
 
-ALONE = 20  # how many heads, from the best, are intervened on alone
 _FEWEST = 4  # prompts of a family
 _SURE = 0.99  # confidence that a random set reaches the effect, or does not, on all prompts
 
@@ -58,8 +59,8 @@ def measure_effects(
     heads: Sequence[Head],
     seed: int,
     progress: Progress = no_progress,
-    random_sets: int = statistics.RANDOM_SETS,
-    alone: int = ALONE,
+    random_sets: int = FULL.random_sets,
+    alone: int = FULL.alone,
 ) -> Effects | None:
     """Intervene on the heads together, on the best of them alone, and on matched random sets.
 
@@ -88,20 +89,9 @@ def measure_effects(
     if not matched.sets:
         return None
     searched = script.search(model, task)
-    edit = intervention(script, rule, model, find)
-    if edit == "mean":  # over all prompts, also while a third of them is read
-        edit = mean_z(model, [prompt.corrupted for prompt in searched.prompts])
-    metric, contrast = script.effect
-    sign = -1 if rule.cause.direction == "decrease" else 1
-
-    def change(prompts: Sequence[Prompt], sets: Sets) -> Array:
-        every = [silenced, *((*silenced, *each) for each in sets)]
-        values = ablate_sets(model, prompts, metric, every, edit, script.positions, contrast)
-        found: Array = sign * (values[1:] - values[0])
-        return found
-
     stopping = stopping_rule(len(matched.sets), rule.cause.percentile, early=matched.distinct > len(matched.sets))
     single = heads[:alone]
+    change = _changes(script, rule, model, searched, intervention(script, rule, model, find), silenced)
     trial = _Trial(change, searched.prompts, _first_third(searched))
     trial.add([heads, *([head] for head in single)])
     _draw_until_decided(trial, matched.sets, stopping, 1 + len(single), progress)
@@ -115,6 +105,29 @@ def measure_effects(
         planned=len(searched.prompts),
         rule=stopping,
     )
+
+
+def _changes(
+    script: Script,
+    rule: Rule,
+    model: OpenModel,
+    sample: PromptSample,
+    edit: AblationKind | ZValues | Patch,
+    silenced: tuple[Head, ...],
+) -> Callable[[Sequence[Prompt], Sets], Array]:
+    """A function that measures what sets of heads change on prompts of the sample, [set prompt]."""
+    if edit == "mean":  # over all prompts, also while a third of them is read
+        edit = mean_z(model, [prompt.corrupted for prompt in sample.prompts])
+    metric, contrast = script.effect
+    sign = -1 if rule.cause.direction == "decrease" else 1
+
+    def change(prompts: Sequence[Prompt], sets: Sets) -> Array:
+        every = [silenced, *((*silenced, *each) for each in sets)]
+        values = ablate_sets(model, prompts, metric, every, edit, script.positions, contrast)
+        found: Array = sign * (values[1:] - values[0])
+        return found
+
+    return change
 
 
 @dataclass
@@ -165,7 +178,7 @@ def _draw_until_decided(
     """Draw random sets, stage by stage, and read the other prompts once the first third leaves the answer open."""
     drawn = 0
     for end in stopping.stages():
-        progress("interventions: random sets, at most", drawn, stopping.most)
+        progress(INTERVENTIONS, drawn, stopping.most)
         trial.add(sets[drawn:end])
         drawn = end
         answer = _answer(trial, stopping, random_from)
@@ -174,7 +187,7 @@ def _draw_until_decided(
             answer = _answer(trial, stopping, random_from)
         if answer != "open":
             break
-    progress("interventions: random sets, at most", stopping.most, stopping.most)
+    progress(INTERVENTIONS, stopping.most, stopping.most)
 
 
 def _answer(trial: _Trial, stopping: StoppingRule, random_from: int) -> Answer | None:

@@ -17,6 +17,7 @@ from headatlas.lab.attention.pairs import attention_between, questions_of
 from headatlas.lab.running.batches import OnDone
 from headatlas.notation import Head
 from headatlas.progress import Progress, counter, no_progress
+from headatlas.protocol.costs import scores_step
 from headatlas.protocol.draw_stimuli import DrawnStimuli
 from headatlas.protocol.interventions import Effects
 from headatlas.protocol.script import PromptSample, Script, Split
@@ -31,12 +32,14 @@ class Measured:
         behaviour: the metric of the behaviour, [prompt].
         scores: of the prompts that select heads, and of those that test them.
         effects: of intervening on the selected heads; None where that was not measured.
+        moved: the prompts of `effects`; those of the task where it is None.
     """
 
     stimuli: DrawnStimuli
     behaviour: Array
     scores: Mapping[Split, Scores]
     effects: Effects | None = None
+    moved: PromptSample | None = None
 
 
 def measure_behaviour(script: Script, model: OpenModel, task: PromptSample) -> Array:
@@ -50,7 +53,7 @@ def measure_scores(script: Script, model: OpenModel, sample: PromptSample, progr
     Raises:
         HeadatlasError: where a head of the model has no score.
     """
-    what = f"scores, {sample.split}"
+    what = scores_step(sample.split)
     if script.detect is None:
         found = attention_scores(model, sample.prompts, counter(progress, what, sequences_in([sample])))
     else:

@@ -2,6 +2,8 @@
 
 import platform
 import resource
+import sys
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,8 @@ from headatlas.evidence.identity import folder_name
 from headatlas.lab import OpenModel
 from headatlas.lab.fits.toys import TOY
 from headatlas.lab.loading.identifying import edited, identity, weights_read
+
+_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 
 
 def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
@@ -76,5 +80,24 @@ def environment(model: OpenModel, seed: int, started: datetime, seconds: float) 
         seed=seed,
         started=started.isoformat(timespec="seconds"),
         seconds=seconds,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_memory_mb=peak_memory_mb(),
     )
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held since `forget_peak_memory`, in MiB, with weights that it shares.
+
+    Where the system cannot forget a peak, it is that since the process started.
+    """
+    with suppress(OSError, ValueError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak_memory() -> None:
+    """Start to measure the peak of the memory anew, so that it is that of one finding."""
+    with suppress(OSError):
+        _FORGET.write_text("5")

@@ -18,12 +18,13 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_parts, records, verdict
 from headatlas.lab import OpenModel
 from headatlas.progress import Progress, no_progress
-from headatlas.protocol import freshness
+from headatlas.protocol import costs, freshness
 from headatlas.protocol.assess import Assessed, assess, behaviour_of, heads_that_hold, selection_of
-from headatlas.protocol.draw_stimuli import DrawnStimuli, draw
+from headatlas.protocol.budget import Amount, Budget, amount_of, parameters
+from headatlas.protocol.draw_stimuli import DrawnStimuli, draw, fewer
 from headatlas.protocol.interventions import measure_effects
 from headatlas.protocol.measure import Measured, measure_behaviour, measure_scores
-from headatlas.protocol.provenance import catalog_id, environment, model_record
+from headatlas.protocol.provenance import catalog_id, environment, forget_peak_memory, model_record
 from headatlas.protocol.script import Script, load_script
 from headatlas.stimuli.prompts import UntestableError, Vocabulary
 
@@ -35,6 +36,7 @@ def run(
     seeds: Sequence[int] = (0,),
     progress: Progress = no_progress,
     about: record_parts.ModelRecord | None = None,
+    budget: Budget = "full",
 ) -> records.Record:
     """Rerun one entry on one model.
 
@@ -49,17 +51,22 @@ def run(
         progress: told of progress.
         about: what the record says of the model, where many records of one model are made: identifying a model with a
             large vocabulary takes seconds.
+        budget: 'full' for as many prompts and random sets as the rule says, or 'quick' for few of both.
 
     Raises:
         HeadatlasError: where the entry has no rule, or its script fails.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
+    forget_peak_memory()
     script, rule = load_script(entry.id, rule=entry.rule), entry.rule
     if rule is None:
         raise HeadatlasError(f"{entry.id} has a script but no rule; write the rule in its entry before running it")
     about = about or model_record(model, catalog_id(catalog, model))
     findings = [finding for finding in entry.findings if about.catalog_id and finding.model == about.catalog_id]
-    first, *others = (_run_seed(script, rule, model, findings, seed, progress) for seed in seeds)
+    amount = amount_of(budget, parameters(model))
+    first, *others = (
+        _run_seed(script, rule, model, findings, seed, amount, _of_seed(progress, seed, seeds)) for seed in seeds
+    )
     labels = {str(seed): each.verdict.label for seed, each in zip(seeds, (first, *others), strict=True)}
     found = first.assessed
     return records.Record(
@@ -73,7 +80,15 @@ def run(
         literature=found.literature if found else records.Literature(),
         stability=records.Stability(families=first.families, seeds=labels),
         verdict=first.verdict,
+        budget=budget,
     )
+
+
+def _of_seed(progress: Progress, seed: int, seeds: Sequence[int]) -> Progress:
+    """Progress that names the seed, where there are several."""
+    if len(seeds) == 1:
+        return progress
+    return lambda what, done, total: progress(costs.seed_name(seed, what), done, total)
 
 
 @dataclass(frozen=True)
@@ -87,11 +102,17 @@ class _Outcome:
 
 
 def _run_seed(
-    script: Script, rule: Rule, model: OpenModel, findings: Sequence[Finding], seed: int, progress: Progress
+    script: Script,
+    rule: Rule,
+    model: OpenModel,
+    findings: Sequence[Finding],
+    seed: int,
+    amount: Amount,
+    progress: Progress,
 ) -> _Outcome:
     torch.manual_seed(seed)
     try:
-        measured = _measure(script, rule, model, seed, progress)
+        measured = _measure(script, rule, model, seed, amount, progress)
     except UntestableError as error:
         return _Outcome(verdict.untestable(str(error)))
     found = assess(rule, measured, findings)
@@ -104,18 +125,35 @@ def _run_seed(
     )
 
 
-def _measure(script: Script, rule: Rule, model: OpenModel, seed: int, progress: Progress) -> Measured:
-    """Measure behaviour, then scores, then cause. Without the behaviour there is nothing that could be moved."""
-    stimuli = draw(script, rule, model, seed)
-    behaviour = measure_behaviour(script, model, stimuli.task)
-    find, test = (measure_scores(script, model, sample, progress) for sample in (stimuli.find, stimuli.test))
-    measured = Measured(stimuli, behaviour, {"find": find, "test": test})
+def _measure(script: Script, rule: Rule, model: OpenModel, seed: int, amount: Amount, progress: Progress) -> Measured:
+    """Measure behaviour, then scores, then cause. Without the behaviour there is nothing that could be moved.
+
+    Where fewer prompts than the rule says are too few to tell, as many are drawn as it says.
+    """
+    most = amount.drawn(rule)
+    measured = _look(script, model, draw(script, rule, model, seed, most), progress)
+    undecided = selection_of(measured.scores["find"]).undecided(rule)
+    if most is not None and most < rule.find and undecided and behaviour_of(rule, measured.behaviour).passed:
+        measured = _look(script, model, draw(script, rule, model, seed), progress)
+    stimuli, behaviour, find = measured.stimuli, measured.behaviour, measured.scores["find"]
+    test = measure_scores(script, model, stimuli.test, progress)
+    measured = replace(measured, scores={"find": find, "test": test})
     by_family = (behaviour[stimuli.task.of_family(family)] for family in script.families)
     if not any(behaviour_of(rule, values).passed for values in (behaviour, *by_family)):
         return measured
     heads, _ = heads_that_hold(rule, selection_of(find), test)
-    effects = measure_effects(script, rule, model, stimuli.find, stimuli.task, heads, seed, progress)
-    return replace(measured, effects=effects)
+    task = fewer(stimuli.task, amount.cause_prompts)
+    effects = measure_effects(
+        script, rule, model, stimuli.find, task, heads, seed, progress, amount.random_sets, amount.alone
+    )
+    return replace(measured, effects=effects, moved=task)
+
+
+def _look(script: Script, model: OpenModel, stimuli: DrawnStimuli, progress: Progress) -> Measured:
+    """The behaviour, and the scores on the prompts that select heads."""
+    progress(costs.BEHAVIOUR, 0, 0)
+    behaviour = measure_behaviour(script, model, stimuli.task)
+    return Measured(stimuli, behaviour, {"find": measure_scores(script, model, stimuli.find, progress)})
 
 
 def _judge(found: Assessed) -> records.Verdict:

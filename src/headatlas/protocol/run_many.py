@@ -1,38 +1,46 @@
 """Reruns many findings on one model: recorded ones are kept, one failure stops nothing, processes share the work."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import record_files
+from headatlas.evidence import homes, record_files
 from headatlas.evidence.outcome import Outcome
 from headatlas.evidence.record_parts import ModelRecord
-from headatlas.lab import OpenModel, open_model
-from headatlas.lab.fits import toys
-from headatlas.lab.fits.toys import TOY
-from headatlas.progress import Notify, Progress, no_notice, no_progress
-from headatlas.protocol import run
-from headatlas.protocol.code_hash import script_sha256, stimuli_sha256
+from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.freshness import CurrentVersions
 from headatlas.protocol.model_options import ModelOptions
-from headatlas.protocol.provenance import catalog_id, model_record
-from headatlas.protocol.script import load_script
-from headatlas.protocol.workers import opened, pool
+from headatlas.protocol.workers import (
+    ModelRequest,
+    SharedModel,
+    WorkerProgress,
+    open_first,
+    opened,
+    pool,
+    use_all_threads,
+)
+
+if TYPE_CHECKING:
+    from headatlas.lab import OpenModel
+    from headatlas.protocol.budget import Budget
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One model, how it is opened, the seeds of the stimuli, and where records go."""
+    """One model, how it is opened, the seeds of the stimuli, where records go, and how much is asked."""
 
     model: str
     options: ModelOptions
     seeds: tuple[int, ...]
     out: Path
+    budget: Budget = "full"
 
 
 def run_all(
@@ -41,7 +49,7 @@ def run_all(
     job: RunRequest,
     again: bool,
     jobs: int,
-    report: Progress,
+    report: RunProgress,
     tell: Notify = no_notice,
 ) -> Iterator[Outcome]:
     """Rerun findings on a model, each written as soon as it is there.
@@ -50,8 +58,9 @@ def run_all(
         catalog: that the entries are in.
         entries: with a rule each.
         job: the model, the seeds, the folder of the records.
-        again: run also what is recorded there already, of this rule, script, stimuli, model and seeds.
-        jobs: how many processes share the work; each opens the model for itself and uses one thread.
+        again: run also what is recorded there already, of this rule, script, stimuli, model, seeds and budget. A full
+            record counts as current for a quick run, and a quick run never replaces one.
+        jobs: how many processes share the work and the weights, with one thread each; one process uses all threads.
         report: told of progress.
         tell: told where the records of another model of the same name are moved.
 
@@ -61,27 +70,53 @@ def run_all(
     Raises:
         HeadatlasError: where the model cannot be opened, or a record cannot be written.
     """
-    if job.model == TOY:
-        if job.options != ModelOptions():
-            raise HeadatlasError("a toy model is trained by its method; --model toy takes no option of how to open one")
-        for entry in entries:
-            yield _toy(catalog, entry, job, report)
-        return
+    if job.model == homes.TOY:
+        yield from _toys(catalog, entries, job, report)
+    elif jobs == 1 or len(entries) < 2:
+        yield from _alone(catalog, entries, job, again, report, tell)
+    else:
+        yield from _shared(catalog, entries, job, again, jobs, report, tell)
+
+
+def _alone(
+    catalog: Catalog, entries: Sequence[HeadType], job: RunRequest, again: bool, report: RunProgress, tell: Notify
+) -> Iterator[Outcome]:
+    """In this process."""
+    from headatlas.lab import open_model
+
     report(f"opening {job.model}", 0, 0)
     with open_model(job.model, **job.options.keywords()) as model:
-        waiting, present = list(entries), CurrentVersions(catalog)
-        about = model_record(model, catalog_id(catalog, model))
-        if moved := record_files.claim(job.out, about):
-            tell(moved)
-        for entry in entries if not again else ():
-            if kept := _recorded(present, entry, about, job):
-                waiting.remove(entry)
-                yield kept
-        if jobs == 1 or len(waiting) < 2:
-            for entry in waiting:
+        about, tasks = _looked(catalog, [entry.id for entry in entries], model, job)
+        kept = _kept(catalog, entries, job, again, about, tell)
+        yield from kept.values()
+        report.plan([task for task in tasks if task.id not in kept], before=len(kept))
+        for entry in entries:
+            if entry.id not in kept:
                 yield _one(catalog, entry, model, job, report, about)
-            return
-    yield from _shared(waiting, job, jobs, report)
+
+
+def _looked(catalog: Catalog, ids: Sequence[str], model: OpenModel, job: RunRequest) -> tuple[ModelRecord, list[Task]]:
+    """What records say of a model, and the expected work of findings on it."""
+    from headatlas.protocol import costs
+    from headatlas.protocol.budget import amount_of, parameters
+    from headatlas.protocol.provenance import catalog_id, model_record
+
+    amount = amount_of(job.budget, parameters(model))
+    return model_record(model, catalog_id(catalog, model)), costs.tasks(catalog, ids, model, amount, job.seeds)
+
+
+def _kept(
+    catalog: Catalog, entries: Sequence[HeadType], job: RunRequest, again: bool, about: ModelRecord, tell: Notify
+) -> dict[str, Outcome]:
+    """The records that need not be made again, by entry; the folder is given to this model."""
+    if moved := record_files.claim(job.out, about):
+        tell(moved)
+    present, kept = CurrentVersions(catalog), {}
+    for entry in entries:
+        found = _recorded(present, entry, about, job)
+        if found and found.record and (not again or found.record.budget != job.budget):
+            kept[entry.id] = found
+    return kept
 
 
 def _recorded(present: CurrentVersions, entry: HeadType, model: ModelRecord, job: RunRequest) -> Outcome | None:
@@ -95,6 +130,8 @@ def _recorded(present: CurrentVersions, entry: HeadType, model: ModelRecord, job
         return None
     if set(record.stability.seeds) != {str(seed) for seed in job.seeds}:
         return None
+    if record.budget == "quick" and job.budget == "full":
+        return None
     return Outcome(entry.id, path, record, kept=True)
 
 
@@ -103,51 +140,87 @@ def _one(
     entry: HeadType,
     model: OpenModel,
     job: RunRequest,
-    report: Progress,
+    report: RunProgress,
     about: ModelRecord | None = None,
 ) -> Outcome:
+    from headatlas.protocol import run
+
+    report.step(entry.id, "drawing prompts", 0, 0)
     try:
-        record = run.run(catalog, entry, model, job.seeds, _about(entry, report), about)
+        record = run.run(catalog, entry, model, job.seeds, report.of(entry.id), about, job.budget)
     except HeadatlasError as error:
         return Outcome(entry.id, error=str(error))
     except Exception as error:  # a fault of one script must not cost the others their run
         return Outcome(entry.id, error=f"the script failed ({type(error).__name__}: {error}); please report it")
+    finally:
+        report.end(entry.id)
     return Outcome(entry.id, record_files.write(record, job.out), record)
 
 
-def _about(entry: HeadType, report: Progress) -> Progress:
-    return lambda what, done, total: report(f"{entry.id}: {what}", done, total)
+def _toys(catalog: Catalog, entries: Sequence[HeadType], job: RunRequest, report: RunProgress) -> Iterator[Outcome]:
+    """Each on the model that its method trains for itself."""
+    from headatlas.lab.fits import toys
+    from headatlas.protocol.code_hash import script_sha256, stimuli_sha256
+    from headatlas.protocol.script import load_script
 
-
-def _toy(catalog: Catalog, entry: HeadType, job: RunRequest, report: Progress) -> Outcome:
-    """On the model that the method trains for itself."""
-    script = load_script(entry.id)
-    if script.toy is None:
-        return Outcome(entry.id, error="its method trains no model of its own; give another --model")
-    tell = _about(entry, report)
-    version = f"{script_sha256(script.path)} {stimuli_sha256(script.path)}"
-    with toys.trained(entry.id, script.toy, job.seeds[0], version, tell) as model:
-        return _one(catalog, entry, model, job, report)
+    if job.options != ModelOptions():
+        raise HeadatlasError("a toy model is trained by its method; --model toy takes no option of how to open one")
+    for entry in entries:
+        script = load_script(entry.id)
+        if script.toy is None:
+            yield Outcome(entry.id, error="its method trains no model of its own; give another --model")
+            continue
+        version = f"{script_sha256(script.path)} {stimuli_sha256(script.path)}"
+        with toys.trained(entry.id, script.toy, job.seeds[0], version, report.of(entry.id)) as model:
+            yield _one(catalog, entry, model, job, report)
 
 
 # --- over several processes -------------------------------------------------------------------------------------
 
 
-def _work(id: str, job: RunRequest) -> Outcome:
-    catalog, model = opened()
-    return _one(catalog, catalog.head(id), model, job, no_progress, _about_model())
+@dataclass(frozen=True)
+class _Begun:
+    """What the first worker says of the model, and the expected work of each finding."""
+
+    model: SharedModel
+    about: ModelRecord
+    tasks: list[Task]
 
 
-@cache
-def _about_model() -> ModelRecord:
-    catalog, model = opened()
-    return model_record(model, catalog_id(catalog, model))
+def _begin(request: ModelRequest, ids: Sequence[str], job: RunRequest) -> _Begun:
+    shared = open_first(request)
+    catalog, model = opened(shared)
+    return _Begun(shared, *_looked(catalog, ids, model, job))
 
 
-def _shared(entries: Sequence[HeadType], job: RunRequest, jobs: int, report: Progress) -> Iterator[Outcome]:
-    with pool(min(jobs, len(entries)), job.model, job.options) as workers:
-        futures = [workers.submit(_work, entry.id, job) for entry in entries]
-        report(f"{len(entries)} findings", 0, len(entries))
-        for done, future in enumerate(as_completed(futures), 1):
-            report(f"{len(entries)} findings", done, len(entries))
-            yield future.result()
+def _work(shared: SharedModel, id: str, job: RunRequest, about: ModelRecord, alone: bool) -> Outcome:
+    if alone:
+        use_all_threads()
+    catalog, model = opened(shared)
+    return _one(catalog, catalog.head(id), model, job, WorkerProgress(), about)
+
+
+def _shared(
+    catalog: Catalog,
+    entries: Sequence[HeadType],
+    job: RunRequest,
+    again: bool,
+    jobs: int,
+    report: RunProgress,
+    tell: Notify,
+) -> Iterator[Outcome]:
+    """In worker processes, the largest findings first, so that none of them is left for the end."""
+    report(f"opening {job.model}", 0, 0)
+    with pool(min(jobs, len(entries)), job.model, job.options, report) as workers:
+        begun = workers.executor.submit(_begin, workers.request, [entry.id for entry in entries], job).result()
+        kept = _kept(catalog, entries, job, again, begun.about, tell)
+        yield from kept.values()
+        tasks = sorted((task for task in begun.tasks if task.id not in kept), key=lambda task: -task.weight)
+        report.plan(tasks, min(jobs, max(len(tasks), 1)), before=len(kept))
+        futures = [
+            workers.executor.submit(_work, begun.model, task.id, job, begun.about, len(tasks) == 1) for task in tasks
+        ]
+        for future in as_completed(futures):
+            outcome = future.result()
+            report.end(outcome.entry)
+            yield outcome

@@ -11,6 +11,7 @@ import headatlas
 from headatlas.lab import OpenModel, accuracy, metric_per_prompt
 from headatlas.lab.fits import toys
 from headatlas.lab.fits.toys import Toy
+from headatlas.progress import RunProgress
 from headatlas.protocol import run_many
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.script import load_script
@@ -70,7 +71,7 @@ def test_is_trained_once() -> None:
 
 def test_an_entry_without_one_says_so_and_the_others_run(tmp_path: Path) -> None:
     job = run_many.RunRequest("toy", ModelOptions(), (0,), tmp_path)
-    (outcome,) = run_many.run_all(CATALOG, [CATALOG.heads["induction"]], job, False, 1, lambda *_: None)
+    (outcome,) = run_many.run_all(CATALOG, [CATALOG.heads["induction"]], job, False, 1, RunProgress())
     assert outcome.record is None and "trains no model of its own" in (outcome.error or "")
 
 

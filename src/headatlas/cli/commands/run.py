@@ -1,8 +1,11 @@
 """The commands that rerun findings, measure edges between heads, and show records."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +18,10 @@ from headatlas.locations import DEFAULT_COLLABORATION, DEFAULT_OUT
 
 if TYPE_CHECKING:
     from headatlas.cli.commands.adding import Commands
+    from headatlas.evidence.outcome import Outcome
 
 
-def add_to(commands: "Commands") -> None:
+def add_to(commands: Commands) -> None:
     """The commands of findings and records, with their options."""
     parser = add(
         commands,
@@ -32,7 +36,15 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument("--model", default="specimen", help="'specimen' (default), a folder, a hub id, or 'toy'")
     parser.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds to run, from --seed on (default 1)")
-    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default 1)")
+    parser.add_argument(
+        "--budget",
+        choices=("quick", "full"),
+        default="full",
+        help="number of prompts and random sets; full: as the rules of the entries say (default full)",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="number of processes, which share one copy of the weights (default 1)"
+    )
     parser.add_argument("--again", action="store_true", help="with --all, also rerun findings whose record is current")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the records (default {DEFAULT_OUT})")
     add_model_options(parser)
@@ -93,27 +105,41 @@ def run(options: argparse.Namespace) -> int:
     from headatlas.evidence import record_files
 
     record_files.require_writable(options.out)
-    with ProgressBar("running") as progress:
-        from headatlas.protocol import run_many
+    outcomes: dict[str, Outcome] = {}
+    try:
+        with ProgressBar("running") as progress:
+            from headatlas.protocol import run_many
 
-        seeds = tuple(range(options.seed, options.seed + options.seeds))
-        job = run_many.RunRequest(options.model, model_options(options), seeds, options.out)
-        outcomes, again = {}, options.again or not options.all
-        for outcome in run_many.run_all(catalog, entries, job, again, options.jobs, progress, progress.tell):
-            outcomes[outcome.entry] = outcome
-            with progress.paused():
-                if outcome.record is None:
-                    print(f"headatlas: {outcome.entry}: {outcome.error}", file=sys.stderr)
-                elif options.json:
-                    print(json.dumps(outcome.record.model_dump(mode="json")), flush=True)
-                elif outcome.path and not outcome.kept:
-                    record_view.print_record(catalog, catalog.head(outcome.entry), outcome.record, outcome.path)
+            seeds = tuple(range(options.seed, options.seed + options.seeds))
+            job = run_many.RunRequest(options.model, model_options(options), seeds, options.out, options.budget)
+            again = options.again or not options.all
+            for outcome in run_many.run_all(catalog, entries, job, again, options.jobs, progress, progress.tell):
+                outcomes[outcome.entry] = outcome
+                with progress.paused():
+                    if outcome.record is None:
+                        print(f"headatlas: {outcome.entry}: {outcome.error}", file=sys.stderr)
+                    elif options.json:
+                        print(json.dumps(outcome.record.model_dump(mode="json")), flush=True)
+                    elif outcome.path and not (outcome.kept and options.all):
+                        record_view.print_record(catalog, catalog.head(outcome.entry), outcome.record, outcome.path)
+    except KeyboardInterrupt:
+        raise HeadatlasError(_interrupted(options, outcomes.values(), len(entries))) from None
     done = [outcomes[entry.id] for entry in entries]
     if len(entries) > 1 and not options.json:
         record_view.print_verdicts(catalog, done)
     if any(outcome.record is None for outcome in done):
         return EXIT_MISTAKE
     return EXIT_FAILED if any(o.record and o.record.verdict.label == "not-reproduced" for o in done) else 0
+
+
+def _interrupted(options: argparse.Namespace, outcomes: Iterable[Outcome], total: int) -> str:
+    """What is written after Ctrl-C, and how to go on."""
+    paths = [outcome.path for outcome in outcomes if outcome.path]
+    if not paths:
+        return "interrupted; no record is written yet"
+    verb = "is" if total == 1 else "are"
+    more = "; the same command goes on" if options.all and not options.again else ""
+    return f"interrupted; {len(paths)} of {total} records {verb} in {paths[0].parent}{more}"
 
 
 def collaborate(options: argparse.Namespace) -> int:

@@ -138,7 +138,7 @@ def _from_files(
         adapter=None if wanted is None else wanted.said,
         left_out=loaded.left_out,
     )
-    return _prepare(name, model, tokenizer, opened, commit)
+    return prepared(name, model, tokenizer, opened, commit)
 
 
 def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
@@ -147,11 +147,11 @@ def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
     if tokenizer is None:
         raise HeadatlasError(f"{name} came without its tokenizer; give open_model(model, tokenizer=...)")
     _require_finite(name, model)
-    return _prepare(name, model, tokenizer, Opened("loaded", {}, provenance.of_weights(model)), None)
+    return prepared(name, model, tokenizer, Opened("loaded", {}, provenance.of_weights(model)), None)
 
 
-def _prepare(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
-    """Make the model's attention hookable and examine the model; on failure, restore it."""
+def prepared(name: str, model: Any, tokenizer: Any, opened: Opened, commit: str | None) -> OpenModel:
+    """Make a loaded model's attention hookable and examine the model; on failure, restore it."""
     with ExitStack() as restore:
         restore.callback(_set_training, {module: module.training for module in model.modules()})
         model.eval()
