@@ -62,7 +62,7 @@ def method(options: argparse.Namespace) -> int:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
-        with open_model(options.model, **model_options(options).keywords()) as model:
+        with open_model(options.model, **model_options(options).keywords(), progress=progress) as model:
             progress(f"running {entry.id}", 0, 0)
             figures = methods.run_example(entry.id, model)
     shows = methods.shows(entry.id)
@@ -111,7 +111,7 @@ def doctor(options: argparse.Namespace) -> int:
         from headatlas.lab.safety.doctor import doctor
 
         progress(f"examining {options.model}", 0, 0)
-        diagnosis = doctor(options.model, **model_options(options).keywords())
+        diagnosis = doctor(options.model, **model_options(options).keywords(), progress=progress)
     if options.json:
         print_json({**asdict(diagnosis), "safe": diagnosis.safe, "conclusion": diagnosis.conclusion})
     else:

@@ -130,7 +130,7 @@ def collaborate(options: argparse.Namespace) -> int:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
-        with open_model(options.model, **model_options(options).keywords()) as model:
+        with open_model(options.model, **model_options(options).keywords(), progress=progress) as model:
             settings = measuring.STANDARD.model_copy(update={"seed": options.seed})
             own = record_files.home_of(DEFAULT_OUT, measuring.about(catalog, model)).is_dir()
             folder = options.records or (DEFAULT_OUT if own else locations.records())

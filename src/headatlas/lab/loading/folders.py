@@ -13,6 +13,7 @@ from headatlas.evidence.identity import is_gguf
 from headatlas.lab.loading import gguf, gguf_places
 from headatlas.lab.loading.foreign_formats import other_weights
 from headatlas.progress import Progress, no_progress
+from headatlas.quiet import quiet
 
 _DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
 _PICKLED = "pytorch_model*.bin"
@@ -185,7 +186,8 @@ def download(name: str, revision: str | None, patterns: list[str]) -> tuple[Path
     )
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        with quiet():
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except HFValidationError:
         raise HeadatlasError(f"{name!r} is neither a folder nor a hub id; write owner/model") from None
     except GatedRepoError:

@@ -78,10 +78,7 @@ def open_model(
         return _adopt(name, tokenizer, called or getattr(name, "name_or_path", "") or type(name).__name__)
     if not isinstance(name, (str, PathLike)):
         raise HeadatlasError(refusals.no_model(name))
-    if tokenizer is not None or called is not None:
-        raise ValueError("tokenizer and called are for a model that is already loaded")
-    if device is not None and device_map is not None:
-        raise ValueError("give device or device_map, not both")
+    _require_fit(tokenizer, called, device, device_map)
     return _from_files(
         folders.expanded(str(name)),
         revision,
@@ -94,6 +91,13 @@ def open_model(
         ignore_unused=ignore_unused,
         progress=progress,
     )
+
+
+def _require_fit(tokenizer: Any, called: str | None, device: str | None, device_map: Any) -> None:
+    if tokenizer is not None or called is not None:
+        raise ValueError("tokenizer and called are for a model that is already loaded")
+    if device is not None and device_map is not None:
+        raise ValueError("give device or device_map, not both")
 
 
 def _from_files(
