@@ -19,11 +19,13 @@ def add_to(commands: "Commands") -> None:
         commands, "method", method, "run a method's worked example, or list the methods", "headatlas method logit-lens"
     )
     parser.add_argument("id", nargs="?", metavar="ID", help="id of a method; without an id, list all methods")
-    parser.add_argument("--model", default="specimen", help="'specimen' (default), a model folder, or a hub id")
+    parser.add_argument(
+        "--model", default="specimen", help="'specimen' (default), a model folder, a GGUF file, or a hub id"
+    )
     add_model_options(parser)
 
     parser = add(commands, "doctor", doctor, "check whether a model is safe to measure", "headatlas doctor specimen")
-    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, a GGUF file, or a hub id")
     add_model_options(parser)
 
     parser = add(
