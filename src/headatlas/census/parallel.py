@@ -71,7 +71,7 @@ def run_census(
     from headatlas.census import running
     from headatlas.lab import open_model
 
-    with open_model(order.model, **order.options.keywords()) as model:
+    with open_model(order.model, **order.options.keywords(), progress=report) as model:
         begun = _begun(catalog, model, order, out)
         if begun.moved:
             tell(begun.moved)

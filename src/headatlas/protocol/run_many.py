@@ -85,7 +85,7 @@ def _alone(
     from headatlas.lab import open_model
 
     report(f"opening {job.model}", 0, 0)
-    with open_model(job.model, **job.options.keywords()) as model:
+    with open_model(job.model, **job.options.keywords(), progress=report) as model:
         about, tasks = _looked(catalog, [entry.id for entry in entries], model, job)
         kept = _kept(catalog, entries, job, again, about, tell)
         yield from kept.values()

@@ -14,9 +14,8 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.anatomy import UnsafeModelError
 from headatlas.lab.anatomy.trial_pass import gap, precision, tokens_for
 from headatlas.lab.loading import provenance
-from headatlas.lab.loading.file_headers import explained, first_line, read_json
+from headatlas.lab.loading.file_headers import explained, first_line, listed, read_json
 from headatlas.lab.loading.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_says, find_adapter
-from headatlas.lab.loading.unused_weights import listed
 from headatlas.lab.loading.weight_files import opened
 from headatlas.quiet import quiet
 
@@ -74,8 +73,8 @@ def find(name: str, allow_pickle: bool) -> Adapter:
     Raises:
         HeadatlasError: if there is none, or peft is not installed.
     """
-    if missing := [each for each in ("peft", "accelerate") if importlib.util.find_spec(each) is None]:
-        raise HeadatlasError(f"--adapter needs {' and '.join(missing)}; pip install 'headatlas[adapter]'")
+    if importlib.util.find_spec("peft") is None:
+        raise HeadatlasError("--adapter needs peft; pip install 'headatlas[adapter]'")
     folder = find_adapter(name)
     said = read_json(name, folder / ADAPTER_CONFIG)
     kind = said.get("peft_type") if isinstance(said, dict) else None

@@ -1,6 +1,5 @@
 """Loads the weights in a model's folder and checks that every one of them is used."""
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import transformers
 from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.anatomy import UnsafeModelError
 from headatlas.lab.loading import multimodal, unused_weights, weight_files
-from headatlas.lab.loading.file_headers import explained, require_whole
+from headatlas.lab.loading.file_headers import explained, listed, require_whole
 from headatlas.lab.loading.weight_files import Tracked
 from headatlas.quiet import quiet
 
@@ -72,8 +71,6 @@ def load_model(
     Raises:
         HeadatlasError: if a check fails, or a file cannot be read.
     """
-    if device_map is not None and importlib.util.find_spec("accelerate") is None:
-        raise HeadatlasError("device_map needs the package accelerate; pip install accelerate, or give device instead")
     files, others = weight_files.chosen(name, folder, config, allow_pickle)
     with quiet(), weight_files.opened(name, files) as tensors:
         empty = _empty(name, config, tensors, trust_remote_code)
@@ -178,7 +175,7 @@ def _require_filled(name: str, info: Mapping[str, Any]) -> None:
         raise HeadatlasError(_sizes(name, wrong, transformers.PreTrainedConfig()))
     if absent := sorted(info["missing_keys"]):
         raise HeadatlasError(
-            f"{name} lacks weights its architecture needs ({unused_weights.listed(absent, 2)}); transformers would "
+            f"{name} lacks weights its architecture needs ({listed(absent, 2)}); transformers would "
             "fill them with random numbers, so this model is refused: restore the weights, or the config.json that was "
             "saved with them"
         )

@@ -18,6 +18,7 @@ from headatlas.lab.loading import (
     configuration,
     devices,
     folders,
+    gguf_record,
     loading,
     multimodal,
     provenance,
@@ -26,6 +27,7 @@ from headatlas.lab.loading import (
 )
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.loading.provenance import Opened
+from headatlas.progress import Progress, no_progress
 
 
 def open_model(
@@ -41,14 +43,16 @@ def open_model(
     trust_remote_code: bool = False,
     adapter: str | Path | None = None,
     ignore_unused: bool = False,
+    progress: Progress = no_progress,
 ) -> OpenModel:
-    """Open the specimen, a local folder, a hub id, or a transformers model that is already loaded.
+    """Open the specimen, a local folder, a hub id, a GGUF file, or a transformers model that is already loaded.
 
-    Reads only safetensors and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is set. Of a
-    multimodal model (Gemma 3, Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
+    Reads only safetensors and GGUF, and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is
+    set. A GGUF file is dequantised on first use. Of a multimodal model the language model inside is opened.
 
     Args:
-        name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', or a model.
+        name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', a GGUF file, a
+            folder or hub id that holds one (owner/name/file.gguf where it holds several), or a model.
         revision: commit, tag or branch, for a hub id.
         dtype: of the weights, float32 by default; measurements are made in float32.
         device: where to put the model, the CPU by default.
@@ -60,6 +64,7 @@ def open_model(
         adapter: folder or hub id of a peft adapter to merge into the weights, or "none" to ignore an adapter in the
             model's folder. If not given, a folder with both is refused.
         ignore_unused: open the model although its files hold weights that it does not use.
+        progress: told what is done while a GGUF file is dequantised.
 
     Raises:
         HeadatlasError: if it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
@@ -72,10 +77,7 @@ def open_model(
         return _adopt(name, tokenizer, called or getattr(name, "name_or_path", "") or type(name).__name__)
     if not isinstance(name, (str, PathLike)):
         raise HeadatlasError(refusals.no_model(name))
-    if tokenizer is not None or called is not None:
-        raise ValueError("tokenizer and called are for a model that is already loaded")
-    if device is not None and device_map is not None:
-        raise ValueError("give device or device_map, not both")
+    _require_fit(tokenizer, called, device, device_map)
     return _from_files(
         folders.expanded(str(name)),
         revision,
@@ -86,7 +88,15 @@ def open_model(
         trust_remote_code=trust_remote_code,
         adapter=adapter,
         ignore_unused=ignore_unused,
+        progress=progress,
     )
+
+
+def _require_fit(tokenizer: Any, called: str | None, device: str | None, device_map: Any) -> None:
+    if tokenizer is not None or called is not None:
+        raise ValueError("tokenizer and called are for a model that is already loaded")
+    if device is not None and device_map is not None:
+        raise ValueError("give device or device_map, not both")
 
 
 def _from_files(
@@ -100,12 +110,13 @@ def _from_files(
     trust_remote_code: bool,
     adapter: str | Path | None,
     ignore_unused: bool,
+    progress: Progress,
 ) -> OpenModel:
     """Open the model in a folder or on the hub."""
     wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
-    folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
+    folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code, progress)
     if adapter is None:
-        adapters.beside(name, folder)
+        adapters.beside(name, Path(name) if Path(name).is_dir() else folder)
     config = configuration.read_config(name, folder, trust_remote_code)
     tokenizer = configuration.read_tokenizer(name, folder, trust_remote_code)
     loaded = loading.load_model(
@@ -126,6 +137,9 @@ def _from_files(
         loaded.left_out |= multimodal.reduce_to_text(name, model)
     each, whole = provenance.of_files(loaded.files)
     files = provenance.of_files(loading.other_files(folder))[0] | each
+    if made_of := gguf_record.dequantised(name, folder):
+        gguf_record.require_unchanged(name, folder, made_of, whole)
+        files, whole = {made_of.file: made_of.sha256}, made_of.sha256
     if wanted is not None:
         more, whole = adapters.recorded(wanted, whole)
         files |= more
@@ -137,6 +151,7 @@ def _from_files(
         remote_code=trust_remote_code,
         adapter=None if wanted is None else wanted.said,
         left_out=loaded.left_out,
+        gguf=made_of,
     )
     return prepared(name, model, tokenizer, opened, commit)
 
