@@ -31,7 +31,7 @@ FLOORS = {  # room of headatlas: the rooms it may import, besides itself
     "stimuli": {"errors", "notation"},
     "catalog": GROUND,
     "evidence": GROUND | {"catalog"},  # the words of the catalog's schema
-    "lab": {"arrays", "errors", "quiet", "progress", "notation", "specimens", "stimuli", "evidence"},
+    "lab": GROUND | {"specimens", "stimuli", "evidence"},
     "protocol": GROUND | {"specimens", "stimuli", "catalog", "evidence", "lab"},
     "pages": GROUND | {"catalog", "evidence", "protocol"},
     "methods": GROUND | {"specimens", "stimuli", "lab", "protocol"},

@@ -1,5 +1,7 @@
-"""Paths of the catalog, the reproductions and the records, in a checkout or in the installed wheel."""
+"""Paths of the catalog, the reproductions and the records, in a checkout or in the wheel; and of the user's cache."""
 
+import os
+import sys
 from pathlib import Path
 
 # Where commands write in the current folder, unless they are told where.
@@ -44,3 +46,19 @@ def censuses() -> Path:
 def collaborations() -> Path:
     """The folder of the recorded collaborations that ship with the project, <model>.json each."""
     return reproductions() / "collaboration"
+
+
+def cache() -> Path:
+    """The user's cache folder of headatlas: $HEADATLAS_CACHE, or the usual place of the operating system.
+
+    That is $XDG_CACHE_HOME/headatlas or ~/.cache/headatlas, on macOS ~/Library/Caches/headatlas, and on Windows
+    %LOCALAPPDATA%\\headatlas\\Cache. Deleting it loses nothing that headatlas cannot make or fetch again.
+    """
+    if own := os.environ.get("HEADATLAS_CACHE"):
+        return Path(own)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "headatlas" / "Cache"
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if shared.is_absolute():  # the standard says to ignore a relative path
+        return shared / "headatlas"
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "headatlas"
