@@ -13,6 +13,7 @@ from headatlas.census.summary import depth, groups_of, summary_of
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, held_out
 from headatlas.evidence.identity import folder_name
+from headatlas.fetching.known import name_when_open
 from headatlas.notation import Head
 
 
@@ -96,8 +97,8 @@ def as_given(name: str) -> Path | None:
 
 def by_name(name: str, out: Path = locations.DEFAULT_CENSUS) -> list[Path]:
     """Where censuses of models of a name lie: taken here, that of the model opened last first, or shipped."""
-    here = Path(name)
-    id = re.sub(r"[^\w.-]+", "-", folder_name(name) if here.is_dir() else name.replace("/", "--"))
+    called = folder_name(name) if Path(name).is_dir() else name_when_open(name).replace("/", "--")
+    id = re.sub(r"[^\w.-]+", "-", called)
     beside = sorted(out.glob(f"{glob.escape(id)}-*/census.json"))
     places = [out / id / "census.json", *beside, locations.censuses() / f"{id}.json"]
     return [place for place in places if place.is_file()]

@@ -10,6 +10,7 @@ from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.identity import folder_name
 from headatlas.evidence.record_parts import ModelRecord
+from headatlas.fetching import known, stored
 from headatlas.progress import Notify
 from headatlas.protocol.model_options import ModelOptions
 
@@ -55,12 +56,15 @@ def _of_the_name(name: str, place: Path, model: ModelRecord) -> bool:
     """Not of a model whose name only begins in the same way."""
     if Path(name).is_dir():
         return model.name == folder_name(name)
-    return name in (model.name, place.parent.name, place.stem) or model.id == name.replace("/", "--")
+    called = known.name_when_open(name)
+    return called in (model.name, place.parent.name, place.stem) or model.id == called.replace("/", "--")
 
 
 def _folder(name: str) -> Path | None:
     if name in specimens.names():
         return specimens.folder(name)
+    if packaged := known.packaged(name):
+        return stored.place(packaged) if stored.is_whole(stored.place(packaged)) else None
     return Path(name) if (Path(name) / "config.json").is_file() else None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
+from headatlas.fetching import known
 
 _DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
 _PICKLED = "pytorch_model*.bin"
@@ -83,7 +84,10 @@ def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tu
         return Path(name), None
     if os.path.lexists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise HeadatlasError(_no_folder(name))
-    folder, commit = download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
+    try:
+        folder, commit = download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
+    except HeadatlasError as error:
+        raise HeadatlasError(f"{error}{known.suggestion(name)}") from None
     require_model(name, folder)
     return folder, commit
 

@@ -10,6 +10,7 @@ import torch
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
+from headatlas.fetching import known, stored
 from headatlas.lab.anatomy.anatomy import UnsafeModelError
 from headatlas.lab.anatomy.discovery import infer_anatomy
 from headatlas.lab.loading import (
@@ -17,6 +18,7 @@ from headatlas.lab.loading import (
     attention_route,
     configuration,
     devices,
+    fetched,
     folders,
     loading,
     multimodal,
@@ -26,6 +28,7 @@ from headatlas.lab.loading import (
 )
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.loading.provenance import Opened
+from headatlas.progress import Progress, no_progress
 
 
 def open_model(
@@ -41,14 +44,16 @@ def open_model(
     trust_remote_code: bool = False,
     adapter: str | Path | None = None,
     ignore_unused: bool = False,
+    progress: Progress = no_progress,
 ) -> OpenModel:
-    """Open the specimen, a local folder, a hub id, or a transformers model that is already loaded.
+    """Open the specimen, a local folder, a hub id, a name of the catalog, or a transformers model already loaded.
 
     Reads only safetensors and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is set. Of a
     multimodal model (Gemma 3, Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
 
     Args:
-        name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', or a model.
+        name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', a model of the
+            catalog such as 'smollm2-135m-instruct', which is fetched on first use, or a model that is loaded.
         revision: commit, tag or branch, for a hub id.
         dtype: of the weights, float32 by default; measurements are made in float32.
         device: where to put the model, the CPU by default.
@@ -60,6 +65,7 @@ def open_model(
         adapter: folder or hub id of a peft adapter to merge into the weights, or "none" to ignore an adapter in the
             model's folder. If not given, a folder with both is refused.
         ignore_unused: open the model although its files hold weights that it does not use.
+        progress: told how far the weights of a model that comes in packages are fetched.
 
     Raises:
         HeadatlasError: if it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
@@ -76,9 +82,10 @@ def open_model(
         raise ValueError("tokenizer and called are for a model that is already loaded")
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
+    where, commit = known.hub_id(folders.expanded(str(name)), revision)
     return _from_files(
-        folders.expanded(str(name)),
-        revision,
+        where,
+        commit,
         loading.dtype_of(dtype),
         devices.device(device),
         device_map=device_map,
@@ -86,6 +93,7 @@ def open_model(
         trust_remote_code=trust_remote_code,
         adapter=adapter,
         ignore_unused=ignore_unused,
+        progress=progress,
     )
 
 
@@ -100,10 +108,15 @@ def _from_files(
     trust_remote_code: bool,
     adapter: str | Path | None,
     ignore_unused: bool,
+    progress: Progress,
 ) -> OpenModel:
-    """Open the model in a folder or on the hub."""
+    """Open the model in a folder, in packages or on the hub."""
     wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
-    folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
+    packaged = known.packaged(name)
+    if folder := fetched.folder(name, revision, progress):
+        name, commit = known.name_when_open(name), None
+    else:
+        folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
     if adapter is None:
         adapters.beside(name, folder)
     config = configuration.read_config(name, folder, trust_remote_code)
@@ -126,6 +139,8 @@ def _from_files(
         loaded.left_out |= multimodal.reduce_to_text(name, model)
     each, whole = provenance.of_files(loaded.files)
     files = provenance.of_files(loading.other_files(folder))[0] | each
+    if packaged:
+        stored.require_unchanged(packaged, files)
     if wanted is not None:
         more, whole = adapters.recorded(wanted, whole)
         files |= more
