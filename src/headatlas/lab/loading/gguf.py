@@ -1,34 +1,70 @@
-"""Dequantises a GGUF file once with transformers' own reader, and keeps it as a Hugging Face folder."""
+"""Dequantises a GGUF file once, and keeps it as a folder in Hugging Face format."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
 import transformers
+from gguf import GGMLQuantizationType, LlamaFileType
 
 from headatlas import locations
 from headatlas.errors import HeadatlasError
-from headatlas.lab.loading.file_headers import explained, first_line
+from headatlas.lab.loading import gguf_header, gguf_reading, gguf_support
+from headatlas.lab.loading.file_headers import first_line, read_json
+from headatlas.lab.loading.gguf_header import GgufHeader
 from headatlas.progress import Progress, no_progress
 from headatlas.quiet import quiet
 
 RECORD = "gguf.json"
-_STEPS = 4
+_WEIGHTS = "model.safetensors"
+_BESIDE = 20_000_000  # bytes that the files beside the weights may need
+_OLD = 24 * 3600  # seconds after which an unfinished folder belongs to no process any more
+
+
+@dataclass(frozen=True)
+class Dequantised:
+    """What a converted folder was made of, and how; written beside its weights as gguf.json.
+
+    Attributes:
+        file: name of the GGUF file.
+        sha256: of the GGUF file.
+        size: of the GGUF file, in bytes.
+        quantisation: as the header calls it, such as 'Q4_1' or 'Q4_K_M'.
+        name: what the header calls the model (general.name).
+        dtype: what the weights were dequantised to.
+        weights: sha256 of the file of weights that was written.
+        transformers: version that read the file.
+        gguf: version of the package gguf that read the file.
+    """
+
+    file: str
+    sha256: str
+    size: int
+    quantisation: str
+    name: str | None
+    dtype: str
+    weights: str
+    transformers: str
+    gguf: str
 
 
 def converted(file: Path, progress: Progress = no_progress) -> Path:
-    """The folder in the user's cache that holds a GGUF file dequantised; converts it on first use.
+    """The folder in the user's cache that holds a GGUF file dequantised; converts the file on first use.
 
     Raises:
-        HeadatlasError: if the file cannot be read.
+        HeadatlasError: if the file cannot be read or the folder cannot be written.
     """
+    gguf_header.read(file)  # a file that is none is refused before it is read whole
+    progress(f"checking {file.name}", 0, 0)
     folder = locations.cache() / "gguf" / _sha256(file)
     if not (folder / RECORD).is_file():
         convert(file, folder, progress)
@@ -36,78 +72,97 @@ def converted(file: Path, progress: Progress = no_progress) -> Path:
 
 
 def convert(file: Path, folder: Path, progress: Progress = no_progress) -> None:
-    """Dequantise a GGUF file once, and write it as a Hugging Face folder.
+    """Dequantise a GGUF file once, and write it as a folder in Hugging Face format.
 
-    The folder gets config.json, the tokenizer's files, model.safetensors in float32, and gguf.json, which says what was
-    converted and by which versions. It is written beside its place under another name and renamed at the end: on an
-    error nothing is left.
+    The folder gets config.json, the tokenizer's files, model.safetensors in float32, and gguf.json, the `Dequantised`.
+    It is written beside its place under another name, and renamed at the end: where anything fails, nothing is left.
 
     Raises:
         HeadatlasError: if the file cannot be read or the folder cannot be written.
     """
-    with _written(folder) as place, quiet():
-        progress(f"reading {file.name}", 0, _STEPS)
-        model = _model(file)
-        progress(f"building the tokenizer of {file.name}", 1, _STEPS)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        progress(f"writing {file.name} as float32", 2, _STEPS)
-        model.save_pretrained(place, max_shard_size="1000TB")
-        tokenizer.save_pretrained(place)
-        progress(f"writing {file.name} as float32", 3, _STEPS)
-        (place / RECORD).write_text(json.dumps(_record(file), indent=2) + "\n", encoding="utf-8")
-        progress(f"writing {file.name} as float32", _STEPS, _STEPS)
+    header = gguf_header.read(file)
+    gguf_support.require_language_model(header)
+    with _written(folder, 4 * sum(tensor.count for tensor in header.tensors) + _BESIDE) as place:
+        model, tokenizer = gguf_reading.read(file, header, progress)
+        progress(f"writing {file.name} as float32", 0, 0)
+        with quiet():
+            model.save_pretrained(place, max_shard_size="1000TB")
+            tokenizer.save_pretrained(place)
+        record = Dequantised(
+            file=file.name,
+            sha256=_sha256(file),
+            size=header.size,
+            quantisation=quantisation(header),
+            name=header.text("general.name"),
+            dtype="float32",
+            weights=_sha256(place / _WEIGHTS),
+            transformers=transformers.__version__,
+            gguf=version("gguf"),
+        )
+        (place / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+
+
+def dequantised(name: str, folder: Path) -> Dequantised | None:
+    """What a folder was converted from; None for a folder that was not.
+
+    Raises:
+        HeadatlasError: if its gguf.json cannot be read.
+    """
+    if not (folder / RECORD).is_file():
+        return None
+    try:
+        return Dequantised(**read_json(name, folder / RECORD))
+    except TypeError:
+        raise HeadatlasError(f"{RECORD} of {name} is of another version of headatlas; delete {folder}") from None
+
+
+def quantisation(header: GgufHeader) -> str:
+    """What the header calls its quantisation, such as 'Q4_K_M'; where it says nothing, how most numbers are stored."""
+    said = header.keys.get("general.file_type")
+    known = {int(each): each.name for each in LlamaFileType if each != LlamaFileType.GUESSED}
+    if isinstance(said, int) and said in known:
+        return known[said].removeprefix("MOSTLY_").removeprefix("ALL_")
+    counts: dict[int, int] = {}
+    for tensor in header.tensors:
+        counts[tensor.kind] = counts.get(tensor.kind, 0) + tensor.count
+    return GGMLQuantizationType(max(counts, key=lambda kind: counts[kind])).name
 
 
 @contextmanager
-def _written(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` at the end, or disappears on an error."""
+def _written(folder: Path, size: int) -> Iterator[Path]:
+    """A folder to write `size` bytes into, which becomes `folder` at the end, or disappears on any error.
+
+    Raises:
+        HeadatlasError: if it cannot be written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
+        if (free := shutil.disk_usage(folder.parent).free) < size:
+            raise HeadatlasError(f"{folder} needs {size:,} bytes, and its disk has {free:,}; make room")
         place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     except OSError as error:
-        raise HeadatlasError(f"{folder} cannot be written ({error.strerror}); check it") from None
+        raise HeadatlasError(f"{folder} cannot be written ({error.strerror}); check the path") from None
     try:
-        with explained(f"{folder} cannot be written", "make room on the disk, and run again"):
-            yield place
-            if not (folder / RECORD).is_file():  # else another process was first
-                os.replace(place, folder)  # noqa: PTH105
+        yield place
+        place.chmod(folder.parent.stat().st_mode & 0o777)
+        if not (folder / RECORD).is_file():  # else another process was faster
+            os.replace(place, folder)  # noqa: PTH105
+    except HeadatlasError:
+        raise
+    except Exception as error:  # safetensors raises its own
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        advice = "make room on its disk" if full else "check the path"
+        raise HeadatlasError(f"{folder} cannot be written ({first_line(error)}); {advice}") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _model(file: Path) -> Any:
-    """The dequantised model, without its weights' history."""
-    settings: dict[str, Any] = {}
-    if hasattr(transformers, "GgufConfig"):
-        settings["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, **settings
-        )
-    except Exception as error:
-        raise HeadatlasError(f"{file.name} cannot be read ({first_line(error)}); download it again") from None
-    config = model.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    fresh = type(model)._from_config(config, dtype=torch.float32)
-    fresh.load_state_dict(model.state_dict(), strict=True)
-    fresh.tie_weights()
-    return fresh
-
-
-def _record(file: Path) -> dict[str, Any]:
-    import importlib.metadata
-
-    return {
-        "file": file.name,
-        "sha256": _sha256(file),
-        "size": file.stat().st_size,
-        "quantisation": None,
-        "name": None,
-        "dtype": "float32",
-        "transformers": transformers.__version__,
-        "gguf": importlib.metadata.version("gguf"),
-    }
+def _clear(folder: Path) -> None:
+    """Delete what a process that was killed left of this folder."""
+    for left in folder.parent.glob(f".{folder.name}.*.part"):
+        if time.time() - left.stat().st_mtime > _OLD:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _sha256(file: Path) -> str:
