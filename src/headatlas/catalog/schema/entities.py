@@ -103,9 +103,7 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _reachable(self) -> "Model":
-        if self.access in ("open", "gated") and not (
-            self.hub or self.packages or self.sha256 or self.id == "specimen"
-        ):
+        if self.access in ("open", "gated") and not (self.hub or self.packages or self.sha256 or self.id == "specimen"):
             raise ValueError("an open or gated model needs `hub:` with its hub id, or `packages:`")
         if (self.hub or self.packages) and not (
             self.layers and self.heads and self.kv_heads and self.d_head and self.licence

@@ -48,9 +48,7 @@ def fetch(options: argparse.Namespace) -> int:
             if model.packages:
                 from headatlas.fetching import packages
 
-                got = packages.fetch(
-                    model, convert, accept_terms=options.accept_terms, check=True, progress=progress
-                )
+                got = packages.fetch(model, convert, accept_terms=options.accept_terms, check=True, progress=progress)
                 folder, now, damaged = got.folder, got.now, got.damaged
             else:
                 folder, now, damaged = _from_hub(model, progress), None, None

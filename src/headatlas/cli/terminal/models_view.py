@@ -67,7 +67,9 @@ def size(count: int) -> str:
 def _table(rows: Sequence[KnownModel], columns: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim")
     for column in columns:
-        table.add_column(column, justify="right" if column in ("here", "download") else "left", no_wrap=column != "licence")
+        table.add_column(
+            column, justify="right" if column in ("here", "download") else "left", no_wrap=column != "licence"
+        )
     for each in rows:
         cells = {
             "model": Text(each.id),

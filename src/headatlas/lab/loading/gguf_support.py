@@ -163,7 +163,10 @@ def _shows(key: str, value: Any, config: Any, header: GgufHeader) -> bool:
     nested = [each for each in ropes.values() if isinstance(each, dict)] or [ropes]
     if key == "rope.dimension_count":
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        parts = [getattr(config, "partial_rotary_factor", None), *(each.get("partial_rotary_factor") for each in nested)]
+        parts = [
+            getattr(config, "partial_rotary_factor", None),
+            *(each.get("partial_rotary_factor") for each in nested),
+        ]
         return any(int(width * part) == value for part in parts if part is not None) or (
             value == width and not any(part is not None for part in parts)
         )

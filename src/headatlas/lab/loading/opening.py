@@ -52,8 +52,8 @@ def open_model(
     multimodal model (Gemma 3, Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
 
     Args:
-        name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', a model of the
-            catalog such as 'smollm2-135m-instruct', which is fetched on first use, or a model that is loaded.
+        name: 'specimen', a folder in Hugging Face format, a hub id, a model, or an id of the catalog such as
+            'smollm2-135m-instruct', which is fetched on first use.
         revision: commit, tag or branch, for a hub id.
         dtype: of the weights, float32 by default; measurements are made in float32.
         device: where to put the model, the CPU by default.
@@ -65,7 +65,7 @@ def open_model(
         adapter: folder or hub id of a peft adapter to merge into the weights, or "none" to ignore an adapter in the
             model's folder. If not given, a folder with both is refused.
         ignore_unused: open the model although its files hold weights that it does not use.
-        progress: told how far the weights of a model that comes in packages are fetched.
+        progress: told how far weights are fetched.
 
     Raises:
         HeadatlasError: if it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
