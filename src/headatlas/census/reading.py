@@ -1,7 +1,6 @@
 """Finds and reads censuses: files, folders, and those that ship with the project."""
 
 import glob
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from headatlas.census.schema import Census, HeadResult, Label, TypeResult
 from headatlas.census.summary import depth, groups_of, summary_of
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, held_out
-from headatlas.evidence.identity import folder_name
-from headatlas.fetching.known import name_when_open
+from headatlas.fetching.known import folder_when_open
 from headatlas.notation import Head
 
 
@@ -97,8 +95,7 @@ def as_given(name: str) -> Path | None:
 
 def by_name(name: str, out: Path = locations.DEFAULT_CENSUS) -> list[Path]:
     """Where censuses of models of a name lie: taken here, that of the model opened last first, or shipped."""
-    called = folder_name(name) if Path(name).is_dir() else name_when_open(name).replace("/", "--")
-    id = re.sub(r"[^\w.-]+", "-", called)
+    id = folder_when_open(name)
     beside = sorted(out.glob(f"{glob.escape(id)}-*/census.json"))
     places = [out / id / "census.json", *beside, locations.censuses() / f"{id}.json"]
     return [place for place in places if place.is_file()]

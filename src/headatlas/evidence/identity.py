@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 Source = Literal["specimen", "folder", "hub", "loaded"]
+_QUANTISATIONS = r"(i?q\d(_\w+)?|tq\d_\d|b?f16|fp?16|f32|fp32|mxfp4(_moe)?|nvfp4)"
 PARTS = (
     "weights",
     "configuration",
@@ -60,6 +62,49 @@ def digest(value: Any) -> str:
     """The sha256 of plain data, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a name ends as those of GGUF files do."""
+    return name.lower().endswith(".gguf")
+
+
+def base_name(name: str) -> str:
+    """What a model is called: as its folder, its hub id, or its GGUF file without format, part and quantisation."""
+    path = Path(name)
+    if path.is_dir():
+        return _file_base(file) if (file := _converted_from(path)) else folder_name(name)
+    if not is_gguf(name):
+        return name
+    return _file_base(path.name) if path.is_file() or name.count("/") < 2 else "/".join(name.split("/")[:2])
+
+
+def title(name: str, quantisation: str | None) -> str:
+    """What records call a model: 'specimen', 'owner/name', 'SmolLM2-135M-Instruct (Q4_1)'."""
+    shown = f" ({quantisation})" if quantisation else ""
+    return f"{base_name(name).removesuffix(shown)}{shown}"
+
+
+def folder_id(name: str, quantisation: str | None = None) -> str:
+    """A title as the name of a folder: 'gpt2', 'EleutherAI--pythia-70m', 'SmolLM2-135M-Instruct-Q4_1'."""
+    base = base_name(name).removesuffix(f" ({quantisation})")
+    plain = re.sub(r"[^\w.-]+", "-", base.replace("/", "--"))
+    return f"{plain}-{quantisation}" if quantisation else plain
+
+
+def _file_base(file: str) -> str:
+    """The name of a GGUF file without '.gguf', '-00001-of-00003', and the quantisation."""
+    plain = re.sub(r"(-\d+-of-\d+)?\.gguf$", "", file, flags=re.IGNORECASE)
+    return re.sub(rf"[-._ ]+{_QUANTISATIONS}$", "", plain, flags=re.IGNORECASE) or "gguf"
+
+
+def _converted_from(folder: Path) -> str | None:
+    """The name of the GGUF file that a folder was converted from, if it was."""
+    try:
+        found = json.loads((folder / "gguf.json").read_text(encoding="utf-8"))
+        return str(found["file"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def folder_name(name: str) -> str:

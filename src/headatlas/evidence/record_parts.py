@@ -59,12 +59,25 @@ class RecordPart(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class DequantisedPart(RecordPart):
+    """The GGUF file that a model's weights were dequantised from, and how."""
+
+    file: str
+    sha256: str
+    quantisation: str  # as the file's header calls it, such as 'Q4_1'
+    name: str | None  # what the file's header calls the model
+    dtype: str  # what the weights were dequantised to; `Environment.dtype` is what they were measured in
+    transformers: str  # version that read the file
+    gguf: str  # version of the package gguf that read the file
+
+
 class ModelRecord(RecordPart):
     """The model that was measured.
 
     `layers` counts all layers, with or without attention; `heads`, `kv_heads` and `d_head` are the maximum over layers.
     If layers differ, `head_counts` and `kv_head_counts` have the number of each layer, 0 for a layer without attention.
-    Older records have no `identity`; what else identifies their model is unknown.
+    Older records have no `identity`; what else identifies their model is unknown. Only models from GGUF files have
+    `dequantised`.
     """
 
     id: str
@@ -80,6 +93,7 @@ class ModelRecord(RecordPart):
     identity: Identity | None = Field(default=None, exclude_if=is_none)
     head_counts: list[int] | None = Field(default=None, exclude_if=is_none)
     kv_head_counts: list[int] | None = Field(default=None, exclude_if=is_none)
+    dequantised: DequantisedPart | None = Field(default=None, exclude_if=is_none)
 
     @model_validator(mode="after")
     def _counts_fit(self) -> "ModelRecord":

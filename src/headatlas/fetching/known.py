@@ -8,6 +8,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.loading import model
 from headatlas.catalog.schema import Model
 from headatlas.errors import HeadatlasError
+from headatlas.evidence.identity import folder_id, title
 
 
 def entry(name: str) -> Model | None:
@@ -37,7 +38,15 @@ def hub_id(name: str, revision: str | None = None) -> tuple[str, str | None]:
 def name_when_open(name: str) -> str:
     """The name that a model gets when it is opened by `name`, as far as the catalog knows it."""
     found = packaged(name)
-    return found.packages.model_name if found and found.packages else hub_id(name)[0]
+    return title(found.packages.file, found.packages.quantisation) if found and found.packages else hub_id(name)[0]
+
+
+def folder_when_open(name: str) -> str:
+    """The folder of records and censuses of a model that is opened by `name`, as far as the catalog knows it."""
+    found = packaged(name)
+    if found and found.packages:
+        return folder_id(found.packages.file, found.packages.quantisation)
+    return folder_id(hub_id(name)[0])
 
 
 def find(catalog: Catalog, name: str) -> Model:

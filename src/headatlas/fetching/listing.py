@@ -88,7 +88,7 @@ def _packaged(model: Model) -> KnownModel:
     here = stored.is_whole(folder)
     return KnownModel(
         id=model.id,
-        name=model.packages.model_name,
+        name=known.name_when_open(model.id),
         source="packages",
         hub=None,
         layers=model.layers,

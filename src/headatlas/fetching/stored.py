@@ -51,21 +51,21 @@ def damage(folder: Path, progress: Progress = no_progress) -> str | None:
     return None
 
 
-def require_unchanged(model: Model, files: Mapping[str, str]) -> None:
-    """Check the files that were read from the folder of a model.
+def require_unchanged(folder: Path, files: Mapping[str, str]) -> None:
+    """Check the files that were read from a folder, if it is that of a model that was fetched.
 
     Args:
-        model: that was fetched.
+        folder: any folder.
         files: sha256 of each file that was read, by name.
 
     Raises:
         HeadatlasError: if one is not as it was fetched.
     """
-    listed = _listed(place(model))
+    listed = _listed(folder)
     for name, sum in files.items():
         if name in listed and listed[name][1] != sum:
             raise HeadatlasError(
-                f"{name} in {place(model)} is not as it was fetched; `headatlas fetch {model.id}` fetches it again"
+                f"{name} in {folder} is not as it was fetched; delete the folder, and `headatlas fetch` the model again"
             )
 
 

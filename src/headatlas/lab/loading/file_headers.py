@@ -3,7 +3,7 @@
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -106,3 +106,9 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """List at most `most` names: 'a, b, c and 12 more tensors'."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more tensors" if len(names) > most else shown

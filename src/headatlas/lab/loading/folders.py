@@ -1,6 +1,7 @@
 """Finds the folder of a model or an adapter, locally or on the hub; errors say what the folder lacks."""
 
 import difflib
+import glob
 import json
 import os
 from pathlib import Path
@@ -8,69 +9,24 @@ from typing import Any
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
+from headatlas.evidence.identity import is_gguf
 from headatlas.fetching import known
+from headatlas.lab.loading import gguf, gguf_places
+from headatlas.lab.loading.foreign_formats import other_weights
+from headatlas.progress import Progress, no_progress
 
 _DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
 _PICKLED = "pytorch_model*.bin"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
-# Files of other formats: glob pattern, description, and what to do. The first pattern that matches is reported.
-_FOREIGN = (
-    (
-        "*.gguf",
-        "GGUF weights ({file}), which headatlas does not read yet",
-        "convert them: AutoModelForCausalLM.from_pretrained(folder, gguf_file={file!r}).save_pretrained(NEW), and the "
-        "tokenizer in the same way; or take the original model",
-    ),
-    (
-        "consolidated*.pth",
-        "weights in the layout of Meta's own code ({file})",
-        "convert them with transformers' convert_llama_weights_to_hf.py, or take the repository that ends in -hf",
-    ),
-    (
-        "consolidated*.safetensors",
-        "weights in the layout of Mistral's own code ({file})",
-        "take the files that transformers reads: config.json and model*.safetensors",
-    ),
-    (
-        "*.nemo",
-        "a NeMo archive ({file})",
-        "convert it to Hugging Face format with the scripts that come with NeMo",
-    ),
-    (
-        "flax_model*.msgpack",
-        "Flax weights ({file})",
-        "convert them with transformers 4: AutoModelForCausalLM.from_pretrained(folder, from_flax=True)"
-        ".save_pretrained(NEW)",
-    ),
-    (
-        "tf_model*.h5",
-        "TensorFlow weights ({file})",
-        "convert them with transformers 4: AutoModelForCausalLM.from_pretrained(folder, from_tf=True)"
-        ".save_pretrained(NEW)",
-    ),
-    ("*.npz", "arrays of another library ({file})", "save the model with save_pretrained of transformers"),
-    ("*.onnx", "an ONNX graph ({file})", "take the model that it was exported from"),
-    ("model_index.json", "a pipeline of diffusers", "give a language model; its text encoder is none"),
-    *(
-        (
-            pattern,
-            "a checkpoint of torch ({file})",
-            "load it with the code that trained it, and save the model with save_pretrained",
-        )
-        for pattern in ("*.pth", "*.pt", "*.ckpt", "*.bin")
-    ),
-    (
-        "*.safetensors",
-        "weights of another name ({file})",
-        "save the model with save_pretrained, which writes config.json and model.safetensors",
-    ),
-)
 
-
-def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tuple[Path, str | None]:
+def find_folder(
+    name: str, revision: str | None, pickle: bool, code: bool, progress: Progress = no_progress
+) -> tuple[Path, str | None]:
     """Find the local folder that holds a model, and the commit if it came from the hub.
+
+    A GGUF file is dequantised, and the folder is that of its conversion.
 
     Raises:
         HeadatlasError: if there is none; says what was found instead.
@@ -80,16 +36,40 @@ def find_folder(name: str, revision: str | None, pickle: bool, code: bool) -> tu
         return specimens.folder(name), None
     if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on some names
         _require_no_revision(name, revision, "is a folder")
+        if file := gguf_places.inside(name, Path(name), pickle):
+            return gguf.converted(file, progress), None
         require_model(name, Path(name))
         return Path(name), None
-    if os.path.lexists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+    if gguf_places.is_named(name):
+        return _named_file(name, revision, progress)
+    path_like = os.path.lexists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+    if path_like or is_gguf(name):
         raise HeadatlasError(_no_folder(name))
     try:
         folder, commit = download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
     except HeadatlasError as error:
         raise HeadatlasError(f"{error}{known.suggestion(name)}") from None
+    if of_hub := gguf_places.on_hub(name, folder, commit, pickle):
+        return _downloaded_file(name, of_hub, commit, progress)
     require_model(name, folder)
     return folder, commit
+
+
+def _named_file(name: str, revision: str | None, progress: Progress) -> tuple[Path, str | None]:
+    """The converted folder of a GGUF file that is named: a path, or owner/name/file.gguf on the hub."""
+    if os.path.isfile(name):  # noqa: PTH113
+        _require_no_revision(name, revision, "is a file")
+        return gguf.converted(Path(name), progress), None
+    owner, repository, file = name.split("/", 2)
+    return _downloaded_file(f"{owner}/{repository}", file, revision, progress)
+
+
+def _downloaded_file(repository: str, file: str, revision: str | None, progress: Progress) -> tuple[Path, str]:
+    progress(f"downloading {file}", 0, 0)
+    folder, commit = download(repository, revision, [glob.escape(file)])
+    if not (folder / file).is_file():
+        raise HeadatlasError(f"{repository} has no file {file}; {gguf_places.offered(repository, folder, commit)}")
+    return gguf.converted(folder / file, progress), commit
 
 
 def _require_no_revision(name: str, revision: str | None, what: str) -> None:
@@ -98,9 +78,9 @@ def _require_no_revision(name: str, revision: str | None, what: str) -> None:
 
 
 def expanded(name: str) -> str:
-    """Replace a leading ~ by the home folder, if the result is a folder."""
+    """Replace a leading ~ by the home folder, if the result is a folder or a file."""
     path = os.path.expanduser(name)  # noqa: PTH111 - Path.expanduser may raise
-    return path if name.startswith("~") and os.path.isdir(path) else name  # noqa: PTH112
+    return path if name.startswith("~") and os.path.exists(path) else name  # noqa: PTH110
 
 
 def find_adapter(name: str, revision: str | None = None) -> Path:
@@ -125,11 +105,11 @@ def find_adapter(name: str, revision: str | None = None) -> Path:
 
 def _no_folder(name: str) -> str:
     path = Path(os.path.expanduser(name))  # noqa: PTH111
+    if is_gguf(name) and not os.path.lexists(path):
+        return f"there is no file {name}{_nearest(path, files=True)}; give a GGUF file, or a folder that holds one"
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
         return f"{name} is a link to {path.readlink()}, which is not there; give the folder itself"
     if os.path.isfile(path):  # noqa: PTH113
-        if path.suffix == ".gguf":
-            return f"{name} holds {_foreign('*.gguf', path)}"
         if (path.parent / "config.json").is_file():
             return f"{name} is a file of a model; give its folder: {path.parent}"
         return f"{name} is a file; give a folder in Hugging Face format, with config.json and model.safetensors"
@@ -137,14 +117,14 @@ def _no_folder(name: str) -> str:
     return f"{name}{leads} is not a folder{_nearest(path)}; give a model folder, a hub id, or the word specimen"
 
 
-def _nearest(path: Path) -> str:
-    """', did you mean …?' for a folder of similar name where the path stops existing; else ''."""
+def _nearest(path: Path, files: bool = False) -> str:
+    """', did you mean …?' for a folder (or file) of similar name where the path stops existing; else ''."""
     try:
         parent = next((each for each in path.parents if each.is_dir()), None)
         if parent is None:
             return ""
         wanted = path.relative_to(parent).parts[0]
-        names = [each.name for each in parent.iterdir() if each.is_dir()]
+        names = [each.name for each in parent.iterdir() if files or each.is_dir()]
     except (OSError, ValueError):
         return " that can be read"
     close = difflib.get_close_matches(wanted, names, n=1)
@@ -187,19 +167,6 @@ def _without_config(name: str, folder: Path, names: list[str]) -> str:
     if not names:
         return f"{name} is an empty folder, without config.json; give one in Hugging Face format"
     return f"{name} is a folder without config.json, so no model; give a Hugging Face folder"
-
-
-def other_weights(folder: Path) -> str | None:
-    """Weights in a format transformers does not read, and how to convert them; None if there are none."""
-    for pattern, _, _ in _FOREIGN:
-        if files := sorted(folder.glob(pattern)):
-            return _foreign(pattern, files[0])
-    return None
-
-
-def _foreign(pattern: str, file: Path) -> str:
-    what, advice = next((what, advice) for each, what, advice in _FOREIGN if each == pattern)
-    return f"{what.format(file=file.name)}; {advice.format(file=file.name)}"
 
 
 def adapter_says(folder: Path) -> dict[str, Any]:

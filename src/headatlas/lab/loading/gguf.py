@@ -9,52 +9,23 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import transformers
-from gguf import GGMLQuantizationType, LlamaFileType
 
 from headatlas import locations
 from headatlas.errors import HeadatlasError
 from headatlas.lab.loading import gguf_header, gguf_reading, gguf_support
-from headatlas.lab.loading.file_headers import first_line, read_json
-from headatlas.lab.loading.gguf_header import GgufHeader
+from headatlas.lab.loading.file_headers import first_line, require_whole
+from headatlas.lab.loading.gguf_record import RECORD, Dequantised, quantisation
 from headatlas.progress import Progress, no_progress
 from headatlas.quiet import quiet
 
-RECORD = "gguf.json"
 _WEIGHTS = "model.safetensors"
 _BESIDE = 20_000_000  # bytes that the files beside the weights may need
 _OLD = 24 * 3600  # seconds after which an unfinished folder belongs to no process any more
-
-
-@dataclass(frozen=True)
-class Dequantised:
-    """What a converted folder was made of, and how; written beside its weights as gguf.json.
-
-    Attributes:
-        file: name of the GGUF file.
-        sha256: of the GGUF file.
-        size: of the GGUF file, in bytes.
-        quantisation: as the header calls it, such as 'Q4_1' or 'Q4_K_M'.
-        name: what the header calls the model (general.name).
-        dtype: what the weights were dequantised to.
-        weights: sha256 of the file of weights that was written.
-        transformers: version that read the file.
-        gguf: version of the package gguf that read the file.
-    """
-
-    file: str
-    sha256: str
-    size: int
-    quantisation: str
-    name: str | None
-    dtype: str
-    weights: str
-    transformers: str
-    gguf: str
 
 
 def converted(file: Path, progress: Progress = no_progress) -> Path:
@@ -66,9 +37,19 @@ def converted(file: Path, progress: Progress = no_progress) -> Path:
     gguf_header.read(file)  # a file that is none is refused before it is read whole
     progress(f"checking {file.name}", 0, 0)
     folder = locations.cache() / "gguf" / _sha256(file)
-    if not (folder / RECORD).is_file():
+    if not _whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
         convert(file, folder, progress)
     return folder
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a conversion is there and nothing of it was lost since."""
+    try:
+        require_whole(folder.name, folder / _WEIGHTS)
+    except HeadatlasError:
+        return False
+    return (folder / RECORD).is_file() and (folder / "config.json").is_file()
 
 
 def convert(file: Path, folder: Path, progress: Progress = no_progress) -> None:
@@ -78,7 +59,7 @@ def convert(file: Path, folder: Path, progress: Progress = no_progress) -> None:
     It is written beside its place under another name, and renamed at the end: where anything fails, nothing is left.
 
     Raises:
-        HeadatlasError: if the file cannot be read or the folder cannot be written.
+        HeadatlasError: if the file cannot be read, or the folder cannot be written or is not empty.
     """
     header = gguf_header.read(file)
     gguf_support.require_language_model(header)
@@ -98,34 +79,9 @@ def convert(file: Path, folder: Path, progress: Progress = no_progress) -> None:
             weights=_sha256(place / _WEIGHTS),
             transformers=transformers.__version__,
             gguf=version("gguf"),
+            unknown_split=gguf_support.unknown_split(header),
         )
         (place / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-
-
-def dequantised(name: str, folder: Path) -> Dequantised | None:
-    """What a folder was converted from; None for a folder that was not.
-
-    Raises:
-        HeadatlasError: if its gguf.json cannot be read.
-    """
-    if not (folder / RECORD).is_file():
-        return None
-    try:
-        return Dequantised(**read_json(name, folder / RECORD))
-    except TypeError:
-        raise HeadatlasError(f"{RECORD} of {name} is of another version of headatlas; delete {folder}") from None
-
-
-def quantisation(header: GgufHeader) -> str:
-    """What the header calls its quantisation, such as 'Q4_K_M'; where it says nothing, how most numbers are stored."""
-    said = header.keys.get("general.file_type")
-    known = {int(each): each.name for each in LlamaFileType if each != LlamaFileType.GUESSED}
-    if isinstance(said, int) and said in known:
-        return known[said].removeprefix("MOSTLY_").removeprefix("ALL_")
-    counts: dict[int, int] = {}
-    for tensor in header.tensors:
-        counts[tensor.kind] = counts.get(tensor.kind, 0) + tensor.count
-    return GGMLQuantizationType(max(counts, key=lambda kind: counts[kind])).name
 
 
 @contextmanager
@@ -136,6 +92,8 @@ def _written(folder: Path, size: int) -> Iterator[Path]:
         HeadatlasError: if it cannot be written.
     """
     try:
+        if folder.exists() and any(folder.iterdir()):
+            raise HeadatlasError(f"{folder} is not empty; give another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         _clear(folder)
         if (free := shutil.disk_usage(folder.parent).free) < size:

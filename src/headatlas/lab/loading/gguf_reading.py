@@ -15,9 +15,8 @@ import transformers
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.loading import gguf_support
-from headatlas.lab.loading.file_headers import explained
+from headatlas.lab.loading.file_headers import explained, listed
 from headatlas.lab.loading.gguf_header import GgufHeader
-from headatlas.lab.loading.unused_weights import listed
 from headatlas.progress import Progress
 from headatlas.quiet import quiet
 

@@ -7,6 +7,8 @@ leaves out would change every number, so each must show in the model it makes.
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.loading.file_headers import explained
+from headatlas.lab.loading.file_headers import explained, listed
 from headatlas.lab.loading.gguf_header import Array, GgufHeader, unknown_kind
-from headatlas.lab.loading.unused_weights import listed
 
 _ENCODERS = re.compile(r".*(bert|t5encoder).*|gemma-embedding|llama-embed")
 _SENSES = re.compile(r"clip|.*mmproj.*|.*wavtokenizer.*")
@@ -90,15 +91,14 @@ def require_language_model(header: GgufHeader) -> None:
 
 def _architectures() -> set[str]:
     """The architectures that transformers reads from GGUF files; empty if this version does not say."""
-    try:
-        from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES as older
-    except ImportError:
-        return set()
-    try:
-        from transformers.integrations.gguf import GGUF_ARCHS as newer
-    except ImportError:
-        newer = {}
-    return {_plain(each) for each in (*older, *newer)} - {"general", "tokenizer"}
+    found: set[str] = set()
+    for module, name in (
+        ("transformers.modeling_gguf_pytorch_utils", "GGUF_SUPPORTED_ARCHITECTURES"),
+        ("transformers.integrations.gguf", "GGUF_ARCHS"),
+    ):
+        with suppress(ImportError):
+            found |= {_plain(each) for each in getattr(import_module(module), name, ())}
+    return found - {"general", "tokenizer"}
 
 
 def _plain(architecture: str) -> str:
@@ -107,12 +107,23 @@ def _plain(architecture: str) -> str:
 
 
 def _require_readable(name: str, kind: GGMLQuantizationType) -> None:
-    block, size = GGML_QUANT_SIZES[kind]
+    _, size = GGML_QUANT_SIZES[kind]
     plain = {"F32": np.float32, "F16": np.float16}.get(kind.name)
     try:
         dequantize(np.zeros((1, 1), plain) if plain else np.zeros((1, size), np.uint8), kind)
     except NotImplementedError:
         raise unknown_kind(name, f"it has tensors of {kind.name}") from None
+
+
+def unknown_split(header: GgufHeader) -> str | None:
+    """The header's rule of how text is split into words (tokenizer.ggml.pre), if transformers does not know it."""
+    rule = header.text("tokenizer.ggml.pre")
+    if header.text("tokenizer.ggml.model") != "gpt2" or rule is None or rule in ("gpt2", "gpt-2"):
+        return None
+    with suppress(ImportError, AttributeError):
+        theirs = import_module("transformers.integrations.gguf.gguf_tokenizer_mapping")
+        return None if rule in theirs.GGUF_PRE_TOKENIZER_SPLITS else rule
+    return None
 
 
 def require_all_read(header: GgufHeader, config: Any) -> None:
@@ -163,13 +174,9 @@ def _shows(key: str, value: Any, config: Any, header: GgufHeader) -> bool:
     nested = [each for each in ropes.values() if isinstance(each, dict)] or [ropes]
     if key == "rope.dimension_count":
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        parts = [
-            getattr(config, "partial_rotary_factor", None),
-            *(each.get("partial_rotary_factor") for each in nested),
-        ]
-        return any(int(width * part) == value for part in parts if part is not None) or (
-            value == width and not any(part is not None for part in parts)
-        )
+        parts = [each.get("partial_rotary_factor") for each in nested]
+        said = [part for part in (getattr(config, "partial_rotary_factor", None), *parts) if part is not None]
+        return any(int(width * part) == value for part in said or (1.0,))
     fields = ("sliding_window",) if key == "attention.sliding_window" else _SETTINGS[key][0]
     for field in fields:
         found = [getattr(config, field, None), *(each.get(field) for each in nested)]
@@ -206,8 +213,8 @@ def _require_sizes(header: GgufHeader, config: Any) -> None:
     unread = [tensor.name for tensor in counted if re.match("rope_(freqs|factors)", tensor.name)]
     if unread:
         raise HeadatlasError(
-            f"{listed(unread)} in {name} is not read by transformers {transformers.__version__}, so its positions would "
-            "be wrong; open the model's safetensors, or upgrade transformers"
+            f"{listed(unread)} in {name} is not read by transformers {transformers.__version__}, so positions would be "
+            "wrong; open the model's safetensors, or upgrade transformers"
         )
     raise HeadatlasError(
         f"{name} holds {there:,} numbers, and the model that transformers {transformers.__version__} makes of it has "

@@ -37,7 +37,7 @@ def identity(model: "OpenModel") -> Identity:
         generation=_generation(model),
         code=_code(model),
         adapter=_adapter(opened),
-        quantisation=_quantisation(inside.config),
+        quantisation=_dequantised(opened) or _quantisation(inside.config),
         dtype=", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in inside.parameters()})),
         attention=model.implementation,
     )
@@ -117,6 +117,11 @@ def _generation(model: "OpenModel") -> str:
     return digest(
         {"template": _plain(getattr(model.tokenizer, "chat_template", None)), "settings": _plain(settings or {})}
     )
+
+
+def _dequantised(opened: provenance.Opened) -> str | None:
+    """What the weights were dequantised from and to; None if they were not."""
+    return None if opened.gguf is None else f"GGUF {opened.gguf.quantisation}, dequantised to {opened.gguf.dtype}"
 
 
 def _quantisation(config: Any) -> str | None:

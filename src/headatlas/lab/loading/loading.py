@@ -12,7 +12,7 @@ import transformers
 from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.anatomy import UnsafeModelError
 from headatlas.lab.loading import multimodal, unused_weights, weight_files
-from headatlas.lab.loading.file_headers import explained, require_whole
+from headatlas.lab.loading.file_headers import explained, listed, require_whole
 from headatlas.lab.loading.weight_files import Tracked
 from headatlas.quiet import quiet
 
@@ -178,7 +178,7 @@ def _require_filled(name: str, info: Mapping[str, Any]) -> None:
         raise HeadatlasError(_sizes(name, wrong, transformers.PreTrainedConfig()))
     if absent := sorted(info["missing_keys"]):
         raise HeadatlasError(
-            f"{name} lacks weights its architecture needs ({unused_weights.listed(absent, 2)}); transformers would "
+            f"{name} lacks weights its architecture needs ({listed(absent, 2)}); transformers would "
             "fill them with random numbers, so this model is refused: restore the weights, or the config.json that was "
             "saved with them"
         )

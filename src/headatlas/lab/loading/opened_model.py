@@ -1,16 +1,14 @@
 """An open model: what was opened, its anatomy, and its tokenizer as stimuli see it."""
 
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
-from headatlas.evidence.identity import folder_name
+from headatlas.evidence.identity import folder_id, title
 from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.loading import (
     multimodal,
@@ -28,8 +26,8 @@ class OpenModel:
     Attributes:
         name: the name or path the user gave.
         revision: the hub's commit, or None for a local folder.
-        sha256: of the weight files in order of their names, including a merged adapter's; of the weights in memory for
-            a model that was already loaded.
+        sha256: of the weight files in order of their names, including a merged adapter's; of the GGUF file for a model
+            dequantised from one; of the weights in memory for a model that was already loaded.
         implementation: the attention implementation that plain transformers would use.
         opened: provenance, file by file.
     """
@@ -58,9 +56,17 @@ class OpenModel:
 
     @property
     def id(self) -> str:
-        """A name fit for a folder: 'specimen', 'gpt2', 'EleutherAI--pythia-70m'."""
-        name = folder_name(self.name) if Path(self.name).is_dir() else self.name.replace("/", "--")
-        return re.sub(r"[^\w.-]+", "-", name)
+        """A name fit for a folder: 'specimen', 'EleutherAI--pythia-70m', 'SmolLM2-135M-Instruct-Q4_1'."""
+        return folder_id(self.name, self._quantisation)
+
+    @property
+    def title(self) -> str:
+        """What records call it: 'specimen', 'EleutherAI/pythia-70m', 'SmolLM2-135M-Instruct (Q4_1)'."""
+        return title(self.name, self._quantisation)
+
+    @property
+    def _quantisation(self) -> str | None:
+        return self.opened.gguf.quantisation if self.opened.gguf else None
 
     @property
     def device(self) -> torch.device:

@@ -20,12 +20,14 @@ from headatlas.lab.loading import (
     devices,
     fetched,
     folders,
+    gguf_record,
     loading,
     multimodal,
     provenance,
     refusals,
     tokenizer_fit,
 )
+from headatlas.lab.loading.gguf_record import Dequantised
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.loading.provenance import Opened
 from headatlas.progress import Progress, no_progress
@@ -46,14 +48,15 @@ def open_model(
     ignore_unused: bool = False,
     progress: Progress = no_progress,
 ) -> OpenModel:
-    """Open the specimen, a local folder, a hub id, a name of the catalog, or a transformers model already loaded.
+    """Open the specimen, a folder, a hub id, a GGUF file, a model that the catalog knows, or one already loaded.
 
-    Reads only safetensors and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is set. Of a
-    multimodal model (Gemma 3, Llama 4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
+    Reads only safetensors and GGUF, and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is
+    set. A GGUF file is dequantised on first use, and kept so in the user's cache. Of a multimodal model (Gemma 3, Llama
+    4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
 
     Args:
-        name: 'specimen', a folder in Hugging Face format, a hub id, a model, or an id of the catalog such as
-            'smollm2-135m-instruct', which is fetched on first use.
+        name: 'specimen', a folder in Hugging Face format, a hub id, a GGUF file, a folder or hub id that holds one
+            (owner/name/file.gguf where it holds several), an id of the catalog, fetched on first use, or a model.
         revision: commit, tag or branch, for a hub id.
         dtype: of the weights, float32 by default; measurements are made in float32.
         device: where to put the model, the CPU by default.
@@ -65,7 +68,7 @@ def open_model(
         adapter: folder or hub id of a peft adapter to merge into the weights, or "none" to ignore an adapter in the
             model's folder. If not given, a folder with both is refused.
         ignore_unused: open the model although its files hold weights that it does not use.
-        progress: told how far weights are fetched.
+        progress: told how far weights are fetched or dequantised.
 
     Raises:
         HeadatlasError: if it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
@@ -78,14 +81,9 @@ def open_model(
         return _adopt(name, tokenizer, called or getattr(name, "name_or_path", "") or type(name).__name__)
     if not isinstance(name, (str, PathLike)):
         raise HeadatlasError(refusals.no_model(name))
-    if tokenizer is not None or called is not None:
-        raise ValueError("tokenizer and called are for a model that is already loaded")
-    if device is not None and device_map is not None:
-        raise ValueError("give device or device_map, not both")
-    where, commit = known.hub_id(folders.expanded(str(name)), revision)
+    _require_fit(tokenizer, called, device, device_map)
     return _from_files(
-        where,
-        commit,
+        *known.hub_id(folders.expanded(str(name)), revision),
         loading.dtype_of(dtype),
         devices.device(device),
         device_map=device_map,
@@ -95,6 +93,13 @@ def open_model(
         ignore_unused=ignore_unused,
         progress=progress,
     )
+
+
+def _require_fit(tokenizer: Any, called: str | None, device: str | None, device_map: Any) -> None:
+    if tokenizer is not None or called is not None:
+        raise ValueError("tokenizer and called are for a model that is already loaded")
+    if device is not None and device_map is not None:
+        raise ValueError("give device or device_map, not both")
 
 
 def _from_files(
@@ -112,13 +117,12 @@ def _from_files(
 ) -> OpenModel:
     """Open the model in a folder, in packages or on the hub."""
     wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
-    packaged = known.packaged(name)
-    if folder := fetched.folder(name, revision, progress):
-        name, commit = known.name_when_open(name), None
+    if known.packaged(name):
+        (name, folder), commit = fetched.named_folder(name, revision, progress), None
     else:
-        folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code)
+        folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code, progress)
     if adapter is None:
-        adapters.beside(name, folder)
+        adapters.beside(name, Path(name) if Path(name).is_dir() else folder)
     config = configuration.read_config(name, folder, trust_remote_code)
     tokenizer = configuration.read_tokenizer(name, folder, trust_remote_code)
     loaded = loading.load_model(
@@ -137,10 +141,7 @@ def _from_files(
         model = adapters.merge(wanted, name, model)
     if multimodal.is_wrapper(model):
         loaded.left_out |= multimodal.reduce_to_text(name, model)
-    each, whole = provenance.of_files(loaded.files)
-    files = provenance.of_files(loading.other_files(folder))[0] | each
-    if packaged:
-        stored.require_unchanged(packaged, files)
+    files, whole, made_of = _read(name, folder, loaded.files)
     if wanted is not None:
         more, whole = adapters.recorded(wanted, whole)
         files |= more
@@ -152,8 +153,20 @@ def _from_files(
         remote_code=trust_remote_code,
         adapter=None if wanted is None else wanted.said,
         left_out=loaded.left_out,
+        gguf=made_of,
     )
     return _prepare(name, model, tokenizer, opened, commit)
+
+
+def _read(name: str, folder: Path, weights: list[Path]) -> tuple[dict[str, str], str, Dequantised | None]:
+    """The sha256 of each file that was read, that of the weights, and the GGUF file that they were converted from."""
+    each, whole = provenance.of_files(weights)
+    files = provenance.of_files(loading.other_files(folder))[0] | each
+    stored.require_unchanged(folder, files)
+    if made_of := gguf_record.dequantised(name, folder):
+        gguf_record.require_unchanged(name, folder, made_of, whole)
+        return {made_of.file: made_of.sha256}, made_of.sha256, made_of
+    return files, whole, None
 
 
 def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:

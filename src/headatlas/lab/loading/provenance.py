@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from headatlas.evidence.identity import Source
+from headatlas.lab.loading.gguf_record import Dequantised
 
 _ROW = 2**15  # bytes
 
@@ -21,14 +22,15 @@ class Opened:
     Attributes:
         source: where it came from.
         files: sha256 of each file that was read, by name; empty for a model that was already loaded.
-        weights: sha256 of the weight files in order of their names, including a merged adapter's; of the weights in
-            memory for a model that was already loaded.
+        weights: sha256 of the weight files in order of their names, including a merged adapter's; of the GGUF file
+            for a model dequantised from one; of the weights in memory for a model that was already loaded.
         pickle: whether the weights were unpickled, on request.
         remote_code: whether the repository's own code was allowed to run, on request.
         adapter: description of the merged adapter: its name, type, and the model it was trained on. Its files are among
             `files`, under "adapter/".
         left_out: names of the tensors and modules in the weight files that the model does not use, by reason.
         trace: `trace_of` the weights when they were opened, to detect later changes.
+        gguf: the GGUF file that the weights were dequantised from, and how.
     """
 
     source: Source
@@ -39,6 +41,7 @@ class Opened:
     adapter: str | None = None
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
     trace: str | None = None
+    gguf: Dequantised | None = None
 
 
 def of_files(files: Iterable[Path]) -> tuple[dict[str, str], str]:

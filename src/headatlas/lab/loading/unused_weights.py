@@ -13,6 +13,7 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.loading import multimodal
+from headatlas.lab.loading.file_headers import listed
 from headatlas.lab.loading.weight_files import Tracked
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
@@ -214,12 +215,6 @@ def _why(unused: Sequence[str], text: Any) -> str:
         )
         return f": they are biases, and it says {said}: false" if said else ": they are biases"
     return ""
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """List at most `most` names: 'a, b, c and 12 more tensors'."""
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more tensors" if len(names) > most else shown
 
 
 def as_lines(left_out: Mapping[str, Sequence[str]]) -> list[str]:

@@ -13,7 +13,8 @@ from safetensors import safe_open
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.loading.file_headers import explained, read_json, require_whole
-from headatlas.lab.loading.folders import ADAPTER_CONFIG, other_weights
+from headatlas.lab.loading.folders import ADAPTER_CONFIG
+from headatlas.lab.loading.foreign_formats import other_weights
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _BIN, _BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

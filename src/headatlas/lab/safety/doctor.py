@@ -22,6 +22,7 @@ from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision, run_tria
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.loading import loading, multimodal, tokenizer_fit, unused_weights
 from headatlas.lab.loading.attention_route import unrouted
+from headatlas.lab.loading.file_headers import listed
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.loading.opening import open_model
 from headatlas.lab.safety.diagnosis import Check, CheckVerdict, Diagnosis
@@ -82,8 +83,10 @@ def _files(model: OpenModel, seen: Seen) -> Check:
     said += [f"left out: {line}" for line in unused_weights.as_lines(opened.left_out)]
     known = {why for why in opened.left_out if why not in (loading.ASKED, multimodal.NOT_READ)}
     if not said:
-        loaded = opened.source == "loaded"
-        return Check("files", "pass", "loaded by you" if loaded else "every tensor of the weight files is used")
+        loaded, all_used = opened.source == "loaded", "every tensor of the weight files is used"
+        if opened.gguf:
+            all_used = f"dequantised from {opened.gguf.file} ({opened.gguf.quantisation}); every tensor of it is used"
+        return Check("files", "pass", "loaded by you" if loaded else all_used)
     return Check("files", "pass" if known and len(known) == len(said) else "note", "; ".join(said))
 
 
@@ -306,10 +309,11 @@ def _tokenizer(model: OpenModel, seen: Seen) -> Check:
     size = model.model.get_input_embeddings().weight.shape[0]
     known = len(tokenizer_fit.ordinary(model.tokenizer))
     if unknown := tokenizer_fit.without_embedding(model.tokenizer, size):
-        said = (
-            f"the model does not know {unused_weights.listed(unknown)}, which no text gives unless it spells them out"
-        )
+        said = f"the model does not know {listed(unknown)}, which no text gives unless it spells them out"
         return Check("tokenizer", "note", said)
+    if (made_of := model.opened.gguf) and made_of.unknown_split:
+        said = f"{made_of.file} splits text by {made_of.unknown_split!r}, which transformers {made_of.transformers}"
+        return Check("tokenizer", "note", f"{said} does not know; it splits as GPT-2 does, so some tokens may differ")
     return Check("tokenizer", "pass", f"{known} ordinary tokens, {size} embeddings")
 
 
