@@ -1,4 +1,4 @@
-"""Keeps warnings and progress bars of transformers off the terminal."""
+"""Keeps warnings and progress bars of transformers, and warnings of the hub's client, off the terminal."""
 
 import logging
 from collections.abc import Iterator
@@ -9,15 +9,17 @@ import transformers
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings and progress bars of transformers while active."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
+    """Silence warnings and progress bars of transformers, and warnings of the hub's client, while active."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
     bars = transformers.utils.logging.is_progress_bar_enabled()
-    logger.setLevel(logging.CRITICAL)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     transformers.utils.logging.disable_progress_bar()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if bars:
             transformers.utils.logging.enable_progress_bar()

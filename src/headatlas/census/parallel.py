@@ -70,7 +70,7 @@ def run_census(
     from headatlas.census import running
     from headatlas.lab import open_model
 
-    with open_model(order.model, **order.options.keywords()) as model:
+    with open_model(order.model, **order.options.keywords(), progress=report) as model:
         plan, folder, mine, moved = _begun(catalog, model, order, out)
         if moved:
             tell(moved)

@@ -72,7 +72,7 @@ def plan(catalog: Catalog, request: CensusRequest, jobs: int | None, progress: P
         torch.set_num_threads(1)
     try:
         progress(f"opening {request.model}", 0, 0)
-        with open_model(request.model, **request.options.keywords()) as model:
+        with open_model(request.model, **request.options.keywords(), progress=progress) as model:
             opening = time.perf_counter() - clock
             settings = request.settings(catalog, budget.parameters(model))
             ids = [id for unit in units(settings, request.shard) for id in unit]

@@ -95,7 +95,7 @@ def as_given(name: str) -> Path | None:
 
 def by_name(name: str, out: Path = locations.DEFAULT_CENSUS) -> list[Path]:
     """Where censuses of models of a name lie: taken here, that of the model opened last first, or shipped."""
-    id = folder_when_open(name)
+    id = folder_when_open(name)  # of a GGUF file without its quantisation, which stands behind
     beside = sorted(out.glob(f"{glob.escape(id)}-*/census.json"))
     places = [out / id / "census.json", *beside, locations.censuses() / f"{id}.json"]
     return [place for place in places if place.is_file()]

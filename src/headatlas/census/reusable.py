@@ -8,7 +8,7 @@ from headatlas import specimens
 from headatlas.census import reading
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
-from headatlas.evidence.identity import folder_name
+from headatlas.evidence.identity import is_gguf, title
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.fetching import known
 from headatlas.progress import Notify
@@ -57,16 +57,20 @@ def find_reusable(
 
 def _of_the_name(name: str, place: Path, model: ModelRecord) -> bool:
     """Not of a model whose name only begins in the same way."""
-    if Path(name).is_dir():
-        return model.name == folder_name(name)
-    called = known.name_when_open(name)
-    return called in (model.name, place.parent.name, place.stem) or model.id == called.replace("/", "--")
+    name = known.name_when_open(name)
+    called = title(name, model.dequantised.quantisation if model.dequantised else None)
+    if model.name == called or Path(name).exists():
+        return model.name == called
+    return name in (model.name, place.parent.name, place.stem) or model.id == name.replace("/", "--")
 
 
 def _folder(name: str) -> Path | None:
     if name in specimens.names():
         return specimens.folder(name)
-    return Path(name) if (Path(name) / "config.json").is_file() else None
+    here = Path(name)
+    if here.is_dir():
+        return here if (here / "config.json").is_file() or any(map(is_gguf, map(str, here.iterdir()))) else None
+    return here if is_gguf(name) and here.is_file() else None
 
 
 def _opened_so(model: ModelRecord, options: ModelOptions, dtype_asked: bool) -> bool:
@@ -84,6 +88,8 @@ def _files_are(model: ModelRecord, folder: Path, name: str) -> bool:
     """Whether a folder holds the very files that a census was taken of."""
     if model.identity is None:  # of a model that ships, the weights are enough
         return name in specimens.names() and model.sha256 == specimens.card(name)["sha256"]
+    if folder.is_file():
+        return model.dequantised is not None and _sha256(folder) == model.dequantised.sha256
     before = model.identity.files
     if model.identity.source == "loaded" or not all((folder / file).is_file() for file in before):
         return False

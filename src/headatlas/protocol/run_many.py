@@ -68,7 +68,7 @@ def run_all(
             yield _toy(catalog, entry, job, report)
         return
     report(f"opening {job.model}", 0, 0)
-    with open_model(job.model, **job.options.keywords()) as model:
+    with open_model(job.model, **job.options.keywords(), progress=report) as model:
         waiting, present = list(entries), CurrentVersions(catalog)
         about = model_record(model, catalog_id(catalog, model))
         if moved := record_files.claim(job.out, about):

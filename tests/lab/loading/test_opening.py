@@ -201,12 +201,6 @@ class TestOnlyOnRequest:
         assert opened.opened.remote_code and "own.py" in opened.opened.files
 
 
-def test_device_map_without_accelerate_is_one_line(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headatlas.lab.loading.loading.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(HeadatlasError, match="pip install accelerate"):
-        open_model(str(tiny("llama")), device_map="auto")
-
-
 def test_dtype_and_paths(tiny: Tiny) -> None:
     model = open_model(tiny("llama"), dtype=torch.bfloat16)
     assert model.dtype == torch.bfloat16 and model.name == str(tiny("llama"))

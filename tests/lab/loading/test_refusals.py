@@ -65,9 +65,7 @@ class TestPaths:
         assert f"give its folder: {folder}" in said(folder / file)
 
     def test_other_files(self, tmp_path: Path) -> None:
-        (tmp_path / "model-q4.gguf").write_bytes(b"GGUF")
         (tmp_path / "notes.txt").write_text("x")
-        assert "does not read yet" in said(tmp_path / "model-q4.gguf")
         assert "is a file; give a folder" in said(tmp_path / "notes.txt")
 
     def test_a_folder_of_checkpoints_names_the_last(self, folder: Path, tmp_path: Path) -> None:
@@ -136,7 +134,7 @@ class TestWeights:
             lambda file: (file.unlink(), file.symlink_to(file.with_name("blob"))),
             "is a link to a file that is not there",
         ),
-        "gguf": (lambda file: file.rename(file.with_name("model-q4.gguf")), "gguf_file='model-q4.gguf'"),
+        "no gguf": (lambda file: file.rename(file.with_name("model-q4.gguf")), "model-q4.gguf is no GGUF file"),
         "pickled": (
             lambda file: (torch.save(load_file(file), file.with_name("pytorch_model.bin")), file.unlink()),
             "allow_pickle=True (--allow-pickle)",
@@ -225,10 +223,6 @@ class TestWeights:
         for file in ("config.json", "generation_config.json"):
             (folder / file).unlink()
         assert "no config.json, only weights of another name (model.safetensors)" in said(folder)
-
-    def test_a_folder_of_one_gguf(self, tmp_path: Path) -> None:
-        (tmp_path / "model-q4.gguf").write_bytes(b"GGUF")
-        assert "no config.json, only GGUF weights (model-q4.gguf)" in said(tmp_path)
 
 
 class TestConfiguration:

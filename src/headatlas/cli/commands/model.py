@@ -20,11 +20,13 @@ def add_to(commands: "Commands") -> None:
         commands, "method", method, "run a method's worked example, or list the methods", "headatlas method logit-lens"
     )
     parser.add_argument("id", nargs="?", metavar="ID", help="id of a method; without an id, list all methods")
-    parser.add_argument("--model", default="specimen", help="'specimen' (default), a model folder, or a hub id")
+    parser.add_argument(
+        "--model", default="specimen", help="'specimen' (default), a model folder, a GGUF file, or a hub id"
+    )
     add_model_options(parser)
 
     parser = add(commands, "doctor", doctor, "check whether a model is safe to measure", "headatlas doctor specimen")
-    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, a GGUF file, or a hub id")
     add_model_options(parser)
 
     parser = add(
@@ -64,7 +66,7 @@ def method(options: argparse.Namespace) -> int:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
-        with open_model(options.model, **model_options(options).keywords()) as model:
+        with open_model(options.model, **model_options(options).keywords(), progress=progress) as model:
             progress(f"running {entry.id}", 0, 0)
             figures = methods.run_example(entry.id, model)
     shows = methods.shows(entry.id)
@@ -114,7 +116,7 @@ def doctor(options: argparse.Namespace) -> int:
         from headatlas.lab.safety.doctor import doctor
 
         progress(f"examining {options.model}", 0, 0)
-        diagnosis = doctor(options.model, **model_options(options).keywords())
+        diagnosis = doctor(options.model, **model_options(options).keywords(), progress=progress)
     if options.json:
         print_json({**asdict(diagnosis), "safe": diagnosis.safe, "conclusion": diagnosis.conclusion})
     else:

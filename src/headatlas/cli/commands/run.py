@@ -30,7 +30,9 @@ def add_to(commands: "Commands") -> None:
     )
     parser.add_argument("ids", nargs="*", metavar="ID", help="ids of head types")
     parser.add_argument("--all", action="store_true", help="every head type that has a reproduction")
-    parser.add_argument("--model", default="specimen", help="'specimen' (default), a folder, a hub id, or 'toy'")
+    parser.add_argument(
+        "--model", default="specimen", help="'specimen' (default), a folder, a GGUF file, a hub id, or 'toy'"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the stimuli (default 0)")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds to run, from --seed on (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default 1)")
@@ -57,7 +59,7 @@ def add_to(commands: "Commands") -> None:
         "headatlas collaborate specimen",
         json="print the record as JSON instead of tables",
     )
-    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, or a hub id")
+    parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, a GGUF file, or a hub id")
     parser.add_argument("--seed", type=int, default=0, help="seed of prompts and random sets (default 0)")
     parser.add_argument(
         "--records",
@@ -133,7 +135,7 @@ def collaborate(options: argparse.Namespace) -> int:
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
-        with open_model(options.model, **model_options(options).keywords()) as model:
+        with open_model(options.model, **model_options(options).keywords(), progress=progress) as model:
             settings = measuring.STANDARD.model_copy(update={"seed": options.seed})
             own = record_files.home_of(DEFAULT_OUT, measuring.about(catalog, model)).is_dir()
             folder = options.records or (DEFAULT_OUT if own else locations.records())

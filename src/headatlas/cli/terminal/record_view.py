@@ -76,9 +76,11 @@ def _print_opened(console: Console, model: ModelRecord) -> None:
     if model.identity is None:
         return
     what = model.identity
-    said = [f"in {what.dtype}"] * (what.dtype != "float32") + [f"quantised by {what.quantisation}"] * bool(
-        what.quantisation
-    )
+    said = [f"in {what.dtype}"] * (what.dtype != "float32")
+    if model.dequantised:
+        said.append(f"from {model.dequantised.file}, dequantised to {model.dequantised.dtype}")
+    elif what.quantisation:
+        said.append(f"quantised by {what.quantisation}")
     said += ["with an adapter"] * bool(what.adapter) + ["running code of its own"] * bool(what.code)
     if said:
         console.print(Text(f"  opened {', '.join(said)}"))

@@ -73,8 +73,8 @@ def find(name: str, allow_pickle: bool) -> Adapter:
     Raises:
         HeadatlasError: if there is none, or peft is not installed.
     """
-    if missing := [each for each in ("peft", "accelerate") if importlib.util.find_spec(each) is None]:
-        raise HeadatlasError(f"--adapter needs {' and '.join(missing)}; pip install 'headatlas[adapter]'")
+    if importlib.util.find_spec("peft") is None:
+        raise HeadatlasError("--adapter needs peft; pip install 'headatlas[adapter]'")
     folder = find_adapter(name)
     said = read_json(name, folder / ADAPTER_CONFIG)
     kind = said.get("peft_type") if isinstance(said, dict) else None

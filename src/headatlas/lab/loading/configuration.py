@@ -8,8 +8,9 @@ from typing import Any
 import transformers
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.loading import multimodal
+from headatlas.lab.loading import gguf_tokenizer, multimodal
 from headatlas.lab.loading.file_headers import explained, read_json
+from headatlas.lab.loading.gguf_record import RECORD
 from headatlas.quiet import quiet
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "spiece.model")
@@ -109,4 +110,6 @@ def read_tokenizer(name: str, folder: Path, trust_remote_code: bool) -> Any:
     if not any((folder / file).is_file() for file in _TOKENIZERS):
         raise HeadatlasError(f"{name} has no tokenizer; {advice}")
     with quiet(), explained(f"the tokenizer of {name} cannot be read", advice):
+        if (folder / RECORD).is_file():
+            return gguf_tokenizer.read(folder)
         return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

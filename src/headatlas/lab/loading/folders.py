@@ -14,6 +14,7 @@ from headatlas.fetching import known
 from headatlas.lab.loading import gguf, gguf_places
 from headatlas.lab.loading.foreign_formats import other_weights
 from headatlas.progress import Progress, no_progress
+from headatlas.quiet import quiet
 
 _DOWNLOADED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
 _PICKLED = "pytorch_model*.bin"
@@ -189,7 +190,8 @@ def download(name: str, revision: str | None, patterns: list[str]) -> tuple[Path
     )
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        with quiet():
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except HFValidationError:
         raise HeadatlasError(f"{name!r} is neither a folder nor a hub id; write owner/model") from None
     except GatedRepoError:

@@ -17,7 +17,7 @@ import transformers
 
 from headatlas import locations
 from headatlas.errors import HeadatlasError
-from headatlas.lab.loading import gguf_header, gguf_reading, gguf_support
+from headatlas.lab.loading import gguf_header, gguf_reading, gguf_support, gguf_tokenizer
 from headatlas.lab.loading.file_headers import first_line, require_whole
 from headatlas.lab.loading.gguf_record import RECORD, Dequantised, quantisation
 from headatlas.progress import Progress, no_progress
@@ -34,13 +34,38 @@ def converted(file: Path, progress: Progress = no_progress) -> Path:
     Raises:
         HeadatlasError: if the file cannot be read or the folder cannot be written.
     """
-    gguf_header.read(file)  # a file that is none is refused before it is read whole
+    gguf_support.require_language_model(gguf_header.read(file))  # before the file is read whole
     progress(f"checking {file.name}", 0, 0)
     folder = locations.cache() / "gguf" / _sha256(file)
     if not _whole(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        convert(file, folder, progress)
+        progress(f"waiting for another process that reads {file.name}", 0, 0)
+        with _alone_at(folder):
+            if not _whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                convert(file, folder, progress)
     return folder
+
+
+@contextmanager
+def _alone_at(folder: Path) -> Iterator[None]:
+    """While active, no other process converts into this folder: it waits here, and finds the work done."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: both convert, and one conversion stays
+        yield
+        return
+    lock = folder.with_name(f".{folder.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("w")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _whole(folder: Path) -> bool:
@@ -68,7 +93,7 @@ def convert(file: Path, folder: Path, progress: Progress = no_progress) -> None:
         progress(f"writing {file.name} as float32", 0, 0)
         with quiet():
             model.save_pretrained(place, max_shard_size="1000TB")
-            tokenizer.save_pretrained(place)
+            gguf_tokenizer.write(file.name, tokenizer, place)
         record = Dequantised(
             file=file.name,
             sha256=_sha256(file),
@@ -100,7 +125,7 @@ def _written(folder: Path, size: int) -> Iterator[Path]:
             raise HeadatlasError(f"{folder} needs {size:,} bytes, and its disk has {free:,}; make room")
         place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     except OSError as error:
-        raise HeadatlasError(f"{folder} cannot be written ({error.strerror}); check the path") from None
+        raise _unwritable(folder, error) from None
     try:
         yield place
         place.chmod(folder.parent.stat().st_mode & 0o777)
@@ -109,11 +134,15 @@ def _written(folder: Path, size: int) -> Iterator[Path]:
     except HeadatlasError:
         raise
     except Exception as error:  # safetensors raises its own
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        advice = "make room on its disk" if full else "check the path"
-        raise HeadatlasError(f"{folder} cannot be written ({first_line(error)}); {advice}") from None
+        raise _unwritable(folder, error) from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _unwritable(folder: Path, error: Exception) -> HeadatlasError:
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    advice = "make room on its disk" if full else "check the path, or give another cache folder with HEADATLAS_CACHE"
+    return HeadatlasError(f"{folder} cannot be written ({first_line(error)}); {advice}")
 
 
 def _clear(folder: Path) -> None:

@@ -69,10 +69,10 @@ def _has_weights(folder: Path, pickle: bool) -> bool:
 
 def _listed(name: str, folder: Path, commit: str) -> list[str]:
     """The GGUF files of a hub repository; without network, those that were downloaded before."""
-    from huggingface_hub import list_repo_files
+    from huggingface_hub import HfApi
 
     try:
-        files = list_repo_files(name, revision=commit)
+        files = HfApi().list_repo_files(name, revision=commit)
     except Exception:  # the hub client raises its transport's own errors
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     return [file for file in files if is_gguf(file)]

@@ -33,12 +33,12 @@ def read(file: Path, header: GgufHeader, progress: Progress) -> tuple[Any, Any]:
         HeadatlasError: if transformers cannot read the file, or would read only a part of it.
     """
     name = file.name
+    reader = f"transformers {transformers.__version__}"
     with _alone(file) as folder, quiet(), _once(progress, f"dequantising {name}"):
         progress(f"reading {name}", 0, 0)
-        with explained(f"transformers {transformers.__version__} cannot read {name}", _AGAIN):
+        with explained(f"{reader} cannot read {name}", _AGAIN):
             config = transformers.AutoConfig.from_pretrained(folder, gguf_file=_NAME)
-        gguf_support.require_all_read(header, config)
-        with explained(f"transformers {transformers.__version__} cannot read {name}", _AGAIN):
+            gguf_support.require_all_read(header, config)
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
                 gguf_file=_NAME,
@@ -47,11 +47,12 @@ def read(file: Path, header: GgufHeader, progress: Progress) -> tuple[Any, Any]:
                 output_loading_info=True,
                 **_whole(),
             )
-        _require_filled(name, model, info)
+            _require_filled(name, model, info)
+            model = _plain(model)
         progress(f"building the tokenizer of {name}", 0, 0)
-        with explained(f"transformers {transformers.__version__} cannot build the tokenizer of {name}", _AGAIN):
+        with explained(f"{reader} cannot build the tokenizer of {name}", _AGAIN):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=_NAME)
-        return _plain(model), tokenizer
+        return model, tokenizer
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Loads the weights in a model's folder and checks that every one of them is used."""
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,8 +71,6 @@ def load_model(
     Raises:
         HeadatlasError: if a check fails, or a file cannot be read.
     """
-    if device_map is not None and importlib.util.find_spec("accelerate") is None:
-        raise HeadatlasError("device_map needs the package accelerate; pip install accelerate, or give device instead")
     files, others = weight_files.chosen(name, folder, config, allow_pickle)
     with quiet(), weight_files.opened(name, files) as tensors:
         empty = _empty(name, config, tensors, trust_remote_code)

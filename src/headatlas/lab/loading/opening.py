@@ -51,8 +51,7 @@ def open_model(
     """Open the specimen, a folder, a hub id, a GGUF file, a model that the catalog knows, or one already loaded.
 
     Reads only safetensors and GGUF, and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is
-    set. A GGUF file is dequantised on first use, and kept so in the user's cache. Of a multimodal model (Gemma 3, Llama
-    4, Mistral Small 3, Qwen-VL …) the language model inside is opened.
+    set. A GGUF file is dequantised on first use. Of a multimodal model the language model inside is opened.
 
     Args:
         name: 'specimen', a folder in Hugging Face format, a hub id, a GGUF file, a folder or hub id that holds one
