@@ -15,6 +15,7 @@ import torch
 import transformers
 
 import planted
+import real_model
 from headatlas import locations, specimens
 from headatlas.catalog.schema import HeadType, Rule
 from headatlas.evidence import record_files, records, statistics
@@ -224,6 +225,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def specimen() -> OpenModel:
     """The embedded model."""
     return open_model("specimen")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Iterator[OpenModel]:
+    """SmolLM2 135M Instruct, a pretrained Llama; skipped if it is not in the user's cache and no index gives it."""
+    with real_model.opened() as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def smollm2_file() -> Path:
+    """The GGUF file that SmolLM2 was converted from."""
+    return real_model.gguf_file()
 
 
 @pytest.fixture(scope="session")

@@ -31,12 +31,13 @@ FLOORS = {  # room of headatlas: the rooms it may import, besides itself
     "stimuli": {"errors", "notation"},
     "catalog": GROUND,
     "evidence": GROUND | {"catalog"},  # the words of the catalog's schema
-    "lab": GROUND | {"specimens", "stimuli", "evidence"},
+    "fetching": GROUND | {"specimens", "catalog", "evidence"},
+    "lab": GROUND | {"specimens", "stimuli", "evidence", "fetching"},
     "protocol": GROUND | {"specimens", "stimuli", "catalog", "evidence", "lab"},
     "pages": GROUND | {"catalog", "evidence", "protocol"},
     "methods": GROUND | {"specimens", "stimuli", "lab", "protocol"},
     "collaboration": GROUND | {"specimens", "stimuli", "catalog", "evidence", "lab", "protocol", "pages"},
-    "census": GROUND | {"specimens", "stimuli", "catalog", "evidence", "lab", "protocol", "pages"},
+    "census": GROUND | {"specimens", "stimuli", "catalog", "evidence", "fetching", "lab", "protocol", "pages"},
 }
 FLOORS["api"] = set(FLOORS) - {"methods"}
 FLOORS["cli"] = set(FLOORS)

@@ -192,7 +192,7 @@ LIGHT = (
     ["results"], ["validate"], ["specimen"], ["method"], ["compare", "specimen", "specimen-llama-0"],
     ["heads", "specimen", "--type", "induction"], ["report", "report.html"], ["doctor", "specimen"],
     ["run", "successor"], ["census", "specimen", "--dry-run"], ["census", "specimen"], ["doctor", "nobody/nothing"],
-    ["collaborate", "specimen"], ["new", "some-head", "--catalog", "/"],
+    ["collaborate", "specimen"], ["new", "some-head", "--catalog", "/"], ["models"], ["fetch", "smollm2-135m-instruct"],
 )  # fmt: skip
 
 

@@ -121,6 +121,7 @@ def test_neither_the_package_nor_catalog_commands_import_torch() -> None:
         ["cite", "induction"],
         ["export"],
         ["validate"],
+        ["models"],
     )
     code = (
         "import sys, headatlas.cli.program as c\n"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import headatlas
 import small_catalog
+from headatlas.catalog import loading
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
 from small_catalog import CITE, edit, entry, finding, head, put
@@ -187,7 +188,7 @@ class TestTheWhole:
 @pytest.mark.parametrize(
     "change, complaint",
     [
-        ({"hub": None}, "needs `hub:` with its hub id"),
+        ({"hub": None}, "needs `hub:` with its hub id, or `packages:`"),
         ({"licence": None}, "needs layers, heads, kv_heads, d_head and licence"),
         ({"revision": "main"}, "revision"),
         ({"access": "free"}, "access"),
@@ -196,6 +197,57 @@ class TestTheWhole:
 def test_refuses_models_that_nobody_could_find(folder: Path, change: dict, complaint: str) -> None:
     edit(folder, "models/tiny.yaml", **change)
     assert any(complaint in line and "models/tiny.yaml" in line for line in problems(folder))
+
+
+PACKAGES: dict[str, Any] = {
+    "wheels": [{"name": "tiny-gguf", "version": "1.0", "size": 10, "files": [{"path": "t/t.gguf", "size": 20}]}],
+    "file": "t.Q4_1.gguf",
+    "sha256": "0" * 64,
+    "quantisation": "Q4_1",
+    "folder_size": 100,
+    "terms": "https://example.org/terms",
+    "must_accept": False,
+}
+
+
+class TestPackages:
+    def test_a_model_in_packages_is_reachable_and_needs_no_entry_that_names_it(self, folder: Path) -> None:
+        said = yaml.safe_load((folder / "models/tiny.yaml").read_text()) | {"id": "packaged", "packages": PACKAGES}
+        said.pop("hub")
+        put(folder, "models/packaged.yaml", **said)
+        assert problems(folder) == []
+        found = loading.model("packaged", folder)
+        assert found and found.packages
+        assert (found.packages.size, found.packages.download) == (20, 10)
+        put(folder, "models/again.yaml", **(said | {"id": "again"}))
+        assert any("packages.sha256: is that of again" in line for line in problems(folder))
+
+    @pytest.mark.parametrize(
+        "change, complaint",
+        [
+            ({"must_accept": True}, "`access:` of packages is gated where `must_accept: true`"),
+            ({"file": "../t.gguf"}, "is not the name of a GGUF file"),
+            ({"sha256": "abc"}, "packages.sha256"),
+            ({"terms": "http://example.org"}, "packages.terms"),
+            ({"wheels": []}, "packages.wheels"),
+            ({"wheels": PACKAGES["wheels"] * 2}, "names the package tiny-gguf twice"),
+            ({"wheels": [PACKAGES["wheels"][0] | {"name": "--index-url=x"}]}, "packages.wheels.0.name"),
+            ({"wheels": [PACKAGES["wheels"][0] | {"version": ">=1"}]}, "packages.wheels.0.version"),
+            ({"wheels": [PACKAGES["wheels"][0] | {"files": [{"path": "/etc/x", "size": 1}]}]}, "not a path inside"),
+            ({"wheels": [PACKAGES["wheels"][0] | {"files": [{"path": "a/../../x", "size": 1}]}]}, "not a path inside"),
+        ],
+    )
+    def test_refuses(self, folder: Path, change: dict, complaint: str) -> None:
+        edit(folder, "models/tiny.yaml", packages=PACKAGES | change)
+        assert any(complaint in line and "models/tiny.yaml" in line for line in problems(folder)), problems(folder)
+
+
+def test_one_model_is_loaded_without_the_others(folder: Path) -> None:
+    (folder / "models" / "broken.yaml").write_text("id: [")
+    assert loading.model("tiny", folder) is not None
+    assert [loading.model(id, folder) for id in ("none", "../models/tiny", "Tiny", "")] == [None] * 4
+    with pytest.raises(CatalogError, match=r"models/broken.yaml"):
+        loading.model("broken", folder)
 
 
 class TestBibliography:

@@ -115,11 +115,12 @@ def models_page(atlas: Atlas) -> str:
     for id, model in sorted(atlas.catalog.models.items(), key=lambda each: (each[0] not in ran, each[0])):
         types = len({head for head, named in atlas.reported if named == id})
         shape = f"{model.layers} x {model.heads}" if model.layers and model.heads else ""
-        rows.append((_link(id, model.name), shape, model.access, str(types), str(len(atlas.runs_on(id)))))
+        weights = f"{model.access}, in packages" if model.packages else model.access
+        rows.append((_link(id, model.name), shape, weights, str(types), str(len(atlas.runs_on(id)))))
     return page(
         "listing.md",
         title="Models",
-        lead="Models in which papers name heads, and models that we ran.",
+        lead="Models in which papers name heads, models that we ran, and models that headatlas fetches.",
         note=None,
         header=("model", "layers x heads", "weights", "types with reported heads", "recorded runs"),
         rows=rows,

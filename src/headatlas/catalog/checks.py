@@ -29,6 +29,7 @@ def whole(catalog: Catalog) -> list[Problem]:
         *_circuits(catalog),
         *names.check(catalog.heads.values()),
         *_unused_models(catalog),
+        *_same_weights(catalog),
         *_placeholders(catalog),
         *_formulas(catalog),
     ]
@@ -202,8 +203,19 @@ def _unused_models(catalog: Catalog) -> Iterator[Problem]:
     used |= {role.model for circuit in catalog.circuits.values() for role in circuit.roles}
     for head in catalog.heads.values():
         used |= {head.reproduction.smallest_model, *(each.model for each in head.reproduction.expected)}
+    used |= {id for id, model in catalog.models.items() if model.packages}  # to be fetched and measured
     for id in sorted(set(catalog.models) - used):
         yield Problem(f"models/{id}.yaml", "", "no entry names this model; use it or remove the file")
+
+
+def _same_weights(catalog: Catalog) -> Iterator[Problem]:
+    """Two models with the same weights would be one model under two names."""
+    first: dict[tuple[str, str], str] = {}
+    for id, model in catalog.models.items():
+        sums = {"sha256": model.sha256, "packages.sha256": model.packages.sha256 if model.packages else None}
+        for field, sha256 in sums.items():
+            if sha256 is not None and (other := first.setdefault((field, sha256), id)) != id:
+                yield Problem(f"models/{id}.yaml", field, f"is that of {other}; give the sum of this model")
 
 
 def _placeholders(catalog: Catalog) -> Iterator[Problem]:

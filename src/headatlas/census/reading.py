@@ -11,7 +11,7 @@ from headatlas.census.schema import Census, HeadResult, Label, TypeResult
 from headatlas.census.summary import depth, groups_of, summary_of
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, held_out
-from headatlas.evidence.identity import folder_id
+from headatlas.fetching.known import folder_when_open
 from headatlas.notation import Head
 
 
@@ -95,7 +95,7 @@ def as_given(name: str) -> Path | None:
 
 def by_name(name: str, out: Path = locations.DEFAULT_CENSUS) -> list[Path]:
     """Where censuses of models of a name lie: taken here, that of the model opened last first, or shipped."""
-    id = folder_id(name)  # of a GGUF file without its quantisation, which stands behind
+    id = folder_when_open(name)  # of a GGUF file without its quantisation, which stands behind
     beside = sorted(out.glob(f"{glob.escape(id)}-*/census.json"))
     places = [out / id / "census.json", *beside, locations.censuses() / f"{id}.json"]
     return [place for place in places if place.is_file()]

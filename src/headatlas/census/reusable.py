@@ -10,6 +10,7 @@ from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.identity import is_gguf, title
 from headatlas.evidence.record_parts import ModelRecord
+from headatlas.fetching import known
 from headatlas.progress import Notify
 from headatlas.protocol.model_options import ModelOptions
 
@@ -22,7 +23,8 @@ def find_reusable(
     """The census among some that is of this model, opened as asked; why there is none is told in one line.
 
     A model that ships, or lies in a folder, is compared file by file; only where a file differs is it opened, to see
-    whether the difference counts. A model of the hub is not asked: there the name, the revision and the options speak.
+    whether the difference counts. A model of the hub is not asked: there the name, the revision and the options speak;
+    of a model in packages, the sum that the catalog gives.
 
     Args:
         name: of the model.
@@ -43,6 +45,8 @@ def find_reusable(
     found = [(place, each) for place, each in found if _of_the_name(name, place, each.model)]
     opened_so = [each for each in found if _opened_so(each[1].model, options, dtype_asked)]
     folder = _folder(name)
+    if (packaged := known.packaged(name)) and packaged.packages:
+        return next((census for _, census in opened_so if census.model.sha256 == packaged.packages.sha256), None)
     if folder is None:
         return next((census for _, census in opened_so), None)
     for _, census in opened_so:
@@ -53,6 +57,7 @@ def find_reusable(
 
 def _of_the_name(name: str, place: Path, model: ModelRecord) -> bool:
     """Not of a model whose name only begins in the same way."""
+    name = known.name_when_open(name)
     called = title(name, model.dequantised.quantisation if model.dequantised else None)
     if model.name == called or Path(name).exists():
         return model.name == called

@@ -35,7 +35,8 @@ def catalog_id(catalog: Catalog, model: OpenModel) -> str | None:
         return TOY
     whole = model.revision is not None and model.opened.gguf is None  # a quantised copy may lie beside the weights
     for known in catalog.models.values():
-        if model.sha256 == known.sha256 or (whole and model.name in known.hub):
+        sums = (known.sha256, known.packages and known.packages.sha256)
+        if model.sha256 in sums or (whole and model.name in known.hub):
             return known.id
     return None
 

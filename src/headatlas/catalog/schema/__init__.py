@@ -22,6 +22,7 @@ from headatlas.catalog.schema.base import (
 from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, Model, Role
 from headatlas.catalog.schema.finding import Finding
 from headatlas.catalog.schema.head_type import Alias, Controversy, Distinction, HeadType, Reading, Relation, SurveyRow
+from headatlas.catalog.schema.packages import Packages, Wheel, WheelFile
 from headatlas.catalog.schema.reference import Reference
 from headatlas.catalog.schema.reproduction import (
     BehaviourRule,
@@ -81,6 +82,7 @@ __all__ = [
     "Method",
     "Model",
     "ModelId",
+    "Packages",
     "Parallel",
     "Parallels",
     "PlacedBy",
@@ -103,4 +105,6 @@ __all__ = [
     "Term",
     "Text",
     "VerdictLabel",
+    "Wheel",
+    "WheelFile",
 ]

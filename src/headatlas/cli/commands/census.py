@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_MISTAKE
 from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.fetching import fetched_first
 from headatlas.cli.commands.opening import add_model_options, model_options
 from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
@@ -74,6 +75,7 @@ def census(options: argparse.Namespace) -> int:
     from headatlas.cli.terminal.progress import ProgressBar
 
     with ProgressBar("census") as progress:
+        fetched_first(options.model, progress)
         progress("starting up", 0, 0)
         from headatlas.census import parallel
         from headatlas.evidence import record_files

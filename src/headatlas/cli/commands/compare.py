@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.fetching import fetched_first
 from headatlas.cli.commands.opening import add_model_options, model_options
 from headatlas.cli.commands.output import print_json, write_data, write_json
 from headatlas.errors import HeadatlasError
@@ -98,8 +99,10 @@ def _tell(line: str) -> None:
 def _may_have_revisions(name: str) -> bool:
     """True if a name may be a hub id."""
     from headatlas import specimens
+    from headatlas.fetching import known
 
-    return not (Path(name).exists() or Path(name).suffix == ".json" or name in specimens.names())
+    here = Path(name).exists() or Path(name).suffix == ".json" or name in specimens.names()
+    return not here and known.packaged(name) is None
 
 
 def _taken(name: str, options: argparse.Namespace) -> Census:
@@ -121,6 +124,7 @@ def _taken(name: str, options: argparse.Namespace) -> Census:
 
     catalog = load()
     with ProgressBar(f"census of {name}") as progress:
+        fetched_first(name, progress)
         from headatlas.census import labelling, page, parallel
 
         order = parallel.CensusRequest(name, asked)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_MISTAKE
 from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.fetching import fetched_first
 from headatlas.cli.commands.opening import add_model_options, model_options
 from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
@@ -61,6 +62,7 @@ def method(options: argparse.Namespace) -> int:
 
     entry = entries[options.id]
     with ProgressBar("starting up") as progress:
+        fetched_first(options.model, progress)
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
@@ -110,6 +112,7 @@ def doctor(options: argparse.Namespace) -> int:
     from headatlas.cli.terminal.progress import ProgressBar
 
     with ProgressBar("starting up") as progress:
+        fetched_first(options.model, progress)
         from headatlas.lab.safety.doctor import doctor
 
         progress(f"examining {options.model}", 0, 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_FAILED, EXIT_MISTAKE
 from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.fetching import fetched_first
 from headatlas.cli.commands.opening import add_model_options, model_options
 from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
@@ -110,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
     outcomes: dict[str, Outcome] = {}
     try:
         with ProgressBar("running") as progress:
+            fetched_first(options.model, progress)
             from headatlas.protocol import run_many
 
             seeds = tuple(range(options.seed, options.seed + options.seeds))
@@ -154,6 +156,7 @@ def collaborate(options: argparse.Namespace) -> int:
     catalog = load()
     record_files.require_writable(options.out)
     with ProgressBar("collaboration") as progress:
+        fetched_first(options.model, progress)
         from headatlas.collaboration import measuring, schema
         from headatlas.lab import open_model
 

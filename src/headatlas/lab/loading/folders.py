@@ -10,6 +10,7 @@ from typing import Any
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.identity import is_gguf
+from headatlas.fetching import known
 from headatlas.lab.loading import gguf, gguf_places
 from headatlas.lab.loading.foreign_formats import other_weights
 from headatlas.progress import Progress, no_progress
@@ -45,7 +46,10 @@ def find_folder(
     path_like = os.path.lexists(name) or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if path_like or is_gguf(name):
         raise HeadatlasError(_no_folder(name))
-    folder, commit = download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
+    try:
+        folder, commit = download(name, revision, [*_DOWNLOADED, *[_PICKLED] * pickle, *["*.py"] * code])
+    except HeadatlasError as error:
+        raise HeadatlasError(f"{error}{known.suggestion(name)}") from None
     if of_hub := gguf_places.on_hub(name, folder, commit, pickle):
         return _downloaded_file(name, of_hub, commit, progress)
     require_model(name, folder)

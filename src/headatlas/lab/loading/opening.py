@@ -10,6 +10,7 @@ import torch
 
 from headatlas import specimens
 from headatlas.errors import HeadatlasError
+from headatlas.fetching import known, stored
 from headatlas.lab.anatomy.anatomy import UnsafeModelError
 from headatlas.lab.anatomy.discovery import infer_anatomy
 from headatlas.lab.loading import (
@@ -17,6 +18,7 @@ from headatlas.lab.loading import (
     attention_route,
     configuration,
     devices,
+    fetched,
     folders,
     gguf_record,
     loading,
@@ -25,6 +27,7 @@ from headatlas.lab.loading import (
     refusals,
     tokenizer_fit,
 )
+from headatlas.lab.loading.gguf_record import Dequantised
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.loading.provenance import Opened
 from headatlas.progress import Progress, no_progress
@@ -45,14 +48,14 @@ def open_model(
     ignore_unused: bool = False,
     progress: Progress = no_progress,
 ) -> OpenModel:
-    """Open the specimen, a local folder, a hub id, a GGUF file, or a transformers model that is already loaded.
+    """Open the specimen, a folder, a hub id, a GGUF file, a model that the catalog knows, or one already loaded.
 
     Reads only safetensors and GGUF, and runs no code of a repository, unless `allow_pickle` or `trust_remote_code` is
     set. A GGUF file is dequantised on first use. Of a multimodal model the language model inside is opened.
 
     Args:
-        name: 'specimen', a folder in Hugging Face format, a hub id such as 'openai-community/gpt2', a GGUF file, a
-            folder or hub id that holds one (owner/name/file.gguf where it holds several), or a model.
+        name: 'specimen', a folder in Hugging Face format, a hub id, a GGUF file, a folder or hub id that holds one
+            (owner/name/file.gguf where it holds several), an id of the catalog, fetched on first use, or a model.
         revision: commit, tag or branch, for a hub id.
         dtype: of the weights, float32 by default; measurements are made in float32.
         device: where to put the model, the CPU by default.
@@ -64,7 +67,7 @@ def open_model(
         adapter: folder or hub id of a peft adapter to merge into the weights, or "none" to ignore an adapter in the
             model's folder. If not given, a folder with both is refused.
         ignore_unused: open the model although its files hold weights that it does not use.
-        progress: told what is done while a GGUF file is dequantised.
+        progress: told how far weights are fetched or dequantised.
 
     Raises:
         HeadatlasError: if it cannot be opened, is not a causal decoder, or fails the checks of `anatomy.examine`.
@@ -79,8 +82,7 @@ def open_model(
         raise HeadatlasError(refusals.no_model(name))
     _require_fit(tokenizer, called, device, device_map)
     return _from_files(
-        folders.expanded(str(name)),
-        revision,
+        *known.hub_id(folders.expanded(str(name)), revision),
         loading.dtype_of(dtype),
         devices.device(device),
         device_map=device_map,
@@ -112,9 +114,12 @@ def _from_files(
     ignore_unused: bool,
     progress: Progress,
 ) -> OpenModel:
-    """Open the model in a folder or on the hub."""
+    """Open the model in a folder, in packages or on the hub."""
     wanted = None if adapter in (None, adapters.NONE) else adapters.find(str(adapter), allow_pickle)
-    folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code, progress)
+    if known.packaged(name):
+        (name, folder), commit = fetched.named_folder(name, revision, progress), None
+    else:
+        folder, commit = folders.find_folder(name, revision, allow_pickle, trust_remote_code, progress)
     if adapter is None:
         adapters.beside(name, Path(name) if Path(name).is_dir() else folder)
     config = configuration.read_config(name, folder, trust_remote_code)
@@ -135,11 +140,7 @@ def _from_files(
         model = adapters.merge(wanted, name, model)
     if multimodal.is_wrapper(model):
         loaded.left_out |= multimodal.reduce_to_text(name, model)
-    each, whole = provenance.of_files(loaded.files)
-    files = provenance.of_files(loading.other_files(folder))[0] | each
-    if made_of := gguf_record.dequantised(name, folder):
-        gguf_record.require_unchanged(name, folder, made_of, whole)
-        files, whole = {made_of.file: made_of.sha256}, made_of.sha256
+    files, whole, made_of = _read(name, folder, loaded.files)
     if wanted is not None:
         more, whole = adapters.recorded(wanted, whole)
         files |= more
@@ -154,6 +155,17 @@ def _from_files(
         gguf=made_of,
     )
     return prepared(name, model, tokenizer, opened, commit)
+
+
+def _read(name: str, folder: Path, weights: list[Path]) -> tuple[dict[str, str], str, Dequantised | None]:
+    """The sha256 of each file that was read, that of the weights, and the GGUF file that they were converted from."""
+    each, whole = provenance.of_files(weights)
+    files = provenance.of_files(loading.other_files(folder))[0] | each
+    stored.require_unchanged(folder, files)
+    if made_of := gguf_record.dequantised(name, folder):
+        gguf_record.require_unchanged(name, folder, made_of, whole)
+        return {made_of.file: made_of.sha256}, made_of.sha256, made_of
+    return files, whole, None
 
 
 def _adopt(model: Any, tokenizer: Any, name: str) -> OpenModel:
