@@ -19,6 +19,7 @@ from headatlas.evidence.identity import folder_name
 from headatlas.lab import OpenModel
 from headatlas.lab.fits.toys import TOY
 from headatlas.lab.loading.identifying import edited, identity, weights_read
+from headatlas.protocol.budget import Budget
 
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 
@@ -65,7 +66,9 @@ def model_record(model: OpenModel, known: str | None) -> record_parts.ModelRecor
     )
 
 
-def environment(model: OpenModel, seed: int, started: datetime, seconds: float) -> records.Environment:
+def environment(
+    model: OpenModel, seed: int, started: datetime, seconds: float, budget: Budget | None = None
+) -> records.Environment:
     """What a record says of where and how it ran."""
     return records.Environment(
         headatlas=version("headatlas"),
@@ -81,6 +84,7 @@ def environment(model: OpenModel, seed: int, started: datetime, seconds: float) 
         started=started.isoformat(timespec="seconds"),
         seconds=seconds,
         peak_memory_mb=peak_memory_mb(),
+        budget=budget,
     )
 
 
