@@ -1,7 +1,7 @@
 """Many findings at once: records are kept while they hold, failures stay alone, and reports say what is stale."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_files, records
 from headatlas.evidence.outcome import Outcome
 from headatlas.pages.report import report
-from headatlas.progress import RunProgress
-from headatlas.protocol import code_hash, results, run, run_many
+from headatlas.progress import RunProgress, Task
+from headatlas.protocol import code_hash, results, run, run_many, workers
 from headatlas.protocol.model_options import ModelOptions
 
 CATALOG = headatlas.load()
@@ -24,8 +24,10 @@ ENTRIES = [CATALOG.heads[id] for id in ("duplicate-token", "successor")]
 Capture = pytest.CaptureFixture[str]
 
 
-def outcomes(job: run_many.RunRequest, again: bool = False, jobs: int = 1) -> dict[str, Outcome]:
-    made = run_many.run_all(CATALOG, ENTRIES, job, again, jobs, RunProgress())
+def outcomes(
+    job: run_many.RunRequest, again: bool = False, jobs: int = 1, report: RunProgress | None = None
+) -> dict[str, Outcome]:
+    made = run_many.run_all(CATALOG, ENTRIES, job, again, jobs, report or RunProgress())
     return {outcome.entry: outcome for outcome in made}
 
 
@@ -149,9 +151,36 @@ def test_the_table_says_why_a_head_that_reaches_the_threshold_is_not_found(
         assert f"best score {best:.2g} {said}" in " ".join(capsys.readouterr().out.split())
 
 
-def test_two_processes_record_what_one_does(recorded: run_many.RunRequest, tmp_path: Path) -> None:
-    shared = outcomes(run_many.RunRequest(recorded.model, ModelOptions(), (0,), tmp_path), jobs=2)
+class Heard(RunProgress):
+    """What a run of many tells."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.steps: dict[str, list[str]] = {}
+        self.ended: list[str] = []
+
+    def plan(self, tasks: Sequence[Task], workers: int = 1, before: int = 0) -> None:
+        self.tasks, self.workers, self.before = list(tasks), workers, before
+
+    def step(self, id: str, what: str, done: int, total: int) -> None:
+        self.steps.setdefault(id, []).append(what)
+
+    def end(self, id: str) -> None:
+        self.ended.append(id)
+
+
+@pytest.mark.parametrize("least", [workers.LEAST, 0], ids=["each opens the model", "handed over"])
+def test_two_processes_record_what_one_does(
+    least: int, recorded: run_many.RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "LEAST", least)
+    heard = Heard()
+    shared = outcomes(run_many.RunRequest(recorded.model, ModelOptions(), (0,), tmp_path), jobs=2, report=heard)
     assert sorted(shared) == ["duplicate-token", "successor"]
+    assert [task.id for task in heard.tasks] == ["duplicate-token", "successor"] and heard.workers == 2
+    assert heard.tasks[0].weight > heard.tasks[1].weight and sorted(set(heard.ended)) == sorted(shared)
+    for task in heard.tasks:  # each process says what it does, by the names of the plan
+        assert [step.what for step in task.steps[:3]] == list(dict.fromkeys(heard.steps[task.id]))[1:4]
     for path in recorded.out.glob("*/*.json"):
         one, two = record_files.read(path), record_files.read(tmp_path / path.parent.name / path.name)
         assert one.model_copy(update={"environment": two.environment}) == two

@@ -96,6 +96,7 @@ def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
         "model": model,
         "label": result.record.verdict.label if result else None,
         "stale": bool(result and result.stale),
+        "quick": bool(result and result.quick),
         "reported": len(heads),
     }
 

@@ -15,7 +15,7 @@ from headatlas.census.cache import Plan
 from headatlas.census.schema import CensusSettings
 from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.model_options import ModelOptions
-from headatlas.protocol.workers import ModelRequest, SharedModel, WorkerProgress, open_first, opened, pool
+from headatlas.protocol.workers import ModelRequest, SharedModel, open_first, opened, pool, worker_progress
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
@@ -136,7 +136,7 @@ def _work(shared: SharedModel, begun: _Begun, number: int) -> str:
     from headatlas.census import running
 
     task = begun.tasks[number]
-    report = WorkerProgress().of(task.id)
+    report = worker_progress().of(task.id)
     for _ in running.measure_types(*opened(shared), begun.plan, begun.folder, begun.units[number], report):
         pass
     return task.id

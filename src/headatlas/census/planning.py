@@ -50,11 +50,13 @@ class Costs:
 
     def lines(self) -> list[str]:
         """The estimate as text."""
-        processes = f"{self.processes} process{'es' if self.processes > 1 else ''}"
+        several = self.processes > 1
+        processes = f"{self.processes} process{'es' if several else ''}"
+        shared = ", in one copy for all processes" if several else ""
         return [
             f"{self.model}: {self.types} types, {self.prompts} prompts of {self.tokens} tokens, {processes}",
             f"roughly {self.seconds:.0f} s; the time that is left is measured while the census runs",
-            f"about {self.memory_mb:.0f} MB of memory in each process, {self.weights_mb:.0f} MB of them weights",
+            f"about {self.memory_mb:.0f} MB of memory in each process, {self.weights_mb:.0f} MB of it weights{shared}",
             *(f"not measured: {id} ({why})" for id, why in self.left_out.items()),
         ]
 

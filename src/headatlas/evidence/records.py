@@ -38,7 +38,12 @@ class Stimuli(RecordPart):
 
 
 class Environment(RecordPart):
-    """The software, device and seed of a run."""
+    """The software, device and seed of a run.
+
+    Attributes:
+        budget: 'quick' for few prompts and random sets, 'full' for as many as the rule says. Older records have none;
+            they are full. The settings of a census say its budget.
+    """
 
     headatlas: str
     python: str
@@ -53,6 +58,7 @@ class Environment(RecordPart):
     started: str
     seconds: Number
     peak_memory_mb: Number
+    budget: Literal["quick", "full"] | None = Field(default=None, exclude_if=is_none)
 
 
 class Behaviour(RecordPart):
@@ -203,10 +209,7 @@ def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterabl
 
 
 class Record(RecordPart):
-    """One run of one reproduction on one model. `cause` is None if there was no causal test.
-
-    `budget` is 'quick' for a run with few prompts and random sets, and 'full' for one with as many as the rule says.
-    """
+    """One run of one reproduction on one model. `cause` is None if there was no causal test."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     entry: Entry
@@ -219,7 +222,6 @@ class Record(RecordPart):
     literature: Literature
     stability: Stability
     verdict: Verdict
-    budget: Literal["quick", "full"] = "full"
 
     @model_validator(mode="after")
     def _grids_fit(self) -> "Record":
@@ -227,6 +229,11 @@ class Record(RecordPart):
             grids = (found.find, found.find_control, found.q, found.score, found.low, found.high, found.control)
             require_fit(self.model, (*grids, found.sink_normalised), (*found.selected, *found.did_not_hold))
         return self
+
+    @property
+    def budget(self) -> Literal["quick", "full"]:
+        """Whether few prompts and random sets were drawn, or as many as the rule says."""
+        return self.environment.budget or "full"
 
     @property
     def selected(self) -> list[Head]:

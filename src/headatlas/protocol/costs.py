@@ -7,22 +7,20 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Rule
 from headatlas.errors import HeadatlasError
 from headatlas.lab import OpenModel
+from headatlas.lab.anatomy import Anatomy
 from headatlas.progress import Step, Task
 from headatlas.protocol.budget import Amount
-from headatlas.protocol.script import PromptSample, Script, load_script
+from headatlas.protocol.script import PromptSample, Script, Split, load_script
 from headatlas.stimuli.prompts import UntestableError
 
 BEHAVIOUR, INTERVENTIONS = "behaviour", "interventions"
-# Tokens that a score reads for each token of its prompts, by what it is: roughly, on models that were tried.
-_READ = {"attention": 2.0, "own": 15.0, "costly": 150.0}
 _INTERVENES = 0.5  # of all findings on all models that were tried
-_RERUN = 0.4  # of the model, for one intervention: layers before it are not run again
 _LENGTH = 30.0  # tokens of a prompt that could not be drawn
 
 
-def scores_step(split: str) -> str:
+def scores_step(split: Split) -> str:
     """The name under which the scores of a split report progress."""
-    return f"scores, {split}"
+    return "scores of all heads" if split == "find" else "scores on new prompts"
 
 
 def tasks(
@@ -73,14 +71,24 @@ def steps(script: Script, rule: Rule, model: OpenModel, amount: Amount) -> list[
     most = amount.drawn(rule)
     find, test = (min(count, most or count) for count in (rule.find, rule.test))
     moved = min(test, amount.cause_prompts or test)
-    kind = "attention" if script.detect is None else "costly" if script.cost else "own"
-    name = f"{kind} {script.cost or ''}".strip()
+    kind, read = _score(script, model.anatomy)
     return [
         Step(BEHAVIOUR, BEHAVIOUR, test * task * (2 if script.contrast else 1)),
-        Step(scores_step("find"), name, find * stimulus * _READ[kind]),
-        Step(scores_step("test"), name, test * stimulus * _READ[kind]),
-        Step(INTERVENTIONS, INTERVENTIONS, _INTERVENES * _RERUN * moved * task * amount.random_sets),
+        Step(scores_step("find"), kind, find * stimulus * read),
+        Step(scores_step("test"), kind, test * stimulus * read),
+        Step(INTERVENTIONS, INTERVENTIONS, _INTERVENES * moved * task * amount.random_sets),
     ]
+
+
+def _score(script: Script, anatomy: Anatomy) -> tuple[str, float]:
+    """The kind of a score, and how many times it costs a token of its prompts: measured roughly, on three models."""
+    heads = len(anatomy.all_heads)
+    if script.detect is None:
+        return "attention", 2.0
+    if script.cost:
+        times = {"training": 100.0, "layer by layer": 1.5 * anatomy.layers, "paths": 0.5 * heads, "vocabulary": 12.0}
+        return script.cost, times[script.cost]
+    return ("sweep", 0.25 * heads) if "sweep" in vars(script.module) else ("own", 5.0)
 
 
 def _tokens(sample: PromptSample) -> float:

@@ -18,6 +18,7 @@ from headatlas.evidence import record_parts, records
 from headatlas.lab import OpenModel
 from headatlas.lab.fits.toys import TOY
 from headatlas.lab.loading.identifying import edited, identity, weights_read
+from headatlas.protocol.budget import Budget
 
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 
@@ -83,7 +84,9 @@ def _dequantised(model: OpenModel) -> record_parts.DequantisedPart | None:
     )
 
 
-def environment(model: OpenModel, seed: int, started: datetime, seconds: float) -> records.Environment:
+def environment(
+    model: OpenModel, seed: int, started: datetime, seconds: float, budget: Budget | None = None
+) -> records.Environment:
     """What a record says of where and how it ran."""
     return records.Environment(
         headatlas=version("headatlas"),
@@ -99,6 +102,7 @@ def environment(model: OpenModel, seed: int, started: datetime, seconds: float) 
         started=started.isoformat(timespec="seconds"),
         seconds=seconds,
         peak_memory_mb=peak_memory_mb(),
+        budget=budget,
     )
 
 

@@ -37,6 +37,11 @@ class Result:
         return "identity" in self.changed
 
     @property
+    def quick(self) -> bool:
+        """Whether few prompts and random sets were drawn."""
+        return self.record.budget == "quick"
+
+    @property
     def day(self) -> str:
         """When it ran, as YYYY-MM-DD."""
         return self.record.environment.started[:10]
@@ -60,6 +65,7 @@ class Result:
             "did_not_hold": self.record.detection.did_not_hold if self.record.detection else [],
             "reasons": self.record.verdict.reasons,
             "same_verdict_in": {"families_and_seeds": same, "of": of},
+            "budget": self.record.budget,
             "day": self.day,
             "changed_since": list(self.changed),
         }

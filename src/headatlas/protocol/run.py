@@ -73,14 +73,13 @@ def run(
         entry=freshness.entry_of(entry.id, rule.version, script.path),
         model=about,
         stimuli=first.stimuli,
-        environment=environment(model, seeds[0], started, time.perf_counter() - clock),
+        environment=environment(model, seeds[0], started, time.perf_counter() - clock, budget),
         behaviour=found.behaviour if found else None,
         detection=found.detection if found else None,
         cause=found.cause if found else None,
         literature=found.literature if found else records.Literature(),
         stability=records.Stability(families=first.families, seeds=labels),
         verdict=first.verdict,
-        budget=budget,
     )
 
 

@@ -20,11 +20,11 @@ from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.workers import (
     ModelRequest,
     SharedModel,
-    WorkerProgress,
     open_first,
     opened,
     pool,
     use_all_threads,
+    worker_progress,
 )
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _work(shared: SharedModel, id: str, job: RunRequest, about: ModelRecord, alo
     if alone:
         use_all_threads()
     catalog, model = opened(shared)
-    return _one(catalog, catalog.head(id), model, job, WorkerProgress(), about)
+    return _one(catalog, catalog.head(id), model, job, worker_progress(), about)
 
 
 def _shared(

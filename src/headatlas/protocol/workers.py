@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -75,7 +75,7 @@ def pool(jobs: int, model: str, options: ModelOptions, report: RunProgress) -> I
     before = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(reports,))
     try:
-        with _place() as place:
+        with place_to_hand_over() as place:
             for _ in range(jobs):
                 executor.submit(_ready)  # one each, so that all of them start
             yield Pool(executor, ModelRequest(model, options, place, LEAST))
@@ -105,7 +105,7 @@ def _ready() -> None:
 
 
 @contextmanager
-def _place() -> Iterator[str]:
+def place_to_hand_over() -> Iterator[str]:
     """A file through which a model can be handed over: in memory where the system has such files, else on disk."""
     if hasattr(os, "memfd_create"):
         with contextlib.suppress(OSError):
@@ -203,19 +203,36 @@ def use_all_threads() -> None:
 
 
 class WorkerProgress(RunProgress):
-    """In a worker: sends progress to the process that started it, a few times a second at most."""
+    """Sends progress on: each step when it begins and ends, and a few times a second at most.
 
-    def __init__(self) -> None:
+    Args:
+        send: takes what `RunProgress.step` takes, as a tuple.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, send: Callable[[tuple[str, str, int, int]], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._send, self._clock = send, clock
         self._last: tuple[str, str] = ("", "")
         self._sent = 0.0
 
     def step(self, id: str, what: str, done: int, total: int) -> None:
-        now, fresh = time.monotonic(), (id, what) != self._last
-        if _sending is None or not (fresh or done == total or now - self._sent >= _EVERY):
-            return
-        self._last, self._sent = (id, what), now
-        with contextlib.suppress(OSError, ValueError):  # the process that started this one has ended
-            _sending.put((id, what, done, total))
+        now, fresh = self._clock(), (id, what) != self._last
+        if fresh or done == total or now - self._sent >= _EVERY:
+            self._last, self._sent = (id, what), now
+            self._send((id, what, done, total))
+
+
+def worker_progress() -> RunProgress:
+    """In a worker: progress that goes to the process that started it."""
+    return WorkerProgress(_send)
+
+
+def _send(report: tuple[str, str, int, int]) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the process that started this one has ended
+        if _sending is not None:
+            _sending.put(report)
 
 
 def start_as_worker() -> None:

@@ -18,8 +18,10 @@ from headatlas.locations import DEFAULT_CENSUS
 
 if TYPE_CHECKING:
     from headatlas.catalog.catalog import Catalog
+    from headatlas.census.parallel import CensusRequest
     from headatlas.census.schema import Census
     from headatlas.cli.commands.adding import Commands
+    from headatlas.cli.terminal.progress import ProgressBar
 
 
 def add_to(commands: Commands) -> None:
@@ -96,7 +98,7 @@ def census(options: argparse.Namespace) -> int:
             costs = planning.plan(catalog, order, options.jobs, progress)
         else:
             record_files.require_writable(options.out)
-            _, folder = parallel.run_census(catalog, order, options.out, options.jobs, progress, progress.tell)
+            folder = _taken(catalog, order, options, progress)
     if options.dry_run:
         if options.json:
             print_json(asdict(costs))
@@ -112,6 +114,18 @@ def census(options: argparse.Namespace) -> int:
         )
         return 0
     return _join(catalog, [folder], folder, options)
+
+
+def _taken(catalog: Catalog, order: CensusRequest, options: argparse.Namespace, progress: ProgressBar) -> Path:
+    """Take the census; after Ctrl-C say where the types measured so far are."""
+    from headatlas.census import parallel
+
+    try:
+        return parallel.run_census(catalog, order, options.out, options.jobs, progress, progress.tell)[1]
+    except KeyboardInterrupt:
+        raise HeadatlasError(
+            f"interrupted; the types measured so far are in {options.out}, and the same command goes on"
+        ) from None
 
 
 def merge(options: argparse.Namespace) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """The commands of findings and records, with their options."""
+    _add_run(commands)
+    _add_results(commands)
+    _add_collaborate(commands)
+
+
+def _add_run(commands: Commands) -> None:
     parser = add(
         commands,
         "run",
@@ -52,6 +60,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the records (default {DEFAULT_OUT})")
     add_model_options(parser)
 
+
+def _add_results(commands: Commands) -> None:
     parser = add(commands, "results", results, "show the recorded verdicts: head types x models", "headatlas results")
     parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
@@ -63,6 +73,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
 
+
+def _add_collaborate(commands: Commands) -> None:
     parser = add(
         commands,
         "collaborate",
@@ -109,6 +121,7 @@ def run(options: argparse.Namespace) -> int:
 
     record_files.require_writable(options.out)
     outcomes: dict[str, Outcome] = {}
+    started = time.time()
     try:
         with ProgressBar("running") as progress:
             fetched_first(options.model, progress)
@@ -127,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
                     elif outcome.path and not (outcome.kept and options.all):
                         record_view.print_record(catalog, catalog.head(outcome.entry), outcome.record, outcome.path)
     except KeyboardInterrupt:
-        raise HeadatlasError(_interrupted(options, outcomes.values(), len(entries))) from None
+        raise HeadatlasError(_interrupted(options, outcomes, [entry.id for entry in entries], started)) from None
     done = [outcomes[entry.id] for entry in entries]
     if len(entries) > 1 and not options.json:
         record_view.print_verdicts(catalog, done)
@@ -136,14 +149,20 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_FAILED if any(o.record and o.record.verdict.label == "not-reproduced" for o in done) else 0
 
 
-def _interrupted(options: argparse.Namespace, outcomes: Iterable[Outcome], total: int) -> str:
-    """What is written after Ctrl-C, and how to go on."""
-    paths = [outcome.path for outcome in outcomes if outcome.path]
-    if not paths:
+def _interrupted(
+    options: argparse.Namespace, outcomes: Mapping[str, Outcome], ids: Sequence[str], started: float
+) -> str:
+    """What is written after Ctrl-C, by this process or by workers that it has not heard of since; and how to go on."""
+    found = {outcome.path for outcome in outcomes.values() if outcome.path}
+    for path in (path for id in ids for path in options.out.glob(f"*/{id}.json")):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime >= started:
+                found.add(path)
+    if not found:
         return "interrupted; no record is written yet"
-    verb = "is" if total == 1 else "are"
+    verb = "is" if len(found) == 1 else "are"
     more = "; the same command goes on" if options.all and not options.again else ""
-    return f"interrupted; {len(paths)} of {total} records {verb} in {paths[0].parent}{more}"
+    return f"interrupted; {len(found)} of {len(ids)} records {verb} written, in {found.pop().parent}{more}"
 
 
 def collaborate(options: argparse.Namespace) -> int:

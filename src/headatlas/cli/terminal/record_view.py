@@ -28,6 +28,7 @@ _DONE = {
     "steer": "steering",
     "patch": "patching",
 }
+QUICK, QUICK_LEGEND = "~", "~ quick: fewer prompts and random sets than the rules say; --budget full draws all"
 COLOURS = {"reproduced": "green", "partly": "yellow", "not-reproduced": "red", "inconclusive": "blue"}
 
 
@@ -63,7 +64,8 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
         _print_indented(console, Text(f"by seed           {seeds}"))
     _print_opened(console, record.model)
     seconds = record.environment.seconds
-    console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed})", style="dim"))
+    quick = ", quick budget" if record.budget == "quick" else ""
+    console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed}{quick})", style="dim"))
 
 
 def _print_indented(console: Console, text: Text) -> None:
@@ -168,12 +170,14 @@ def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
         more = f" +{len(heads) - _ROW}" if len(heads) > _ROW else ""
         table.add_row(
             outcome.entry,
-            Text(label, style=COLOURS[label]),
+            Text(label + QUICK * (outcome.record.budget == "quick"), style=COLOURS[label]),
             " ".join(heads[:_ROW]) + more,
             Text(_decided(outcome.record), style="dim"),
         )
     console.print()
     console.print(table)
+    if any(outcome.record and outcome.record.budget == "quick" for outcome in outcomes):
+        console.print(Text(QUICK_LEGEND, style="dim"))
     if kept := sum(outcome.kept for outcome in outcomes):
         console.print(Text(f"{kept} of {len(outcomes)} have a current record and were not rerun; --again reruns them"))
 

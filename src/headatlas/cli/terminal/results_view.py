@@ -10,7 +10,7 @@ from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.cli.terminal import console as _console
-from headatlas.cli.terminal.record_view import COLOURS
+from headatlas.cli.terminal.record_view import COLOURS, QUICK, QUICK_LEGEND
 from headatlas.protocol.results import Result, told_apart
 
 _SHOWN = 4  # heads of a row
@@ -73,7 +73,7 @@ def _verdict(result: Result | None) -> Text:
     if result is None:
         return Text("")
     label = result.record.verdict.label
-    return Text(label + ("*" if result.stale else ""), style=COLOURS[label])
+    return Text(label + QUICK * result.quick + "*" * bool(result.stale), style=COLOURS[label])
 
 
 def _print_legend(console: Console, results: Sequence[Result]) -> None:
@@ -86,5 +86,7 @@ def _print_legend(console: Console, results: Sequence[Result]) -> None:
         console.print(
             Text("* stale: rule, script, stimuli, measuring code or model have changed since the run", style="dim")
         )
+    if any(result.quick for result in results):
+        console.print(Text(QUICK_LEGEND, style="dim"))
     for line in told_apart(results):
         console.print(Text(line, style="dim"))

@@ -88,6 +88,9 @@ class Schedule:
             return
         if place != run.index:
             self._leave(run, place, now)
+        elif total and done == 0 and run.share > 0:  # the step begins anew, on other prompts
+            self._seconds[steps[place].kind] += now - run.since
+            run.since, run.share = now, 0.0
         if total:
             run.share = max(run.share, min(done / total, 1.0))
 
