@@ -1,7 +1,9 @@
 """`headatlas fetch` and `headatlas models`, and names of the catalog where a command takes a model."""
 
+import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,16 +13,21 @@ from typing import Any
 
 import pytest
 
+import gguf_files
 import hub
+import made_census
 import package_index
 from headatlas import HeadatlasError, locations, specimens
 from headatlas.catalog.loading import load
 from headatlas.catalog.schema import Model
-from headatlas.census import reading
+from headatlas.census import reading, reusable
 from headatlas.cli.program import main
-from headatlas.fetching import known, listing
+from headatlas.evidence import files
+from headatlas.fetching import known, listing, stored
 from headatlas.lab import open_model
 from headatlas.lab.loading import gguf
+from headatlas.protocol.model_options import ModelOptions
+from headatlas.protocol.provenance import catalog_id, model_record
 from package_index import Shelf, payload
 
 Capture = pytest.CaptureFixture[str]
@@ -193,11 +200,19 @@ class TestNames:
         for name in ("someone/else", "openai-community/gpt2", "specimen", "toy", "nobody", "a\0b", ""):
             assert known.hub_id(name, "main") == (name, "main")
 
-    def test_a_census_is_found_by_the_name_that_was_typed(self, shelf: Shelf, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("same", [True, False])
+    def test_a_census_is_found_by_the_name_that_was_typed(
+        self, shelf: Shelf, tmp_path: Path, same: bool, converting: list[bytes]
+    ) -> None:
+        sha256 = hashlib.sha256(shelf.whole).hexdigest() if same else "0" * 64
+        record = made_census.model_record(2, 4, name="Tiny (Q4_1)").model_copy(update={"sha256": sha256})
         place = tmp_path / "censuses" / "Tiny-Q4_1" / "census.json"
-        place.parent.mkdir(parents=True)
-        place.write_text("{}")
-        assert reading.by_name(shelf.id, tmp_path / "censuses") == [place]
+        made = made_census.census(record, made_census.part("induction", record, {"L1H1": (0.9, 0.001)}))
+        files.write(place, made.model_dump_json())
+        places = reading.by_name(shelf.id, tmp_path / "censuses")
+        found = reusable.find_reusable(shelf.id, ModelOptions(), False, places, lambda line: None)
+        assert places == [place] and (found is not None) == same
+        assert converting == []  # the sum in the catalog is enough
 
     def test_a_typing_error_is_told_where_the_hub_has_no_such_model(
         self, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
@@ -206,6 +221,38 @@ class TestNames:
         with pytest.raises(HeadatlasError, match=r"did you mean tiny-packaged\?$") as raised:
             open_model("tiny-pakaged")
         assert "\n" not in str(raised.value)
+
+
+class TestRealConversion:
+    """With a small GGUF file, in two packages, and the conversion that users get."""
+
+    @pytest.fixture
+    def whole(self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Shelf, Path]:
+        file = gguf_files.write(tmp_path / "Tiny.Q4_1.gguf", tiny("llama"), "Q4_1")
+        data = file.read_bytes()
+        parts = [data[:200_000], data[200_000:]]
+        return package_index.offered(package_index.write(tmp_path, parts), monkeypatch), file
+
+    def test_what_is_measured_is_the_model_of_the_catalog(self, whole: tuple[Shelf, Path], tmp_path: Path) -> None:
+        shelf, file = whole
+        assert main(["fetch", shelf.id]) == 0
+        with open_model(shelf.id) as model, open_model(file) as direct:
+            record, by_path = (model_record(each, catalog_id(load(), each)) for each in (model, direct))
+        assert record.catalog_id == by_path.catalog_id == shelf.id and record.name == "Tiny (Q4_1)"
+        assert record.sha256 == hashlib.sha256(shelf.whole).hexdigest() and record.differs(by_path) == []
+        assert record.dequantised and record.dequantised.file == "Tiny.Q4_1.gguf"
+
+    def test_a_disk_that_is_full_while_converting(self, whole: tuple[Shelf, Path], capsys: Capture) -> None:
+        shelf, _ = whole
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(shelf.whole) + 100_000, hard))
+        try:
+            assert "no room for tiny-packaged: it needs" in error(capsys, "fetch", shelf.id)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [path.name for path in kept()[0].iterdir()] == ["Tiny.Q4_1.gguf"]  # whole, for the next call
+        assert main(["fetch", shelf.id]) == 0
+        assert [path.name for path in kept()] == [stored.place(load().models[shelf.id]).name]
 
 
 class TestModels:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -38,8 +38,7 @@ def converted(file: Path, progress: Progress = no_progress) -> Path:
     progress(f"checking {file.name}", 0, 0)
     folder = locations.cache() / "gguf" / _sha256(file)
     if not _whole(folder):
-        progress(f"waiting for another process that reads {file.name}", 0, 0)
-        with _alone_at(folder):
+        with _alone_at(folder, lambda: progress(f"waiting for another process that reads {file.name}", 0, 0)):
             if not _whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 convert(file, folder, progress)
@@ -47,7 +46,7 @@ def converted(file: Path, progress: Progress = no_progress) -> Path:
 
 
 @contextmanager
-def _alone_at(folder: Path) -> Iterator[None]:
+def _alone_at(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
     """While active, no other process converts into this folder: it waits here, and finds the work done."""
     try:
         import fcntl
@@ -61,7 +60,11 @@ def _alone_at(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(folder, error) from None
     with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            waits()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         try:
             yield
         finally:
