@@ -190,6 +190,7 @@ class TestNames:
     def test_no_revision(self, shelf: Shelf, converting: list[bytes]) -> None:
         with pytest.raises(HeadatlasError, match="comes in packages and has no revision 'main'"):
             open_model(shelf.id, "main")
+        assert main(["doctor", shelf.id, "--revision", "main"]) == 2
         assert converting == []
 
     def test_ids_of_the_catalog_lead_to_the_hub(self) -> None:

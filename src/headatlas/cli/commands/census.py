@@ -77,7 +77,7 @@ def census(options: argparse.Namespace) -> int:
     from headatlas.cli.terminal.progress import ProgressBar
 
     with ProgressBar("census") as progress:
-        fetched_first(options.model, progress)
+        fetched_first(options.model, options.revision, progress)
         progress("starting up", 0, 0)
         from headatlas.census import parallel
         from headatlas.evidence import record_files

@@ -124,7 +124,7 @@ def _taken(name: str, options: argparse.Namespace) -> Census:
 
     catalog = load()
     with ProgressBar(f"census of {name}") as progress:
-        fetched_first(name, progress)
+        fetched_first(name, asked.revision, progress)
         from headatlas.census import labelling, page, parallel
 
         order = parallel.CensusRequest(name, asked)

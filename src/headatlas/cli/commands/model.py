@@ -62,7 +62,7 @@ def method(options: argparse.Namespace) -> int:
 
     entry = entries[options.id]
     with ProgressBar("starting up") as progress:
-        fetched_first(options.model, progress)
+        fetched_first(options.model, options.revision, progress)
         from headatlas.lab import open_model
 
         progress(f"opening {options.model}", 0, 0)
@@ -112,7 +112,7 @@ def doctor(options: argparse.Namespace) -> int:
     from headatlas.cli.terminal.progress import ProgressBar
 
     with ProgressBar("starting up") as progress:
-        fetched_first(options.model, progress)
+        fetched_first(options.model, options.revision, progress)
         from headatlas.lab.safety.doctor import doctor
 
         progress(f"examining {options.model}", 0, 0)

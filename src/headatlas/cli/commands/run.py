@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     started = time.time()
     try:
         with ProgressBar("running") as progress:
-            fetched_first(options.model, progress)
+            fetched_first(options.model, options.revision, progress)
             from headatlas.protocol import run_many
 
             seeds = tuple(range(options.seed, options.seed + options.seeds))
@@ -175,7 +175,7 @@ def collaborate(options: argparse.Namespace) -> int:
     catalog = load()
     record_files.require_writable(options.out)
     with ProgressBar("collaboration") as progress:
-        fetched_first(options.model, progress)
+        fetched_first(options.model, options.revision, progress)
         from headatlas.collaboration import measuring, schema
         from headatlas.lab import open_model
 
