@@ -16,7 +16,7 @@ from headatlas.evidence import record_files, records
 from headatlas.evidence.outcome import Outcome
 from headatlas.pages.report import report
 from headatlas.progress import RunProgress, Task
-from headatlas.protocol import code_hash, results, run, run_many, workers
+from headatlas.protocol import code_hash, results, run, run_many, shared_model
 from headatlas.protocol.model_options import ModelOptions
 
 CATALOG = headatlas.load()
@@ -169,11 +169,11 @@ class Heard(RunProgress):
         self.ended.append(id)
 
 
-@pytest.mark.parametrize("least", [workers.LEAST, 0], ids=["each opens the model", "handed over"])
+@pytest.mark.parametrize("least", [shared_model.LEAST, 0], ids=["each opens the model", "handed over"])
 def test_two_processes_record_what_one_does(
     least: int, recorded: run_many.RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "LEAST", least)
+    monkeypatch.setattr(shared_model, "LEAST", least)
     heard = Heard()
     shared = outcomes(run_many.RunRequest(recorded.model, ModelOptions(), (0,), tmp_path), jobs=2, report=heard)
     assert sorted(shared) == ["duplicate-token", "successor"]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from headatlas.protocol import provenance
-from headatlas.protocol.workers import WorkerProgress, place_to_hand_over
+from headatlas.protocol.shared_model import place_to_hand_over
+from headatlas.protocol.workers import WorkerProgress
 
 POOL = """
 import multiprocessing, os, time
@@ -112,6 +113,8 @@ def test_a_model_is_handed_over_in_memory_or_on_disk(memory: bool, monkeypatch: 
         assert subprocess.run(other, capture_output=True, text=True, check=True).stdout == "weights\n"
         assert Path(place).name.endswith(".model") or memory
     assert not Path(place).exists()
+    with pytest.raises(OSError, match="disk"), place_to_hand_over():
+        raise OSError("disk")  # what goes wrong meanwhile is not hidden
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system cannot forget a peak of memory")

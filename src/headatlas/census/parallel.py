@@ -15,7 +15,8 @@ from headatlas.census.cache import Plan
 from headatlas.census.schema import CensusSettings
 from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.model_options import ModelOptions
-from headatlas.protocol.workers import ModelRequest, SharedModel, open_first, opened, pool, worker_progress
+from headatlas.protocol.shared_model import ModelRequest, SharedModel, open_first, opened
+from headatlas.protocol.workers import pool, worker_progress
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel

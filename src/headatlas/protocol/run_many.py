@@ -17,15 +17,8 @@ from headatlas.evidence.record_parts import ModelRecord
 from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.freshness import CurrentVersions
 from headatlas.protocol.model_options import ModelOptions
-from headatlas.protocol.workers import (
-    ModelRequest,
-    SharedModel,
-    open_first,
-    opened,
-    pool,
-    use_all_threads,
-    worker_progress,
-)
+from headatlas.protocol.shared_model import ModelRequest, SharedModel, open_first, opened
+from headatlas.protocol.workers import pool, use_all_threads, worker_progress
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel

@@ -1,8 +1,6 @@
 """Processes that share work on one model and one copy of its weights; each uses one thread.
 
-The process that starts them loads neither torch nor the model. The first worker opens the model. If the weights are a
-file that the system maps into memory, the others open it too, and the system shares the pages; else the first worker
-hands the model over through a file in memory (`headatlas.lab.loading.handing_over`).
+The process that starts them loads neither torch nor the model (`headatlas.protocol.shared_model`).
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,45 +17,17 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headatlas.errors import HeadatlasError
 from headatlas.progress import RunProgress
+from headatlas.protocol import shared_model
 from headatlas.protocol.model_options import ModelOptions
+from headatlas.protocol.shared_model import ModelRequest, place_to_hand_over
 
-if TYPE_CHECKING:
-    from headatlas.catalog.catalog import Catalog
-    from headatlas.lab import OpenModel
-
-LEAST = 32 * 2**20  # bytes of weights below which every process has a copy of its own
 _EVERY = 0.25  # seconds between two reports of a worker on the same step
 
 Reports = SimpleQueue[Any]
-
-
-@dataclass(frozen=True)
-class ModelRequest:
-    """A model, how it is opened, and where it may be handed over.
-
-    Attributes:
-        name, options: of the model.
-        place: a file in memory or on disk.
-        least: bytes of weights of its own from which a model is handed over.
-    """
-
-    name: str
-    options: ModelOptions
-    place: str
-    least: int
-
-
-@dataclass(frozen=True)
-class SharedModel:
-    """A model that a worker has opened; `handed` says whether the others find it at the place of the request."""
-
-    request: ModelRequest
-    handed: bool
 
 
 @contextmanager
@@ -78,7 +47,7 @@ def pool(jobs: int, model: str, options: ModelOptions, report: RunProgress) -> I
         with place_to_hand_over() as place:
             for _ in range(jobs):
                 executor.submit(_ready)  # one each, so that all of them start
-            yield Pool(executor, ModelRequest(model, options, place, LEAST))
+            yield Pool(executor, ModelRequest(model, options, place, shared_model.LEAST))
     except BrokenProcessPool:
         raise HeadatlasError("a process died, perhaps for lack of memory; run again with --jobs 1") from None
     except BaseException:
@@ -104,28 +73,6 @@ def _ready() -> None:
     """Do nothing; a process that takes this has started."""
 
 
-@contextmanager
-def place_to_hand_over() -> Iterator[str]:
-    """A file through which a model can be handed over: in memory where the system has such files, else on disk."""
-    if hasattr(os, "memfd_create"):
-        with contextlib.suppress(OSError):
-            number = os.memfd_create("headatlas")
-            path = f"/proc/{os.getpid()}/fd/{number}"
-            if Path(path).exists():
-                try:
-                    yield path
-                finally:
-                    os.close(number)
-                return
-            os.close(number)
-    handle, path = tempfile.mkstemp(prefix="headatlas-", suffix=".model")
-    os.close(handle)
-    try:
-        yield path
-    finally:
-        Path(path).unlink(missing_ok=True)
-
-
 def _read(reports: Reports, report: RunProgress) -> None:
     """Pass on what workers report, until None comes."""
     with contextlib.suppress(OSError, EOFError):
@@ -135,7 +82,6 @@ def _read(reports: Reports, report: RunProgress) -> None:
 
 # --- in a worker ------------------------------------------------------------------------------------------------
 
-_at_work: tuple[Catalog, OpenModel] | None = None
 _sending: Reports | None = None
 _threads = 1  # that torch would use by itself
 
@@ -150,49 +96,6 @@ def _start(reports: Reports) -> None:
 
     _sending, _threads = reports, torch.get_num_threads()
     torch.set_num_threads(1)
-
-
-def open_first(request: ModelRequest) -> SharedModel:
-    """Open the model in this worker, and make its weights ready to be shared.
-
-    Raises:
-        HeadatlasError: where the model cannot be opened.
-    """
-    global _at_work
-    from headatlas import load
-    from headatlas.lab import open_model
-    from headatlas.lab.loading import handing_over
-
-    model, handed = open_model(request.name, **request.options.keywords()), False
-    if handing_over.own_bytes(model) >= request.least:
-        model, handed = handing_over.hand_over(model, request.place, request.options.trust_remote_code)
-    handing_over.give_memory_back()
-    _at_work = load(), model
-    return SharedModel(request, handed)
-
-
-def opened(shared: SharedModel) -> tuple[Catalog, OpenModel]:
-    """In a worker: the catalog and the model.
-
-    Raises:
-        HeadatlasError: where the model cannot be opened.
-    """
-    global _at_work
-    if _at_work is None:
-        from headatlas import load
-
-        _at_work = load(), _opened(shared)
-    return _at_work
-
-
-def _opened(shared: SharedModel) -> OpenModel:
-    from headatlas.lab import open_model
-    from headatlas.lab.loading import handing_over
-
-    request = shared.request
-    if shared.handed:
-        return handing_over.take_over(request.place, request.options.trust_remote_code)
-    return open_model(request.name, **request.options.keywords())
 
 
 def use_all_threads() -> None:
