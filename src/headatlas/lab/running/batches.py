@@ -10,6 +10,7 @@ from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.stimuli.prompts import Prompt
 
 OnDone = Callable[[int], None]
+Readouts = tuple[Tensor, Tensor, Tensor, Tensor]  # see `readout_tensors`
 BATCH = 16
 
 
@@ -32,7 +33,7 @@ def stack_tokens(tokens: Sequence[tuple[int, ...]]) -> Tensor:
     return torch.tensor(tokens, dtype=torch.long)
 
 
-def readout_tensors(batch: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def readout_tensors(batch: Sequence[Prompt]) -> Readouts:
     """Tensors for reading logits at the readouts of a batch.
 
     Returns:
