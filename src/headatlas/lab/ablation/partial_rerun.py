@@ -66,7 +66,7 @@ def rerun_from(
         for before, block in enumerate(model.anatomy.blocks[:layer]):
             stack.enter_context(gives(block, clean.outputs[before]))
         if clean.start:
-            stack.enter_context(continue_from_cache(model, clean, layer, copies))
+            stack.enter_context(continue_from_cache(model, clean, layer, layout))
         stack.enter_context(_entering(model, clean, layer, layout, edits.get(layer, ())))
         if layer < model.anatomy.layers - 1:
             stack.enter_context(cut_last(model, clean.norm, keep))
@@ -152,22 +152,27 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
             if problem := _gap_without_edit(model, clean, layer):
                 return problem
         for layer in ends:
-            if not (gap := _gap_of_an_edit(model, clean, layer)) <= _tolerance(model, clean):
+            if not (gap := _gap_of_an_edit(model, clean, layer)) <= _tolerance(model, clean.logits):
                 return f"rerunning with a head of layer {layer} ablated does not match a full run (off by {gap:.1e})"
         return None
 
     return failure_of(attempt)
 
 
-def _tolerance(model: OpenModel, clean: CleanRun) -> Tensor:
+def within_rounding(model: OpenModel, found: Tensor, expected: Tensor) -> bool:
+    """Whether logits are the expected ones up to rounding; logits that are not numbers never are."""
+    return bool((found - expected).abs().max() <= _tolerance(model, expected))
+
+
+def _tolerance(model: OpenModel, logits: Tensor) -> Tensor:
     """The largest difference between logits that counts as rounding."""
-    return max(1e-5, 8 * torch.finfo(model.dtype).eps) * clean.logits.abs().max()
+    return max(1e-5, 8 * torch.finfo(model.dtype).eps) * logits.abs().max()
 
 
 def _gap_without_edit(model: OpenModel, clean: CleanRun, layer: int) -> str | None:
     """What an unedited rerun from a layer gives that is not the clean logits, or None."""
     gap = (rerun_from(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
-    if gap <= _tolerance(model, clean):
+    if gap <= _tolerance(model, clean.logits):
         return None
     return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
 

@@ -21,18 +21,18 @@ from headatlas.lab.ablation.partial_rerun import active_hooks, failure_message, 
 from headatlas.lab.ablation.replacement import EditPositions, Replacement, edited_positions
 from headatlas.lab.ablation.z_values import ZValues, record_z_and_logits
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import OnDone, Readouts, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import OnDone, Readouts, batches, stack_tokens
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import Metric
-from headatlas.lab.running.readouts import candidates_of, read_metric
+from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 Way = Literal["naive", "layers", "tokens"]
 
 _ROWS = 64  # passes with fewer tokens spend more time reading weights than computing
-_IN_A_ROW = 256  # tokens of copies sharing one KV cache; masking them from each other costs the square of this
+IN_A_ROW = 256  # tokens of copies sharing one KV cache; masking them from each other costs the square of this
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,8 @@ def _batch(
 ) -> SweepResult:
     at = edited_positions(task.positions, len(batch[0].tokens))
     tokens, corrupted = (stack_tokens([getattr(prompt, side) for prompt in batch]) for side in ("tokens", "corrupted"))
-    vocabulary, readouts = candidates_of(task.model, task.metric, readout_tensors(batch))
+    vocabulary = tokens_read(task.model, task.metric, batch)
+    readouts = readouts_among(vocabulary, batch)
     with only_logits_of(task.model, vocabulary):
         references, sources = zip(*(_reference(task, each, index, readouts) for each in task.replacements), strict=True)
         part = SweepBatch(task, tokens, readouts, references, at)
@@ -246,4 +247,4 @@ def _copies(part: SweepBatch, clean: CleanRun, memory: int | None) -> int:
     width, model = length - clean.start, part.task.model
     logits: int = len(part.readouts[0]) * clean.logits.shape[-1]
     most = copies_per_run(model, prompts, length, width, logits, memory)
-    return max(1, min(most, _IN_A_ROW // width)) if clean.start else most
+    return max(1, min(most, IN_A_ROW // width)) if clean.start else most

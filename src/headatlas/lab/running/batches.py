@@ -1,6 +1,7 @@
 """Turns prompts into tensors, in batches of equal length so that no padding is needed."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +16,10 @@ BATCH = 16
 
 
 def batches(
-    model: OpenModel, prompts: Sequence[Prompt], rows: Callable[[Prompt], int]
+    model: OpenModel, prompts: Sequence[Prompt], rows: Callable[[Prompt], int | tuple[int, ...]]
 ) -> Iterator[tuple[list[int], list[Prompt]]]:
     """Yield batches of prompts with equal length and equal `rows`, each with the prompts' indices in the list."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    groups: dict[tuple[int, Any], list[int]] = {}
     for number, prompt in enumerate(prompts):
         require_fit(model, len(prompt.tokens), max(prompt.ids, default=0))
         groups.setdefault((len(prompt.tokens), rows(prompt)), []).append(number)

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from headatlas.arrays import Array
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import Readouts, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import Readouts, batches, stack_tokens
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import Metric
-from headatlas.lab.running.readouts import candidates_of, read_metric
+from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -36,7 +36,8 @@ def metric_per_prompt(
     """
     values = np.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        vocabulary, readouts = candidates_of(model, metric, readout_tensors(batch))
+        vocabulary = tokens_read(model, metric, batch)
+        readouts = readouts_among(vocabulary, batch)
         with only_logits_of(model, vocabulary):
             values[index] = _read(model, stack_tokens([prompt.tokens for prompt in batch]), readouts, metric)
             if minus_corrupted:
