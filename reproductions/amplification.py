@@ -28,7 +28,7 @@ from headatlas.stimuli.cases import aligned
 
 FAMILIES = {"told": "told", "color just seen": "color", "fact of the world": "real"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
-NEEDS_BEHAVIOUR, COST = True, "layer by layer"
+NEEDS_BEHAVIOUR = True
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

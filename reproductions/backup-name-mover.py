@@ -21,7 +21,7 @@ import numpy as np
 
 from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
 from headatlas.lab.ablation import ZValues, mean_z
-from headatlas.lab.attribution import direct_effects
+from headatlas.lab.attribution import direct_effects_without
 from headatlas.lab.paths import find_copying_movers
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, matched_sets
@@ -52,12 +52,10 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head gains in direct effect without the name movers, and without others: [prompt layer head]."""
     prompts, out = sample.prompts, silenced(model)
     whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
-    before = direct_effects(model, prompts)
-
     others = matched_sets(out, model.anatomy.all_heads, seed=0, count=SETS).sets if out else []
+    before, *after = direct_effects_without(model, prompts, [(), out, *others] if others else [()])
     if not others:
         return Scores(0 * before, 0 * before)
-    after = (direct_effects(model, prompts, ablated=heads) for heads in (out, *others))
     score, *null = ((each - before.clip(min=0)) / whole for each in after)
     return Scores(score, np.mean(null, 0))
 

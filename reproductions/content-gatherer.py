@@ -17,11 +17,10 @@ Cause      The heads found read, at the last token, the question for the other t
 import random
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference, metric_per_prompt, sweep
-from headatlas.lab.paths import path_effects
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.ablation import patch_sweeps
+from headatlas.lab.attention import attention_on_pairs
+from headatlas.lab.paths import path_effects_from
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary
@@ -57,11 +56,12 @@ def asked(vocab: Vocabulary, frame: tuple[str, str], rng: random.Random) -> Prom
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that goes through later heads, times the attention to what is asked for."""
     prompts = sample.prompts
-    whole = float(abs(metric_per_prompt(model, prompts, EFFECT, minus_corrupted=True).mean()))
-    looks = attention_scores(model, prompts).score  # [prompt layer head]
-
-    def through_others(source: list[tuple[int, ...]] | None) -> NDArray[np.float64]:
-        total = sweep(model, prompts, EFFECT, "resample", "last", source=source).effect_per_prompt
-        return (path_effects(model, prompts, EFFECT, "logits", source, "last") - total) / whole * looks
-
-    return Scores(through_others(None), through_others([prompt.alternatives["relisted"] for prompt in prompts]))
+    sources = (None, [prompt.alternatives["relisted"] for prompt in prompts])
+    swept = patch_sweeps(model, prompts, EFFECT, sources, "last")
+    direct = path_effects_from(model, prompts, EFFECT, sources, "logits", "last").effects  # [source prompt layer head]
+    whole = abs((swept[0].clean - swept[0].sources).mean())
+    looks = attention_on_pairs(model, prompts)  # [prompt layer head]
+    score, null = (
+        (alone - total.effect_per_prompt) / whole * looks for alone, total in zip(direct, swept, strict=True)
+    )
+    return Scores(score, null)

@@ -23,7 +23,7 @@ import numpy as np
 
 from headatlas.lab import OpenModel, Scores
 from headatlas.lab.attention import pair_weights
-from headatlas.lab.paths import path_effects
+from headatlas.lab.paths import path_effects_from
 from headatlas.lab.running import probability_difference
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, steps
@@ -76,5 +76,5 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Attention to the start year times the loss of probability difference: [prompt layer head]."""
     prompts, sources = sample.prompts, (None, [prompt.alternatives["other event"] for prompt in sample.prompts])
     looks = np.stack(pair_weights(model, prompts))[..., 0]
-    score, null = (-looks * path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)
+    score, null = -looks * path_effects_from(model, prompts, BEHAVIOUR, sources).effects
     return Scores(score, null)

@@ -18,9 +18,10 @@ Cause      At the end the heads found give their mean over the ends of corrupted
 
 import random
 
-from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference, metric_per_prompt
+from headatlas.lab import OpenModel, Scores, logit_difference
 from headatlas.lab.ablation import ZValues, mean_z
-from headatlas.lab.paths import Receiver, find_copying_movers, path_effects
+from headatlas.lab.attention import attention_on_pairs
+from headatlas.lab.paths import Receiver, find_copying_movers, path_effects_from
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
@@ -49,13 +50,12 @@ def name_movers(model: OpenModel) -> list[Head]:
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the lead that goes through the movers' queries, times the attention to the second mention."""
     prompts, receivers = sample.prompts, [Receiver(head, "q") for head in name_movers(model)]
-    looks = attention_scores(model, prompts).score  # [prompt layer head]
+    looks = attention_on_pairs(model, prompts)  # [prompt layer head]
     if not receivers:
         return Scores(0 * looks, 0 * looks)
-    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     sources = (None, [prompt.alternatives["same names"] for prompt in prompts])
-    effects = (-path_effects(model, prompts, BEHAVIOUR, receivers, source, "last") for source in sources)
-    score, null = (effect / whole * looks for effect in effects)
+    found = path_effects_from(model, prompts, BEHAVIOUR, sources, receivers, "last")
+    score, null = -found.effects / abs(found.clean.mean()) * looks
     return Scores(score, null)
 
 

@@ -16,8 +16,8 @@ Cause      The heads found are replaced by their mean over the corrupted prompts
 
 import random
 
-from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference, metric_per_prompt
-from headatlas.lab.paths import path_effects
+from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference
+from headatlas.lab.paths import path_effects_from
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
@@ -38,9 +38,8 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the mean logit difference that each head's direct path carries, times its copying score."""
     prompts, sources = sample.prompts, (None, [prompt.alternatives["same names"] for prompt in sample.prompts])
-    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
     copying = copying_scores(model, names, states="mlp0").copying.numpy()  # [layer head]
-    effects = (-path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)  # [prompt layer head]
-    score, null = (effect / whole * copying for effect in effects)
+    found = path_effects_from(model, prompts, BEHAVIOUR, sources)
+    score, null = -found.effects / abs(found.clean.mean()) * copying
     return Scores(score, null)

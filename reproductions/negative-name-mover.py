@@ -17,9 +17,9 @@ Cause      At the end the heads found give their mean over the ends of corrupted
 
 import random
 
-from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference, metric_per_prompt
+from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference
 from headatlas.lab.ablation import ZValues, mean_z
-from headatlas.lab.paths import path_effects
+from headatlas.lab.paths import path_effects_from
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
@@ -38,12 +38,11 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the lead that each head's direct path takes away, times its negative copying score."""
     prompts = sample.prompts
-    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR).mean())
     names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
     against = copying_scores(model, names, states="mlp0").suppression.numpy()  # [layer head]
     sources = (None, [prompt.alternatives["same names"] for prompt in prompts])
-    effects = (path_effects(model, prompts, BEHAVIOUR, source=source) for source in sources)  # [prompt layer head]
-    score, null = (effect / whole * against for effect in effects)
+    found = path_effects_from(model, prompts, BEHAVIOUR, sources)
+    score, null = found.effects / abs(found.clean.mean()) * against
     return Scores(score, null)
 
 

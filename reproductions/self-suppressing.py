@@ -17,7 +17,8 @@ import random
 
 import numpy as np
 
-from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.attention import attention_on_pairs
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, categories
 
@@ -43,12 +44,13 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
         mine = sorted({token for token in prompt.tokens if token in kind})
         return dict(zip(mine, random.Random(number).sample([kind[token] for token in mine], len(mine)), strict=True))
 
-    def excess(given: list[dict[int, int]]) -> np.ndarray:
-        rows = list(zip(sample.prompts, given, strict=True))
-        like = attention_scores(model, [categories.paired(*row, "like") for row in rows]).score
-        itself = attention_scores(model, [categories.paired(*row, "itself") for row in rows]).score
-        unlike = attention_scores(model, [categories.paired(*row, "unlike") for row in rows]).score
-        return like - np.maximum(itself, unlike)
-
     anew = [dealt(prompt, number) for number, prompt in enumerate(sample.prompts)]
-    return Scores(excess([kind] * len(anew)), excess(anew))
+    asked = [
+        categories.paired(prompt, kinds, which)
+        for given in ([kind] * len(anew), anew)
+        for which in ("like", "itself", "unlike")
+        for prompt, kinds in zip(sample.prompts, given, strict=True)
+    ]
+    looks = attention_on_pairs(model, asked)  # of the same prompts, six times
+    like, itself, unlike, *others = np.split(looks, 6)
+    return Scores(like - np.maximum(itself, unlike), others[0] - np.maximum(*others[1:]))

@@ -17,7 +17,9 @@ Cause      The heads found give, at the neutral word alone, what they gave in th
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, attention_scores, logit_difference, metric_per_prompt, sweep
+from headatlas.lab import OpenModel, Scores, logit_difference
+from headatlas.lab.ablation import patch_sweeps
+from headatlas.lab.attention import attention_on_pairs
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place, in_same_places
@@ -50,11 +52,9 @@ def review(vocab: Vocabulary, template: str, rng: random.Random) -> Prompt:
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that each head has at the neutral word, times its attention to the opinions."""
     prompts = sample.prompts
-    whole = abs(metric_per_prompt(model, prompts, BEHAVIOUR, minus_corrupted=True).mean())
-    looks = attention_scores(model, prompts).score  # [prompt layer head]
-    runs = (
-        sweep(model, prompts, BEHAVIOUR, "resample", POSITIONS, source=source)
-        for source in (None, [prompt.alternatives["same mood"] for prompt in prompts])
-    )
-    score, null = (-run.effect_per_prompt / whole * looks for run in runs)
+    sources = (None, [prompt.alternatives["same mood"] for prompt in prompts])
+    swept = patch_sweeps(model, prompts, BEHAVIOUR, sources, POSITIONS)
+    whole = abs((swept[0].clean - swept[0].sources).mean())
+    looks = attention_on_pairs(model, prompts)  # [prompt layer head]
+    score, null = (-each.effect_per_prompt / whole * looks for each in swept)
     return Scores(score, null)

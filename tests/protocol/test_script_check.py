@@ -12,7 +12,7 @@ from conftest import load_tool
 from headatlas import lab, locations
 from headatlas.cli.program import main
 from headatlas.evidence import record_files
-from headatlas.lab import attribution, fits, paths
+from headatlas.lab import fits, paths
 from headatlas.protocol import script_check
 from headatlas.protocol.script import load_script
 
@@ -81,7 +81,7 @@ def test_the_made_up_script_passes(tmp_path: Path) -> None:
         ('{"ten": 10, "twelve": 12, "fourteen": 14}', "dict(a=1, b=2, c=3)", "FAMILIES =", "must be written out"),
         ("def stimulus(", "def _stimulus(", "", "has neither stimulus nor task"),
         ('"last"', '"end"', "BEHAVIOUR,", "POSITIONS must be 'all', 'last', or whole numbers"),
-        ('COST = "paths"', 'COST = "much"', "COST =", "COST must be one of 'training', 'layer by layer', 'paths' or"),
+        ('COST = "paths"', 'COST = "much"', "COST =", "COST must be one of 'training', 'paths' or"),
         ('COST = "paths"', "NEEDS_BEHAVIOUR = 1", "COST =", "NEEDS_BEHAVIOUR must be True or False"),
         (
             "vocab: Vocabulary, family: str, rng",
@@ -153,8 +153,8 @@ def test_validate_lists_the_problems_of_scripts(checkout: Path, capsys: Capture)
 # Functions of the lab that take many times more than a run of the model for every prompt.
 COSTLY = {
     fits.learn_vectors: "training",
-    attribution.direct_effects_with_patched_input: "layer by layer",
     paths.path_effects: "paths",
+    paths.path_effects_from: "paths",
     paths.find_copying_movers: "paths",
     lab.copying_scores: "vocabulary",
 }

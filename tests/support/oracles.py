@@ -9,7 +9,7 @@ from headatlas.arrays import Array
 from headatlas.lab import OpenModel, forward
 from headatlas.lab.ablation import AblationKind, Patch, Sweep, ZValues, ablate, mean_z
 from headatlas.lab.ablation.replacement import EditPositions, Replacement
-from headatlas.lab.ablation.sweep_engine import SweepTask, naive, run_sweep
+from headatlas.lab.ablation.sweep_engine import HeadSet, SweepTask, naive, run_sweep
 from headatlas.lab.ablation.z_values import record_z
 from headatlas.lab.running import Metric
 from headatlas.notation import Head
@@ -66,9 +66,9 @@ def naive_sweep(
 ) -> Sweep:
     """What `sweep` computes, by one whole run of the model for each head."""
     replacement = Replacement(model, prompts, ablation, source)
-    sets = [(head,) for head in model.anatomy.all_heads]
-    found = run_sweep(SweepTask(model, metric, sets, replacement, positions, None), prompts, minus_corrupted, naive)
+    sets = [HeadSet((head,)) for head in model.anatomy.all_heads]
+    found = run_sweep(SweepTask(model, metric, sets, [replacement], positions, None), prompts, minus_corrupted, naive)
     ablated = np.full((model.anatomy.layers, model.anatomy.heads, len(prompts)), np.nan)
-    for (head,), values in zip(sets, found.ablated, strict=True):
+    for ((head,), _), values in zip(sets, found.ablated, strict=True):
         ablated[head] = values
-    return Sweep(found.clean, ablated, found.ways, found.notes)
+    return Sweep(found.clean, ablated, found.sources[0], found.ways, found.notes)

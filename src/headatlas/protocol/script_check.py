@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from headatlas.catalog.catalog import Catalog
     from headatlas.catalog.schema import Rule
 
-Cost: TypeAlias = Literal["training", "layer by layer", "paths", "vocabulary"]
+Cost: TypeAlias = Literal["training", "paths", "vocabulary"]
 # Scores that take many times more than a run of the model for every prompt, and what they do.
 COSTS: Mapping[Cost, str] = MappingProxyType(
     {
         "training": "it trains vectors by gradient descent",
-        "layer by layer": "it runs the model once per layer for every batch",
         "paths": "it patches the paths of every head",
         "vocabulary": "it takes every token through every head",
     }

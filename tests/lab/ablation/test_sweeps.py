@@ -399,7 +399,7 @@ class TestHygiene:
         model = open_model(str(tiny("llama")))
         clean = run_clean(model, torch.tensor([PROMPTS[0].tokens]), torch.tensor([LAST]))
         with pytest.raises(ValueError, match="where the rerun starts"):
-            rerun_from(model, clean, 1, 1, {0: CopyEdit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))})
+            rerun_from(model, clean, 1, 1, {0: [CopyEdit([(0, 0)], torch.tensor([0]), torch.zeros(1, 1, 1, 1))]})
 
     def test_memory_that_is_short_is_asked_for_in_halves(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loud(tiny("llama"))
@@ -443,14 +443,17 @@ def test_memory_stays_flat_over_twenty_batches(tiny: Tiny, positions: str) -> No
 def test_two_models_swept_at_once_do_not_mix(tiny: Tiny, tmp_path: Path) -> None:
     """A sweep of one inside a sweep of the other."""
     one, two = loud(tiny("llama")), loud(save_tiny("llama", tmp_path, seed=1))
-    alone = [sweep(model, PROMPTS, logit_difference, "zero").ablated for model in (one, two)]
     inside: list[np.ndarray] = []
+
+    def plain(*given: torch.Tensor) -> torch.Tensor:
+        return logit_difference(*given)
 
     def behaviour(*given: torch.Tensor) -> torch.Tensor:
         if not inside:
-            inside.append(sweep(two, PROMPTS, logit_difference, "zero").ablated)
+            inside.append(sweep(two, PROMPTS, plain, "zero").ablated)
         return logit_difference(*given)
 
+    alone = [sweep(model, PROMPTS, plain, "zero").ablated for model in (one, two)]
     outside = sweep(one, PROMPTS, behaviour, "zero").ablated
     assert np.array_equal(outside, alone[0]) and np.array_equal(inside[0], alone[1])
     assert np.abs(alone[0] - alone[1]).max() > 1e-3

@@ -22,7 +22,7 @@ from headatlas.lab import (
 )
 from headatlas.lab.ablation import mean_z
 from headatlas.lab.activations import edits
-from headatlas.lab.attribution import direct_effects
+from headatlas.lab.attribution import direct_effects, direct_effects_without
 from headatlas.lab.paths import Receiver, find_copying_movers, path_effects
 from headatlas.notation import Head
 from headatlas.protocol.interventions import measure_effects
@@ -64,7 +64,7 @@ def test_the_mean_at_a_position_is_over_that_position_alone(rough: OpenModel) ->
 
 def test_direct_effects_without_heads_are_those_of_a_run_in_which_they_give_their_means(rough: OpenModel) -> None:
     means = end_of_controls(rough)
-    found = direct_effects(rough, PROMPTS, ablated=OUT)
+    before, found = direct_effects_without(rough, PROMPTS, [(), OUT])
     for prompt, mine in zip(PROMPTS, found, strict=True):
         [readout], end = prompt.readouts, [len(prompt.tokens) - 1]
         changes = [
@@ -78,7 +78,8 @@ def test_direct_effects_without_heads_are_those_of_a_run_in_which_they_give_thei
         with intervene(rough, changes):
             split = direct_logit_attribution(rough, [prompt.tokens], [readout.answer], [readout.rivals])
         np.testing.assert_allclose(mine, split.heads[0], atol=1e-4, rtol=1e-3)
-    assert abs(found - direct_effects(rough, PROMPTS)).max() > 1e-3, "knocking heads out must change something"
+    np.testing.assert_allclose(before, direct_effects(rough, PROMPTS), atol=1e-4, rtol=1e-3)
+    assert abs(found - before).max() > 1e-3, "knocking heads out must change something"
 
 
 def test_path_effects_from_the_end_are_those_from_the_last_position(rough: OpenModel) -> None:

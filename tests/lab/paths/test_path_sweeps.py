@@ -12,7 +12,7 @@ from conftest import EACH_FAMILY, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, forward, logit_difference, open_model, path_patch, path_sweep
 from headatlas.lab.paths import PathRuns, Receiver, path_effects, path_runs
-from headatlas.lab.paths.batched_paths import BatchedPathPatching
+from headatlas.lab.paths.first_run import FirstRun, Reached, Sender
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 
@@ -138,24 +138,24 @@ def test_an_exception_leaves_the_model_as_it_was(tiny: Tiny) -> None:
 def test_memory_that_is_short_is_asked_for_in_halves(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = path_runs(rough(tiny, "llama"), TOKENS, OTHERS)
     expected = path_sweep(runs, "logits", metric).effect
-    plain = BatchedPathPatching.logits
+    plain = FirstRun.send
 
-    def short(at_most: int, message: str) -> Callable[[BatchedPathPatching, int, Tensor], Tensor]:
-        def limited(self: BatchedPathPatching, layer: int, heads: Tensor) -> Tensor:
-            if len(heads) > at_most:
+    def short(at_most: int, message: str) -> Callable[[FirstRun, int, list[Sender]], Reached]:
+        def limited(self: FirstRun, layer: int, senders: list[Sender]) -> Reached:
+            if len(senders) > at_most:
                 raise RuntimeError(message)
-            return plain(self, layer, heads)
+            return plain(self, layer, senders)
 
         return limited
 
-    monkeypatch.setattr(BatchedPathPatching, "logits", short(1, "can't allocate memory: you tried"))
+    monkeypatch.setattr(FirstRun, "send", short(1, "can't allocate memory: you tried"))
     found = path_sweep(runs, "logits", metric)
     assert (found.effect - expected).abs().max() < 1e-5
     assert found.notes == tuple(f"not enough memory for {n} heads at once; they ran in halves" for n in (4, 2))
-    monkeypatch.setattr(BatchedPathPatching, "logits", short(0, "can't allocate memory: you tried"))
+    monkeypatch.setattr(FirstRun, "send", short(0, "can't allocate memory: you tried"))
     with pytest.raises(HeadatlasError, match="one head on 3 prompts; give path_runs fewer"):
         path_sweep(runs, "logits", metric)
-    monkeypatch.setattr(BatchedPathPatching, "logits", short(0, "something else"))
+    monkeypatch.setattr(FirstRun, "send", short(0, "something else"))
     with pytest.raises(RuntimeError, match="something else"):
         path_sweep(runs, "logits", metric)
 

@@ -3,7 +3,7 @@
 from headatlas.lab.ablation.masked_keys import without_keys
 from headatlas.lab.ablation.replacement import AblationKind, Patch
 from headatlas.lab.ablation.screening import Screening
-from headatlas.lab.ablation.sweeps import Sweep
+from headatlas.lab.ablation.sweeps import Sweep, patch_sweeps
 from headatlas.lab.ablation.z_values import ZValues, ablate, mean_z
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "ZValues",
     "ablate",
     "mean_z",
+    "patch_sweeps",
     "without_keys",
 ]

@@ -131,12 +131,13 @@ class CopiesInSequence:
         return (positions + width * torch.arange(self.copies)[:, None]).flatten()
 
 
-def copy_edit_hook(layout: CopiesInBatch | CopiesInSequence, edit: CopyEdit, start: int) -> AttentionHook:
+def copy_edit_hook(layout: CopiesInBatch | CopiesInSequence, edits: Sequence[CopyEdit], start: int) -> AttentionHook:
     """An attention hook that edits z of the copies, whose positions start at `start`."""
 
     def hook(call: AttentionCall, z: Tensor) -> Tensor:
         z = z.clone()
-        edit.put(layout.split(z), start)
+        for edit in edits:
+            edit.put(layout.split(z), start)
         return z
 
     return hook

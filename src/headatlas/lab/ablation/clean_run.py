@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.blocks import find_blocks
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
-from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of
+from headatlas.lab.hooks.module_hooks import on_input, on_output, states_of, with_states
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import forward
 
@@ -46,6 +46,14 @@ class BlockPass:
 
         return give
 
+    def first(self, count: int) -> "BlockPass":
+        """The cache of the first prompts alone."""
+        kept = self.attended
+        if kept is not None:
+            key, value, mask = kept
+            kept = key[:count], value[:count], mask if mask is None or len(mask) == 1 else mask[:count]
+        return replace(self, stream=self.stream[:count], z=self.z[:count], attended=kept)
+
 
 @dataclass(frozen=True)
 class CleanRun:
@@ -69,6 +77,16 @@ class CleanRun:
     layers: Mapping[int, BlockPass]
     outputs: tuple[Any, ...]
     norm: nn.Module | None
+
+    def first(self, count: int) -> "CleanRun":
+        """The cache of the first prompts alone."""
+        return replace(
+            self,
+            tokens=self.tokens[:count],
+            logits=self.logits[:count],
+            layers={layer: each.first(count) for layer, each in self.layers.items()},
+            outputs=tuple(with_states(each, states_of(each)[:count]) for each in self.outputs),
+        )
 
 
 def run_clean(model: OpenModel, tokens: Tensor, keep: Tensor, start: int = 0) -> CleanRun:

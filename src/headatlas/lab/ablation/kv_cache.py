@@ -1,4 +1,4 @@
-"""Continues from the KV cache of a clean run, for several copies of the later positions laid out in sequence."""
+"""Continues from the KV cache of a clean run, for several copies of the later positions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from headatlas.lab.ablation.batched_copies import CopiesInBatch, CopiesInSequence
 from headatlas.lab.ablation.clean_run import CleanRun
 from headatlas.lab.hooks.attention_interface import given_masks
 from headatlas.lab.loading.opened_model import OpenModel
@@ -28,13 +29,29 @@ class _Kept(DynamicLayer):  # type: ignore[misc]
 
 
 @contextmanager
-def continue_from_cache(model: OpenModel, clean: CleanRun, layer: int, copies: int) -> Iterator[None]:
-    """While active, the model takes copies of the positions from `clean.start` on, preceded by the clean KV cache."""
+def continue_from_cache(
+    model: OpenModel, clean: CleanRun, layer: int, layout: CopiesInBatch | CopiesInSequence
+) -> Iterator[None]:
+    """While active, the model takes copies of the positions from `clean.start` on, preceded by the clean KV cache.
+
+    Args:
+        model: of the clean run.
+        clean: its cache.
+        layer: the first block that runs.
+        layout: of the copies. In sequence they share one cache; in the batch each has its own.
+    """
     cache = DynamicCache()
     attended = {layer: each.attended for layer, each in clean.layers.items() if each.attended}
-    cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended.values()]
-    prompts, length = clean.tokens.shape
-    positions = torch.arange(clean.start, length, device=model.device).repeat(copies).expand(prompts, -1)
+    length, prefix = clean.tokens.shape[1], clean.start
+
+    def kept(each: Tensor) -> Tensor:
+        """The cache that the copies read, of keys or values [prompt kv_head position d_head]."""
+        past = each[:, :, :prefix]
+        return past if isinstance(layout, CopiesInSequence) else past.repeat(layout.copies, 1, 1, 1)
+
+    cache.layers = [_Kept(kept(key), kept(value)) for key, value, _ in attended.values()]
+    positions = torch.arange(prefix, length, device=model.device).expand(layout.copies, layout.prompts, -1)
+    positions = layout.join(positions)
     told = _told(past_key_values=cache, position_ids=positions)
     masks: dict[int, Tensor] = {}  # layers share them
     given: dict[nn.Module, Tensor] = {}
@@ -42,7 +59,7 @@ def continue_from_cache(model: OpenModel, clean: CleanRun, layer: int, copies: i
         if at < layer:
             continue
         if id(mask) not in masks:
-            masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, clean.start, copies)
+            masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, prefix, layout)
         given[model.anatomy.attention[at]] = masks[id(mask)].to(key.device)
     with ExitStack() as stack:
         stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
@@ -59,13 +76,15 @@ def _causal(length: int, device: torch.device) -> Tensor:
     return torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
 
 
-def _mask(mask: Tensor, start: int, copies: int) -> Tensor:
+def _mask(mask: Tensor, start: int, layout: CopiesInBatch | CopiesInSequence) -> Tensor:
     """Turn the clean mask [prompt head query key] into one for copies: [prompt head copy*position past+copy*position].
 
     Each copy sees the clean past and itself, as in the clean mask, and no other copy.
     """
-    length = mask.shape[2]
+    length, copies = mask.shape[2], layout.copies
     rows = mask[:, :, start:, :length]  # a mask may be longer than the prompt
+    if isinstance(layout, CopiesInBatch):
+        return rows if len(rows) == 1 else rows.repeat(copies, 1, 1, 1)
     width = length - start
     hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
     own = rows.new_full((*rows.shape[:2], copies, width, copies, width), hidden)

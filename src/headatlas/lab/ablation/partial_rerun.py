@@ -16,7 +16,7 @@ sequence instead, masked from each other, so that all share one copy of the clea
 This module is long because the rerun and the checks that it equals a full run stand together.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -35,7 +35,9 @@ from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.forward import forward
 
 
-def rerun_from(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Mapping[int, CopyEdit]) -> Tensor:
+def rerun_from(
+    model: OpenModel, clean: CleanRun, layer: int, copies: int, edits: Mapping[int, Sequence[CopyEdit]]
+) -> Tensor:
     """Rerun `copies` copies of the prompts from a layer on, with edits of z.
 
     Args:
@@ -64,13 +66,13 @@ def rerun_from(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits
         for before, block in enumerate(model.anatomy.blocks[:layer]):
             stack.enter_context(gives(block, clean.outputs[before]))
         if clean.start:
-            stack.enter_context(continue_from_cache(model, clean, layer, copies))
-        stack.enter_context(_entering(model, clean, layer, layout, edits.get(layer)))
+            stack.enter_context(continue_from_cache(model, clean, layer, layout))
+        stack.enter_context(_entering(model, clean, layer, layout, edits.get(layer, ())))
         if layer < model.anatomy.layers - 1:
             stack.enter_context(cut_last(model, clean.norm, keep))
         hooks = {
-            model.anatomy.attention[at]: copy_edit_hook(layout, edit, clean.start)
-            for at, edit in edits.items()
+            model.anatomy.attention[at]: copy_edit_hook(layout, each, clean.start)
+            for at, each in edits.items()
             if at > layer
         }
         tokens = layout.join(clean.tokens[:, clean.start :].expand(copies, -1, -1))
@@ -82,7 +84,7 @@ def rerun_from(model: OpenModel, clean: CleanRun, layer: int, copies: int, edits
     return whole
 
 
-def why_not_partial(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) -> str | None:
+def why_not_partial(model: OpenModel, clean: CleanRun) -> str | None:
     """Why reruns cannot be trusted with this model, or None if they reproduce full runs.
 
     The trial uses two of the prompts, with the same skipped positions and kept logits as the real reruns. Unedited
@@ -90,32 +92,38 @@ def why_not_partial(model: OpenModel, tokens: Tensor, keep: Tensor, start: int) 
     later ones. Reruns with one head ablated in the first and last layer must match full runs. Other tokens run in
     between, and the last layers are tried first, so that state left in the modules cannot hide a failure.
 
+    Once a form has passed, other lengths of it cost no full run: an unedited rerun from the first layer must give the
+    clean logits that are known already.
+
     Args:
         model: to try.
-        tokens: [prompt position].
-        keep: positions whose logits are kept, ascending.
-        start: the first position that reruns compute.
+        clean: the clean run that will be rerun.
     """
     if problem := active_hooks(model):
         return problem
-    if start and (model.anatomy.other_mixers or model.anatomy.hybrid):
+    if clean.start and (model.anatomy.other_mixers or model.anatomy.hybrid):
         return "something besides attention moves information between positions"
-    form = (start > 0, len(keep) < tokens.shape[1])
+    (prompts, length), start = clean.tokens.shape, clean.start
+    form = RerunForm(start > 0, len(clean.keep) < length, min(2, prompts), min(2, length - start))
     known = _tried.setdefault(model.model, {})
-    key = RerunForm(*form, tokens.shape[1], start, min(2, len(tokens)))
-    if key not in known:
-        known[key] = _try(model, tokens[:2], keep, start, every_layer=form not in {each[:2] for each in known})
-    return known[key]
+    if (form, length, start) not in known:
+        passed = any(each == form and problem is None for (each, *_), problem in known.items())
+        every_layer = form[:2] not in {each[:2] for each, *_ in known}
+        known[form, length, start] = (
+            failure_of(lambda: _gap_without_edit(model, clean.first(2), model.anatomy.attention_layers[0]))
+            if passed
+            else _try(model, clean.tokens[:2], clean.keep, start, every_layer)
+        )
+    return known[form, length, start]
 
 
 class RerunForm(NamedTuple):
-    """The conditions a trial is valid for; a single position or prompt can hide errors that more would show."""
+    """The conditions a trial is valid for; a single prompt or position can hide errors that more would show."""
 
     skips_positions: bool
     leaves_out_logits: bool
-    length: int
-    start: int
     prompts: int
+    positions: int
 
 
 def active_hooks(model: OpenModel) -> str | None:
@@ -128,11 +136,10 @@ def active_hooks(model: OpenModel) -> str | None:
 
 
 _COPIES = 3  # with only two, swapping the copies could go unnoticed
-_tried: WeakKeyDictionary[nn.Module, dict[RerunForm, str | None]] = WeakKeyDictionary()
+_tried: WeakKeyDictionary[nn.Module, dict[tuple[RerunForm, int, int], str | None]] = WeakKeyDictionary()
 
 
 def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer: bool) -> str | None:
-    tolerance = max(1e-5, 8 * torch.finfo(model.dtype).eps)
     layers = model.anatomy.attention_layers
     ends = sorted({layers[0], layers[-1]}, reverse=True)
 
@@ -141,17 +148,33 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
         forward(model, tokens.flip(1), positions=torch.tensor([tokens.shape[1] - 1]))
         if not all(found.plain for found in clean.layers.values()):
             return "its attention output is not the output of its output projection"
-        largest = clean.logits.abs().max()
         for layer in reversed(layers) if every_layer else ends:
-            gap = (rerun_from(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
-            if not gap <= tolerance * largest:
-                return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
+            if problem := _gap_without_edit(model, clean, layer):
+                return problem
         for layer in ends:
-            if not (gap := _gap_of_an_edit(model, clean, layer)) <= tolerance * largest:
+            if not (gap := _gap_of_an_edit(model, clean, layer)) <= _tolerance(model, clean.logits):
                 return f"rerunning with a head of layer {layer} ablated does not match a full run (off by {gap:.1e})"
         return None
 
     return failure_of(attempt)
+
+
+def within_rounding(model: OpenModel, found: Tensor, expected: Tensor) -> bool:
+    """Whether logits are the expected ones up to rounding; logits that are not numbers never are."""
+    return bool((found - expected).abs().max() <= _tolerance(model, expected))
+
+
+def _tolerance(model: OpenModel, logits: Tensor) -> Tensor:
+    """The largest difference between logits that counts as rounding."""
+    return max(1e-5, 8 * torch.finfo(model.dtype).eps) * logits.abs().max()
+
+
+def _gap_without_edit(model: OpenModel, clean: CleanRun, layer: int) -> str | None:
+    """What an unedited rerun from a layer gives that is not the clean logits, or None."""
+    gap = (rerun_from(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
+    if gap <= _tolerance(model, clean.logits):
+        return None
+    return f"rerunning from layer {layer} does not give the clean logits (off by {gap:.1e})"
 
 
 def failure_of(attempt: Callable[[], str | None]) -> str | None:
@@ -174,14 +197,18 @@ def _gap_of_an_edit(model: OpenModel, clean: CleanRun, layer: int) -> Tensor:
     """Gap between a rerun and a full run, with the first head of a layer zero-ablated."""
     prompts, length = clean.tokens.shape
     edit = CopyEdit([(1, 0)], torch.arange(clean.start, length), torch.zeros(1, 1, 1, 1))
-    hook = copy_edit_hook(CopiesInBatch(prompts, 1), replace(edit, pairs=[(0, 0)]), 0)
+    hook = copy_edit_hook(CopiesInBatch(prompts, 1), [replace(edit, pairs=[(0, 0)])], 0)
     full = forward(model, clean.tokens, {model.anatomy.attention[layer]: hook}, clean.keep)
-    return (rerun_from(model, clean, layer, _COPIES, {layer: edit})[1] - full).abs().max()
+    return (rerun_from(model, clean, layer, _COPIES, {layer: [edit]})[1] - full).abs().max()
 
 
 @contextmanager
 def _entering(
-    model: OpenModel, clean: CleanRun, layer: int, layout: CopiesInBatch | CopiesInSequence, edit: CopyEdit | None
+    model: OpenModel,
+    clean: CleanRun,
+    layer: int,
+    layout: CopiesInBatch | CopiesInSequence,
+    edits: Sequence[CopyEdit],
 ) -> Iterator[None]:
     """While active, give a block the clean stream, and its attention the edited attn_out of all copies as output.
 
@@ -197,8 +224,9 @@ def _entering(
     stream, z = found.stream[:, start:], found.z[:, start:]
     with torch.no_grad():
         attn_out = anatomy.projections[layer](z.flatten(2).contiguous()).expand(layout.copies, *stream.shape)
-        if edit:
+        if edits:
             attn_out = attn_out.clone()
+        for edit in edits:
             edit.write(attn_out, z, anatomy.projections[layer], start)
     rows = stream[:, at].reshape(1, -1, stream.shape[-1])
     rows = shareable(model, rows, layout.copies)

@@ -55,6 +55,15 @@ class Replacement:
         self._by_length: dict[int, ZValues] = {}
         self._shared = mean_z(model, self._source) if ablation == "mean" else None
 
+    @property
+    def of_own_sources(self) -> bool:
+        """Whether each prompt's replacement comes from a source of its own."""
+        return self._ablation == "resample"
+
+    def tokens(self, index: Sequence[int]) -> Tensor:
+        """The sources of prompts of equal length, by index: [prompt position]."""
+        return stack_tokens([self._source[number] for number in index])
+
     def of(self, index: Sequence[int]) -> ZValues:
         """Replacement for prompts of equal length, by index: broadcastable to [prompt position head d_head]."""
         if isinstance(self._ablation, ZValues):
@@ -64,7 +73,7 @@ class Replacement:
         if self._ablation == "zero":
             return ZValues.zero(self._model.anatomy)
         if self._ablation == "resample":
-            return record_z(self._model, stack_tokens([self._source[number] for number in index]))
+            return record_z(self._model, self.tokens(index))
         return self._shared or self._position_mean(len(self._source[index[0]]))
 
     def _position_mean(self, length: int) -> ZValues:

@@ -1,11 +1,10 @@
 """Runs sweeps: ablates sets of heads one after the other, computing only what each set can change."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from headatlas.arrays import Array
@@ -17,21 +16,23 @@ from headatlas.lab.ablation.batched_copies import (
     copy_edit_hook,
     short_of_memory,
 )
-from headatlas.lab.ablation.clean_run import run_clean
-from headatlas.lab.ablation.partial_rerun import failure_message, rerun_from, why_not_partial
+from headatlas.lab.ablation.clean_run import CleanRun, run_clean
+from headatlas.lab.ablation.partial_rerun import active_hooks, failure_message, rerun_from, why_not_partial
 from headatlas.lab.ablation.replacement import EditPositions, Replacement, edited_positions
-from headatlas.lab.ablation.z_values import ZValues
+from headatlas.lab.ablation.z_values import ZValues, record_z_and_logits
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import OnDone, Readouts, batches, stack_tokens
+from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import Metric
+from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 Way = Literal["naive", "layers", "tokens"]
 
 _ROWS = 64  # passes with fewer tokens spend more time reading weights than computing
-_IN_A_ROW = 256  # tokens of copies sharing one KV cache; masking them from each other costs the square of this
+IN_A_ROW = 256  # tokens of copies sharing one KV cache; masking them from each other costs the square of this
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,17 @@ class SweepTask:
 
     model: OpenModel
     metric: Metric
-    sets: list[tuple[Head, ...]]  # sorted by first layer
-    replacement: Replacement
+    sets: list["HeadSet"]  # sorted by first layer
+    replacements: Sequence[Replacement]
     positions: EditPositions
     progress: OnDone | None
+
+
+class HeadSet(NamedTuple):
+    """Heads that are ablated together, and which of the task's replacements they get."""
+
+    heads: tuple[Head, ...]
+    replacement: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,28 +60,25 @@ class SweepBatch:
 
     task: SweepTask
     tokens: Tensor  # [prompt position]
-    readouts: tuple[Tensor, Tensor, Tensor, Tensor]
-    reference: ZValues
+    readouts: Readouts  # columns of the logits that are computed
+    references: Sequence[ZValues]
     at: Tensor  # [edited], ascending
 
-    def edit(self, sets: Sequence[tuple[Head, ...]]) -> dict[int, CopyEdit]:
+    def edit(self, sets: Sequence[HeadSet]) -> dict[int, list[CopyEdit]]:
         """The edits, by layer, that ablate one set of heads per copy."""
-        by_layer: dict[int, list[tuple[int, int]]] = {}
-        for copy, heads in enumerate(sets):
+        pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for copy, (heads, replacement) in enumerate(sets):
             for head in heads:
-                by_layer.setdefault(head.layer, []).append((copy, head.head))
-        new, added = self.reference.z, self.reference.added
-        return {layer: CopyEdit(pairs, self.at, new[layer], added) for layer, pairs in by_layer.items()}
+                pairs.setdefault((head.layer, replacement), []).append((copy, head.head))
+        edits: dict[int, list[CopyEdit]] = {}
+        for (layer, replacement), chosen in pairs.items():
+            new = self.references[replacement]
+            edits.setdefault(layer, []).append(CopyEdit(chosen, self.at, new.z[layer], new.added))
+        return edits
 
     def read(self, logits: Tensor) -> Array:
         """The behaviour [copy prompt], from logits [copy prompt kept vocabulary]."""
-        _, where, answers, rivals = (each.to(logits.device) for each in self.readouts)
-        copies, prompts = logits.shape[:2]
-        rows = torch.arange(prompts, device=logits.device)[:, None]
-        chosen = logits[:, rows, where].flatten(0, 1)  # [copy*prompt readout vocabulary]
-        values = self.task.metric(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
-        found: Array = values.reshape(copies, prompts).double().cpu().numpy()
-        return found
+        return read_metric(self.task.metric, logits, self.readouts)
 
     def done(self, sets: int) -> None:
         if self.task.progress:
@@ -82,12 +87,22 @@ class SweepBatch:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """Behaviour of some prompts, clean [prompt] and ablated [set prompt]; the ways it was computed, and notes."""
+    """Behaviour of some prompts.
+
+    Attributes:
+        clean: [prompt]
+        ablated: [set prompt]
+        ways: how it was computed.
+        notes: on anything unusual.
+        sources: [replacement prompt], the behaviour of the source of each prompt, read as the prompt is; NaN for
+            replacements without a source per prompt.
+    """
 
     clean: Array
     ablated: Array
     ways: tuple[Way, ...]
     notes: tuple[str, ...] = ()
+    sources: Array = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def run_sweep(
@@ -99,6 +114,7 @@ def run_sweep(
         HeadatlasError: if memory is too short for a single prompt, or logits are not finite.
     """
     clean, ablated = np.empty(len(prompts)), np.empty((len(task.sets), len(prompts)))
+    sources = np.empty((len(task.replacements), len(prompts)))
     ways: set[Way] = set()
     notes: dict[str, None] = {}
     waiting = [index for index, _ in batches(task.model, prompts, lambda prompt: len(prompt.readouts))]
@@ -119,10 +135,10 @@ def run_sweep(
             waiting[:0] = [index[:half], index[half:]]
             notes[f"not enough memory for {len(index)} prompts at once; they ran in halves"] = None
             continue
-        clean[index], ablated[:, index] = found.clean, found.ablated
+        clean[index], ablated[:, index], sources[:, index] = found.clean, found.ablated, found.sources
         ways |= set(found.ways)
         notes |= dict.fromkeys(found.notes)
-    return SweepResult(clean, ablated, tuple(sorted(ways)), tuple(notes))
+    return SweepResult(clean, ablated, tuple(sorted(ways)), tuple(notes), sources)
 
 
 def _batch(
@@ -133,17 +149,28 @@ def _batch(
     how: Callable[[SweepBatch], SweepResult],
 ) -> SweepResult:
     at = edited_positions(task.positions, len(batch[0].tokens))
-    tokens, corrupted = (
-        stack_tokens([prompt.tokens for prompt in batch]),
-        stack_tokens([prompt.corrupted for prompt in batch]),
-    )
-    part = SweepBatch(task, tokens, readout_tensors(batch), task.replacement.of(index), at)
-    found = how(part)
-    if not minus_corrupted:
-        return found
-    other = how(replace(part, tokens=corrupted, task=replace(task, progress=None)))
+    tokens, corrupted = (stack_tokens([getattr(prompt, side) for prompt in batch]) for side in ("tokens", "corrupted"))
+    vocabulary = tokens_read(task.model, task.metric, batch)
+    readouts = readouts_among(vocabulary, batch)
+    with only_logits_of(task.model, vocabulary):
+        references, sources = zip(*(_reference(task, each, index, readouts) for each in task.replacements), strict=True)
+        part = SweepBatch(task, tokens, readouts, references, at)
+        found = replace(how(part), sources=np.stack(sources))
+        if not minus_corrupted:
+            return found
+        other = how(replace(part, tokens=corrupted, task=replace(task, progress=None)))
     notes = (*found.notes, *other.notes)
     return replace(found, clean=found.clean - other.clean, ablated=found.ablated - other.ablated, notes=notes)
+
+
+def _reference(
+    task: SweepTask, replacement: Replacement, index: Sequence[int], readouts: Readouts
+) -> tuple[ZValues, Array]:
+    """The replacement z of a batch, and the behaviour of its sources, [prompt]; NaN where they are not its own."""
+    if not replacement.of_own_sources:
+        return replacement.of(index), np.full(len(index), np.nan)
+    z, logits = record_z_and_logits(task.model, replacement.tokens(index), readouts[0])
+    return z, read_metric(task.metric, logits[None], readouts)[0]
 
 
 def naive(part: SweepBatch) -> SweepResult:
@@ -153,7 +180,8 @@ def naive(part: SweepBatch) -> SweepResult:
     ablated = []
     for heads in part.task.sets:
         hooks = {
-            model.anatomy.attention[layer]: copy_edit_hook(alone, edit, 0) for layer, edit in part.edit([heads]).items()
+            model.anatomy.attention[layer]: copy_edit_hook(alone, edits, 0)
+            for layer, edits in part.edit([heads]).items()
         }
         ablated.append(part.read(forward(model, part.tokens, hooks, keep)[None])[0])
         part.done(1)
@@ -162,29 +190,31 @@ def naive(part: SweepBatch) -> SweepResult:
 
 def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
     """Ablate many sets per rerun, from the first layer and position they change; in full runs if that is unreliable."""
-    first, length = int(part.at[0]), part.tokens.shape[1]
+    model, first, length = part.task.model, int(part.at[0]), part.tokens.shape[1]
     start = first if 2 * (length - first) <= length else 0  # skipping few positions costs more (masking) than it saves
     notes: list[str] = []
     for begin in dict.fromkeys((start, 0)):
-        problem = why_not_partial(part.task.model, part.tokens, part.readouts[0], begin)
+        problem = active_hooks(model)
         if problem is None:
             try:
-                found = _rerun_all(part, begin, memory)
-                return replace(found, notes=(*notes, *found.notes))
+                clean = run_clean(model, part.tokens, part.readouts[0], begin)
+                problem = why_not_partial(model, clean)
+                if problem is None:
+                    found = _rerun_all(part, clean, memory)
+                    return replace(found, notes=(*notes, *found.notes))
             except (RuntimeError, IndexError) as error:  # any failure inside a family's code; fall back to full runs
                 if isinstance(error, RuntimeError) and short_of_memory(error):
                     raise
                 problem = failure_message(error)
         skipped = "positions" if begin else "layers"
-        notes.append(f"no {skipped} of {part.task.model.name} were skipped: {problem}")
+        notes.append(f"no {skipped} of {model.name} were skipped: {problem}")
     return replace(naive(part), notes=tuple(notes))
 
 
-def _rerun_all(part: SweepBatch, start: int, memory: int | None) -> SweepResult:
-    model, sets = part.task.model, part.task.sets
+def _rerun_all(part: SweepBatch, clean: CleanRun, memory: int | None) -> SweepResult:
+    model, sets, start = part.task.model, part.task.sets, clean.start
     notes: list[str] = []
-    clean = run_clean(model, part.tokens, part.readouts[0], start)
-    most = _copies(part, start, memory)
+    most = _copies(part, clean, memory)
     ablated: list[Array] = []
     while (done := sum(map(len, ablated))) < len(sets):
         chunk = _chunk(sets[done:], most, len(part.tokens) * (part.tokens.shape[1] - start))
@@ -202,19 +232,19 @@ def _rerun_all(part: SweepBatch, start: int, memory: int | None) -> SweepResult:
     return SweepResult(part.read(clean.logits[None])[0], np.concatenate(ablated), (way,), tuple(notes))
 
 
-def _chunk(sets: Sequence[tuple[Head, ...]], most: int, rows: int) -> Sequence[tuple[Head, ...]]:
+def _chunk(sets: Sequence[HeadSet], most: int, rows: int) -> Sequence[HeadSet]:
     """The next sets to run together: those starting in the same layer, or in several layers if copies have few rows."""
-    first = [min(heads).layer for heads in sets[:most]]
+    first = [min(each.heads).layer for each in sets[:most]]
     for count in range(1, len(first)):
         if first[count] != first[count - 1] and count * rows >= _ROWS:
             return sets[:count]
     return sets[:most]
 
 
-def _copies(part: SweepBatch, start: int, memory: int | None) -> int:
+def _copies(part: SweepBatch, clean: CleanRun, memory: int | None) -> int:
     """Maximum number of copies of the prompts in one rerun."""
     prompts, length = part.tokens.shape
-    width, model = length - start, part.task.model
-    logits: int = len(part.readouts[0]) * model.model.get_input_embeddings().weight.shape[0]
+    width, model = length - clean.start, part.task.model
+    logits: int = len(part.readouts[0]) * clean.logits.shape[-1]
     most = copies_per_run(model, prompts, length, width, logits, memory)
-    return max(1, min(most, _IN_A_ROW // width)) if start else most
+    return max(1, min(most, IN_A_ROW // width)) if clean.start else most

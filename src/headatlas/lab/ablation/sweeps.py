@@ -11,7 +11,7 @@ import numpy as np
 
 from headatlas.arrays import Array
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
-from headatlas.lab.ablation.sweep_engine import SweepTask, Way, reuse, run_sweep
+from headatlas.lab.ablation.sweep_engine import HeadSet, SweepResult, SweepTask, Way, reuse, run_sweep
 from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone
@@ -27,12 +27,15 @@ class Sweep:
     Attributes:
         clean: [prompt], without ablation.
         ablated: [layer head prompt]; NaN for heads that were not requested or do not exist.
+        sources: [prompt], the behaviour of each prompt's source, read as the prompt is; NaN unless the ablation is
+            'resample'.
         ways: how it was computed ("naive", "layers", "tokens"); several if prompts differ in length.
         notes: sentences on anything unusual, such as a slower way or a lack of memory.
     """
 
     clean: Array
     ablated: Array
+    sources: Array
     ways: tuple[Way, ...]
     notes: tuple[str, ...]
 
@@ -84,13 +87,40 @@ def sweep(
             is too short for a single prompt.
         ValueError: for no prompts, no heads, or heads the model lacks.
     """
-    sets = _alone(model, heads)
-    task = SweepTask(model, metric, sets, Replacement(model, prompts, ablation, source), positions, progress)
-    found = run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
-    ablated = np.full((model.anatomy.layers, model.anatomy.heads, len(prompts)), np.nan)
-    for (head,), values in zip(sets, found.ablated, strict=True):
-        ablated[head] = values
-    return Sweep(found.clean, ablated, found.ways, found.notes)
+    sets = [HeadSet((head,)) for head in _chosen(model, heads)]
+    task = SweepTask(model, metric, sets, [Replacement(model, prompts, ablation, source)], positions, progress)
+    return _by_head(task, run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory)))[0]
+
+
+def patch_sweeps(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    metric: Metric,
+    sources: Sequence[Sequence[tuple[int, ...]] | None],
+    positions: EditPositions = "all",
+    *,
+    heads: Iterable[Head] | None = None,
+    memory: int | None = None,
+    progress: OnDone | None = None,
+) -> list[Sweep]:
+    """Activation patching of every head from several sources: `sweep` with 'resample' for each, in shared runs.
+
+    Args:
+        model, prompts, metric, positions, heads, memory, progress: as in `sweep`.
+        sources: each as in `sweep`; None for the corrupted prompts.
+
+    Returns:
+        One for each source.
+
+    Raises:
+        HeadatlasError, ValueError: as in `sweep`.
+    """
+    if not sources:
+        raise ValueError("no sources to patch from; give at least one")
+    sets = [HeadSet((head,), number) for head in _chosen(model, heads) for number in range(len(sources))]
+    replacements = [Replacement(model, prompts, "resample", source) for source in sources]
+    task = SweepTask(model, metric, sets, replacements, positions, progress)
+    return _by_head(task, run_sweep(task, prompts, False, lambda part: reuse(part, memory)))
 
 
 def ablate_sets(
@@ -121,18 +151,31 @@ def ablate_sets(
     order = sorted((number for number, heads in enumerate(unique) if heads), key=lambda number: unique[number][0])
     if not order:
         raise ValueError("no heads to ablate; give at least one set that is not empty")
-    chosen = [unique[number] for number in order]
-    task = SweepTask(model, metric, chosen, Replacement(model, prompts, ablation, source), positions, progress)
+    chosen = [HeadSet(unique[number]) for number in order]
+    task = SweepTask(model, metric, chosen, [Replacement(model, prompts, ablation, source)], positions, progress)
     found = run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
     values: Array = np.tile(found.clean, (len(sets), 1))
     values[order] = found.ablated
     return values
 
 
-def _alone(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head, ...]]:
-    """Each head as a set of its own, ascending; all heads of the model by default."""
-    chosen = model.anatomy.all_heads if heads is None else sorted(set(heads))
+def _by_head(task: SweepTask, found: SweepResult) -> list[Sweep]:
+    """The sweep of each replacement, from sets of one head."""
+    anatomy, ablated = task.model.anatomy, []
+    for _ in task.replacements:
+        ablated.append(np.full((anatomy.layers, anatomy.heads, len(found.clean)), np.nan))
+    for ((head,), number), values in zip(task.sets, found.ablated, strict=True):
+        ablated[number][head] = values
+    return [
+        Sweep(found.clean, each, source, found.ways, found.notes)
+        for each, source in zip(ablated, found.sources, strict=True)
+    ]
+
+
+def _chosen(model: OpenModel, heads: Iterable[Head] | None) -> list[Head]:
+    """The heads to sweep, ascending; all heads of the model by default."""
+    chosen = list(model.anatomy.all_heads) if heads is None else sorted(set(heads))
     if not chosen:
         raise ValueError("no heads to sweep; give at least one")
     model.anatomy.require(chosen)
-    return [(head,) for head in chosen]
+    return chosen

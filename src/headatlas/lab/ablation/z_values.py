@@ -10,7 +10,7 @@ from headatlas.lab.anatomy.anatomy import Anatomy
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import BATCH, stack_tokens
-from headatlas.lab.running.forward import run_layers
+from headatlas.lab.running.forward import FIRST, forward
 from headatlas.notation import Head
 
 
@@ -98,6 +98,11 @@ def mean_z(model: OpenModel, tokens: Sequence[tuple[int, ...]], position: int | 
 
 def record_z(model: OpenModel, tokens: Tensor) -> ZValues:
     """Record z of every head: per layer [batch query head d_head]."""
+    return record_z_and_logits(model, tokens, FIRST)[0]
+
+
+def record_z_and_logits(model: OpenModel, tokens: Tensor, keep: Tensor) -> tuple[ZValues, Tensor]:
+    """Record z of every head, per layer [batch query head d_head], and logits at `keep`, [batch kept vocabulary]."""
     found: dict[int, Tensor] = {}
 
     def hook(layer: int) -> AttentionHook:
@@ -106,5 +111,6 @@ def record_z(model: OpenModel, tokens: Tensor) -> ZValues:
 
         return look
 
-    run_layers(model, tokens, hook)
-    return ZValues(found)
+    hooks = {module: hook(layer) for layer, module in model.anatomy.attention.items()}
+    logits = forward(model, tokens, hooks, keep)
+    return ZValues(found), logits

@@ -1,7 +1,7 @@
 """Scores computed from attention weights: of whole prompts, of chosen pairs, or of every token."""
 
 from headatlas.lab.attention.cmr import cmr_fit
-from headatlas.lab.attention.pairs import pair_weights
+from headatlas.lab.attention.pairs import attention_on_pairs, pair_weights
 from headatlas.lab.attention.streaming import ArgmaxKey, Distance, Entropy, KeyMass, PairWeight, SinkMass
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "KeyMass",
     "PairWeight",
     "SinkMass",
+    "attention_on_pairs",
     "cmr_fit",
     "pair_weights",
 ]

@@ -74,6 +74,11 @@ def attention_scores(model: OpenModel, prompts: Sequence[Prompt], progress: OnDo
     return Scores(values[0::3], values[1::3], values[2::3])
 
 
+def attention_on_pairs(model: OpenModel, prompts: Sequence[Prompt]) -> Array:
+    """The score of `attention_scores` alone: [prompt layer head]. Neither corrupted prompts nor sinks are read."""
+    return attention_between(model, [PairQuestion(prompt.tokens, prompt.pairs) for prompt in prompts])
+
+
 def questions_of(prompt: Prompt) -> tuple[PairQuestion, PairQuestion]:
     """The questions about a prompt: its pairs, and the null in its corrupted prompt."""
     return PairQuestion(prompt.tokens, prompt.pairs), PairQuestion(prompt.corrupted, prompt.null_pairs or prompt.pairs)

@@ -1,26 +1,18 @@
 """Direct effects of every head on the logits, over prompts of any lengths.
 
-Variants: attribution of the whole head or of chosen source tokens; attribution with the head's input patched from the
-corrupted prompt; and the logit lens applied to a single head's output.
+Variants: attribution of the whole head or of chosen source tokens, and the logit lens applied to a single head's
+output. `edited_runs` has those that need edits.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from headatlas.arrays import Array
-from headatlas.lab.ablation.z_values import ZValues, mean_z
-from headatlas.lab.activations.blocks import find_blocks
-from headatlas.lab.activations.edits import mean, patch
-from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import record
-from headatlas.lab.activations.sites import Recording
-from headatlas.lab.attribution.frozen_norms import before_unembed, logit_direction
-from headatlas.lab.attribution.logit_attribution import direct_logit_attribution, head_reads
+from headatlas.lab.attribution.logit_attribution import direct_logit_attribution
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import batches, stack_tokens
-from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -30,7 +22,6 @@ def direct_effects(
     prompts: Sequence[Prompt],
     keys: Sequence[Sequence[int]] | None = None,
     corrupted: bool = False,
-    ablated: Sequence[Head] = (),
 ) -> Array:
     """Direct logit attribution of each head, for the logit difference at each prompt's last readout.
 
@@ -42,84 +33,32 @@ def direct_effects(
         keys: per prompt, the source positions to include; all by default. With `keys`, attention biases and other
             parts that do not come from a source token are left out.
         corrupted: use the corrupted prompt, with the same answer, rivals and position.
-        ablated: heads to mean-ablate at the last position (mean over the last positions of the corrupted prompts), to
-            see what the other heads do without them.
 
     Returns:
         [prompt layer head], in nats: logit of the answer minus mean logit of the rivals, with the final norm's scale
-        frozen at its value in this run (with the ablation, if any).
+        frozen at its value in this run.
 
     Raises:
         HeadatlasError: as in `direct_logit_attribution`.
     """
     found = model.anatomy.empty(len(prompts))
-    means = mean_z(model, [prompt.corrupted for prompt in prompts], position=-1) if ablated else None
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
         last = [prompt.readouts[-1] for prompt in batch]
         rivals = [readout.rivals for readout in last] if last[0].rivals else None
         tokens = stack_tokens([prompt.corrupted if corrupted else prompt.tokens for prompt in batch])
-        with _without(model, ablated, means, tokens.shape[1] - 1):
-            split = direct_logit_attribution(
-                model,
-                tokens,
-                [readout.answer for readout in last],
-                rivals,
-                torch.tensor([readout.position for readout in last]),
-                sources=keys is not None,
-            )
+        split = direct_logit_attribution(
+            model,
+            tokens,
+            [readout.answer for readout in last],
+            rivals,
+            torch.tensor([readout.position for readout in last]),
+            sources=keys is not None,
+        )
         if keys is None or split.sources is None:
             found[index] = split.heads.double().cpu().numpy()
             continue
         for number, each in zip(index, split.sources, strict=True):  # [layer head key]
             found[number] = each[..., list(keys[number])].sum(-1).double().cpu().numpy()
-    return found
-
-
-def _without(
-    model: OpenModel, heads: Sequence[Head], means: ZValues | None, position: int
-) -> AbstractContextManager[None]:
-    """While active, replace the z of these heads by their means at one position."""
-    if means is None:
-        return nullcontext()
-    kept = Recording({("z", layer): z for layer, z in means.z.items()})
-    return intervene(model, [mean("z", heads, kept, [position], since=0)])
-
-
-def direct_effects_with_patched_input(model: OpenModel, prompts: Sequence[Prompt]) -> Array:
-    """Direct effect of each head at the last readout, with its layer's input patched from the corrupted prompt.
-
-    Layer by layer, the residual stream before the layer is patched at the last readout's position only. A head that
-    finds its answer by attending to earlier tokens then still finds the clean prompt's answer; a head that relies on
-    the stream at its own position follows the corrupted prompt.
-
-    Args:
-        model: to run.
-        prompts: with readouts.
-
-    Returns:
-        [prompt layer head], in nats: logit of the answer minus mean logit of the rivals, with the final norm's scale
-        frozen at its value on the prompt.
-
-    Raises:
-        HeadatlasError: if the final norm and unembedding are unconfirmed.
-    """
-    found = model.anatomy.empty(len(prompts))
-    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
-        last = [prompt.readouts[-1] for prompt in batch]
-        at = torch.tensor([[readout.position] for readout in last])
-        tokens, corrupted = (
-            stack_tokens(list(each)) for each in zip(*((p.tokens, p.corrupted) for p in batch), strict=True)
-        )
-        rivals = [readout.rivals for readout in last] if last[0].rivals else None
-        passed, seen = find_blocks(model, tokens), record(model, tokens, ["attn_out", "resid"], at)
-        other = record(model, corrupted, ["resid"], at)
-        unembedded, _ = logit_direction(model, tokens, [readout.answer for readout in last], rivals)
-        direction, _, _ = before_unembed(model, seen["resid", model.anatomy.layers][:, 0].float(), unembedded)
-        for layer in model.anatomy.attention:
-            reads, _ = head_reads(model, passed[layer], layer, seen["attn_out", layer][:, 0].float(), direction)
-            with intervene(model, [patch("resid", [layer], other, at)]):
-                z = record(model, tokens, ["z"], at, [layer])["z", layer][:, 0].float()  # [batch head d_head]
-            found[index, layer, : z.shape[1]] = (z * reads).sum(-1).double().cpu().numpy()
     return found
 
 

@@ -4,15 +4,17 @@ from headatlas.lab.paths.copying_movers import find_copying_movers
 from headatlas.lab.paths.path_patching import PathRuns, Receiver, path_runs
 from headatlas.lab.paths.path_sweeps import PathSweep
 from headatlas.lab.paths.paths_to_attention import attention_paths
-from headatlas.lab.paths.prompt_effects import path_effects, set_path_effects
+from headatlas.lab.paths.prompt_effects import PathEffects, path_effects, path_effects_from, set_path_effects
 
 __all__ = [
+    "PathEffects",
     "PathRuns",
     "PathSweep",
     "Receiver",
     "attention_paths",
     "find_copying_movers",
     "path_effects",
+    "path_effects_from",
     "path_runs",
     "set_path_effects",
 ]

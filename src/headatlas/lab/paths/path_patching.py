@@ -10,7 +10,7 @@ metric is read from the first run.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from headatlas.lab.activations.edits import patch
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.activations.recording import TokensLike, batch_of, record
 from headatlas.lab.activations.sites import Positions, Recording, Site, located
-from headatlas.lab.hooks.module_hooks import copied
+from headatlas.lab.hooks.module_hooks import copied, states_of, with_states
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
@@ -64,6 +64,31 @@ class PathRuns:
     kept: Tensor
     vocabulary: Tensor | None
 
+    def from_source(self, corrupted: TokensLike) -> "PathRuns":
+        """The same clean run with another corrupted one, [batch position].
+
+        Raises:
+            HeadatlasError: if the prompts do not align.
+        """
+        return replace(self, corrupted=record(self.model, _aligned(self.model, self.tokens, corrupted), ["z"]))
+
+    def first(self, count: int) -> "PathRuns":
+        """The runs of the first prompts alone."""
+        clean, corrupted = (
+            Recording({site: each[:count] for site, each in runs.activations.items()})
+            for runs in (self.clean, self.corrupted)
+        )
+        mlps = self.mlps and {
+            layer: with_states(each, self._first_rows(states_of(each), count)) for layer, each in self.mlps.items()
+        }
+        trace, tokens, logits = self.trace.first(count), self.tokens[:count], self.logits[:count]
+        return replace(self, tokens=tokens, clean=clean, corrupted=corrupted, trace=trace, mlps=mlps, logits=logits)
+
+    def _first_rows(self, states: Tensor, count: int) -> Tensor:
+        """The part of an MLP's output that belongs to the first prompts; some MLPs see all tokens in one row."""
+        batch, length = self.tokens.shape
+        return states[:count] if len(states) == batch and states.ndim > 2 else states[: count * length]
+
     def logits_now(self) -> Tensor:
         """Run the clean prompts with the currently active edits; the kept logits [batch kept vocabulary]."""
         with only_logits_of(self.model, self.vocabulary):
@@ -77,7 +102,7 @@ def path_runs(
     positions: Sequence[int] | None = None,
     *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
-    vocabulary: Sequence[int] | None = None,
+    vocabulary: Sequence[int] | Tensor | None = None,
 ) -> PathRuns:
     """Run the clean and the corrupted prompts once, and keep what path patching needs.
 
@@ -92,12 +117,8 @@ def path_runs(
     Raises:
         HeadatlasError: if the prompts do not align, or for tokens outside the vocabulary.
     """
-    tokens, others = batch_of(model, clean), batch_of(model, corrupted)
-    if tokens.shape != others.shape:
-        raise HeadatlasError(
-            f"the clean prompts are {list(tokens.shape)} [batch position] and the corrupted {list(others.shape)}; "
-            "path patching needs pairs of equal length"
-        )
+    tokens = batch_of(model, clean)
+    others = _aligned(model, tokens, corrupted)
     kept = located([tokens.shape[1] - 1] if positions is None else positions, 1, tokens.shape[1])[0]
     chosen = None if vocabulary is None else torch.as_tensor(vocabulary)
     written: dict[int, Any] = {}
@@ -106,11 +127,22 @@ def path_runs(
             for layer, each in find_blocks(model, tokens).items():
                 stack.callback(each.mlp.register_forward_hook(_keep(written, layer)).remove)
         stack.enter_context(only_logits_of(model, chosen))
-        first = run_clean(model, tokens, kept)
+        first = replace(run_clean(model, tokens, kept, start=1), start=0)  # 1: with keys and values, to skip positions
     frozen = written if mlps == "frozen" else None
     z: dict[tuple[Site, int], Tensor] = {("z", layer): found.z for layer, found in first.layers.items()}
     second = record(model, others, ["z"])
     return PathRuns(model, tokens, Recording(z), second, first, frozen, first.logits, kept, chosen)
+
+
+def _aligned(model: OpenModel, tokens: Tensor, corrupted: TokensLike) -> Tensor:
+    """The corrupted prompts, [batch position], if they align with the clean ones."""
+    others = batch_of(model, corrupted)
+    if tokens.shape != others.shape:
+        raise HeadatlasError(
+            f"the clean prompts are {list(tokens.shape)} [batch position] and the corrupted {list(others.shape)}; "
+            "path patching needs pairs of equal length"
+        )
+    return others
 
 
 def path_patch(

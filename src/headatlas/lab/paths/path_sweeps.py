@@ -2,27 +2,31 @@
 
 Convention and results are those of `path_patch`. With z of all heads held, no position affects another: a sender's
 change at a position travels through the norms and MLPs of that position only. So the first run starts in the sender's
-layer, with (corrupted z - clean z) W_O added to the attention output, and computes only the receivers' positions; with
-frozen MLPs it needs no layer at all. The second run, needed if the receivers are heads, starts at the first receiver.
+layer, with (corrupted z - clean z) W_O added to the attention output, and computes only the receivers' positions that
+the change reaches, of prompts of any lengths together; with frozen MLPs it needs no layer at all. The second run,
+needed if the receivers are heads, starts at the first receiver and at the first position that is patched.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-from weakref import WeakKeyDictionary
+from typing import Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.batched_copies import short_of_memory
-from headatlas.lab.ablation.partial_rerun import active_hooks, failure_of
+from headatlas.lab.ablation.batched_copies import copies_per_run, short_of_memory
 from headatlas.lab.activations.sites import Positions
-from headatlas.lab.paths.batched_paths import BatchedPathPatching
+from headatlas.lab.paths.first_run import FirstRun, Reached, Sender
 from headatlas.lab.paths.path_patching import PathMetric, PathRuns, Receiver
+from headatlas.lab.paths.path_rows import PathRows, joined, reached, rows_of
+from headatlas.lab.paths.path_trials import PathTask, start_or_problem
+from headatlas.lab.paths.second_run import Given, SecondRun
+from headatlas.lab.running.few_logits import only_logits_of
 
-_SENDERS = 3  # senders of a trial; with only one, mixing up senders could go unnoticed
-_known: WeakKeyDictionary[nn.Module, dict[str, str | None]] = WeakKeyDictionary()
+Read = Callable[[Tensor], Tensor]  # logits [sender batch kept vocabulary] -> [sender batch]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -65,71 +69,162 @@ def path_sweep(
         ValueError: for no receivers, or heads the model lacks.
     """
     ends = receivers if receivers == "logits" else tuple(receivers)
-    paths = BatchedPathPatching(runs, ends, sender_positions, receiver_positions)
-    problem = _obstacle(paths)
-    notes = [] if problem is None else [f"every path of {runs.model.name} ran in full: {problem}"]
-    clean, anatomy = metric(runs.logits), runs.model.anatomy
-    # zero where no path leads to the receivers
-    none = {layer: clean.new_zeros(shape.heads, len(clean)) for layer, shape in anatomy.shapes.items()}
-    effect = anatomy.stack(none, 0)
-    most = paths.copies(memory) if problem is None else 1
-    for layer in anatomy.attention:
-        if layer >= paths.layers:
-            break
-        waiting = list(torch.split(torch.arange(anatomy.heads_in(layer)), most))
+    task = PathTask(ends, sender_positions, receiver_positions, runs.mlps is not None, memory)
+    part = PathPart([runs], task, lambda logits: torch.stack([metric(each) for each in logits]))
+    sweep_parts([part], task)
+    return PathSweep(part.effects[0], tuple(dict.fromkeys(part.notes)))
+
+
+class PathPart:
+    """One batch of prompts in a sweep.
+
+    Attributes:
+        effects: per source of corruption [layer head batch]; complete after `sweep_parts`.
+        notes: on anything unusual.
+        rows: where senders are followed; None if nothing is left to follow.
+        model, vocabulary, tokens: the model, and the tokens whose logits are kept (None for all) and their number.
+    """
+
+    def __init__(self, runs: Sequence[PathRuns], task: PathTask, read: Read) -> None:
+        """Prepare a batch; if its paths cannot be swept, measure them in full.
+
+        Args:
+            runs: one for each source of corruption, all of the same clean prompts.
+            task: what is patched.
+            read: the metric of the batch.
+        """
+        first, anatomy = runs[0], runs[0].model.anatomy
+        anatomy.require(head for heads in task.ends.values() for head in heads)
+        self.model, self.vocabulary, self.tokens = first.model, first.vocabulary, first.logits.shape[-1]
+        self._read, self.prompts, (self.clean,) = read, len(first.tokens), read(first.logits[None])
+        # zero where no path leads to the receivers
+        none = {layer: self.clean.new_zeros(each.heads, self.prompts) for layer, each in anatomy.shapes.items()}
+        self.effects, self.notes = [anatomy.stack(none, 0) for _ in runs], list[str]()
+        self.rows: PathRows | None = None
+        self._second: SecondRun | None = None
+        at, sending = reached(first, bool(task.ends), task.sender_positions, task.receiver_positions)
+        if not at.numel() or not task.senders(anatomy):
+            return
+        start = start_or_problem(first, task, at)
+        if isinstance(start, str):
+            self.notes.append(f"every path of {first.model.name} ran in full: {start}")
+            self._in_full(runs, task)
+            return
+        self.rows = rows_of(runs, at, sending)
+        self._second = SecondRun(first, task.ends, at, start) if task.ends else None
+
+    def _in_full(self, runs: Sequence[PathRuns], task: PathTask) -> None:
+        anatomy = self.model.anatomy
+        for source, each in enumerate(runs):
+            for layer in task.senders(anatomy):
+                for head in range(anatomy.heads_in(layer)):
+                    self.note([(layer, Sender(source, head))], task.in_full(each, layer, head)[None])
+
+    def apart(self, rows: Tensor) -> Tensor:
+        """[sender row ...] -> [sender batch position ...]"""
+        return rows.reshape(len(rows), self.prompts, -1, *rows.shape[2:])
+
+    def copies(self, memory: int | None) -> int:
+        """Number of copies that fit into one second run."""
+        return self._second.copies(memory) if self._second else 1
+
+    def receive(self, first: int, given: Given) -> Tensor:
+        """The logits of the second run, see `SecondRun.logits`."""
+        assert self._second is not None
+        return self._second.logits(first, given)
+
+    def note(self, senders: Sequence[tuple[int, Sender]], logits: Tensor) -> None:
+        """Keep what the logits [sender batch kept vocabulary] say of some senders, each with its layer."""
+        for (layer, sender), value in zip(senders, self._read(logits), strict=True):
+            self.effects[sender.source][layer, sender.head] = value - self.clean
+
+
+def sweep_parts(parts: Sequence[PathPart], task: PathTask) -> None:
+    """Complete the effects of some batches; their senders are followed together."""
+    if left := [part for part in parts if part.rows is not None]:
+        _Sweep(left, task).run()
+
+
+class _Sweep:
+    """A sweep over the senders of all layers."""
+
+    def __init__(self, parts: Sequence[PathPart], task: PathTask) -> None:
+        self._parts, self._task, self._model = parts, task, parts[0].model
+        every = [part.rows for part in parts if part.rows is not None]
+        self._rows, self._ends = joined(every), [0, *torch.tensor(list(map(len, every))).cumsum(0).tolist()]
+        self._first = FirstRun(self._model, self._rows, task.ends, task.frozen)
+        self._fits = sys.maxsize  # senders that memory had room for, once it was short
+        self._waiting: list[tuple[int, Sender]] = []  # followed to the receivers, each with its layer
+        self._reached: list[Reached] = []
+
+    def run(self) -> None:
+        rows, memory, first = len(self._rows), self._task.memory, self._parts[0]
+        kept = 1 if self._task.ends else rows * first.tokens
+        most = copies_per_run(self._model, 1, rows, rows, kept, memory)
+        enough = max(part.copies(memory) for part in self._parts)
+        with only_logits_of(self._model, first.vocabulary):
+            for layer in self._task.senders(self._model.anatomy):
+                if self._waiting and self._task.first_receiver(self._waiting[0][0]) != self._task.first_receiver(layer):
+                    self._receive()
+                heads = range(self._model.anatomy.heads_in(layer))
+                senders = [(layer, Sender(source, head)) for head in heads for source in range(len(first.effects))]
+                self._halving(senders, most, self._follow)
+                if len(self._waiting) >= enough:
+                    self._receive()
+            self._receive()
+
+    def _follow(self, senders: Sequence[tuple[int, Sender]]) -> None:
+        """Follow senders of one layer to the receivers."""
+        reached = self._first.send(senders[0][0], [sender for _, sender in senders])
+        if self._task.ends:
+            self._waiting += senders
+            self._reached.append(reached)
+            return
+        for number, part in enumerate(self._parts):
+            part.note(senders, part.apart(reached["logits"][:, self._of(number)]))
+
+    def _receive(self) -> None:
+        """Patch what was followed into second runs."""
+        if not self._waiting:
+            return
+        first, senders = self._task.first_receiver(self._waiting[0][0]), self._waiting
+        given = {where: torch.cat([each[where] for each in self._reached]) for where in self._reached[0]}
+        self._waiting, self._reached = [], []
+        for number, part in enumerate(self._parts):
+            rows = self._of(number)
+
+            def patch(chunk: Sequence[int], part: PathPart = part, rows: slice = rows) -> None:
+                own = {where: part.apart(x[list(chunk), rows]) for where, x in given.items() if where != "logits"}
+                part.note([senders[each] for each in chunk], part.receive(first, own))
+
+            self._halving(range(len(senders)), part.copies(self._task.memory), patch)
+
+    def _of(self, number: int) -> slice:
+        """The rows of one of the batches."""
+        return slice(self._ends[number], self._ends[number + 1])
+
+    def _halving(self, items: Sequence[Item], most: int, work: Callable[[Sequence[Item]], None]) -> None:
+        """Work on items in even chunks of `most` or fewer, or of half as many where memory is short."""
+        waiting = _even(items, min(most, self._fits))
         while waiting:
-            heads = waiting.pop(0)
+            chunk = waiting.pop(0)
             try:
-                found = paths.logits(layer, heads) if problem is None else paths.in_full(layer, int(heads))[None]
+                work(chunk)
             except RuntimeError as error:
-                most = max(1, len(heads) // 2)
-                waiting[:0] = torch.split(heads, most)
-                notes.append(_fewer(error, heads, len(clean)))
-                continue
-            effect[layer, heads] = torch.stack([metric(each) for each in found]) - clean
-    return PathSweep(effect, tuple(dict.fromkeys(notes)))
+                if not short_of_memory(error):
+                    raise
+                if len(chunk) == 1:
+                    prompts = sum(part.prompts for part in self._parts)
+                    raise HeadatlasError(
+                        f"not enough memory for the paths of one head on {prompts} prompts; give path_runs fewer "
+                        "at once"
+                    ) from None
+                self._fits = len(chunk) // 2
+                waiting[:0] = _even(chunk, self._fits)
+                self._parts[0].notes.append(f"not enough memory for {len(chunk)} heads at once; they ran in halves")
 
 
-def _fewer(error: RuntimeError, heads: Tensor, prompts: int) -> str:
-    """The note that memory was short for several heads at once; raises an error if it was short for one."""
-    if not short_of_memory(error):
-        raise error
-    if len(heads) == 1:
-        raise HeadatlasError(
-            f"not enough memory for the paths of one head on {prompts} prompts; give path_runs fewer at once"
-        ) from None
-    return f"not enough memory for {len(heads)} heads at once; they ran in halves"
-
-
-def _obstacle(paths: BatchedPathPatching) -> str | None:
-    """Why a model's paths cannot be swept, or None if results match `path_patch`; each form is tried once."""
-    runs = paths.runs
-    if problem := active_hooks(runs.model):
-        return problem
-    if runs.model.anatomy.other_mixers:
-        return "something besides attention moves information between positions"
-    ends, mlps = "".join(sorted(paths.ends)) or "logits", "recomputed" if runs.mlps is None else "frozen"
-    few = "one prompt" if len(runs.tokens) == 1 else "prompts"  # an axis of length 1 can hide errors
-    kind = f"{ends}, MLPs {mlps}, {few} of {runs.tokens.shape[1]} tokens, {len(runs.kept)} kept, {paths.width} reached"
-    known = _known.setdefault(runs.model.model, {})
-    senders = [layer for layer in runs.model.anatomy.attention if layer < paths.layers]
-    if kind not in known and senders:
-        known[kind] = _try(paths, sorted({senders[0], senders[-1]}))
-    return known.get(kind)
-
-
-def _try(paths: BatchedPathPatching, layers: list[int]) -> str | None:
-    senders = {layer: torch.arange(min(_SENDERS, paths.model.anatomy.heads_in(layer))) for layer in layers}
-    full = {layer: paths.in_full(layer, int(heads[-1])) for layer, heads in senders.items()}
-    tolerance = max(1e-5, 8 * torch.finfo(paths.model.dtype).eps) * paths.runs.logits.abs().max()
-
-    def attempt() -> str | None:
-        if not all(found.plain for found in paths.trace.layers.values()):
-            return "its attention output is not the output of its output projection"
-        for layer in layers:
-            gap = (paths.logits(layer, senders[layer])[-1] - full[layer]).abs().max()
-            if not gap <= tolerance:
-                return f"a sender in layer {layer} does not match path_patch (off by {gap:.1e})"
-        return None
-
-    return failure_of(attempt)
+def _even(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
+    """Items in as few chunks of `most` or fewer as possible, of about the same size."""
+    size = -(-len(items) // -(-len(items) // most))
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,21 +1,40 @@
 """Path patching over prompts of any lengths, measured on a behaviour, prompt by prompt."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.sites import Positions
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.paths.path_patching import PathMetric, Receiver, path_patch, path_runs
-from headatlas.lab.paths.path_sweeps import path_sweep
-from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
+from headatlas.lab.paths.path_patching import Receiver, patched_logits, path_runs
+from headatlas.lab.paths.path_sweeps import PathPart, Read, sweep_parts
+from headatlas.lab.paths.path_trials import PathTask
+from headatlas.lab.running.batches import OnDone, batches, stack_tokens
 from headatlas.lab.running.metrics import Metric
+from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
+
+_ROWS, _TOKENS = 256, 1024  # followed together, and tokens of prompts whose keys and values are kept meanwhile
+
+
+@dataclass(frozen=True)
+class PathEffects:
+    """The effect of every head's path to some receivers.
+
+    Attributes:
+        clean: [prompt], the behaviour without patching.
+        effects: [source prompt layer head], patched minus clean; NaN for heads that do not exist.
+    """
+
+    clean: Array
+    effects: Array
 
 
 def path_effects(
@@ -47,21 +66,68 @@ def path_effects(
     Raises:
         HeadatlasError: if sources and prompts do not align, or as in `path_sweep`.
     """
-    others = [prompt.corrupted for prompt in prompts] if source is None else list(source)
-    if [len(each) for each in others] != [len(prompt.tokens) for prompt in prompts]:
+    found = path_effects_from(
+        model, prompts, metric, [source], receivers, sender_positions, mlps=mlps, progress=progress
+    )
+    each: Array = found.effects[0]
+    return each
+
+
+def path_effects_from(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    metric: Metric,
+    sources: Sequence[Sequence[tuple[int, ...]] | None],
+    receivers: Iterable[Receiver] | Literal["logits"] = "logits",
+    sender_positions: Positions | Literal["last"] = None,
+    *,
+    mlps: Literal["recomputed", "frozen"] = "recomputed",
+    progress: OnDone | None = None,
+) -> PathEffects:
+    """`path_effects` from each of several sources, in shared runs.
+
+    Args:
+        model, prompts, metric, receivers, sender_positions, mlps, progress: as in `path_effects`.
+        sources: each as in `path_effects`; None for the corrupted prompts.
+
+    Raises:
+        HeadatlasError: as in `path_effects`.
+    """
+    if not sources:
+        raise ValueError("no sources to patch from; give at least one")
+    others = [[prompt.corrupted for prompt in prompts] if source is None else list(source) for source in sources]
+    if any([len(each) for each in source] != [len(prompt.tokens) for prompt in prompts] for source in others):
         raise HeadatlasError("sources and prompts differ in number or length; give each prompt one of equal length")
     ends = receivers if receivers == "logits" else tuple(receivers)
-    effects = model.anatomy.empty(len(prompts))
+    vocabulary = tokens_read(model, metric, prompts)
+    clean, effects = np.empty(len(prompts)), np.stack([model.anatomy.empty(len(prompts)) for _ in sources])
+    waiting: list[tuple[list[int], PathPart]] = []
+
+    def task(length: int) -> PathTask:
+        sending = [length - 1] if isinstance(sender_positions, str) else sender_positions
+        return PathTask(ends, sending, None, mlps == "frozen")
+
+    def finish() -> None:
+        sweep_parts([part for _, part in waiting], task(1))
+        for index, part in waiting:
+            clean[index] = part.clean
+            effects[:, index] = torch.stack(part.effects).permute(0, 3, 1, 2).numpy()
+            if progress:
+                progress(len(index))
+        waiting.clear()
+
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, read = _reading(batch, metric)
-        tokens, sources = stack_tokens([prompt.tokens for prompt in batch]), stack_tokens([others[i] for i in index])
-        runs = path_runs(model, tokens, sources, kept.tolist(), mlps=mlps)
-        sending = [tokens.shape[1] - 1] if isinstance(sender_positions, str) else sender_positions
-        effect = path_sweep(runs, ends, read, sender_positions=sending).effect  # [layer head batch]
-        effects[index] = effect.permute(2, 0, 1).double().cpu().numpy()
-        if progress:
-            progress(len(batch))
-    return effects
+        kept, read = _reading(batch, metric, vocabulary)
+        tokens = stack_tokens([prompt.tokens for prompt in batch])
+        first, *rest = (stack_tokens([source[i] for i in index]) for source in others)
+        runs = [path_runs(model, tokens, first, kept, mlps=mlps, vocabulary=vocabulary)]
+        runs += [runs[0].from_source(source) for source in rest]
+        waiting.append((index, PathPart(runs, task(tokens.shape[1]), read)))
+        rows = sum(len(part.rows) for _, part in waiting if part.rows)
+        if rows >= _ROWS or sum(len(index) * len(prompts[index[0]].tokens) for index, _ in waiting) >= _TOKENS:
+            finish()
+    finish()
+    return PathEffects(clean, effects)
 
 
 def set_path_effects(
@@ -87,24 +153,19 @@ def set_path_effects(
         [set prompt], patched minus clean.
     """
     effects = np.empty((len(senders), len(prompts)))
+    vocabulary = tokens_read(model, metric, prompts)
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, read = _reading(batch, metric)
+        kept, read = _reading(batch, metric, vocabulary)
         tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "corrupted"))
-        runs = path_runs(model, tokens, sources, kept.tolist())
+        runs = path_runs(model, tokens, sources, kept, vocabulary=vocabulary)
         for number, heads in enumerate(senders):
-            effects[number, index] = path_patch(runs, heads, receivers, read).double().cpu().numpy()
+            effects[number, index] = (read(patched_logits(runs, heads, receivers)[None]) - read(runs.logits[None]))[0]
             if progress:
                 progress(1)
     return effects
 
 
-def _reading(batch: Sequence[Prompt], metric: Metric) -> tuple[Tensor, PathMetric]:
-    """The positions whose logits a batch needs, [kept], and the behaviour as a function of those logits."""
-    kept, *readouts = readout_tensors(batch)
-
-    def read(logits: Tensor) -> Tensor:
-        place, right, wrong = (each.to(logits.device) for each in readouts)
-        chosen = logits.gather(1, place[..., None].expand(-1, -1, logits.shape[-1]))
-        return metric(chosen, right, wrong)
-
-    return kept, read
+def _reading(batch: Sequence[Prompt], metric: Metric, vocabulary: Tensor | None) -> tuple[list[int], Read]:
+    """The positions whose logits a batch needs, and the behaviour as a function of those logits."""
+    readouts = readouts_among(vocabulary, batch)
+    return readouts[0].tolist(), lambda logits: torch.from_numpy(read_metric(metric, logits, readouts))

@@ -1,6 +1,7 @@
 """Turns prompts into tensors, in batches of equal length so that no padding is needed."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,14 +11,15 @@ from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.stimuli.prompts import Prompt
 
 OnDone = Callable[[int], None]
+Readouts = tuple[Tensor, Tensor, Tensor, Tensor]  # see `readout_tensors`
 BATCH = 16
 
 
 def batches(
-    model: OpenModel, prompts: Sequence[Prompt], rows: Callable[[Prompt], int]
+    model: OpenModel, prompts: Sequence[Prompt], rows: Callable[[Prompt], int | tuple[int, ...]]
 ) -> Iterator[tuple[list[int], list[Prompt]]]:
     """Yield batches of prompts with equal length and equal `rows`, each with the prompts' indices in the list."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    groups: dict[tuple[int, Any], list[int]] = {}
     for number, prompt in enumerate(prompts):
         require_fit(model, len(prompt.tokens), max(prompt.ids, default=0))
         groups.setdefault((len(prompt.tokens), rows(prompt)), []).append(number)
@@ -32,7 +34,7 @@ def stack_tokens(tokens: Sequence[tuple[int, ...]]) -> Tensor:
     return torch.tensor(tokens, dtype=torch.long)
 
 
-def readout_tensors(batch: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def readout_tensors(batch: Sequence[Prompt]) -> Readouts:
     """Tensors for reading logits at the readouts of a batch.
 
     Returns:

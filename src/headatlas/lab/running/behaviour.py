@@ -7,9 +7,11 @@ from torch import Tensor
 
 from headatlas.arrays import Array
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import batches, readout_tensors, stack_tokens
+from headatlas.lab.running.batches import Readouts, batches, stack_tokens
+from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
 from headatlas.lab.running.metrics import Metric
+from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -34,15 +36,15 @@ def metric_per_prompt(
     """
     values = np.empty(len(prompts))
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        readouts = readout_tensors(batch)
-        values[index] = _read(model, stack_tokens([prompt.tokens for prompt in batch]), readouts, metric)
-        if minus_corrupted:
-            values[index] -= _read(model, stack_tokens([prompt.corrupted for prompt in batch]), readouts, metric)
+        vocabulary = tokens_read(model, metric, batch)
+        readouts = readouts_among(vocabulary, batch)
+        with only_logits_of(model, vocabulary):
+            values[index] = _read(model, stack_tokens([prompt.tokens for prompt in batch]), readouts, metric)
+            if minus_corrupted:
+                values[index] -= _read(model, stack_tokens([prompt.corrupted for prompt in batch]), readouts, metric)
     return values
 
 
-def _read(model: OpenModel, tokens: Tensor, readouts: tuple[Tensor, Tensor, Tensor, Tensor], metric: Metric) -> Array:
-    positions, where, answers, rivals = readouts
-    logits = forward(model, tokens, positions=positions).cpu()  # [batch kept vocabulary]
-    chosen = logits.gather(1, where[..., None].expand(-1, -1, logits.shape[-1]))  # [batch readout vocabulary]
-    return metric(chosen, answers, rivals).double().numpy()
+def _read(model: OpenModel, tokens: Tensor, readouts: Readouts, metric: Metric) -> Array:
+    found: Array = read_metric(metric, forward(model, tokens, positions=readouts[0])[None], readouts)[0]
+    return found

@@ -74,6 +74,10 @@ def probability_difference(logits: Tensor, answers: Tensor, rivals: Tensor) -> T
     return right - wrong
 
 
+# Metrics that read no logits but those of answers and rivals; the others are spared, see `few_logits`.
+CANDIDATES_ONLY: frozenset[Metric] = frozenset({accuracy_among_rivals, logit_difference})
+
+
 def loss_per_position(logits: Tensor, tokens: Tensor) -> Tensor:
     """Cross-entropy of each next token, in nats.
 
