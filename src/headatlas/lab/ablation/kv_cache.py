@@ -1,6 +1,6 @@
 """Continues from the KV cache of a clean run, for several copies of the later positions laid out in sequence."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from headatlas.lab.ablation.clean_run import CleanRun
 from headatlas.lab.hooks.attention_interface import given_masks
+from headatlas.lab.hooks.module_hooks import telling
 from headatlas.lab.loading.opened_model import OpenModel
 
 
@@ -35,7 +36,6 @@ def continue_from_cache(model: OpenModel, clean: CleanRun, layer: int, copies: i
     cache.layers = [_Kept(key[:, :, : clean.start], value[:, :, : clean.start]) for key, value, _ in attended.values()]
     prompts, length = clean.tokens.shape
     positions = torch.arange(clean.start, length, device=model.device).repeat(copies).expand(prompts, -1)
-    told = _told(past_key_values=cache, position_ids=positions)
     masks: dict[int, Tensor] = {}  # layers share them
     given: dict[nn.Module, Tensor] = {}
     for at, (key, _, mask) in attended.items():
@@ -45,14 +45,9 @@ def continue_from_cache(model: OpenModel, clean: CleanRun, layer: int, copies: i
             masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, clean.start, copies)
         given[model.anatomy.attention[at]] = masks[id(mask)].to(key.device)
     with ExitStack() as stack:
-        stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
+        stack.enter_context(telling(model.model, past_key_values=cache, position_ids=positions))
         stack.enter_context(given_masks(given))
         yield
-
-
-def _told(**inputs: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    """A pre-hook that sets these keyword arguments of a module's forward method."""
-    return lambda _module, args, kwargs: (args, {**kwargs, **inputs})
 
 
 def _causal(length: int, device: torch.device) -> Tensor:
