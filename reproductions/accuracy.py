@@ -20,7 +20,7 @@ import numpy as np
 
 from headatlas.lab import OpenModel, Scores, logit_difference
 from headatlas.lab.ablation import ZValues
-from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
+from headatlas.lab.fits.lofit import learn_each, learn_vectors, scaling_slopes
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, facts
@@ -48,16 +48,15 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     if (parts := min(PARTS, len(prompts) // 2)) < 2:  # of two prompts at least, to exchange half of each
         raise UntestableError("too few prompts to learn from some and to measure on others")
     slopes = sum(scaling_slopes(model, each) for each in (prompts, corrupted(prompts)))  # [pair layer head d_head]
-    learned: list[list[np.ndarray]] = [[], []]  # from the right judgements, and from half of them
-    for part in range(parts):
-        mine = prompts[part::parts]
+    right = [prompts[part::parts] for part in range(parts)]
+    guessed = []  # half of them taught wrong
+    for mine in right:
         wrong = rng.sample(range(len(mine)), len(mine) // 2)
-        guessed = [exchanged(each) if number in wrong else each for number, each in enumerate(mine)]
-        others = np.delete(slopes, range(part, len(prompts), parts), axis=0).mean(0)
-        for found, taught in zip(learned, (mine, guessed), strict=True):
-            scaling = learn_vectors(model, [*taught, *corrupted(taught)], "scaling", l1=PENALTY)
-            found.append((others * scaling.numpy()).sum(-1))
-    score, null = map(np.array, learned)
+        guessed.append([exchanged(each) if number in wrong else each for number, each in enumerate(mine)])
+    taught = [[*each, *corrupted(each)] for each in (*right, *guessed)]
+    scaling = learn_each(model, taught, "scaling", l1=PENALTY).numpy()  # [learning layer head d_head]
+    others = [np.delete(slopes, range(part, len(prompts), parts), axis=0).mean(0) for part in range(parts)]
+    score, null = np.split((np.array(2 * others) * scaling).sum(-1), 2)
     return Scores(score / abs(score.mean(0)).sum(), null / abs(score.mean(0)).sum(), per="token")
 
 

@@ -153,6 +153,7 @@ def test_validate_lists_the_problems_of_scripts(checkout: Path, capsys: Capture)
 # Functions of the lab that take many times more than a run of the model for every prompt.
 COSTLY = {
     fits.learn_vectors: "training",
+    fits.learn_each: "training",
     paths.path_effects: "paths",
     paths.path_effects_from: "paths",
     paths.find_copying_movers: "paths",

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import EACH_FAMILY, GATED, held_bytes
 from headatlas import HeadatlasError
@@ -28,6 +27,7 @@ from headatlas.lab.attention.streaming import (
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.running import token_positions
 from tiny_prompts import TOKENS
+from work import Work
 
 Tiny = Callable[[str], Path]
 PAIRS = [(5, 4), (23, 0), (23, 5), (23, 23), (0, 0), (9, 2), (9, 2)]
@@ -282,19 +282,6 @@ class TestOneLayer:
             assert found.shape[2] == reading_.queries.shape[1]
 
 
-class Largest(TorchDispatchMode):
-    """Notes the bytes of the largest tensor that any operation returns."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for each in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(each, torch.Tensor) and 0 not in each.stride():  # an expanded tensor holds less
-                self.bytes = max(self.bytes, each.numel() * each.element_size())
-        return result
-
-
 class TestMemory:
     @pytest.mark.parametrize("way", ["one pass", "blocks", "few rows"])
     def test_no_tensor_grows_faster_than_the_prompt(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +293,7 @@ class TestMemory:
         for length in (512, 2048):
             call = random_call(length=length, d_head=8)
             queries = torch.arange(length if way != "few rows" else 64).expand(2, -1)
-            with Largest() as seen, torch.no_grad():
+            with Work() as seen, torch.no_grad():
                 read_scores(call, [score.reading(length, queries) for score in scores.values()])
             largest.append(seen.bytes)
         assert largest[1] <= max(

@@ -12,6 +12,7 @@ from headatlas.lab import OpenModel, open_model, record
 from headatlas.lab.attention import pair_weights
 from headatlas.lab.attribution import direct_effects, direct_effects_with_patched_input, head_logit_lens
 from headatlas.stimuli import Prompt, Readout
+from work import Work
 
 Tiny = Callable[[str], Path]
 ROWS = torch.randint(1, 299, (3, 12), generator=torch.Generator().manual_seed(1)).tolist()
@@ -65,6 +66,17 @@ def test_the_lens_of_a_head_is_its_output_through_norm_and_unembedding(model: Op
                     likely = model.anatomy.logits(seen["result", layer][0, 0]).softmax(-1)  # [head vocabulary]
                 expected = likely[:, 5] - likely[:, [6, 7]].mean(-1)
                 assert np.allclose(found[number, layer], expected, atol=1e-6)
+
+
+def test_no_probabilities_of_the_whole_vocabulary_are_held(tiny: Tiny) -> None:
+    model = open_model(str(tiny("gemma2")))
+    unembed = model.anatomy.confirmed_unembed
+    states = 3 * torch.randn(900, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), Work() as work:
+        found = unembed.log_partition(unembed.normed(states))
+        expected = unembed.logits(states[:50]).logsumexp(-1)
+    assert torch.allclose(found[:50], expected, atol=1e-5)
+    assert work.bytes < 4 * 900 * 4096 / 10
 
 
 def test_weights_are_read_pair_by_pair_in_prompt_or_control(tiny: Tiny) -> None:

@@ -14,9 +14,11 @@ from headatlas.lab import OpenModel, ablate_sets, accuracy, log_probability, met
 from headatlas.lab.ablation import ZValues
 from headatlas.lab.activations.edits import scale
 from headatlas.lab.activations.interventions import intervene
-from headatlas.lab.fits import learn_vectors, scaling_slopes
+from headatlas.lab.fits import learn_each, learn_vectors, scaling_slopes
+from headatlas.lab.fits.lofit import Kind
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
+from work import tokens_run
 
 LENGTHS = (9, 9, 12, 12, 12)
 
@@ -67,6 +69,41 @@ def test_scaling_is_learned_from_the_slopes_and_a_large_penalty_forbids_it(
     assert one.numpy()[clear] == pytest.approx(1e-3 * np.sign(slopes)[clear], rel=0.1)
     kept = learn_vectors(model, same, "scaling", l1=100.0, rate=1e-3, epochs=10)
     assert kept.abs().max() <= 2.1e-3  # it can only swing about zero
+
+
+def sets_of_pairs(seed: int = 1) -> list[list[Prompt]]:
+    """Three sets of prompts of two lengths that begin alike, the last of which is small."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(14):
+        start = tuple(range(30, 30 + 6 + number % 2))
+        tokens = (*start, *rng.sample(range(100, 250), 3))
+        made.append(Prompt(tokens, tokens, readouts=(Readout(len(tokens) - 1, rng.choice((77, 78)), (79,)),)))
+    return [made[:6], made[6:11], made[11:]]
+
+
+@pytest.mark.parametrize("kind", ["scaling", "offset"])
+def test_sets_that_share_passes_learn_what_each_learns_alone(model: OpenModel, kind: Kind) -> None:
+    """Alone, and without trees of common beginnings: a hook is in force that does nothing."""
+    sets = sets_of_pairs()
+    together = learn_each(model, sets, kind, l1=1e-3, rate=0.02, batch=3)
+    handle = model.anatomy.blocks[0].register_forward_hook(lambda *_: None)
+    try:
+        for number, each in enumerate(sets):
+            alone = learn_vectors(model, each, kind, l1=1e-3, rate=0.02, batch=3)
+            assert alone.abs().max() > 0.02 and (together[number] - alone).abs().mean() < 1e-4 * alone.abs().mean()
+    finally:
+        handle.remove()
+    assert not torch.allclose(together[0], together[1], atol=1e-3)
+
+
+def test_common_beginnings_are_trained_through_once_per_step(model: OpenModel) -> None:
+    sets = [[replace(each) for _ in range(2) for each in part] for part in sets_of_pairs()]
+    learn_each(model, sets, "offset", epochs=1)  # what is tried once per model is tried now
+    with tokens_run(model) as read:
+        learn_each(model, sets, "offset", epochs=5)
+    whole = 5 * sum(len(prompt.tokens) for each in sets for prompt in each)
+    assert max(read) < 0.5 * whole
 
 
 def test_what_has_no_gradient_is_refused(model: OpenModel, prompts: list[Prompt]) -> None:

@@ -12,8 +12,10 @@ from headatlas import HeadatlasError
 from headatlas.lab import forward, open_model
 from headatlas.lab.activations.edits import add
 from headatlas.lab.activations.interventions import intervene
+from headatlas.lab.fits.logistic import fit_logistic
 from headatlas.lab.fits.probes import collect_z, mean_difference, probe_directions, probe_heads
 from headatlas.notation import Head
+from work import Work
 
 PROMPTS, LAYERS, HEADS, SIZE = 80, 2, 3, 6
 WHERE = Head(1, 2)
@@ -126,6 +128,44 @@ def test_the_fit_is_the_optimum() -> None:
     best = optimize.minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-8}).x[:4] / scale.numpy()
     found = probe_directions(x.float().view(30, 1, 1, 4), y, l2=0.7).vectors[0, 0]
     assert np.allclose(found.numpy(), best / np.linalg.norm(best), atol=1e-5)
+
+
+def tasks_of_heads() -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of three heads, the last of which tells the first task nearly; labels of seven tasks."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(3, 40, 9, generator=generator, dtype=torch.float64)
+    tasks = (torch.rand(7, 40, generator=generator) < 0.5).double()
+    tasks[3] = (torch.arange(40) < 3).double()
+    x[2, :, 0] += 8 * tasks[0]
+    return x, tasks
+
+
+@pytest.mark.parametrize("l2", [1.0, 1e-3])
+def test_the_weights_of_every_task_are_its_optimum(l2: float) -> None:
+    x, tasks = tasks_of_heads()
+    weights = fit_logistic(x, tasks, l2)  # [head d+1 task]
+    assert weights.shape == (3, 10, 7)
+    for head, task in np.ndindex(3, 7):
+        one, y = x[head], tasks[task]
+
+        def gradient(w: torch.Tensor, one: torch.Tensor = one, y: torch.Tensor = y) -> torch.Tensor:
+            wrong = (one @ w[:-1] + w[-1]).sigmoid() - y
+            return torch.cat([one.T @ wrong + l2 * w[:-1], wrong.sum()[None]])
+
+        assert gradient(weights[head, :, task]).abs().max() < 1e-6
+        alone = fit_logistic(one[None], y[None], l2)[0, :, 0]
+        assert torch.allclose(weights[head, :, task], alone, atol=1e-5 * alone.abs().max().item())
+
+
+def test_more_shuffles_do_not_need_more_matrices() -> None:
+    counts = []
+    for draws in (1, 60):
+        with Work() as work:
+            probe_heads(*drawn(), draws=draws)
+        counts.append(work.matrices["linalg_cholesky_ex"])
+        assert not work.matrices["linalg_solve"] and not work.matrices["_linalg_solve_ex"]
+    heads, folds = LAYERS * HEADS, 2
+    assert heads * folds <= counts[0] and counts[1] <= 15 * heads * folds
 
 
 @pytest.mark.parametrize("of", [mean_difference, probe_directions])

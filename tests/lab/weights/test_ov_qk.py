@@ -14,7 +14,9 @@ from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.weights.head_composition import composition, composition_scores, random_composition
 from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
 from headatlas.lab.weights.ov_qk import copying_scores, ov_logits
+from headatlas.lab.weights.token_ranks import HELD
 from headatlas.notation import Head
+from work import Work, tokens_run
 
 Tiny = Callable[[str], Path]
 Circuit = tuple[Path, Head, Head]
@@ -146,6 +148,21 @@ def test_logits_of_ov_circuits_equal_the_weights_multiplied_out(tiny: Tiny) -> N
                 written = value[:, part] @ block.attn.c_proj.weight[part]
                 normed = torch.nn.functional.layer_norm(written, (32,), gpt2.ln_f.weight, eps=1e-5)
                 assert torch.allclose(found[layer, head], normed @ gpt2.wte.weight[among].T, atol=1e-4)
+
+
+def test_states_of_the_first_mlp_need_one_block(tiny: Tiny) -> None:
+    model = open_model(str(tiny("llama")))
+    copying_scores(model, range(9), states="mlp0")  # what is tried once per model is tried now
+    with tokens_run(model) as read:
+        copying_scores(model, range(60), states="mlp0")
+    assert read == [60, 0]
+
+
+def test_no_logits_of_all_heads_are_held(tiny: Tiny) -> None:
+    model = open_model(str(tiny("gemma2")))
+    with Work() as work:
+        copying_scores(model, range(2000), k=5)
+    assert work.bytes <= 4 * HELD < 4 * 2000 * model.anatomy.heads * 4096
 
 
 def test_scores_of_the_first_mlp_are_others_than_of_the_embedding(tiny: Tiny) -> None:

@@ -1,6 +1,6 @@
 """Continues from the KV cache of a clean run, for several copies of the later positions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from headatlas.lab.ablation.batched_copies import CopiesInBatch, CopiesInSequence
 from headatlas.lab.ablation.clean_run import CleanRun
 from headatlas.lab.hooks.attention_interface import given_masks
+from headatlas.lab.hooks.module_hooks import telling
 from headatlas.lab.loading.opened_model import OpenModel
 
 
@@ -52,7 +53,6 @@ def continue_from_cache(
     cache.layers = [_Kept(kept(key), kept(value)) for key, value, _ in attended.values()]
     positions = torch.arange(prefix, length, device=model.device).expand(layout.copies, layout.prompts, -1)
     positions = layout.join(positions)
-    told = _told(past_key_values=cache, position_ids=positions)
     masks: dict[int, Tensor] = {}  # layers share them
     given: dict[nn.Module, Tensor] = {}
     for at, (key, _, mask) in attended.items():
@@ -62,14 +62,9 @@ def continue_from_cache(
             masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, prefix, layout)
         given[model.anatomy.attention[at]] = masks[id(mask)].to(key.device)
     with ExitStack() as stack:
-        stack.callback(model.model.register_forward_pre_hook(told, with_kwargs=True).remove)
+        stack.enter_context(telling(model.model, past_key_values=cache, position_ids=positions))
         stack.enter_context(given_masks(given))
         yield
-
-
-def _told(**inputs: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    """A pre-hook that sets these keyword arguments of a module's forward method."""
-    return lambda _module, args, kwargs: (args, {**kwargs, **inputs})
 
 
 def _causal(length: int, device: torch.device) -> Tensor:

@@ -259,6 +259,15 @@ class Anatomy:
         """Apply the final norm and unembedding to residual-stream states: [... d_model] -> [... vocabulary].
 
         Raises:
+            HeadatlasError: as in `confirmed_unembed`.
+        """
+        return self.confirmed_unembed.logits(states)
+
+    @property
+    def confirmed_unembed(self) -> Unembed:
+        """The final norm and unembedding.
+
+        Raises:
             HeadatlasError: if these modules were not confirmed to give the model's own logits.
         """
         if self.unembed is None:
@@ -266,7 +275,7 @@ class Anatomy:
                 f"what this model (family {self.family}) does after its last layer could not be confirmed, so "
                 "residual states cannot be read as logits; use the model's own logits"
             )
-        return self.unembed.logits(states)
+        return self.unembed
 
     def _chosen(self, weight: Tensor, head: int | None) -> Tensor:
         return weight if head is None else weight[head]

@@ -6,10 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
+from headatlas.lab.anatomy.qkv_layout import columns
 from headatlas.lab.anatomy.trial_pass import TrialPass, gap, precision
 
 _SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")  # the latter is RecurrentGemma's
+
+_BLOCK, _HELD = 512, 1 << 18  # tokens of the vocabulary at once; logits at once: a processor's cache holds them
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,43 @@ class Unembed:
 
     def logits(self, states: Tensor) -> Tensor:
         """Map residual-stream states [... d_model] to logits [... vocabulary]."""
-        for module in (*self.chain, self.unembedding):
-            weight = next(module.parameters(), states)
-            states = module(states.to(weight))
-        logits = states * self.scale
+        states = self.normed(states)
+        return self._scaled(self.unembedding(states.to(next(self.unembedding.parameters(), states))))
+
+    def normed(self, states: Tensor) -> Tensor:
+        """Map residual-stream states [... d_model] to what the unembedding reads, [... d_model]."""
+        for module in self.chain:
+            states = module(states.to(next(module.parameters(), states)))
+        return states
+
+    def logits_of(self, normed: Tensor, tokens: Tensor | slice) -> Tensor:
+        """Logits of some tokens, computed in the dtype of `normed`: [... d_model] -> [... token].
+
+        With a slice, the weights of the unembedding are not copied.
+        """
+        bias: Tensor | None = getattr(self.unembedding, "bias", None)
+        weight = self.weight[tokens].to(normed)  # [token d_model]
+        return self._scaled(linear(normed, weight, None if bias is None else bias[tokens].to(normed)))
+
+    def log_partition(self, normed: Tensor) -> Tensor:
+        """Log-sum-exp of all logits, a block of the vocabulary at a time: [row d_model] -> [row], float32."""
+        found = []
+        for rows in torch.split(normed, _HELD // _BLOCK):
+            total = torch.full((len(rows),), float("-inf"), device=rows.device)
+            for start in range(0, len(self.weight), _BLOCK):
+                logits = self.logits_of(rows, slice(start, start + _BLOCK)).float()
+                most = logits.amax(1)
+                total = torch.logaddexp(total, most + logits.sub_(most[:, None]).exp_().sum(1).log())
+            found.append(total)
+        return torch.cat(found)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight of the unembedding, [vocabulary d_model]."""
+        return columns(self.unembedding).T
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        logits = logits if self.scale == 1 else logits * self.scale
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
 

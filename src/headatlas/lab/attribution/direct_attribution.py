@@ -6,6 +6,7 @@ output. `edited_runs` has those that need edits.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from headatlas.arrays import Array
@@ -13,7 +14,7 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.attribution.logit_attribution import direct_logit_attribution
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import batches, stack_tokens
-from headatlas.stimuli.prompts import Prompt
+from headatlas.stimuli.prompts import Prompt, Readout
 
 
 @torch.no_grad()
@@ -81,17 +82,34 @@ def head_logit_lens(model: OpenModel, prompts: Sequence[Prompt], corrupted: bool
         HeadatlasError: if the final norm and unembedding are unconfirmed.
     """
     found = model.anatomy.empty(len(prompts))
-    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
-        at = torch.tensor([[prompt.readouts[-1].position] for prompt in batch])
+    last = [prompt.readouts[-1] for prompt in prompts]
+    by_layer: dict[int, list[torch.Tensor]] = {layer: [] for layer in model.anatomy.attention}
+    order: list[int] = []
+    for index, batch in batches(model, prompts, lambda prompt: 1):
+        order += index
+        at = torch.tensor([[last[number].position] for number in index])
         seen = record(model, stack_tokens([p.corrupted if corrupted else p.tokens for p in batch]), ["z"], at)
-        answers = torch.tensor([[prompt.readouts[-1].answer] for prompt in batch])
-        rivals = torch.tensor([prompt.readouts[-1].rivals for prompt in batch])
-        for layer in model.anatomy.attention:
-            z, w_o = seen["z", layer][:, 0].float(), model.anatomy.w_o(layer).float()
-            written = torch.einsum("bhd,hdm->bhm", z, w_o).to(model.dtype)
-            likely = model.anatomy.logits(written).float().softmax(-1).cpu()  # [batch head vocabulary]
-            right, wrong = (
-                likely.gather(-1, each[:, None].expand(-1, likely.shape[1], -1)).mean(-1) for each in (answers, rivals)
-            )
-            found[index, layer, : z.shape[1]] = (right - wrong).double().numpy()
+        for layer, each in by_layer.items():
+            each.append(seen["z", layer][:, 0])
+    for layer, parts in by_layer.items():  # of all prompts at once, as reading the unembedding takes long
+        z, w_o = (
+            torch.cat(parts).float(),
+            model.anatomy.w_o(layer).float(),
+        )  # [prompt head d_head], [head d_head d_model]
+        found[order, layer, : z.shape[1]] = _preferences(
+            model, torch.einsum("phd,hdm->phm", z, w_o), [last[n] for n in order]
+        )
+    return found
+
+
+def _preferences(model: OpenModel, written: torch.Tensor, readouts: Sequence[Readout]) -> Array:
+    """Probability of the answer minus mean probability of the rivals: states [prompt head d_model] -> [prompt head]."""
+    unembed = model.anatomy.confirmed_unembed
+    normed = unembed.normed(written.to(model.dtype))
+    total = unembed.log_partition(normed.flatten(0, 1)).view(normed.shape[:2])
+    found = np.empty(total.shape)
+    for number, (states, readout) in enumerate(zip(normed, readouts, strict=True)):
+        tokens = torch.tensor([readout.answer, *readout.rivals], device=normed.device)
+        likely = (unembed.logits_of(states, tokens).float() - total[number, :, None]).exp()  # [head token]
+        found[number] = (likely[:, 0] - likely[:, 1:].mean(1)).double().cpu().numpy()
     return found

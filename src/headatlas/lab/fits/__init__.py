@@ -1,12 +1,13 @@
 """Models trained on activations: linear probes, steering directions, learned scales; and toy models."""
 
-from headatlas.lab.fits.lofit import learn_vectors, scaling_slopes
+from headatlas.lab.fits.lofit import learn_each, learn_vectors, scaling_slopes
 from headatlas.lab.fits.probes import HeadDirections, Probes, collect_z, mean_difference, probe_directions
 
 __all__ = [
     "HeadDirections",
     "Probes",
     "collect_z",
+    "learn_each",
     "learn_vectors",
     "mean_difference",
     "probe_directions",

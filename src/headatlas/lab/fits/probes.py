@@ -142,11 +142,11 @@ def probe_heads(
     tasks = torch.stack([y, *(_shuffled(y, group, generator) for _ in range(draws))])
     there = ~_absent(z)
     flat = z[:, there].movedim(1, 0).double()  # [existing prompt d_head]
-    # One task at a time, to hold the normal equations of all heads only once.
-    right = torch.stack([held_out_right(flat, task, fold, l2) for task in tasks])  # [task existing prompt]
-    accuracy = _placed(right.mean(-1), there)
-    low, high = (_placed(each, there) for each in _interval(right[0], group, generator))
-    each, shuffled = (_placed(part.T, there) for part in (right[0], right[1:].mean(0)))
+    right = held_out_right(flat, tasks, fold, l2)  # [task existing prompt]
+    own = right[0].double()
+    accuracy = _placed(right.double().mean(-1), there)
+    low, high = (_placed(each, there) for each in _interval(own, group, generator))
+    each, shuffled = (_placed(part.T, there) for part in (own, right[1:].double().mean(0)))
     return Probes(accuracy[0], low, high, accuracy[1:], fold, each, shuffled)
 
 
@@ -182,7 +182,7 @@ def probe_directions(z: Tensor, labels: Sequence[int] | Tensor, l2: float = 1.0)
     there = ~_absent(z)
     flat = z[:, there].movedim(1, 0).double()
     mean, scale = standardisation(flat)
-    weights = fit_logistic((flat - mean) / scale, y, l2)[:, :-1] / scale[:, 0]
+    weights = fit_logistic((flat - mean) / scale, y[None], l2)[:, :-1, 0] / scale[:, 0]
     vectors = torch.full(z.shape[1:], float("nan"))
     vectors[there] = weights.float()
     return _directions(z, vectors)

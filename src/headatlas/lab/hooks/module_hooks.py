@@ -73,3 +73,17 @@ def acting(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             del own["forward"]
         else:
             own["forward"] = before
+
+
+@contextmanager
+def telling(module: nn.Module, **inputs: Any) -> Iterator[None]:
+    """While active, set these keyword arguments of a module's forward method."""
+
+    def tell(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, {**kwargs, **inputs}
+
+    handle = module.register_forward_pre_hook(tell, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

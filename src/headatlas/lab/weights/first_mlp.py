@@ -1,7 +1,7 @@
 """The output of the first MLP on single tokens."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from torch import Tensor
@@ -30,11 +30,21 @@ def first_mlp(model: OpenModel, tokens: Sequence[int]) -> Tensor:
     silence = ablate(model.anatomy, first, ZValues.zero(model.anatomy))
     with ExitStack() as stack:
         stack.enter_context(block_inputs(model, states, [0]))
-        for name, module in (("block", block), ("attention", projection)):
-            stack.callback(on_output(module, partial(kept.__setitem__, name)).remove)
+        stack.callback(on_output(projection, partial(kept.__setitem__, "attention")).remove)
+        stack.callback(on_output(block, partial(_stop, kept)).remove)
+        stack.enter_context(suppress(_EndedError))  # nothing after the block is read: all logits of all tokens are many
         forward(model, stack_tokens([(t,) for t in tokens]), silence)
     written: Tensor = kept["block"] - states - kept["attention"]
     return written
+
+
+class _EndedError(Exception):
+    """Ends a forward pass at the last block that is needed."""
+
+
+def _stop(kept: dict[str, Tensor], states: Tensor) -> None:
+    kept["block"] = states
+    raise _EndedError
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from headatlas.errors import HeadatlasError
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.weights.first_mlp import first_mlp
 from headatlas.lab.weights.norm_folding import fold_norms
 from headatlas.lab.weights.token_embedding import embed_tokens
+from headatlas.lab.weights.token_ranks import HELD, among_extremes
 
 States = Literal["embedding", "mlp0"]
-_TOKENS = 128  # tokens whose logits are held at once
+_ROWS = HELD // 1024  # outputs of heads ranked at once
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ def copying_scores(
     vocabulary = len(_embedding(model))
     if not 0 < k < vocabulary:
         raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary of {vocabulary} tokens")
-    circuits = _Circuits(model, _states(model, chosen, states))
+    circuits, own = _Circuits(model, _states(model, chosen, states)), torch.tensor(chosen, device=model.device)
+    weight = anatomy.confirmed_unembed.weight
     counts = torch.full((2, anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
-    for layer, head in anatomy.all_heads:
-        counts[:, layer, head] = 0.0
-        for rows in torch.split(torch.arange(len(chosen)), _TOKENS):
-            logits = circuits.logits(layer, head, rows)  # [token vocabulary]
-            own = logits.gather(1, torch.tensor(chosen, device=logits.device)[rows.to(logits.device), None])
-            counts[0, layer, head] += ((logits >= own).sum(1) <= k).sum().item()
-            counts[1, layer, head] += ((logits <= own).sum(1) <= k).sum().item()
+    for layer, shape in anatomy.shapes.items():
+        counts[:, layer, : shape.heads] = 0.0
+        for rows in torch.split(torch.arange(len(chosen)), max(1, _ROWS // shape.heads)):
+            written = circuits.lifted(layer, rows)  # [head row d_model]
+            found = among_extremes(written.flatten(0, 1), weight, own[rows].repeat(shape.heads), k)
+            counts[:, layer, : shape.heads] += found.view(2, shape.heads, -1).sum(-1).cpu()
     copying, suppression = counts / len(chosen)
     return Copying(copying, suppression, k / vocabulary)
 
@@ -92,29 +92,32 @@ def ov_logits(model: OpenModel, tokens: Sequence[int], among: Sequence[int], sta
         HeadatlasError: if weights, norms or unembedding are unconfirmed, or a token is outside the vocabulary.
     """
     chosen, read = drawn_tokens(model, tokens, 0), drawn_tokens(model, among, 0)
-    circuits, rows = _Circuits(model, _states(model, chosen, states), read), torch.arange(len(chosen))
-    found: dict[int, list[Tensor]] = {layer: [] for layer in model.anatomy.attention}
-    for layer, head in model.anatomy.all_heads:
-        found[layer].append(circuits.logits(layer, head, rows))
-    return model.anatomy.stack({layer: torch.stack(each) for layer, each in found.items()}, 0)
+    circuits, rows = _Circuits(model, _states(model, chosen, states)), torch.arange(len(chosen))
+    among_ids = torch.tensor(read, device=model.device)
+    return model.anatomy.stack({layer: circuits.logits(layer, rows, among_ids) for layer in model.anatomy.attention}, 0)
 
 
 class _Circuits:
-    """The OV circuits of all heads, from states [token d_model] to logits of all tokens, or of some."""
+    """The OV circuits of all heads of a layer, from states [token d_model] to what the unembedding reads."""
 
-    def __init__(self, model: OpenModel, states: Tensor, among: Sequence[int] | None = None) -> None:
-        self._model, self._folding, self._states = model, fold_norms(model), states
-        self._among = None if among is None else torch.tensor(among)
-        self._zero = self._unembed(torch.zeros(1, model.anatomy.d_model, device=states.device))  # bias of the norm
+    def __init__(self, model: OpenModel, states: Tensor) -> None:
+        self._anatomy, self._folding, self._states = model.anatomy, fold_norms(model), states
+        self._unembed = model.anatomy.confirmed_unembed
+        self._zero = self._unembed.normed(torch.zeros(1, model.anatomy.d_model, device=states.device))  # its bias
 
-    def logits(self, layer: int, head: int, rows: Tensor) -> Tensor:
-        """Logits for some of the states: [row token], float32."""
-        ov, states = self._model.anatomy.ov(layer, head), self._folding.reads(layer, self._states[rows])
-        return self._unembed(self._folding.written(layer, ov.apply(states))) - self._zero
+    def logits(self, layer: int, rows: Tensor, among: Tensor) -> Tensor:
+        """Logits of some tokens for some of the states: [head row among], float32."""
+        found, zero = (self._unembed.logits_of(each, among).float() for each in (self._read(layer, rows), self._zero))
+        return found - zero
 
-    def _unembed(self, written: Tensor) -> Tensor:
-        with only_logits_of(self._model, self._among):
-            return self._model.anatomy.logits(written).float()
+    def lifted(self, layer: int, rows: Tensor) -> Tensor:
+        """[head row d_model], whose products with rows of the unembedding are ordered as the logits; float32."""
+        return (self._read(layer, rows).float() - self._zero.float()) * self._unembed.scale
+
+    def _read(self, layer: int, rows: Tensor) -> Tensor:
+        """What the unembedding reads where a head's output is all that is in the stream: [head row d_model]."""
+        states = self._folding.reads(layer, self._states[rows])
+        return self._unembed.normed(self._folding.written(layer, self._anatomy.ov(layer).apply(states)))
 
 
 def drawn_tokens(model: OpenModel, tokens: Sequence[int] | None, count: int) -> list[int]:
