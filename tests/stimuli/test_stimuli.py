@@ -4,6 +4,7 @@ import itertools
 import random
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -283,6 +284,33 @@ def test_a_tokenizer_that_splits_every_word_is_named_as_the_reason() -> None:
         words.singles(NAMES, at_least=20)
     with pytest.raises(UntestableError, match="128 ordinary tokens"):
         words.draw(random.Random(0), 200)
+
+
+class Chatting(Letters):
+    """A chat model's tokenizer that calls the token which opens a turn BOS, and puts it before text or does not."""
+
+    bos_token_id, bos_token = 7, "<|im_start|>"
+
+    def __init__(self, template: str | None, adds: bool) -> None:
+        self.chat_template, self._adds = template, adds
+
+    def __call__(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[7, 1] if self._adds else [1])
+
+
+@pytest.mark.parametrize(
+    "template, adds, starts",
+    [
+        ("{% for message in messages %}<|im_start|>{{ message['role'] }}", False, False),
+        ("{% for message in messages %}<|im_start|>{{ message['role'] }}", True, True),
+        ("{{ bos_token }}{% for message in messages %}", False, True),
+        (None, False, True),
+    ],
+)
+def test_a_token_that_opens_a_turn_of_a_chat_starts_no_prompt(template: str | None, adds: bool, starts: bool) -> None:
+    words = Vocabulary(Chatting(template, adds), 26)
+    assert words.bos == ((7,) if starts else ())
+    assert bool(words.without_bos) != starts
 
 
 class Apart(Letters):

@@ -169,5 +169,5 @@ def _stimuli(script: Script, vocabulary: Vocabulary, stimuli: DrawnStimuli) -> r
     return records.Stimuli(
         sha256=digest.hexdigest(),
         families=script.families,
-        bos=f"every prompt starts with token {bos[0]}" if bos else "none: the tokenizer has no BOS",
+        bos=f"every prompt starts with token {bos[0]}" if bos else f"none: {vocabulary.without_bos}",
     )

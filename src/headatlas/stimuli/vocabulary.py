@@ -36,11 +36,25 @@ class Vocabulary:
     size: int
     _cache: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def bos(self) -> tuple[int, ...]:
-        """The token every prompt starts with; empty if the tokenizer has none."""
+        """The token every prompt starts with; empty if `without_bos` says why there is none."""
+        return () if self.without_bos else (self.tokenizer.bos_token_id,)
+
+    @cached_property
+    def without_bos(self) -> str:
+        """Why prompts start without BOS; empty if they start with it.
+
+        Some chat models (SmolLM2-Instruct) call the token that opens a turn of a chat BOS, and their tokenizer does not
+        put it before text. A prompt that is no chat does not start with it.
+        """
         bos = self.tokenizer.bos_token_id
-        return () if bos is None else (bos,)
+        if bos is None:
+            return "the tokenizer has no BOS"
+        template = getattr(self.tokenizer, "chat_template", None)
+        if template and str(self.tokenizer.bos_token) in str(template) and self.tokenizer("a").input_ids[:1] != [bos]:
+            return f"{self.tokenizer.bos_token} opens a turn of a chat, and the tokenizer does not put it before text"
+        return ""
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of the text, without special tokens.

@@ -298,8 +298,8 @@ def _of_family(model: OpenModel) -> list[str]:
 
 def _bos(model: OpenModel, seen: Seen) -> Check:
     bos = model.tokenizer.bos_token_id  # its embedding was checked on opening
-    if bos is None:
-        return Check("BOS", "note", "the tokenizer has none; prompts start with their first word, which takes the sink")
+    if why := model.vocabulary.without_bos:
+        return Check("BOS", "note", f"{why}; prompts start with their first word, which takes the sink")
     adds = model.tokenizer("a").input_ids[:1] == [bos]
     own = "adds it too" if adds else "would not add it by itself"
     return Check("BOS", "pass", f"{model.tokenizer.bos_token} ({bos}) stands before every prompt; the tokenizer {own}")
