@@ -155,6 +155,7 @@ COSTLY = {
     fits.learn_vectors: "training",
     paths.path_effects: "paths",
     paths.path_effects_from: "paths",
+    paths.indirect_effects: "paths",
     paths.find_copying_movers: "paths",
     lab.copying_scores: "vocabulary",
 }
