@@ -18,9 +18,8 @@ import random
 from dataclasses import replace
 
 from headatlas.lab import OpenModel, Scores, logit_difference
-from headatlas.lab.ablation import patch_sweeps
 from headatlas.lab.attention import attention_on_pairs
-from headatlas.lab.paths import path_effects_from
+from headatlas.lab.paths import indirect_effects
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary
@@ -57,11 +56,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that goes through later heads, times the attention to what is asked for."""
     prompts = sample.prompts
     sources = (None, [prompt.alternatives["relisted"] for prompt in prompts])
-    swept = patch_sweeps(model, prompts, EFFECT, sources, "last")
-    direct = path_effects_from(model, prompts, EFFECT, sources, "logits", "last").effects  # [source prompt layer head]
-    whole = abs((swept[0].clean - swept[0].sources).mean())
-    looks = attention_on_pairs(model, prompts)  # [prompt layer head]
-    score, null = (
-        (alone - total.effect_per_prompt) / whole * looks for alone, total in zip(direct, swept, strict=True)
-    )
+    found = indirect_effects(model, prompts, EFFECT, sources, "last")
+    whole = abs((found.clean - found.sources[0]).mean())
+    score, null = -found.effects / whole * attention_on_pairs(model, prompts)  # [prompt layer head]
     return Scores(score, null)

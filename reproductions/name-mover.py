@@ -40,6 +40,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     prompts, sources = sample.prompts, (None, [prompt.alternatives["same names"] for prompt in sample.prompts])
     names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
     copying = copying_scores(model, names, states="mlp0").copying.numpy()  # [layer head]
-    found = path_effects_from(model, prompts, BEHAVIOUR, sources)
-    score, null = -found.effects / abs(found.clean.mean()) * copying
+    found = path_effects_from(model, prompts, BEHAVIOUR, sources, factor=copying)
+    score, null = -found.effects / abs(found.clean.mean())
     return Scores(score, null)

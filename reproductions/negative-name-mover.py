@@ -41,8 +41,8 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
     against = copying_scores(model, names, states="mlp0").suppression.numpy()  # [layer head]
     sources = (None, [prompt.alternatives["same names"] for prompt in prompts])
-    found = path_effects_from(model, prompts, BEHAVIOUR, sources)
-    score, null = found.effects / abs(found.clean.mean()) * against
+    found = path_effects_from(model, prompts, BEHAVIOUR, sources, factor=against)
+    score, null = found.effects / abs(found.clean.mean())
     return Scores(score, null)
 
 

@@ -156,6 +156,7 @@ COSTLY = {
     fits.learn_each: "training",
     paths.path_effects: "paths",
     paths.path_effects_from: "paths",
+    paths.indirect_effects: "paths",
     paths.find_copying_movers: "paths",
     lab.copying_scores: "vocabulary",
 }

@@ -1,108 +1,31 @@
 """Runs sweeps: ablates sets of heads one after the other, computing only what each set can change."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
 from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.batched_copies import (
     CopiesInBatch,
-    CopyEdit,
     copies_per_run,
     copy_edit_hook,
     short_of_memory,
 )
 from headatlas.lab.ablation.clean_run import CleanRun, run_clean
 from headatlas.lab.ablation.partial_rerun import active_hooks, failure_message, rerun_from, why_not_partial
-from headatlas.lab.ablation.replacement import EditPositions, Replacement, edited_positions
+from headatlas.lab.ablation.replacement import Replacement, edited_positions
+from headatlas.lab.ablation.sweep_task import HeadSet, SweepBatch, SweepResult, SweepTask, Way
 from headatlas.lab.ablation.z_values import ZValues, record_z_and_logits
-from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.running.batches import OnDone, Readouts, batches, stack_tokens
+from headatlas.lab.running.batches import Readouts, batches, stack_tokens
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
-from headatlas.lab.running.metrics import Metric
 from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
-from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
-
-Way = Literal["naive", "layers", "tokens"]
 
 _ROWS = 64  # passes with fewer tokens spend more time reading weights than computing
 IN_A_ROW = 256  # tokens of copies sharing one KV cache; masking them from each other costs the square of this
-
-
-@dataclass(frozen=True)
-class SweepTask:
-    """The parameters of a sweep."""
-
-    model: OpenModel
-    metric: Metric
-    sets: list["HeadSet"]  # sorted by first layer
-    replacements: Sequence[Replacement]
-    positions: EditPositions
-    progress: OnDone | None
-
-
-class HeadSet(NamedTuple):
-    """Heads that are ablated together, and which of the task's replacements they get."""
-
-    heads: tuple[Head, ...]
-    replacement: int = 0
-
-
-@dataclass(frozen=True)
-class SweepBatch:
-    """One batch of a sweep: prompts of equal length, or their corrupted prompts."""
-
-    task: SweepTask
-    tokens: Tensor  # [prompt position]
-    readouts: Readouts  # columns of the logits that are computed
-    references: Sequence[ZValues]
-    at: Tensor  # [edited], ascending
-
-    def edit(self, sets: Sequence[HeadSet]) -> dict[int, list[CopyEdit]]:
-        """The edits, by layer, that ablate one set of heads per copy."""
-        pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for copy, (heads, replacement) in enumerate(sets):
-            for head in heads:
-                pairs.setdefault((head.layer, replacement), []).append((copy, head.head))
-        edits: dict[int, list[CopyEdit]] = {}
-        for (layer, replacement), chosen in pairs.items():
-            new = self.references[replacement]
-            edits.setdefault(layer, []).append(CopyEdit(chosen, self.at, new.z[layer], new.added))
-        return edits
-
-    def read(self, logits: Tensor) -> Array:
-        """The behaviour [copy prompt], from logits [copy prompt kept vocabulary]."""
-        return read_metric(self.task.metric, logits, self.readouts)
-
-    def done(self, sets: int) -> None:
-        if self.task.progress:
-            self.task.progress(sets * len(self.tokens))
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """Behaviour of some prompts.
-
-    Attributes:
-        clean: [prompt]
-        ablated: [set prompt]
-        ways: how it was computed.
-        notes: on anything unusual.
-        sources: [replacement prompt], the behaviour of the source of each prompt, read as the prompt is; NaN for
-            replacements without a source per prompt.
-    """
-
-    clean: Array
-    ablated: Array
-    ways: tuple[Way, ...]
-    notes: tuple[str, ...] = ()
-    sources: Array = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def run_sweep(
@@ -188,8 +111,11 @@ def naive(part: SweepBatch) -> SweepResult:
     return SweepResult(clean, np.stack(ablated), ("naive",))
 
 
-def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
-    """Ablate many sets per rerun, from the first layer and position they change; in full runs if that is unreliable."""
+def reuse(part: SweepBatch, memory: int | None, clean: CleanRun | None = None) -> SweepResult:
+    """Ablate many sets per rerun, from the first layer and position they change; in full runs if that is unreliable.
+
+    The clean run may be given, if it holds keys and values.
+    """
     model, first, length = part.task.model, int(part.at[0]), part.tokens.shape[1]
     start = first if 2 * (length - first) <= length else 0  # skipping few positions costs more (masking) than it saves
     notes: list[str] = []
@@ -197,10 +123,11 @@ def reuse(part: SweepBatch, memory: int | None) -> SweepResult:
         problem = active_hooks(model)
         if problem is None:
             try:
-                clean = run_clean(model, part.tokens, part.readouts[0], begin)
-                problem = why_not_partial(model, clean)
+                run = run_clean(model, part.tokens, part.readouts[0], begin) if clean is None else clean
+                run = replace(run, start=begin)
+                problem = why_not_partial(model, run)
                 if problem is None:
-                    found = _rerun_all(part, clean, memory)
+                    found = _rerun_all(part, run, memory)
                     return replace(found, notes=(*notes, *found.notes))
             except (RuntimeError, IndexError) as error:  # any failure inside a family's code; fall back to full runs
                 if isinstance(error, RuntimeError) and short_of_memory(error):

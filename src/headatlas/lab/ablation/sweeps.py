@@ -11,7 +11,8 @@ import numpy as np
 
 from headatlas.arrays import Array
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
-from headatlas.lab.ablation.sweep_engine import HeadSet, SweepResult, SweepTask, Way, reuse, run_sweep
+from headatlas.lab.ablation.sweep_engine import reuse, run_sweep
+from headatlas.lab.ablation.sweep_task import HeadSet, SweepResult, SweepTask, Way
 from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone

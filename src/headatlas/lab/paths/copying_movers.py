@@ -61,9 +61,9 @@ def _scores(model: OpenModel, prompts: Sequence[Prompt], metric: Metric, words: 
     asked = (read, metric, tuple(words), states, changes)
     if active_hooks(model) is None and (kept := _kept.get(model.model)) and kept[0] == asked:
         return kept[1]
-    found = path_effects_from(model, prompts, metric, [None])
-    shares = -found.effects[0].mean(0) / abs(found.clean.mean())
-    scores: Array = shares * copying_scores(model, words, states=states).copying.numpy()
+    copying = copying_scores(model, words, states=states).copying.numpy()  # [layer head]
+    found = path_effects_from(model, prompts, metric, [None], factor=copying)
+    scores: Array = -found.effects[0].mean(0) / abs(found.clean.mean())
     if active_hooks(model) is None:
         _kept[model.model] = asked, scores
     return scores

@@ -13,7 +13,7 @@ from torch import Tensor
 from headatlas.lab.ablation.clean_run import CleanRun
 from headatlas.lab.activations.sites import Positions, located
 from headatlas.lab.hooks.module_hooks import states_of, with_states
-from headatlas.lab.paths.path_patching import PathRuns
+from headatlas.lab.paths.clean_and_corrupted import PathRuns
 
 
 @dataclass(frozen=True)

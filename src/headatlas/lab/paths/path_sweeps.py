@@ -18,8 +18,9 @@ from torch import Tensor
 from headatlas.errors import HeadatlasError
 from headatlas.lab.ablation.batched_copies import copies_per_run, short_of_memory
 from headatlas.lab.activations.sites import Positions
+from headatlas.lab.paths.clean_and_corrupted import PathRuns
 from headatlas.lab.paths.first_run import FirstRun, Reached, Sender
-from headatlas.lab.paths.path_patching import PathMetric, PathRuns, Receiver
+from headatlas.lab.paths.path_patching import PathMetric, Receiver
 from headatlas.lab.paths.path_rows import PathRows, joined, reached, rows_of
 from headatlas.lab.paths.path_trials import PathTask, start_or_problem
 from headatlas.lab.paths.second_run import Given, SecondRun
@@ -97,8 +98,11 @@ class PathPart:
         anatomy.require(head for heads in task.ends.values() for head in heads)
         self.model, self.vocabulary, self.tokens = first.model, first.vocabulary, first.logits.shape[-1]
         self._read, self.prompts, (self.clean,) = read, len(first.tokens), read(first.logits[None])
-        # zero where no path leads to the receivers
         none = {layer: self.clean.new_zeros(each.heads, self.prompts) for layer, each in anatomy.shapes.items()}
+        if task.heads is not None:
+            for layer, head in set(anatomy.all_heads) - task.heads:
+                none[layer][head] = float("nan")
+        # zero where no path leads to the receivers
         self.effects, self.notes = [anatomy.stack(none, 0) for _ in runs], list[str]()
         self.rows: PathRows | None = None
         self._second: SecondRun | None = None
@@ -114,11 +118,15 @@ class PathPart:
         self._second = SecondRun(first, task.ends, at, start) if task.ends else None
 
     def _in_full(self, runs: Sequence[PathRuns], task: PathTask) -> None:
-        anatomy = self.model.anatomy
         for source, each in enumerate(runs):
-            for layer in task.senders(anatomy):
-                for head in range(anatomy.heads_in(layer)):
+            for layer, heads in task.senders(self.model.anatomy).items():
+                for head in heads:
                     self.note([(layer, Sender(source, head))], task.in_full(each, layer, head)[None])
+
+    @property
+    def held(self) -> int:
+        """Tokens whose keys and values are held for the second run."""
+        return self._second.clean.tokens.numel() if self._second else 0
 
     def apart(self, rows: Tensor) -> Tensor:
         """[sender row ...] -> [sender batch position ...]"""
@@ -163,10 +171,9 @@ class _Sweep:
         most = copies_per_run(self._model, 1, rows, rows, kept, memory)
         enough = max(part.copies(memory) for part in self._parts)
         with only_logits_of(self._model, first.vocabulary):
-            for layer in self._task.senders(self._model.anatomy):
+            for layer, heads in self._task.senders(self._model.anatomy).items():
                 if self._waiting and self._task.first_receiver(self._waiting[0][0]) != self._task.first_receiver(layer):
                     self._receive()
-                heads = range(self._model.anatomy.heads_in(layer))
                 senders = [(layer, Sender(source, head)) for head in heads for source in range(len(first.effects))]
                 self._halving(senders, most, self._follow)
                 if len(self._waiting) >= enough:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from headatlas.lab.ablation.partial_rerun import active_hooks, failure_of
 from headatlas.lab.activations.sites import Positions
 from headatlas.lab.anatomy.anatomy import Anatomy
+from headatlas.lab.paths.clean_and_corrupted import PathRuns
 from headatlas.lab.paths.first_run import Ends, FirstRun, Sender
-from headatlas.lab.paths.path_patching import PathRuns, Receiver, by_input, patched_logits
+from headatlas.lab.paths.path_patching import Receiver, by_input, patched_logits
 from headatlas.lab.paths.path_rows import reached, rows_of
 from headatlas.lab.paths.second_run import SecondRun, first_position
 from headatlas.lab.running.few_logits import only_logits_of
@@ -31,6 +32,7 @@ class PathTask:
         sender_positions, receiver_positions: where; None for everywhere.
         frozen: whether MLPs are frozen.
         memory: bytes for the activations of one run, or None.
+        heads: the senders, each patched alone; None for all heads.
     """
 
     receivers: tuple[Receiver, ...] | Literal["logits"]
@@ -38,16 +40,21 @@ class PathTask:
     receiver_positions: Positions
     frozen: bool
     memory: int | None = None
+    heads: frozenset[Head] | None = None
 
     @cached_property
     def ends(self) -> Ends:
         """The receivers by input; none if they are the logits."""
         return {} if self.receivers == "logits" else by_input(self.receivers)
 
-    def senders(self, anatomy: Anatomy) -> list[int]:
-        """The layers from which a path leads to the receivers."""
+    def senders(self, anatomy: Anatomy) -> dict[int, list[int]]:
+        """The senders from which a path leads to the receivers, by layer."""
         last = max((head.layer for heads in self.ends.values() for head in heads), default=anatomy.layers)
-        return [layer for layer in anatomy.attention if layer < last]
+        found: dict[int, list[int]] = {}
+        for layer, head in anatomy.all_heads:
+            if layer < last and (self.heads is None or Head(layer, head) in self.heads):
+                found.setdefault(layer, []).append(head)
+        return found
 
     def first_receiver(self, layer: int) -> int:
         """The first layer behind a sender's that has a receiver."""
@@ -127,14 +134,14 @@ def _unpatched(runs: PathRuns, task: PathTask, at: Tensor, start: int) -> str | 
     if not task.ends:
         return None  # the first run knows no positions
     second = SecondRun(runs, task.ends, at, start)
-    layer = task.first_receiver(task.senders(runs.model.anatomy)[0])
+    layer = task.first_receiver(next(iter(task.senders(runs.model.anatomy))))
     return _gap(runs, second.unpatched(layer, _SENDERS), runs.logits, f"an unpatched run from layer {layer}")
 
 
 def _matches(runs: PathRuns, task: PathTask, at: Tensor, start: int) -> str | None:
     if not all(found.plain for found in runs.trace.layers.values()):
         return "its attention output is not the output of its output projection"
-    layers = task.senders(runs.model.anatomy)
+    layers = list(task.senders(runs.model.anatomy))
     for layer in sorted({layers[0], layers[-1]}):
         count = min(_SENDERS, runs.model.anatomy.heads_in(layer))
         full = task.in_full(runs, layer, count - 1)

@@ -1,23 +1,26 @@
 """Path patching over prompts of any lengths, measured on a behaviour, prompt by prompt."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from headatlas.arrays import Array
-from headatlas.errors import HeadatlasError
+from headatlas.lab.ablation.replacement import EditPositions, edited_positions
+from headatlas.lab.ablation.sweep_engine import reuse
+from headatlas.lab.ablation.sweep_task import HeadSet, SweepBatch, SweepTask
+from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.activations.sites import Positions
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.lab.paths.path_patching import Receiver, patched_logits, path_runs
-from headatlas.lab.paths.path_sweeps import PathPart, Read, sweep_parts
+from headatlas.lab.paths.path_patching import Receiver, patched_logits
+from headatlas.lab.paths.path_sweeps import PathPart, sweep_parts
 from headatlas.lab.paths.path_trials import PathTask
-from headatlas.lab.running.batches import OnDone, batches, stack_tokens
+from headatlas.lab.paths.prompt_batches import PathBatch, Source, run_batches
+from headatlas.lab.running.batches import OnDone
+from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.metrics import Metric
-from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -30,10 +33,12 @@ class PathEffects:
 
     Attributes:
         clean: [prompt], the behaviour without patching.
+        sources: [source prompt], the behaviour of the source of each prompt, read as the prompt is.
         effects: [source prompt layer head], patched minus clean; NaN for heads that do not exist.
     """
 
     clean: Array
+    sources: Array
     effects: Array
 
 
@@ -42,7 +47,7 @@ def path_effects(
     prompts: Sequence[Prompt],
     metric: Metric,
     receivers: Iterable[Receiver] | Literal["logits"] = "logits",
-    source: Sequence[tuple[int, ...]] | None = None,
+    source: Source = None,
     sender_positions: Positions | Literal["last"] = None,
     *,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
@@ -77,10 +82,11 @@ def path_effects_from(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    sources: Sequence[Sequence[tuple[int, ...]] | None],
+    sources: Sequence[Source],
     receivers: Iterable[Receiver] | Literal["logits"] = "logits",
     sender_positions: Positions | Literal["last"] = None,
     *,
+    factor: Array | None = None,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
     progress: OnDone | None = None,
 ) -> PathEffects:
@@ -89,45 +95,61 @@ def path_effects_from(
     Args:
         model, prompts, metric, receivers, sender_positions, mlps, progress: as in `path_effects`.
         sources: each as in `path_effects`; None for the corrupted prompts.
+        factor: [layer head], what each head's effects are multiplied by. Heads whose factor is 0 are not run.
 
     Raises:
         HeadatlasError: as in `path_effects`.
     """
-    if not sources:
-        raise ValueError("no sources to patch from; give at least one")
-    others = [[prompt.corrupted for prompt in prompts] if source is None else list(source) for source in sources]
-    if any([len(each) for each in source] != [len(prompt.tokens) for prompt in prompts] for source in others):
-        raise HeadatlasError("sources and prompts differ in number or length; give each prompt one of equal length")
     ends = receivers if receivers == "logits" else tuple(receivers)
-    vocabulary = tokens_read(model, metric, prompts)
-    clean, effects = np.empty(len(prompts)), np.stack([model.anatomy.empty(len(prompts)) for _ in sources])
-    waiting: list[tuple[list[int], PathPart]] = []
+    chosen = None if factor is None else frozenset(head for head in model.anatomy.all_heads if factor[head] != 0)
 
-    def task(length: int) -> PathTask:
-        sending = [length - 1] if isinstance(sender_positions, str) else sender_positions
-        return PathTask(ends, sending, None, mlps == "frozen")
+    task = PathTask(ends, None, None, mlps == "frozen", heads=chosen)
+    found = _empty(model, prompts, sources)
+    queue = _Queue(found, task, progress)
+    for batch in run_batches(model, prompts, metric, sources, mlps):
+        sending = [batch.length - 1] if isinstance(sender_positions, str) else sender_positions
+        queue.add(batch, PathPart(batch.runs, replace(task, sender_positions=sending), batch.read))
+    queue.finish()
+    if factor is None:
+        return found
+    return replace(found, effects=np.where(factor == 0, 0.0, found.effects * factor))
 
-    def finish() -> None:
-        sweep_parts([part for _, part in waiting], task(1))
-        for index, part in waiting:
-            clean[index] = part.clean
-            effects[:, index] = torch.stack(part.effects).permute(0, 3, 1, 2).numpy()
-            if progress:
-                progress(len(index))
-        waiting.clear()
 
-    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, read = _reading(batch, metric, vocabulary)
-        tokens = stack_tokens([prompt.tokens for prompt in batch])
-        first, *rest = (stack_tokens([source[i] for i in index]) for source in others)
-        runs = [path_runs(model, tokens, first, kept, mlps=mlps, vocabulary=vocabulary)]
-        runs += [runs[0].from_source(source) for source in rest]
-        waiting.append((index, PathPart(runs, task(tokens.shape[1]), read)))
-        rows = sum(len(part.rows) for _, part in waiting if part.rows)
-        if rows >= _ROWS or sum(len(index) * len(prompts[index[0]].tokens) for index, _ in waiting) >= _TOKENS:
-            finish()
-    finish()
-    return PathEffects(clean, effects)
+def indirect_effects(
+    model: OpenModel,
+    prompts: Sequence[Prompt],
+    metric: Metric,
+    sources: Sequence[Source],
+    positions: EditPositions = "last",
+    *,
+    progress: OnDone | None = None,
+) -> PathEffects:
+    """Measure what each head does through later heads: its total effect minus its direct effect.
+
+    The total effect is that of `sweep` with 'resample', the direct one that of `path_effects` to the logits; both are
+    patched from the same runs.
+
+    Args:
+        model, prompts, metric, sources, progress: as in `path_effects_from`.
+        positions: where the heads are patched, as in `sweep`.
+
+    Raises:
+        HeadatlasError: as in `path_effects` and `sweep`.
+    """
+    found = _empty(model, prompts, sources)
+    total = np.zeros_like(found.effects)
+    sets = [HeadSet((head,), number) for head in model.anatomy.all_heads for number in range(len(sources))]
+    task, queue = SweepTask(model, metric, sets, (), positions, None), _Queue(found, _TO_LOGITS, progress)
+    for batch in run_batches(model, prompts, metric, sources, "recomputed"):
+        first, at = batch.runs[0], edited_positions(positions, batch.length)
+        patches = [ZValues({layer: z for (_, layer), z in each.corrupted.activations.items()}) for each in batch.runs]
+        with only_logits_of(model, first.vocabulary):
+            swept = reuse(SweepBatch(task, first.tokens, batch.readouts, patches, at), None, first.trace)
+        for ((head,), source), values in zip(sets, swept.ablated - swept.clean, strict=True):
+            total[source, batch.index, head.layer, head.head] = values
+        queue.add(batch, PathPart(batch.runs, replace(_TO_LOGITS, sender_positions=at.tolist()), batch.read))
+    queue.finish()
+    return replace(found, effects=total - found.effects)
 
 
 def set_path_effects(
@@ -153,19 +175,44 @@ def set_path_effects(
         [set prompt], patched minus clean.
     """
     effects = np.empty((len(senders), len(prompts)))
-    vocabulary = tokens_read(model, metric, prompts)
-    for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts)):
-        kept, read = _reading(batch, metric, vocabulary)
-        tokens, sources = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "corrupted"))
-        runs = path_runs(model, tokens, sources, kept, vocabulary=vocabulary)
+    for batch in run_batches(model, prompts, metric, [None], "recomputed"):
+        [runs] = batch.runs
         for number, heads in enumerate(senders):
-            effects[number, index] = (read(patched_logits(runs, heads, receivers)[None]) - read(runs.logits[None]))[0]
+            patched = batch.read(patched_logits(runs, heads, receivers)[None])[0]
+            effects[number, batch.index] = patched.numpy() - batch.clean
             if progress:
                 progress(1)
     return effects
 
 
-def _reading(batch: Sequence[Prompt], metric: Metric, vocabulary: Tensor | None) -> tuple[list[int], Read]:
-    """The positions whose logits a batch needs, and the behaviour as a function of those logits."""
-    readouts = readouts_among(vocabulary, batch)
-    return readouts[0].tolist(), lambda logits: torch.from_numpy(read_metric(metric, logits, readouts))
+_TO_LOGITS = PathTask("logits", None, None, frozen=False)
+
+
+class _Queue:
+    """Batches whose paths wait to be swept together, and the effects to fill in."""
+
+    def __init__(self, found: PathEffects, task: PathTask, progress: OnDone | None) -> None:
+        self._found, self._task, self._progress = found, task, progress
+        self._waiting: list[tuple[list[int], PathPart]] = []
+
+    def add(self, batch: PathBatch, part: PathPart) -> None:
+        self._found.clean[batch.index], self._found.sources[:, batch.index] = batch.clean, batch.sources
+        self._waiting.append((batch.index, part))
+        rows = sum(len(part.rows) for _, part in self._waiting if part.rows)
+        if rows >= _ROWS or sum(part.held for _, part in self._waiting) >= _TOKENS:
+            self.finish()
+
+    def finish(self) -> None:
+        sweep_parts([part for _, part in self._waiting], self._task)
+        for index, part in self._waiting:
+            self._found.effects[:, index] = torch.stack(part.effects).permute(0, 3, 1, 2).numpy()
+            if self._progress:
+                self._progress(len(index))
+        self._waiting.clear()
+
+
+def _empty(model: OpenModel, prompts: Sequence[Prompt], sources: Sequence[Source]) -> PathEffects:
+    """To be filled in."""
+    count = len(prompts)
+    effects = np.stack([model.anatomy.empty(count) for _ in sources]) if sources else np.empty((0, count, 0, 0))
+    return PathEffects(np.empty(count), np.empty((len(sources), count)), effects)

@@ -18,8 +18,8 @@ from headatlas.lab.ablation.sweep_engine import IN_A_ROW
 from headatlas.lab.activations.sites import Site
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionPreHook, attention_pre_hooks
 from headatlas.lab.hooks.module_hooks import gives, on_input, states_of, with_states
+from headatlas.lab.paths.clean_and_corrupted import PathRuns
 from headatlas.lab.paths.first_run import Ends
-from headatlas.lab.paths.path_patching import PathRuns
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.forward import forward
 
