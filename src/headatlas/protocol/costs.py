@@ -15,7 +15,6 @@ from headatlas.stimuli.prompts import UntestableError
 
 BEHAVIOUR, INTERVENTIONS = "behaviour", "interventions"
 _INTERVENES = 0.5  # of all findings on all models that were tried
-_LENGTH = 30.0  # tokens of a prompt that could not be drawn
 
 
 def scores_step(split: Split) -> str:
@@ -62,12 +61,12 @@ def _of(catalog: Catalog, id: str, model: OpenModel, amount: Amount) -> list[Ste
 
 
 def steps(script: Script, rule: Rule, model: OpenModel, amount: Amount) -> list[Step]:
-    """The steps of one finding and their expected work, in tokens read."""
+    """The steps of one finding and their expected work, in tokens read; none where its prompts cannot be made."""
     try:
         stimulus = _tokens(script.draw("stimulus", model.vocabulary, "find", 1, 0))
         task = _tokens(script.draw("task", model.vocabulary, "test", 1, 0))
     except UntestableError:
-        stimulus = task = len(script.families) * _LENGTH
+        return []
     most = amount.drawn(rule)
     find, test = (min(count, most or count) for count in (rule.find, rule.test))
     moved = min(test, amount.cause_prompts or test)

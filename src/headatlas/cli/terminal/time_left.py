@@ -11,7 +11,8 @@ from headatlas.progress import Step, Task
 
 _PRIOR = 0.02  # of all expected work: a kind of work done less than this goes mostly by the speed of the others
 _ENOUGH = 0.01  # of all expected work must be done before any estimate is made
-_STEADY = 20.0  # seconds over which an estimate follows what is measured, at least
+_NEEDED = 1  # steps of a kind that are taken to have been needed, before any is seen
+_STEADY = 20.0, 60.0  # seconds over which an estimate follows what is measured, at least and at most
 
 
 @dataclass
@@ -54,9 +55,9 @@ class Status:
 class Schedule:
     """Follows a run of many tasks and estimates how long the rest takes.
 
-    The seconds that a step takes are its weight times the seconds per weight of its kind so far; for the step that runs
-    they are blended with its own speed. Tasks are laid out over the workers in the order in which they start, so that
-    a long last task counts in full.
+    The seconds that a step takes are its weight times the seconds per weight of its kind so far, times the share of
+    steps of that kind that were needed; for the step that runs they are blended with its own speed. Tasks are laid out
+    over the workers in the order in which they start, so that a long last task counts in full.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Schedule:
         self._all = sum(task.weight for task in tasks) or 1.0
         self._seconds: defaultdict[str, float] = defaultdict(float)  # by kind of work, of steps that ended
         self._work: defaultdict[str, float] = defaultdict(float)
+        self._needed: defaultdict[str, int] = defaultdict(int)  # steps by kind of work, of tasks that ran
+        self._skipped: defaultdict[str, int] = defaultdict(int)
         self._left = Smooth()
         self._each: dict[str, Smooth] = {}
 
@@ -95,10 +98,10 @@ class Schedule:
             run.share = max(run.share, min(done / total, 1.0))
 
     def end(self, id: str) -> None:
-        """Note that a task is done. Steps that it did not need count as done in no time."""
+        """Note that a task is done. One that ended before its first step says nothing of the others."""
         run = self._running.pop(id, None)
         task = run.task if run else self._waiting.pop(id, None)
-        if run:
+        if run and run.step:
             self._leave(run, len(run.task.steps), self._clock())
         if task:
             self._done += task.count
@@ -107,8 +110,10 @@ class Schedule:
         """Go on to a later step of a task; `place` is its index."""
         if run.step:
             self._seconds[run.step.kind] += now - run.since
-        for step in run.task.steps[max(run.index, 0) : place]:
-            self._work[step.kind] += step.weight
+            self._work[run.step.kind] += run.step.weight
+            self._needed[run.step.kind] += 1
+        for step in run.task.steps[run.index + 1 : place]:
+            self._skipped[step.kind] += 1
         run.index, run.since, run.share = place, now, 0.0
 
     def status(self) -> Status:
@@ -126,7 +131,7 @@ class Schedule:
         share = run.share if run.share > 0 else None
         left = None
         if rate is not None:
-            left = self._each[run.task.id].at(_left_of(run, rate, now), now)
+            left = self._each[run.task.id].at(self._left_of(run, rate, now), now)
         return TaskStatus(run.task.id, run.what, share, now - run.begun, left)
 
     def _rates(self, now: float) -> Callable[[Step], float] | None:
@@ -145,25 +150,33 @@ class Schedule:
             step.weight * (seconds.get(step.kind, 0.0) + prior * usual) / (work.get(step.kind, 0.0) + prior)
         )
 
+    def _chance(self, step: Step) -> float:
+        """How likely a step is needed."""
+        needed = self._needed[step.kind] + _NEEDED
+        return needed / (needed + self._skipped[step.kind])
+
     def _whole(self, running: Sequence[float], rate: Callable[[Step], float]) -> float:
         """Seconds until all is done, with each waiting task given to the first worker that is free."""
         free = [*running, *[0.0] * max(self._workers - len(running), 0)]
         heapq.heapify(free)
         for task in self._waiting.values():
-            heapq.heappush(free, heapq.heappop(free) + sum(map(rate, task.steps)))
+            heapq.heappush(free, heapq.heappop(free) + self._later(task.steps, rate))
         return max(free)
 
+    def _later(self, steps: Sequence[Step], rate: Callable[[Step], float]) -> float:
+        """Expected seconds of steps that have not begun."""
+        return sum(rate(step) * self._chance(step) for step in steps)
 
-def _left_of(run: _Running, rate: Callable[[Step], float], now: float) -> float:
-    """Expected seconds until a running task is done."""
-    later = sum(map(rate, run.task.steps[run.index + 1 :]))
-    if run.step is None:
-        return max(later - (now - run.since), 0.0)
-    gone, expected, share = now - run.since, rate(run.step), run.share
-    if share <= 0:  # a step that takes longer than expected is expected to take longer still
-        return later + max(expected - gone, 0.2 * gone)
-    trust = share / (share + 0.1)
-    return later + trust * gone * (1 - share) / share + (1 - trust) * expected * (1 - share)
+    def _left_of(self, run: _Running, rate: Callable[[Step], float], now: float) -> float:
+        """Expected seconds until a running task is done."""
+        later, gone, share = self._later(run.task.steps[run.index + 1 :], rate), now - run.since, run.share
+        if run.step is None:
+            return max(later - gone, 0.0)
+        expected = rate(run.step)
+        if share <= 0:  # a step that takes longer than expected is expected to take longer still
+            return later + max(expected - gone, 0.2 * gone)
+        trust = share / (share + 0.1)
+        return later + trust * gone * (1 - share) / share + (1 - trust) * expected * (1 - share)
 
 
 class Smooth:
@@ -179,7 +192,7 @@ class Smooth:
             self._left, self._then = measured, now
         elapsed = now - self._then
         falling = max(self._left - elapsed, 0.0)
-        weight = 1 - math.exp(-elapsed / max(_STEADY, 0.1 * falling))
+        weight = 1 - math.exp(-elapsed / min(max(_STEADY[0], 0.1 * falling), _STEADY[1]))
         self._left, self._then = falling + weight * (measured - falling), now
         return self._left
 
