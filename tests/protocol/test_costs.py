@@ -40,7 +40,7 @@ def test_prompts_and_their_length_count(specimen: OpenModel) -> None:
     drawn = load_script("induction").draw("stimulus", specimen.vocabulary, "find", rule.find, 0)
     tokens = sum(len(prompt.tokens) for prompt in drawn.prompts)
     assert abs(step(task, costs.scores_step("find")).weight / (2 * tokens) - 1) < 0.1
-    more = by_id(specimen, Amount(None, None, 400))["induction"]
+    more = by_id(specimen, Amount(None, None, 400, None))["induction"]
     assert step(more, costs.INTERVENTIONS).weight == 2 * step(task, costs.INTERVENTIONS).weight
 
 

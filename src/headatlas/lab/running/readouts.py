@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from headatlas.lab.running.batches import Readouts, readout_tensors
 from headatlas.lab.running.metrics import CANDIDATES_ONLY, Metric
 from headatlas.stimuli.prompts import Prompt
 
+_LOGITS = 2**22  # from which a metric is computed at once
 _WORTH = 4  # a choice of more than a quarter of the vocabulary saves too little
 
 
@@ -44,11 +46,16 @@ def readouts_among(tokens: Tensor | None, batch: Sequence[Prompt]) -> Readouts:
 
 
 def read_metric(metric: Metric, logits: Tensor, readouts: Readouts) -> Array:
-    """A metric [copy prompt], from logits [copy prompt kept vocabulary]."""
+    """A metric [copy prompt], from logits [copy prompt kept vocabulary].
+
+    It is computed for a few copies at once, because a metric makes several copies of the logits that it reads.
+    """
     _, where, answers, rivals = (each.to(logits.device) for each in readouts)
-    copies, prompts = logits.shape[:2]
-    rows = torch.arange(prompts, device=logits.device)[:, None]
-    chosen = logits[:, rows, where].flatten(0, 1)  # [copy*prompt readout vocabulary]
-    values = metric(chosen, answers.repeat(copies, 1), rivals.repeat(copies, 1, 1))
-    found: Array = values.reshape(copies, prompts).double().cpu().numpy()
-    return found
+    rows = torch.arange(logits.shape[1], device=logits.device)[:, None]
+    few = max(1, _LOGITS // (where.numel() * logits.shape[-1]))
+    found = []
+    for some in torch.split(logits, few):
+        chosen = some[:, rows, where].flatten(0, 1)  # [copy*prompt readout vocabulary]
+        values = metric(chosen, answers.repeat(len(some), 1), rivals.repeat(len(some), 1, 1))
+        found.append(values.reshape(some.shape[:2]).double().cpu().numpy())
+    return np.concatenate(found)
