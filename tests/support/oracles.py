@@ -9,7 +9,8 @@ from headatlas.arrays import Array
 from headatlas.lab import OpenModel, forward
 from headatlas.lab.ablation import AblationKind, Patch, Sweep, ZValues, ablate, mean_z
 from headatlas.lab.ablation.replacement import EditPositions, Replacement
-from headatlas.lab.ablation.sweep_engine import naive, run_sweep
+from headatlas.lab.ablation.sweep_batches import run_sweep
+from headatlas.lab.ablation.sweep_engine import naive
 from headatlas.lab.ablation.sweep_task import HeadSet, SweepTask
 from headatlas.lab.ablation.z_values import record_z
 from headatlas.lab.running import Metric

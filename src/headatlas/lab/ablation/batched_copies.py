@@ -46,12 +46,14 @@ class CopyEdit:
         at: [edited], positions counted from the beginning of the prompts.
         new: the new z, broadcastable to [prompt position head d_head].
         added: whether `new` is added to z instead of replacing it.
+        origin: the first position that `new` holds, if it holds more than one.
     """
 
     pairs: Sequence[tuple[int, int]]
     at: Tensor
     new: Tensor
     added: bool = False
+    origin: int = 0
 
     def put(self, z: Tensor, start: int) -> None:
         """Edit z [copy prompt position head d_head] in place; its positions start at `start`."""
@@ -87,7 +89,7 @@ class CopyEdit:
         """The edited positions [edited], counted from `start`, and the new z there: [prompt edited head d_head]."""
         at = self.at.to(z.device)
         new = self.new.to(z)
-        new = new[:, at] if new.shape[1] > 1 else new
+        new = new[:, at - self.origin] if new.shape[1] > 1 else new
         return at - start, new.expand(len(z), len(at), *z.shape[2:])
 
 

@@ -68,6 +68,8 @@ class CleanRun:
         outputs: output of each block, with attention or without.
         norm: norm before the last block's attention; None if unknown, or if anything else in the model moves
             information between positions.
+        origin: the first position that `layers` and `outputs` hold (keys and values are held of all).
+        padding: [prompt], number of padded positions before each prompt, if they differ in length; see `mixed_lengths`.
     """
 
     tokens: Tensor
@@ -77,6 +79,8 @@ class CleanRun:
     layers: Mapping[int, BlockPass]
     outputs: tuple[Any, ...]
     norm: nn.Module | None
+    origin: int = 0
+    padding: Tensor | None = None
 
     def first(self, count: int) -> "CleanRun":
         """The cache of the first prompts alone."""

@@ -52,6 +52,8 @@ def continue_from_cache(
 
     cache.layers = [_Kept(kept(key), kept(value)) for key, value, _ in attended.values()]
     positions = torch.arange(prefix, length, device=model.device).expand(layout.copies, layout.prompts, -1)
+    if clean.padding is not None:
+        positions = positions - clean.padding.to(positions.device)[:, None]  # [copy prompt position]
     positions = layout.join(positions)
     masks: dict[int, Tensor] = {}  # layers share them
     given: dict[nn.Module, Tensor] = {}

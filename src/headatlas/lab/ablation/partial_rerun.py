@@ -110,7 +110,7 @@ def why_not_partial(model: OpenModel, clean: CleanRun) -> str | None:
         passed = any(each == form and problem is None for (each, *_), problem in known.items())
         every_layer = form[:2] not in {each[:2] for each, *_ in known}
         known[form, length, start] = (
-            failure_of(lambda: _gap_without_edit(model, clean.first(2), model.anatomy.attention_layers[0]))
+            failure_of(lambda: unedited_problem(model, clean.first(2)))
             if passed
             else _try(model, clean.tokens[:2], clean.keep, start, every_layer)
         )
@@ -149,7 +149,7 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
         if not all(found.plain for found in clean.layers.values()):
             return "its attention output is not the output of its output projection"
         for layer in reversed(layers) if every_layer else ends:
-            if problem := _gap_without_edit(model, clean, layer):
+            if problem := unedited_problem(model, clean, layer):
                 return problem
         for layer in ends:
             if not (gap := _gap_of_an_edit(model, clean, layer)) <= _tolerance(model, clean.logits):
@@ -169,8 +169,9 @@ def _tolerance(model: OpenModel, logits: Tensor) -> Tensor:
     return max(1e-5, 8 * torch.finfo(model.dtype).eps) * logits.abs().max()
 
 
-def _gap_without_edit(model: OpenModel, clean: CleanRun, layer: int) -> str | None:
-    """What an unedited rerun from a layer gives that is not the clean logits, or None."""
+def unedited_problem(model: OpenModel, clean: CleanRun, layer: int | None = None) -> str | None:
+    """What an unedited rerun from a layer, by default the first, gives that is not the clean logits, or None."""
+    layer = model.anatomy.attention_layers[0] if layer is None else layer
     gap = (rerun_from(model, clean, layer, _COPIES, {}) - clean.logits).abs().max()
     if gap <= _tolerance(model, clean.logits):
         return None
@@ -221,7 +222,7 @@ def _entering(
     last = layer == anatomy.layers - 1
     at = clean.keep[clean.keep >= start] - start if last else torch.arange(width)
     found = clean.layers[layer]
-    stream, z = found.stream[:, start:], found.z[:, start:]
+    stream, z = found.stream[:, start - clean.origin :], found.z[:, start - clean.origin :]
     with torch.no_grad():
         attn_out = anatomy.projections[layer](z.flatten(2).contiguous()).expand(layout.copies, *stream.shape)
         if edits:

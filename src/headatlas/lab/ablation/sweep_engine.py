@@ -1,99 +1,29 @@
-"""Runs sweeps: ablates sets of heads one after the other, computing only what each set can change."""
+"""Ablates sets of heads one after the other, computing only what each set can change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from weakref import WeakSet
 
 import numpy as np
+from torch import nn
 
 from headatlas.arrays import Array
-from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.batched_copies import (
-    CopiesInBatch,
-    copies_per_run,
-    copy_edit_hook,
-    short_of_memory,
-)
+from headatlas.lab.ablation.batched_copies import CopiesInBatch, copies_per_run, copy_edit_hook, short_of_memory
 from headatlas.lab.ablation.clean_run import CleanRun, run_clean
-from headatlas.lab.ablation.partial_rerun import active_hooks, failure_message, rerun_from, why_not_partial
-from headatlas.lab.ablation.replacement import Replacement, edited_positions
-from headatlas.lab.ablation.sweep_task import HeadSet, SweepBatch, SweepResult, SweepTask, Way
-from headatlas.lab.ablation.z_values import ZValues, record_z_and_logits
-from headatlas.lab.running.batches import Readouts, batches, stack_tokens
-from headatlas.lab.running.few_logits import only_logits_of
+from headatlas.lab.ablation.mixed_lengths import from_the_end, joined_parts, joined_runs
+from headatlas.lab.ablation.partial_rerun import (
+    active_hooks,
+    failure_message,
+    rerun_from,
+    unedited_problem,
+    why_not_partial,
+)
+from headatlas.lab.ablation.sweep_task import HeadSet, SweepBatch, SweepResult, Way
 from headatlas.lab.running.forward import forward
-from headatlas.lab.running.readouts import read_metric, readouts_among, tokens_read
-from headatlas.stimuli.prompts import Prompt
 
 _ROWS = 64  # passes with fewer tokens spend more time reading weights than computing
 IN_A_ROW = 256  # tokens of copies sharing one KV cache; masking them from each other costs the square of this
-
-
-def run_sweep(
-    task: SweepTask, prompts: Sequence[Prompt], minus_corrupted: bool, how: Callable[[SweepBatch], SweepResult]
-) -> SweepResult:
-    """Run a task over all prompts, batch by batch, halving batches that do not fit into memory.
-
-    Raises:
-        HeadatlasError: if memory is too short for a single prompt, or logits are not finite.
-    """
-    clean, ablated = np.empty(len(prompts)), np.empty((len(task.sets), len(prompts)))
-    sources = np.empty((len(task.replacements), len(prompts)))
-    ways: set[Way] = set()
-    notes: dict[str, None] = {}
-    waiting = [index for index, _ in batches(task.model, prompts, lambda prompt: len(prompt.readouts))]
-    while waiting:
-        index = waiting.pop(0)
-        batch = [prompts[number] for number in index]
-        try:
-            found = _batch(task, index, batch, minus_corrupted, how)
-        except RuntimeError as error:
-            if not short_of_memory(error):
-                raise
-            if len(index) == 1:
-                raise HeadatlasError(
-                    f"not enough memory for one prompt of {len(batch[0].tokens)} tokens; "
-                    "give shorter prompts, or open the model in a smaller dtype"
-                ) from None
-            half = len(index) // 2
-            waiting[:0] = [index[:half], index[half:]]
-            notes[f"not enough memory for {len(index)} prompts at once; they ran in halves"] = None
-            continue
-        clean[index], ablated[:, index], sources[:, index] = found.clean, found.ablated, found.sources
-        ways |= set(found.ways)
-        notes |= dict.fromkeys(found.notes)
-    return SweepResult(clean, ablated, tuple(sorted(ways)), tuple(notes), sources)
-
-
-def _batch(
-    task: SweepTask,
-    index: Sequence[int],
-    batch: Sequence[Prompt],
-    minus_corrupted: bool,
-    how: Callable[[SweepBatch], SweepResult],
-) -> SweepResult:
-    at = edited_positions(task.positions, len(batch[0].tokens))
-    tokens, corrupted = (stack_tokens([getattr(prompt, side) for prompt in batch]) for side in ("tokens", "corrupted"))
-    vocabulary = tokens_read(task.model, task.metric, batch)
-    readouts = readouts_among(vocabulary, batch)
-    with only_logits_of(task.model, vocabulary):
-        references, sources = zip(*(_reference(task, each, index, readouts) for each in task.replacements), strict=True)
-        part = SweepBatch(task, tokens, readouts, references, at)
-        found = replace(how(part), sources=np.stack(sources))
-        if not minus_corrupted:
-            return found
-        other = how(replace(part, tokens=corrupted, task=replace(task, progress=None)))
-    notes = (*found.notes, *other.notes)
-    return replace(found, clean=found.clean - other.clean, ablated=found.ablated - other.ablated, notes=notes)
-
-
-def _reference(
-    task: SweepTask, replacement: Replacement, index: Sequence[int], readouts: Readouts
-) -> tuple[ZValues, Array]:
-    """The replacement z of a batch, and the behaviour of its sources, [prompt]; NaN where they are not its own."""
-    if not replacement.of_own_sources:
-        return replacement.of(index), np.full(len(index), np.nan)
-    z, logits = record_z_and_logits(task.model, replacement.tokens(index), readouts[0])
-    return z, read_metric(task.metric, logits[None], readouts)[0]
+_apart: WeakSet[nn.Module] = WeakSet()  # models whose prompts of several lengths must not be joined
 
 
 def naive(part: SweepBatch) -> SweepResult:
@@ -111,20 +41,24 @@ def naive(part: SweepBatch) -> SweepResult:
     return SweepResult(clean, np.stack(ablated), ("naive",))
 
 
+def first_position(part: SweepBatch) -> int:
+    """The first position that reruns must compute; 0 if skipping would not pay."""
+    first, length = int(part.at[0]), part.tokens.shape[1]
+    return first if 2 * (length - first) <= length else 0  # skipping few positions costs more (masking) than it saves
+
+
 def reuse(part: SweepBatch, memory: int | None, clean: CleanRun | None = None) -> SweepResult:
     """Ablate many sets per rerun, from the first layer and position they change; in full runs if that is unreliable.
 
     The clean run may be given, if it holds keys and values.
     """
-    model, first, length = part.task.model, int(part.at[0]), part.tokens.shape[1]
-    start = first if 2 * (length - first) <= length else 0  # skipping few positions costs more (masking) than it saves
-    notes: list[str] = []
-    for begin in dict.fromkeys((start, 0)):
+    model, notes = part.task.model, list[str]()
+    for start in dict.fromkeys((first_position(part), 0)):
         problem = active_hooks(model)
         if problem is None:
             try:
-                run = run_clean(model, part.tokens, part.readouts[0], begin) if clean is None else clean
-                run = replace(run, start=begin)
+                run = run_clean(model, part.tokens, part.readouts[0], start) if clean is None else clean
+                run = replace(run, start=start)
                 problem = why_not_partial(model, run)
                 if problem is None:
                     found = _rerun_all(part, run, memory)
@@ -133,9 +67,60 @@ def reuse(part: SweepBatch, memory: int | None, clean: CleanRun | None = None) -
                 if isinstance(error, RuntimeError) and short_of_memory(error):
                     raise
                 problem = failure_message(error)
-        skipped = "positions" if begin else "layers"
+        skipped = "positions" if start else "layers"
         notes.append(f"no {skipped} of {model.name} were skipped: {problem}")
     return replace(naive(part), notes=tuple(notes))
+
+
+def reuse_together(
+    parts: Sequence[SweepBatch], memory: int | None, cleans: Sequence[CleanRun | None]
+) -> list[SweepResult]:
+    """`reuse` for parts of one task, whose prompts differ in length; those alike at their ends are rerun together.
+
+    Args:
+        parts: with the same columns of logits.
+        memory: as in `sweep`.
+        cleans: the clean run of each, if it is known and holds keys and values.
+    """
+    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for number, part in enumerate(parts):
+        groups.setdefault(from_the_end(part, first_position(part)), []).append(number)
+    found: dict[int, SweepResult] = {}
+    for numbers in groups.values():
+        mine, runs = [parts[number] for number in numbers], [cleans[number] for number in numbers]
+        together = _joined(mine, memory, runs) if len(mine) > 1 and first_position(mine[0]) else None
+        if together is None:
+            together = [reuse(part, memory, run) for part, run in zip(mine, runs, strict=True)]
+        found |= dict(zip(numbers, together, strict=True))
+    return [found[number] for number in range(len(parts))]
+
+
+def _joined(
+    parts: Sequence[SweepBatch], memory: int | None, cleans: Sequence[CleanRun | None]
+) -> list[SweepResult] | None:
+    """The results of parts whose last positions are rerun together, or None if the model does not bear that."""
+    model, starts = parts[0].task.model, [first_position(part) for part in parts]
+    if active_hooks(model) or model.model in _apart:
+        return None
+    try:
+        runs = [
+            replace(run or run_clean(model, part.tokens, part.readouts[0], start), start=start)
+            for part, run, start in zip(parts, cleans, starts, strict=True)
+        ]
+        joined = joined_runs(runs)
+        longest = max(runs, key=lambda run: run.tokens.shape[1])
+        if why_not_partial(model, longest) or unedited_problem(model, joined):
+            _apart.add(model.model)
+            return None
+        whole = _rerun_all(joined_parts(parts, joined), joined, memory)
+    except (RuntimeError, IndexError) as error:
+        if isinstance(error, RuntimeError) and short_of_memory(error):
+            raise
+        _apart.add(model.model)
+        return None
+    ends = np.cumsum([len(part.tokens) for part in parts])[:-1]
+    each = zip(np.split(whole.clean, ends), np.split(whole.ablated, ends, 1), strict=True)
+    return [replace(whole, clean=clean, ablated=ablated) for clean, ablated in each]
 
 
 def _rerun_all(part: SweepBatch, clean: CleanRun, memory: int | None) -> SweepResult:

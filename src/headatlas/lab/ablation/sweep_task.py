@@ -48,6 +48,7 @@ class SweepBatch:
     readouts: Readouts  # columns of the logits that are computed
     references: Sequence[ZValues]
     at: Tensor  # [edited], ascending
+    origin: int = 0  # first position of the references
 
     def edit(self, sets: Sequence[HeadSet]) -> dict[int, list[CopyEdit]]:
         """The edits, by layer, that ablate one set of heads per copy."""
@@ -58,7 +59,7 @@ class SweepBatch:
         edits: dict[int, list[CopyEdit]] = {}
         for (layer, replacement), chosen in pairs.items():
             new = self.references[replacement]
-            edits.setdefault(layer, []).append(CopyEdit(chosen, self.at, new.z[layer], new.added))
+            edits.setdefault(layer, []).append(CopyEdit(chosen, self.at, new.z[layer], new.added, self.origin))
         return edits
 
     def read(self, logits: Tensor) -> Array:

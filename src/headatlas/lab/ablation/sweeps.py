@@ -11,7 +11,8 @@ import numpy as np
 
 from headatlas.arrays import Array
 from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement
-from headatlas.lab.ablation.sweep_engine import reuse, run_sweep
+from headatlas.lab.ablation.sweep_batches import run_sweep, run_together
+from headatlas.lab.ablation.sweep_engine import reuse
 from headatlas.lab.ablation.sweep_task import HeadSet, SweepResult, SweepTask, Way
 from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
@@ -90,7 +91,7 @@ def sweep(
     """
     sets = [HeadSet((head,)) for head in _chosen(model, heads)]
     task = SweepTask(model, metric, sets, [Replacement(model, prompts, ablation, source)], positions, progress)
-    return _by_head(task, run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory)))[0]
+    return _by_head(task, _swept(task, prompts, minus_corrupted, memory))[0]
 
 
 def patch_sweeps(
@@ -121,7 +122,7 @@ def patch_sweeps(
     sets = [HeadSet((head,), number) for head in _chosen(model, heads) for number in range(len(sources))]
     replacements = [Replacement(model, prompts, "resample", source) for source in sources]
     task = SweepTask(model, metric, sets, replacements, positions, progress)
-    return _by_head(task, run_sweep(task, prompts, False, lambda part: reuse(part, memory)))
+    return _by_head(task, run_together(task, prompts, memory))
 
 
 def ablate_sets(
@@ -154,10 +155,16 @@ def ablate_sets(
         raise ValueError("no heads to ablate; give at least one set that is not empty")
     chosen = [HeadSet(unique[number]) for number in order]
     task = SweepTask(model, metric, chosen, [Replacement(model, prompts, ablation, source)], positions, progress)
-    found = run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
+    found = _swept(task, prompts, minus_corrupted, memory)
     values: Array = np.tile(found.clean, (len(sets), 1))
     values[order] = found.ablated
     return values
+
+
+def _swept(task: SweepTask, prompts: Sequence[Prompt], minus_corrupted: bool, memory: int | None) -> SweepResult:
+    if minus_corrupted:
+        return run_sweep(task, prompts, minus_corrupted, lambda part: reuse(part, memory))
+    return run_together(task, prompts, memory)
 
 
 def _by_head(task: SweepTask, found: SweepResult) -> list[Sweep]:

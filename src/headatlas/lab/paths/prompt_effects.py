@@ -9,7 +9,8 @@ import torch
 
 from headatlas.arrays import Array
 from headatlas.lab.ablation.replacement import EditPositions, edited_positions
-from headatlas.lab.ablation.sweep_engine import reuse
+from headatlas.lab.ablation.sweep_batches import TOGETHER
+from headatlas.lab.ablation.sweep_engine import reuse_together
 from headatlas.lab.ablation.sweep_task import HeadSet, SweepBatch, SweepTask
 from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.activations.sites import Positions
@@ -140,14 +141,26 @@ def indirect_effects(
     total = np.zeros_like(found.effects)
     sets = [HeadSet((head,), number) for head in model.anatomy.all_heads for number in range(len(sources))]
     task, queue = SweepTask(model, metric, sets, (), positions, None), _Queue(found, _TO_LOGITS, progress)
+    waiting: list[tuple[PathBatch, SweepBatch]] = []
+
+    def finish() -> None:
+        if not waiting:
+            return
+        with only_logits_of(model, waiting[0][0].runs[0].vocabulary):
+            results = reuse_together([part for _, part in waiting], None, [each.runs[0].trace for each, _ in waiting])
+        for (batch, _), result in zip(waiting, results, strict=True):
+            for ((head,), source), values in zip(sets, result.ablated - result.clean, strict=True):
+                total[source, batch.index, head.layer, head.head] = values
+        waiting.clear()
+
     for batch in run_batches(model, prompts, metric, sources, "recomputed"):
-        first, at = batch.runs[0], edited_positions(positions, batch.length)
+        at = edited_positions(positions, batch.length)
         patches = [ZValues({layer: z for (_, layer), z in each.corrupted.activations.items()}) for each in batch.runs]
-        with only_logits_of(model, first.vocabulary):
-            swept = reuse(SweepBatch(task, first.tokens, batch.readouts, patches, at), None, first.trace)
-        for ((head,), source), values in zip(sets, swept.ablated - swept.clean, strict=True):
-            total[source, batch.index, head.layer, head.head] = values
+        waiting.append((batch, SweepBatch(task, batch.runs[0].tokens, batch.readouts, patches, at)))
         queue.add(batch, PathPart(batch.runs, replace(_TO_LOGITS, sender_positions=at.tolist()), batch.read))
+        if sum(part.tokens.numel() for _, part in waiting) >= TOGETHER:
+            finish()
+    finish()
     queue.finish()
     return replace(found, effects=total - found.effects)
 
