@@ -17,9 +17,8 @@ Cause      At the token before the second mention, the heads found are replaced 
 
 import random
 
-import numpy as np
-
-from headatlas.lab import OpenModel, Scores, probability, sweep
+from headatlas.lab import OpenModel, Scores, probability
+from headatlas.lab.ablation import patch_sweeps
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, spelling, stories
 
@@ -64,13 +63,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     word's prompt.
     """
     prompts = sample.prompts
-    shape = (2, len(prompts), model.anatomy.layers, model.anatomy.heads)
-    risen = np.empty(shape)
-    for length in {len(prompt.tokens) for prompt in prompts}:
-        index = [number for number, prompt in enumerate(prompts) if len(prompt.tokens) == length]
-        corrupted = [Prompt(prompts[i].corrupted, prompts[i].tokens, readouts=prompts[i].readouts) for i in index]
-        texts = [prompts[i].tokens for i in index], [prompts[i].alternatives["other word"] for i in index]
-        for side, source in enumerate(texts):
-            patched = sweep(model, corrupted, probability, "resample", [length - 2], source=source)
-            risen[side, index] = patched.effect_per_prompt
-    return Scores(risen[0], risen[1])
+    corrupted = [Prompt(prompt.corrupted, prompt.tokens, readouts=prompt.readouts) for prompt in prompts]
+    sources = [prompt.tokens for prompt in prompts], [prompt.alternatives["other word"] for prompt in prompts]
+    score, null = patch_sweeps(model, corrupted, BEHAVIOUR, sources, POSITIONS)
+    return Scores(score.effect_per_prompt, null.effect_per_prompt)

@@ -16,14 +16,10 @@ Cause      The heads found give, at the last token, what they gave in the corrup
 """
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from headatlas.lab import OpenModel, Scores, logit_difference, metric_per_prompt
-from headatlas.lab.attribution import direct_effects
+from headatlas.lab.attribution import direct_effects_of_keys
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, opinions
 from headatlas.stimuli.cases import first_usable, in_place
@@ -51,10 +47,8 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     prompts = sample.prompts
     whole = float(abs(metric_per_prompt(model, prompts, BEHAVIOUR, minus_corrupted=True).mean()))
 
-    def taken(keys: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        here, there = (direct_effects(model, prompts, keys, corrupted) for corrupted in (False, True))
-        return (here - there) / whole
-
     neutral = [[key for _, key in prompt.pairs] for prompt in prompts]
     opinion = [[key for _, key in prompt.null_pairs] for prompt in prompts]
-    return Scores(taken(neutral), taken(opinion))
+    here, there = (direct_effects_of_keys(model, prompts, [neutral, opinion], side) for side in (False, True))
+    score, null = (here - there) / whole
+    return Scores(score, null)

@@ -22,7 +22,7 @@ from headatlas.lab import (
 from headatlas.lab.ablation import ZValues
 from headatlas.lab.ablation.z_values import ablate
 from headatlas.lab.activations import edits
-from headatlas.lab.attribution import direct_effects
+from headatlas.lab.attribution import direct_effects_without
 from headatlas.lab.graphs import prune_edges
 from headatlas.lab.paths import attention_paths, path_runs
 from headatlas.lab.paths.path_patching import Receiver
@@ -59,7 +59,7 @@ TAKERS: dict[str, Callable[[OpenModel, Head], object]] = {
     "swept receiver": lambda model, head: path_sweep(runs(model), [Receiver(head, "k")], last),
     "attention receiver": lambda model, head: attention_paths(model, PROMPTS, [[Head(0, 0)]], [head], "q"),
     "attention sender": lambda model, head: attention_paths(model, PROMPTS, [[head]], [Head(5, 0)], "q"),
-    "knocked out": lambda model, head: direct_effects(model, PROMPTS, ablated=[head]),
+    "knocked out": lambda model, head: direct_effects_without(model, PROMPTS, [[head]]),
     "pruned": lambda model, head: prune_edges(model, PROMPTS, 0.1, [head]),
     "shared key": lambda model, head: model.anatomy.require([head]),
 }

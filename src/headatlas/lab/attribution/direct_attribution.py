@@ -4,14 +4,14 @@ Variants: attribution of the whole head or of chosen source tokens, and the logi
 output. `edited_runs` has those that need edits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from headatlas.arrays import Array
 from headatlas.lab.activations.recording import record
-from headatlas.lab.attribution.logit_attribution import direct_logit_attribution
+from headatlas.lab.attribution.logit_attribution import Attribution, direct_logit_attribution
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import batches, stack_tokens
 from headatlas.stimuli.prompts import Prompt, Readout
@@ -42,25 +42,52 @@ def direct_effects(
     Raises:
         HeadatlasError: as in `direct_logit_attribution`.
     """
+    if keys is not None:
+        of_keys: Array = direct_effects_of_keys(model, prompts, [keys], corrupted)[0]
+        return of_keys
     found = model.anatomy.empty(len(prompts))
+    for index, split in _attributed(model, prompts, corrupted, sources=False):
+        found[index] = split.heads.double().cpu().numpy()
+    return found
+
+
+@torch.no_grad()
+def direct_effects_of_keys(
+    model: OpenModel, prompts: Sequence[Prompt], sets: Sequence[Sequence[Sequence[int]]], corrupted: bool = False
+) -> Array:
+    """`direct_effects` through several sets of source positions, in the same runs.
+
+    Args:
+        model, prompts, corrupted: as in `direct_effects`.
+        sets: each the `keys` of `direct_effects`.
+
+    Returns:
+        [set prompt layer head].
+    """
+    found = np.stack([model.anatomy.empty(len(prompts)) for _ in sets])
+    for index, split in _attributed(model, prompts, corrupted, sources=True):
+        assert split.sources is not None
+        for number, each in zip(index, split.sources, strict=True):  # [layer head key]
+            for place, keys in enumerate(sets):
+                found[place, number] = each[..., list(keys[number])].sum(-1).double().cpu().numpy()
+    return found
+
+
+def _attributed(
+    model: OpenModel, prompts: Sequence[Prompt], corrupted: bool, sources: bool
+) -> Iterator[tuple[list[int], Attribution]]:
+    """Split the logit difference at the last readouts, batch by batch, given as indices of prompts."""
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
         last = [prompt.readouts[-1] for prompt in batch]
-        rivals = [readout.rivals for readout in last] if last[0].rivals else None
-        tokens = stack_tokens([prompt.corrupted if corrupted else prompt.tokens for prompt in batch])
         split = direct_logit_attribution(
             model,
-            tokens,
+            stack_tokens([prompt.corrupted if corrupted else prompt.tokens for prompt in batch]),
             [readout.answer for readout in last],
-            rivals,
+            [readout.rivals for readout in last] if last[0].rivals else None,
             torch.tensor([readout.position for readout in last]),
-            sources=keys is not None,
+            sources,
         )
-        if keys is None or split.sources is None:
-            found[index] = split.heads.double().cpu().numpy()
-            continue
-        for number, each in zip(index, split.sources, strict=True):  # [layer head key]
-            found[number] = each[..., list(keys[number])].sum(-1).double().cpu().numpy()
-    return found
+        yield index, split
 
 
 @torch.no_grad()
