@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from conftest import EACH_FAMILY
+from conftest import EACH_FAMILY, roughen
 from headatlas import HeadatlasError
 from headatlas.lab import OpenModel, accuracy, forward, log_probability, open_model
 from headatlas.lab.activations.edits import Edit, patch
@@ -18,6 +18,7 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.graphs.acdc import prune_edges
 from headatlas.lab.graphs.edge_scores import edge_attribution, stream_contributions
 from headatlas.lab.graphs.flow import flow_scores, information_flow, proximity
+from headatlas.lab.running.passes import count_passes
 from headatlas.lab.weights.norm_folding import fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
@@ -144,6 +145,26 @@ def test_flow_scores_are_the_nearness_of_single_edges(tiny: Tiny) -> None:
         assert found.score[0, 1, head] == pytest.approx(expected, rel=1e-3)
         assert found.null[0, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
         assert found.null[1, 1, head] == pytest.approx(share(TOKENS[1], head, 7, 0), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3_next"])
+def test_flow_scores_of_prompts_run_together_are_those_of_each_alone(family: str, tiny: Tiny) -> None:
+    model = open_model(str(tiny(family)))
+    roughen(model.model)
+    one, other = (tuple(row.tolist()) for row in TOKENS)
+    prompts = [
+        Prompt(one, other, ((8, 2), (8, 5), (6, 6)), ((7, 0),)),
+        Prompt(one[:6], other[:6], ((5, 1),)),
+        Prompt(other, one, ((8, 3), (4, 3))),
+    ]
+    fold_norms(model)  # what is looked for once per model is looked for now
+    with count_passes(model) as count:
+        together = flow_scores(model, prompts)
+    for number, prompt in enumerate(prompts):
+        alone = flow_scores(model, [prompt])
+        assert np.allclose(together.score[number], alone.score[0], rtol=1e-4, atol=1e-7)
+        assert np.allclose(together.null[number], alone.null[0], rtol=1e-4, atol=1e-7)
+    assert count.passes == 4, "prompts of one length share a pass, and so do their corrupted prompts"
 
 
 def test_flow_goes_through_the_planted_heads(planted_circuit: Circuit) -> None:

@@ -151,13 +151,10 @@ class _Runner:
             [way[r.position] for r in prompt.readouts] for (prompt, _), way in zip(prompts, tree.ways, strict=True)
         ]
         kept = sorted({node for each in nodes for node in each})
-        of_node = torch.stack(list(vectors))[tree.group.to(self._model.device)]  # [node layer head d_head]
-        with (
-            attention_hooks(self._hooks(of_node.movedim(1, 0))),
-            torch.enable_grad(),
-            laid_out(self._model, tree, self._masks),
-        ):
-            logits = logits_at(self._model, tree.tokens[None], torch.tensor(kept))[0]
+        with torch.enable_grad(), laid_out(self._model, tree, self._masks):
+            of_node = torch.stack(list(vectors), 1)[:, tree.group.to(self._model.device)]  # [layer node head d_head]
+            with attention_hooks(self._hooks(of_node)):
+                logits = logits_at(self._model, tree.tokens[None], torch.tensor(kept))[0]
         place = {node: number for number, node in enumerate(kept)}
         rows = iter(nodes)
         found = []
@@ -169,7 +166,7 @@ class _Runner:
     def _plain(self, vectors: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         positions, where, _, _ = readout_tensors(prompts)
         tokens = stack_tokens([prompt.tokens for prompt in prompts])
-        with attention_hooks(self._hooks(vectors)), torch.enable_grad():
+        with torch.enable_grad(), attention_hooks(self._hooks(vectors)):
             logits = logits_at(self._model, tokens, positions)
         rows = torch.arange(len(prompts), device=logits.device)[:, None]
         return self._mean(logits[rows, where.to(logits.device)], prompts)
@@ -184,7 +181,8 @@ class _Runner:
 
             return change
 
-        return {module: changing(vectors[layer]) for layer, module in self._model.anatomy.attention.items()}
+        each = vectors.unbind()  # whose gradient is put together once, and not layer by layer
+        return {module: changing(each[layer]) for layer, module in self._model.anatomy.attention.items()}
 
     def _mean(self, read: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """The mean metric, of logits [prompt readout vocabulary]."""

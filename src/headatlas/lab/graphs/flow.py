@@ -5,21 +5,22 @@ gradients are in `edge_scores`, graphs by pruning in `acdc`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.attention_edits import rows_of_heads
 from headatlas.lab.activations.recording import record
-from headatlas.lab.activations.sites import Recording
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opened_model import OpenModel
+from headatlas.lab.running.batches import batches, stack_tokens
 from headatlas.lab.running.scores import Scores
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
@@ -89,7 +90,7 @@ def information_flow(
             f"in {model.name} something besides its heads moves information between positions, so the routes cannot be "
             "traced over heads alone; use flow_scores, or a model without such layers"
         )
-    run = _Run(model, tokens)
+    run = _Run(model, torch.tensor([list(tokens)]))
     # flow [position receiver]: probability that the walk is at a position, having last visited that head (last: logits)
     flow = torch.zeros(len(tokens), anatomy.layers * anatomy.heads + 1, dtype=torch.float64)
     flow[position, -1] = 1.0
@@ -128,16 +129,26 @@ def flow_scores(model: OpenModel, prompts: Sequence[Prompt]) -> Scores:
     Raises:
         HeadatlasError: if the stream cannot be split into parts.
     """
-    score = np.stack([_flow(model, prompt.tokens, prompt.pairs) for prompt in prompts])
-    null = np.stack([_flow(model, prompt.corrupted, prompt.null_pairs or prompt.pairs) for prompt in prompts])
+    score, null = (model.anatomy.empty(len(prompts)) for _ in range(2))
+    for index, batch in batches(model, prompts, lambda prompt: 1):
+        size = max(1, _BLOCK // (2 * model.anatomy.layers * len(batch[0].tokens) * model.anatomy.d_model))
+        for start in range(0, len(batch), size):
+            part, numbers = batch[start : start + size], index[start : start + size]
+            score[numbers] = _flow(model, [(prompt.tokens, prompt.pairs) for prompt in part])
+            null[numbers] = _flow(model, [(prompt.corrupted, prompt.null_pairs or prompt.pairs) for prompt in part])
     return Scores(score, null)
 
 
-def _flow(model: OpenModel, tokens: Sequence[int], pairs: Sequence[tuple[int, int]]) -> Array:
-    """Proximity of the edges at `pairs`: [layer head]."""
-    run, (queries, keys) = _Run(model, tokens), torch.tensor(pairs).T
+def _flow(model: OpenModel, texts: Sequence[tuple[tuple[int, ...], Sequence[tuple[int, int]]]]) -> Array:
+    """Proximity of the edges at the pairs of some texts of one length: [text layer head]."""
+    run = _Run(model, stack_tokens([tokens for tokens, _ in texts]))
+    return np.stack([_at_pairs(model, run, number, pairs) for number, (_, pairs) in enumerate(texts)])
+
+
+def _at_pairs(model: OpenModel, run: "_Run", number: int, pairs: Sequence[tuple[int, int]]) -> Array:
+    queries, keys = torch.tensor(pairs).T
     rows, row = queries.unique(return_inverse=True)
-    near = {layer: run.step(layer).of_heads(rows, 0.0)[0] for layer in model.anatomy.attention}  # [head row key] each
+    near = {layer: run.step(layer, number).of_heads(rows, 0.0)[0] for layer in model.anatomy.attention}
     summed = {layer: each[:, row, keys].sum(-1) for layer, each in near.items()}
     flow: Array = model.anatomy.stack(summed, 0).numpy() / len(rows)
     return flow
@@ -151,15 +162,12 @@ def _connect(graph: Graph, heads: int, sender: str, weights: Tensor) -> None:
 
 
 class _Run:
-    """A run of one prompt whose layers can be split into parts."""
+    """A run of prompts [batch position] whose layers can be split into parts."""
 
-    def __init__(self, model: OpenModel, tokens: Sequence[int]) -> None:
+    def __init__(self, model: OpenModel, tokens: Tensor) -> None:
         self._folding, self._calls = fold_norms(model), dict[int, tuple[AttentionCall, Tensor | None]]()
-        watch: dict[nn.Module, AttentionHook] = {
-            module: self._hook(layer) for layer, module in model.anatomy.attention.items()
-        }
-        with attention_hooks(watch):
-            self._seen = record(model, torch.tensor([list(tokens)]), ["resid", "attn_out"])
+        with attention_hooks({module: self._hook(layer) for layer, module in model.anatomy.attention.items()}):
+            self._seen = record(model, tokens, ["resid", "attn_out"])
 
     def _hook(self, layer: int) -> AttentionHook:
         def look(call: AttentionCall, z: Tensor) -> None:
@@ -167,23 +175,35 @@ class _Run:
 
         return look
 
-    def step(self, layer: int) -> "_Step":
-        return _Step(self._folding, layer, *self._calls[layer], self._seen)
+    def step(self, layer: int, number: int = 0) -> "_Step":
+        """A layer of one of the prompts."""
+        call, gates = self._calls[layer]
+        own = slice(number, number + 1)
+        mask = call.mask if call.mask is None or len(call.mask) == 1 else call.mask[own]
+        call = replace(call, query=call.query[own], key=call.key[own], value=call.value[own], mask=mask)
+        seen = self._seen["resid", layer], self._seen["resid", layer + 1], self._seen["attn_out", layer]
+        states = (each[number] for each in seen)
+        return _Step(self._folding, layer, call, None if gates is None else gates[number], *states)
 
 
 class _Step:
     """One layer of one prompt, split into parts."""
 
     def __init__(
-        self, folding: FoldedNorms, layer: int, call: AttentionCall, gates: Tensor | None, seen: Recording
+        self,
+        folding: FoldedNorms,
+        layer: int,
+        call: AttentionCall,
+        gates: Tensor | None,  # [position head d_head]
+        before: Tensor,  # [position d_model], the stream before the layer
+        after: Tensor,
+        attn_out: Tensor,
     ) -> None:
         self._folding, self._layer, self._call, self._gates = folding, layer, call, gates
-        self._before = seen["resid", layer][0].float()  # [position d_model]
-        self._after = seen["resid", layer + 1][0].float()
-        self._attn_out = seen["attn_out", layer]  # [1 position d_model]
+        self._before, self._after, self._attn_out = before.float(), after.float(), attn_out
         norm = folding.after[layer]
-        written = self._attn_out if norm is None else norm(self._attn_out)
-        self._middle = self._before + written[0].float()
+        written = self._attn_out if norm is None else norm(self._attn_out[None])[0]
+        self._middle = self._before + written.float()
 
     def through_mlp(self, threshold: float) -> Tensor:
         """Share of the walk that continues from the layer's end to the state after attention: [position], float64."""
@@ -195,18 +215,10 @@ class _Step:
         """Kept proximities of heads [head row key] and of the state before [row], at some positions; float64."""
         heads, length = self._call.query.shape[1], len(self._before)
         near = torch.zeros(heads, len(rows), length)
-        size = max(1, _BLOCK // (length * self._before.shape[-1]))
-        for head in range(heads):
-            values = self._values(head, None)  # [1 key d_model]
-            for start in range(0, len(rows), size):
-                part = rows[start : start + size]
-                pattern = rows_of_heads(self._call, torch.tensor([head]), part)[0, :, 0]  # [row key]
-                scale = self._scale(part)  # [row 1 d_model]
-                if self._gates is not None:
-                    values = self._values(head, self._gates[0, part, head])
-                pieces = pattern[:, :, None] * values * scale
-                whole = self._middle[part.to(values.device), None].expand_as(pieces)
-                near[head, start : start + size] = proximity(pieces[None], whole)[0].cpu()
+        numbers = length * self._before.shape[-1]  # of one row of one head
+        for part in torch.split(torch.arange(len(rows)), max(1, _BLOCK // numbers)):
+            for chosen in torch.split(torch.arange(heads), max(1, _BLOCK // (numbers * len(part)))):
+                near[chosen[:, None], part] = self._near(chosen, rows[part]).cpu()
         near = near.masked_fill(torch.arange(length) > rows[:, None], 0.0).double()
         at = rows.to(self._before.device)
         rest = proximity(self._before[None, at], self._middle[at])[0].double().cpu()
@@ -214,21 +226,24 @@ class _Step:
         near, rest = near / total[:, None], rest / total
         return torch.where(near > threshold, near, 0.0), torch.where(rest > threshold, rest, 0.0)
 
-    def _values(self, head: int, gates: Tensor | None) -> Tensor:
-        """Each value's contribution if it were attended alone, before any norm: [row|1 key d_model].
+    def _near(self, heads: Tensor, rows: Tensor) -> Tensor:
+        """Proximities of some heads' parts at some positions, before normalisation: [head row key]."""
+        pattern = rows_of_heads(self._call, heads, rows)[0].transpose(0, 1)  # [head row key]
+        pieces = pattern[..., None] * self._values(heads, rows) * self._scale(rows)
+        whole = self._middle[rows.to(pieces.device), None].expand(*pieces.shape[1:])
+        return proximity(pieces, whole)
 
-        Args:
-            head: the attending head.
-            gates: of the rows, [row d_head], or None.
-        """
+    def _values(self, heads: Tensor, rows: Tensor) -> Tensor:
+        """Each value's contribution if it were attended alone, before any norm: [head row|1 key d_model]."""
         groups = self._call.query.shape[1] // self._call.value.shape[1]
-        value = self._call.value[:1, head // groups].float()  # [1 key d_head]
-        value = value if gates is None else value * gates[:, None].to(value)
-        return value @ self._folding.model.anatomy.w_o(self._layer)[head].float()
+        value = self._call.value[0, heads // groups, None].float()  # [head 1 key d_head]
+        if self._gates is not None:
+            value = value * self._gates[rows][:, heads].transpose(0, 1)[:, :, None].to(value)
+        return value @ self._folding.model.anatomy.w_o(self._layer)[heads, None].float()
 
     def _scale(self, rows: Tensor) -> Tensor:
         """Factor of the norm after attention at these positions: [row 1 d_model], or 1 without a norm."""
         if self._folding.after[self._layer] is None:
             return torch.ones(1, 1, 1, device=self._before.device)
         at = rows.to(self._before.device)
-        return self._folding.scale(self._layer, self._attn_out[0, at])[:, None]
+        return self._folding.scale(self._layer, self._attn_out[at])[:, None]
