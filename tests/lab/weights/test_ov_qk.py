@@ -16,7 +16,7 @@ from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
 from headatlas.lab.weights.ov_qk import copying_scores, ov_logits
 from headatlas.lab.weights.token_ranks import HELD
 from headatlas.notation import Head
-from work import Work, tokens_run
+from operations import Work, tokens_run
 
 Tiny = Callable[[str], Path]
 Circuit = tuple[Path, Head, Head]
