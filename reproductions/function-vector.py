@@ -78,4 +78,5 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
         return lambda batch: ZValues.of_prompts(model.anatomy, means[[place[prompt.tokens] for prompt in batch]])
 
     patches = given({task: task for task in FAMILIES}), given(FAMILIES)
-    return Scores(*(sweep(model, shuffled, probability, each, "last").effect_per_prompt for each in patches))
+    score, null = (sweep(model, shuffled, probability, each, "last").effect_per_prompt for each in patches)
+    return Scores(score, null)
