@@ -16,14 +16,13 @@ Cause      The reverse: in prompts with true examples the heads found give, at t
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from headatlas.lab import OpenModel, Scores, accuracy, probability, sweep
-from headatlas.lab.ablation import ZValues
+from headatlas.lab.ablation import Patch, ZValues
 from headatlas.lab.fits import collect_z
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, mappings
@@ -68,13 +67,16 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
 
     if lacking := [task for task in FAMILIES for side in (0, 1) if not members(task, side)]:
         raise UntestableError(f"too few prompts: those of {lacking[0]} do not differ in their answers")
-    found = np.empty((2, len(shuffled), model.anatomy.layers, model.anatomy.heads))
-    for task, other in FAMILIES.items():
-        for side in (0, 1):
-            patched = members(task, side)
-            for place, source in enumerate((task, other)):
-                mean = z[torch.tensor(members(source, 1 - side))].mean(0)  # [layer head d_head]
-                given = ZValues.of_heads(model.anatomy, mean)
-                swept = sweep(model, [shuffled[each] for each in patched], probability, given, "last")
-                found[place, patched] = swept.effect_per_prompt
-    return Scores(*found)
+    place = {prompt.tokens: number for number, prompt in enumerate(shuffled)}
+
+    def given(compared: Mapping[str, str]) -> Patch:
+        """Means over the other half of a task's prompts: the task of each prompt, or the one it is compared with."""
+        sources = [
+            members(compared[task], 1 - half[answer]) for task, answer in zip(sample.families, answers, strict=True)
+        ]
+        means = torch.stack([z[torch.tensor(source)].mean(0) for source in sources])
+        return lambda batch: ZValues.of_prompts(model.anatomy, means[[place[prompt.tokens] for prompt in batch]])
+
+    patches = given({task: task for task in FAMILIES}), given(FAMILIES)
+    score, null = (sweep(model, shuffled, probability, each, "last").effect_per_prompt for each in patches)
+    return Scores(score, null)

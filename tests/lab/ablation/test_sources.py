@@ -1,6 +1,6 @@
 """What the z of ablated heads becomes, against hooks on the output projection of plain transformers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from headatlas.lab import (
     forward,
     log_probability,
     open_model,
+    sweep,
 )
 from headatlas.lab.ablation import ZValues, ablate, mean_z
 from headatlas.lab.hooks.attention_interface import attention_hooks
 from headatlas.notation import Head
-from headatlas.stimuli import Readout
+from headatlas.stimuli import Prompt, Readout
 from tiny_prompts import TOKENS, plain, prompt
 
 Tiny = Callable[[str], Path]
@@ -77,3 +78,20 @@ def test_refuses_no_heads_and_heads_that_are_not_there(tiny: Tiny, heads: list[H
     anatomy = open_model(str(tiny("gpt2"))).anatomy
     with pytest.raises(ValueError, match=r"no heads|is not in a model"):
         ablate(anatomy, heads, ZValues.zero(anatomy))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_value_of_each_prompt_gives_what_it_gives_alone(family: str, tiny: Tiny) -> None:
+    model = open_model(str(tiny(family)))
+    prompts = [prompt(row, readouts=(Readout(23, answer=5),)) for row in TOKENS]
+    vectors = torch.randn(3, 2, 4, 8, generator=torch.Generator().manual_seed(3))
+    place = {each.tokens: number for number, each in enumerate(prompts)}
+
+    def given(batch: Sequence[Prompt]) -> ZValues:
+        return ZValues.of_prompts(model.anatomy, vectors[[place[each.tokens] for each in batch]])
+
+    together = sweep(model, prompts, log_probability, given, "last").effect
+    assert abs(together).min() > 0
+    for number, each in enumerate(prompts):
+        alone = sweep(model, [each], log_probability, ZValues.of_heads(model.anatomy, vectors[number]), "last").effect
+        assert np.allclose(together[..., number], alone[..., 0], atol=1e-5)

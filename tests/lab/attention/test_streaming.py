@@ -26,8 +26,8 @@ from headatlas.lab.attention.streaming import (
 )
 from headatlas.lab.hooks.attention_interface import AttentionCall, attention_hooks
 from headatlas.lab.running import token_positions
+from operations import Work
 from tiny_prompts import TOKENS
-from work import Work
 
 Tiny = Callable[[str], Path]
 PAIRS = [(5, 4), (23, 0), (23, 5), (23, 23), (0, 0), (9, 2), (9, 2)]

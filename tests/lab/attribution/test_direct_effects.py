@@ -12,7 +12,7 @@ from headatlas.lab import OpenModel, open_model, record
 from headatlas.lab.attention import pair_weights
 from headatlas.lab.attribution import direct_effects, direct_effects_with_patched_input, head_logit_lens
 from headatlas.stimuli import Prompt, Readout
-from work import Work
+from operations import Work
 
 Tiny = Callable[[str], Path]
 ROWS = torch.randint(1, 299, (3, 12), generator=torch.Generator().manual_seed(1)).tolist()

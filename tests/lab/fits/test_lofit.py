@@ -18,7 +18,7 @@ from headatlas.lab.fits import learn_each, learn_vectors, scaling_slopes
 from headatlas.lab.fits.lofit import Kind
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
-from work import tokens_run
+from operations import tokens_run
 
 LENGTHS = (9, 9, 12, 12, 12)
 

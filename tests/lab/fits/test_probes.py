@@ -15,7 +15,7 @@ from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.fits.logistic import fit_logistic
 from headatlas.lab.fits.probes import collect_z, mean_difference, probe_directions, probe_heads
 from headatlas.notation import Head
-from work import Work
+from operations import Work
 
 PROMPTS, LAYERS, HEADS, SIZE = 80, 2, 3, 6
 WHERE = Head(1, 2)

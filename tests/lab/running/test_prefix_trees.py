@@ -12,7 +12,7 @@ from headatlas.lab.activations.edits import zero
 from headatlas.lab.activations.interventions import intervene
 from headatlas.lab.running.prefix_trees import laid_out, own_masks, prefix_tree
 from headatlas.notation import Head
-from work import tokens_run
+from operations import tokens_run
 
 Tiny = Callable[[str], Path]
 START = tuple(range(40, 64))  # longer than the sliding windows of the tiny models

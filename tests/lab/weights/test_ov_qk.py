@@ -16,7 +16,7 @@ from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
 from headatlas.lab.weights.ov_qk import copying_scores, ov_logits
 from headatlas.lab.weights.token_ranks import HELD
 from headatlas.notation import Head
-from work import Work, tokens_run
+from operations import Work, tokens_run
 
 Tiny = Callable[[str], Path]
 Circuit = tuple[Path, Head, Head]
@@ -152,10 +152,29 @@ def test_logits_of_ov_circuits_equal_the_weights_multiplied_out(tiny: Tiny) -> N
 
 def test_states_of_the_first_mlp_need_one_block(tiny: Tiny) -> None:
     model = open_model(str(tiny("llama")))
-    copying_scores(model, range(9), states="mlp0")  # what is tried once per model is tried now
+    first = copying_scores(model, range(9), states="mlp0")  # what is tried once per model is tried now
     with tokens_run(model) as read:
         copying_scores(model, range(60), states="mlp0")
     assert read == [60, 0]
+    again = copying_scores(model, range(9), states="mlp0")
+    assert torch.equal(again.copying, first.copying) and torch.equal(again.suppression, first.suppression)
+
+
+def test_the_last_scores_are_kept_until_the_weights_change_or_the_model_is_edited(tiny: Tiny) -> None:
+    model, asked = open_model(str(tiny("llama"))), {"tokens": range(300), "k": 200, "states": "mlp0"}
+    first = copying_scores(model, **asked)  # type: ignore[arg-type]
+    with tokens_run(model) as read:
+        assert torch.equal(copying_scores(model, **asked).copying, first.copying)  # type: ignore[arg-type]
+    assert read == [0, 0]
+    louder = model.anatomy.blocks[0].register_forward_hook(lambda _, args, out: out * torch.linspace(-1, 3, 32))
+    assert not torch.equal(copying_scores(model, **asked).copying, first.copying)  # type: ignore[arg-type]
+    louder.remove()
+    assert torch.equal(copying_scores(model, **asked).copying, first.copying)  # type: ignore[arg-type]
+    with torch.no_grad():
+        model.anatomy.w_o(1)[2].neg_()
+    changed = copying_scores(model, **asked)  # type: ignore[arg-type]
+    assert not torch.equal(changed.copying[1, 2], first.copying[1, 2])
+    assert torch.equal(changed.copying[0], first.copying[0])
 
 
 def test_no_logits_of_all_heads_are_held(tiny: Tiny) -> None:

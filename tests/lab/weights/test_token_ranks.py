@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from headatlas.lab.weights.token_ranks import HELD, among_extremes
-from work import Work
+from operations import Work
 
 ROWS, SIZE = 60, 16
 

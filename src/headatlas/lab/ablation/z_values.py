@@ -41,6 +41,11 @@ class ZValues:
         each = {layer: vectors[layer, : shape.heads, : shape.d_head] for layer, shape in anatomy.shapes.items()}
         return cls({layer: vector[None, None] for layer, vector in each.items()}, added)
 
+    @classmethod
+    def of_prompts(cls, anatomy: Anatomy, vectors: Tensor) -> "ZValues":
+        """One vector per head for each prompt, the same at all positions: [prompt layer head d_head], padded."""
+        return cls({layer: vectors[:, layer, None, : s.heads, : s.d_head] for layer, s in anatomy.shapes.items()})
+
 
 def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: ZValues) -> dict[nn.Module, AttentionHook]:
     """Attention hooks that replace, or add to, z of the given heads at every position.

@@ -4,14 +4,16 @@ Norms are applied exactly to single tokens, without their biases, and as folded 
 `norm_folding`). Anything else between heads, such as MLPs, is ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.ablation.partial_rerun import active_hooks
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.weights.first_mlp import first_mlp
 from headatlas.lab.weights.norm_folding import fold_norms
@@ -19,6 +21,7 @@ from headatlas.lab.weights.token_embedding import embed_tokens
 from headatlas.lab.weights.token_ranks import HELD, among_extremes
 
 States = Literal["embedding", "mlp0"]
+_kept: WeakKeyDictionary[nn.Module, tuple[Hashable, Tensor]] = WeakKeyDictionary()  # what was asked last, and counts
 _ROWS = HELD // 1024  # outputs of heads ranked at once
 
 
@@ -43,7 +46,8 @@ def copying_scores(
 ) -> Copying:
     """Copying and suppression scores of every head, from the full OV circuit W_E W_V W_O W_U with norms.
 
-    Source: wang2023interpretability, which also uses the first MLP's output in place of the embedding.
+    Source: wang2023interpretability, which also uses the first MLP's output in place of the embedding. Both halves of a
+    detection ask for the same scores, so the last ones are kept for each model, until its weights change.
 
     Args:
         model: whose weights.
@@ -55,10 +59,22 @@ def copying_scores(
     Raises:
         HeadatlasError: if weights, norms or unembedding are unconfirmed.
     """
-    chosen, anatomy = drawn_tokens(model, tokens, 500), model.anatomy
+    chosen = drawn_tokens(model, tokens, 500)
     vocabulary = len(_embedding(model))
     if not 0 < k < vocabulary:
         raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary of {vocabulary} tokens")
+    asked = (tuple(chosen), k, states, sum(weight._version for weight in model.model.parameters()))  # changes in place
+    known = _kept.get(model.model) if active_hooks(model) is None else None
+    counts = known[1] if known and known[0] == asked else _counts(model, chosen, k, states)
+    if active_hooks(model) is None:
+        _kept[model.model] = asked, counts
+    copying, suppression = counts / len(chosen)
+    return Copying(copying, suppression, k / vocabulary)
+
+
+def _counts(model: OpenModel, chosen: Sequence[int], k: int, states: States) -> Tensor:
+    """How many of the tokens each head ranks at the top, and at the bottom: [2 layer head], float64."""
+    anatomy = model.anatomy
     circuits, own = _Circuits(model, _states(model, chosen, states)), torch.tensor(chosen, device=model.device)
     weight = anatomy.confirmed_unembed.weight
     counts = torch.full((2, anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
@@ -68,8 +84,7 @@ def copying_scores(
             written = circuits.lifted(layer, rows)  # [head row d_model]
             found = among_extremes(written.flatten(0, 1), weight, own[rows].repeat(shape.heads), k)
             counts[:, layer, : shape.heads] += found.view(2, shape.heads, -1).sum(-1).cpu()
-    copying, suppression = counts / len(chosen)
-    return Copying(copying, suppression, k / vocabulary)
+    return counts
 
 
 @torch.no_grad()
