@@ -137,7 +137,7 @@ def test_the_recorded_census_finds_what_the_records_find() -> None:
 def test_causes_are_those_of_a_run_with_fewer_sets(specimen: OpenModel) -> None:
     (found,) = taken(specimen, plan_of(specimen, ["letter-mover"], cause=True)).types
     assert found.causal == "supported" and found.tested
-    assert len(found.tested.figures.random_effects) == budget.QUICK_SMALL.random_sets
+    assert found.tested.figures.planned_sets == budget.QUICK_SMALL.random_sets
     record = recorded()["letter-mover"]
     assert record.cause and found.tested.figures.effect == pytest.approx(record.cause.effect, rel=0.3)
 

@@ -53,6 +53,7 @@ FILES: Mapping[str, type[Strict]] = {
 }
 
 _MODEL_ID = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")  # as the schema has it
+_LONGEST_ID = 200  # bytes of a file name: what is longer is no model of the catalog
 
 # What to do, by the parser's message.
 _ADVICE = {
@@ -87,7 +88,7 @@ def model(id: str, folder: Path | None = None) -> Model | None:
     """
     folder = folder or locations.catalog()
     path = folder / "models" / f"{id}.yaml"
-    if not _MODEL_ID.fullmatch(id) or not path.is_file():
+    if not _MODEL_ID.fullmatch(id) or len(id) > _LONGEST_ID or not path.is_file():
         return None
     problems: list[Problem] = []
     found = _entity(path, folder, Model, problems)
