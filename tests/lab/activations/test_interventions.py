@@ -32,7 +32,8 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import SITES, Recording
 from headatlas.lab.anatomy.families import route_of
 from headatlas.lab.hooks.attention_interface import projection_reader
-from headatlas.lab.paths import Receiver, path_patch, path_runs
+from headatlas.lab.paths import Receiver, path_runs
+from headatlas.lab.paths.path_patching import path_patch
 from headatlas.notation import Head
 
 Tiny = Callable[[str], Path]
