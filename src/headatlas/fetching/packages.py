@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from headatlas.catalog.schema import Model, Packages
 from headatlas.fetching import disk, joining, stored, terms
+from headatlas.fetching.waiting import alone_at
 from headatlas.progress import Progress, no_progress
 
 # Converts a GGUF file into a Hugging Face folder, all of it or nothing: file, folder, progress.
@@ -65,7 +64,7 @@ def fetch(
         damaged = stored.damage(folder, progress) if check else None
         if stored.is_whole(folder) and not damaged:
             return Fetched(folder, False)
-        with _locked(folder, progress):
+        with alone_at(folder, "waiting for another process that fetches it", progress):
             if stored.is_whole(folder) and not (check and stored.damage(folder, progress)):
                 return Fetched(folder, False)  # another process was first
             shutil.rmtree(folder, ignore_errors=True)
@@ -87,22 +86,6 @@ def needed(packages: Packages, work: Path) -> int:
         have = 0
     wheel = max(wheel.size for wheel in packages.wheels) if have < packages.size else 0
     return int((packages.size - min(have, packages.size) + max(2 * wheel, packages.folder_size)) * _SLACK)
-
-
-@contextmanager
-def _locked(folder: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock of a folder; if another process holds it, wait."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress("waiting for another process that fetches it", 0, 0)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

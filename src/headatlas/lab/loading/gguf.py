@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ import transformers
 
 from headatlas import locations
 from headatlas.errors import HeadatlasError
+from headatlas.fetching.waiting import alone_at
 from headatlas.lab.loading import gguf_header, gguf_reading, gguf_support, gguf_tokenizer
 from headatlas.lab.loading.file_headers import first_line, require_whole
 from headatlas.lab.loading.gguf_record import RECORD, Dequantised, quantisation
@@ -38,37 +39,23 @@ def converted(file: Path, progress: Progress = no_progress) -> Path:
     progress(f"checking {file.name}", 0, 0)
     folder = locations.cache() / "gguf" / _sha256(file)
     if not _whole(folder):
-        with _alone_at(folder, lambda: progress(f"waiting for another process that reads {file.name}", 0, 0)):
+        with ExitStack() as stack:
+            try:
+                lock = stack.enter_context(
+                    alone_at(folder, f"waiting for another process that reads {file.name}", progress)
+                )
+            except OSError as error:
+                raise _unwritable(folder, error) from None
+            stack.callback(_delete, lock)  # two conversions at once do no harm: each is renamed when it is whole
             if not _whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 convert(file, folder, progress)
     return folder
 
 
-@contextmanager
-def _alone_at(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """While active, no other process converts into this folder: it waits here, and finds the work done."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: both convert, and one conversion stays
-        yield
-        return
-    lock = folder.with_name(f".{folder.name}.lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("w")
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            waits()
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def _delete(lock: Path) -> None:
+    with suppress(OSError):  # Windows deletes no file that is open
+        lock.unlink()
 
 
 def _whole(folder: Path) -> bool:
