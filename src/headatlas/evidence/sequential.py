@@ -102,7 +102,7 @@ def _outcomes(rule: StoppingRule) -> tuple[tuple[int, int, float], ...]:
             reaches = (k + 1) / (n + 1)
             after[k + 1] = after.get(k + 1, 0.0) + chance * reaches
             after[k] = after.get(k, 0.0) + chance * (1 - reaches)
-        stops = {k for k in after if n in stages and (n == rule.most or rule.answer(n, k) != "open")}
+        stops = {k for k in after if n in stages and rule.answer(n, k) != "open"}
         ended += [(n, k, after[k]) for k in stops]
         going = {k: chance for k, chance in after.items() if k not in stops}
     return tuple(ended)

@@ -154,13 +154,18 @@ def _draw(pools: list[tuple[list[Head], int]], distinct: int, count: int, seed: 
     return list(found)
 
 
+def count_reaching(effect: float, others: Iterable[float]) -> int:
+    """How many of the effects of random sets are at least as large as an effect."""
+    return sum(other >= effect for other in others)
+
+
 def exceeds(effect: float, others: Sequence[float]) -> tuple[float, float]:
     """Compare an effect with the effects of random sets.
 
     Returns:
         The percentage of random sets that the effect exceeds, and the permutation p, (1 + as large) / (1 + all).
     """
-    as_large = sum(other >= effect for other in others)
+    as_large = count_reaching(effect, others)
     share = 100.0 * (1 - as_large / len(others)) if others else 0.0
     return share, (1 + as_large) / (1 + len(others))
 

@@ -149,13 +149,17 @@ def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None)
     Returns:
         None where fewer than two of these prompts were read.
     """
-    columns = [column for column, each in enumerate(effects.numbers) if numbers is None or each in set(numbers)]
+    wanted = set(effects.numbers if numbers is None else numbers)
+    columns = [column for column, each in enumerate(effects.numbers) if each in wanted]
     if len(columns) < 2:
         return None
-    mine, others = effects.selected[columns], effects.random[:, columns].mean(1)
+    mine, others = effects.selected[columns], [float(each) for each in effects.random[:, columns].mean(1)]
     low, high = statistics.interval(mine)
-    reached, count = int((others >= mine.mean()).sum()), len(others)
-    p = effects.rule.p(count, reached) if numbers is None else (1 + reached) / (1 + count)
+    share, p = statistics.exceeds(float(mine.mean()), others)
+    stopped = ""
+    if numbers is None:
+        count, reached = len(others), statistics.count_reaching(float(mine.mean()), others)
+        p, stopped = effects.rule.p(count, reached), effects.rule.reason(count, reached)
     return records.Cause(
         intervention=rule.cause.intervention,
         direction=rule.cause.direction,
@@ -167,15 +171,15 @@ def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None)
         matching=effects.matched.matching,
         distinct_sets=effects.matched.distinct,
         planned_sets=effects.rule.most,
-        random_effects=[float(other) for other in others],
-        stopped=effects.rule.reason(count, reached) if numbers is None else "",
-        share_exceeded=100.0 * (1 - reached / count),
+        random_effects=others,
+        stopped=stopped,
+        share_exceeded=share,
         p=p,
         alone=[
             records.HeadEffect(head=head, effect=float(effect[columns].mean()))
             for head, effect in effects.alone.items()
         ],
-        passed=bool(low > 0 and p <= 1 - rule.cause.percentile / 100 + 1e-12 and count >= statistics.ENOUGH_SETS),
+        passed=bool(low > 0 and p <= 1 - rule.cause.percentile / 100 + 1e-12 and len(others) >= statistics.ENOUGH_SETS),
     )
 
 

@@ -163,7 +163,7 @@ class _Trial:
 
     def read_all(self) -> None:
         """Measure the sets so far on the other prompts too."""
-        rest = [number for number in range(len(self.prompts)) if number not in set(self.read)]
+        rest = sorted({*range(len(self.prompts))} - {*self.read})
         found = self.change([self.prompts[number] for number in rest], self.sets)
         self.read, self.effects = [*self.read, *rest], np.concatenate([self.effects, found], axis=1)
 
@@ -194,7 +194,7 @@ def _answer(trial: _Trial, stopping: StoppingRule, random_from: int) -> Answer |
     """What is known after the sets drawn so far; None if the other prompts are needed to tell."""
     mine, random = trial.effects[0], trial.effects[random_from:]
     if trial.whole:
-        return stopping.answer(len(random), int((random.mean(1) >= mine.mean()).sum()))
+        return stopping.answer(len(random), statistics.count_reaching(mine.mean(), random.mean(1)))
     surely, perhaps = reaching(mine, random, len(trial.prompts))
     answer = stopping.answer(len(random), perhaps)
     if answer != stopping.answer(len(random), surely):

@@ -61,7 +61,7 @@ def continue_from_cache(
         if at < layer:
             continue
         if id(mask) not in masks:
-            masks[id(mask)] = _mask(_causal(length, key.device) if mask is None else mask, prefix, layout)
+            masks[id(mask)] = _mask(causal(length, key.device) if mask is None else mask, prefix, layout)
         given[model.anatomy.attention[at]] = masks[id(mask)].to(key.device)
     with ExitStack() as stack:
         stack.enter_context(telling(model.model, past_key_values=cache, position_ids=positions))
@@ -69,7 +69,8 @@ def continue_from_cache(
         yield
 
 
-def _causal(length: int, device: torch.device) -> Tensor:
+def causal(length: int, device: torch.device) -> Tensor:
+    """The mask of plain causal attention, [1 1 query key]; true where a query sees a key."""
     return torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from headatlas.lab.ablation.clean_run import BlockPass, CleanRun
+from headatlas.lab.ablation.kv_cache import causal
 from headatlas.lab.ablation.sweep_task import SweepBatch
 from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.hooks.module_hooks import states_of, with_states
@@ -64,7 +65,7 @@ def _mask(masks: Sequence[Tensor | None], runs: Sequence[CleanRun], length: int)
     for mask, run in zip(masks, runs, strict=True):
         prompts, own = run.tokens.shape
         if mask is None:
-            mask = torch.ones(1, 1, own, own, dtype=torch.bool, device=run.logits.device).tril()
+            mask = causal(own, run.logits.device)
         rows.append(mask[:, :, run.start : own, :own].expand(prompts, -1, -1, -1))
     dtypes = {each.dtype for each in rows}
     if len(dtypes) > 1:  # some lengths need no mask
