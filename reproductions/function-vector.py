@@ -28,11 +28,7 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, UntestableError, Vocabulary, mappings
 from headatlas.stimuli.cases import aligned
 
-FAMILIES = {
-    "antonym": "past",
-    "plural": "antonym",
-    "past": "plural",
-}  # each task, and the one it is compared with
+FAMILIES = {"antonym": "past", "plural": "antonym", "past": "plural"}  # a task, and what it is compared with
 BEHAVIOUR, CONTRAST, EFFECT, POSITIONS = accuracy, True, probability, "last"
 SHOTS = 7
 
