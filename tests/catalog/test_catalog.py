@@ -47,9 +47,12 @@ class TestEachHeadType:
     def test_a_rule_and_a_script_go_together(self, head) -> None:
         assert (locations.reproductions() / f"{head.id}.py").is_file() == (head.rule is not None)
 
-    def test_says_what_it_expects_of_the_specimen(self, head) -> None:
+    def test_says_what_it_expects_of_the_specimen_and_of_real_models(self, head) -> None:
         if head.rule:
-            assert "specimen" in {each.model for each in head.reproduction.expected}
+            models = [each.model for each in head.reproduction.expected]
+            assert {"specimen", "smollm2-135m-instruct", "gemma-3-270m"} <= set(models) and len(models) == len(
+                {*models}
+            )
 
     def test_the_rule_was_fixed_no_later_than_its_records(self, head, shipped_records) -> None:
         for record in shipped_records:

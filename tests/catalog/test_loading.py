@@ -13,6 +13,8 @@ import small_catalog
 from headatlas.catalog import loading
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
+from headatlas.catalog.schema.reproduction import Expectation
+from headatlas.notation import Head
 from small_catalog import CITE, edit, entry, finding, head, put
 
 
@@ -81,6 +83,33 @@ def test_load_raises_with_every_problem(folder: Path) -> None:
 def test_refuses_head_types_that_cannot_be_right(folder: Path, change: dict, complaint: str) -> None:
     edit(folder, "heads/induction.yaml", **change)
     assert any(complaint in line and "heads/induction.yaml" in line for line in problems(folder)), problems(folder)
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        ({"heads": ["L2H0"]}, "expected.0.heads: L2H0 is not a head of tiny"),
+        ({"layers": "0-2"}, "expected.0.layers: L2H0 is not a head of tiny"),
+        ({"layers": "0, 1"}, None),
+        ({"layers": "0..1"}, "expected.0.layers"),
+        ({"model": "nowhere"}, "expected.0.model: there is no 'nowhere'"),
+    ],
+)
+def test_refuses_expectations_that_cannot_be_right(folder: Path, change: dict, complaint: str | None) -> None:
+    rule = headatlas.load().heads["induction"].rule
+    assert rule
+    expected = {"model": "tiny", "verdict": "partly", "why": "w", **change}
+    rerun = {"needs": "n", "smallest_why": "w", "rule": rule.model_dump(mode="json"), "expected": [expected]}
+    edit(folder, "heads/induction.yaml", reproduction=rerun)
+    found = [line for line in problems(folder) if "heads/induction.yaml" in line]
+    assert any(complaint in line for line in found) if complaint else not found, found
+
+
+def test_expected_layers() -> None:
+    expected = Expectation(model="m", verdict="partly", layers="1-3, 7", why="w")
+    assert expected.layer_numbers == (1, 2, 3, 7) and expected.layers_text == "layers 1 to 3, 7"
+    assert expected.in_layers([Head(1, 5), Head(3, 0), Head(4, 0), Head(7, 1)]) == 3
+    assert Expectation(model="m", verdict="partly", why="w").layer_numbers == ()
 
 
 @pytest.mark.parametrize(

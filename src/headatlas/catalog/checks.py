@@ -96,7 +96,11 @@ def _head_links(catalog: Catalog) -> Iterator[Problem]:
         rerun = head.reproduction
         yield from _unknown(catalog, file, "reproduction.smallest_model", "models", [rerun.smallest_model])
         for number, expectation in enumerate(rerun.expected):
-            yield from _unknown(catalog, file, f"reproduction.expected.{number}.model", "models", [expectation.model])
+            where = f"reproduction.expected.{number}"
+            yield from _unknown(catalog, file, f"{where}.model", "models", [expectation.model])
+            ends = [Head(layer, 0) for layer in expectation.layer_numbers]
+            yield from _outside(catalog, file, f"{where}.heads", expectation.model, expectation.heads)
+            yield from _outside(catalog, file, f"{where}.layers", expectation.model, ends)
 
 
 def _circuit_links(catalog: Catalog) -> Iterator[Problem]:

@@ -1,11 +1,14 @@
 """How to rerun a finding: what a rerun needs, the rule of the verdict, and what we expect before the run."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from headatlas.catalog.schema.base import Day, ModelId, Strict, Text, VerdictLabel
 from headatlas.notation import Head
+
+Layers = Annotated[str, StringConstraints(pattern=r"^([0-9]+(-[0-9]+)?(, [0-9]+(-[0-9]+)?)*)?$")]
 
 
 class BehaviourRule(Strict):
@@ -62,7 +65,23 @@ class Expectation(Strict):
     model: ModelId
     verdict: VerdictLabel
     heads: tuple[Head, ...] = ()
+    layers: Layers = Field("", description="In which layers the heads that are found should be, as `2-29` or `5, 11`.")
     why: Text
+
+    @property
+    def layer_numbers(self) -> tuple[int, ...]:
+        """The expected layers one by one; empty if none are named."""
+        spans = [[int(end) for end in span.split("-")] for span in self.layers.split(", ") if span]
+        return tuple(layer for span in spans for layer in range(span[0], span[-1] + 1))
+
+    @property
+    def layers_text(self) -> str:
+        """`layer 5` or `layers 2 to 29`."""
+        return ("layers " if len(self.layer_numbers) > 1 else "layer ") + self.layers.replace("-", " to ")
+
+    def in_layers(self, heads: Iterable[Head]) -> int:
+        """How many of some heads are in the expected layers."""
+        return sum(head.layer in self.layer_numbers for head in heads)
 
 
 class Reproduction(Strict):

@@ -112,6 +112,7 @@ def _print_reproduction(console: Console, head: HeadType) -> None:
     console.print("[bold]Expected before the run[/bold]")
     for expected in rerun.expected:
         heads = f" ({' '.join(map(str, expected.heads))})" if expected.heads else ""
+        heads += f" in {expected.layers_text}" if expected.layers else ""
         _print_indented(console, f"{expected.model}: {expected.verdict}{heads}. {escape(expected.why)}")
     console.print(f"\n[dim]to rerun: headatlas run {head.id}[/dim]")
 

@@ -154,6 +154,9 @@ def _print_expectation(console: Console, entry: HeadType, record: Record) -> Non
             if record.verdict.label == expected.verdict:
                 word = "as expected"
             console.print(Text(f"  expected before the run: {expected.verdict} ({word})"))
+            if expected.layers and (heads := record.selected):
+                there = f"{expected.in_layers(heads)} of {len(heads)} are"
+                console.print(Text(f"  expected in {expected.layers_text}: {there}"))
 
 
 def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
