@@ -37,9 +37,9 @@ from headatlas.protocol.measure import (
     measure_scores,
     of_heads,
     sequences_in,
+    why_unscored,
 )
 from headatlas.protocol.script import Split
-from headatlas.protocol.script_check import COSTS
 from headatlas.stimuli.prompts import UntestableError
 
 ALONE = 3  # how many of the strongest candidates are intervened on alone
@@ -108,11 +108,8 @@ def _begin(job: Job, model: OpenModel) -> None:
     job.behaviour = behaviour_of(job.rule, measure_behaviour(job.script, model, job.drawn().task))
     if job.behaviour.passed or job.script.detect is None:
         return
-    if job.script.needs_behaviour:
-        job.ending = Ending("untestable", "the score is a share of a behaviour, and the model lacks it")
-    elif job.key.settings.budget == "quick" and (cost := job.script.cost):
-        why = f"the model lacks the behaviour, and the score is costly ({COSTS[cost]})"
-        job.ending = Ending("left out", f"{why}; --budget full measures it all the same")
+    if why := why_unscored(job.script, job.key.settings.budget):
+        job.ending = Ending("untestable" if job.script.needs_behaviour else "left out", why)
 
 
 def _score(jobs: Sequence[Job], split: Split, model: OpenModel, progress: Progress) -> None:

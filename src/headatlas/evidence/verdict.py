@@ -19,10 +19,11 @@ _DOING = {
 
 def judge(
     behaviour: Behaviour,
-    detection: Detection,
+    detection: Detection | None,
     cause: Cause | None,
     literature: Literature,
     untested: str = _NO_SETS,
+    unscored: str = "",
 ) -> Verdict:
     """Weigh a run by the rules of the evidence standard.
 
@@ -35,9 +36,10 @@ def judge(
         behaviour, detection, literature: of the run.
         cause: of the heads found, where it was tested.
         untested: why it was not, where heads are found.
+        unscored: why there is no detection, where it is None: the model lacks the behaviour.
     """
-    reasons = [_say_behaviour(behaviour), _say_detection(detection)]
-    if not behaviour.passed:
+    reasons = [_say_behaviour(behaviour), _say_detection(detection) if detection else f"no head was scored: {unscored}"]
+    if detection is None or not behaviour.passed:
         reasons.append("without the behaviour the finding cannot be tested on this model")
         return Verdict(label="inconclusive", reasons=reasons)
     if not detection.selected:

@@ -56,12 +56,13 @@ def heads_that_hold(rule: Rule, selection: Selection, test: Scores) -> tuple[lis
 
 @dataclass(frozen=True)
 class Assessed:
-    """The parts of a record that say what was found."""
+    """The parts of a record that say what was found; `unscored` says why there is no detection."""
 
     behaviour: records.Behaviour
-    detection: records.Detection
+    detection: records.Detection | None
     cause: records.Cause | None
     literature: records.Literature
+    unscored: str = ""
 
 
 def assess(rule: Rule, measured: Measured, findings: Sequence[Finding], family: str | None = None) -> Assessed:
@@ -77,11 +78,14 @@ def assess(rule: Rule, measured: Measured, findings: Sequence[Finding], family: 
     stimuli, scores = measured.stimuli, dict(measured.scores)
     task, moved = stimuli.task, measured.moved or stimuli.task
     numbers, those = (None if family is None else each.of_family(family) for each in (task, moved))
+    behaviour = behaviour_of(rule, measured.behaviour if numbers is None else measured.behaviour[numbers])
+    if measured.unscored:
+        return Assessed(behaviour, None, None, literature_of(None, findings), measured.unscored)
     if family is not None and scores["find"].per == "prompt":
         scores = {split: each.only(stimuli.of(split).of_family(family)) for split, each in scores.items()}
     detection = detection_of(rule, scores)
     return Assessed(
-        behaviour_of(rule, measured.behaviour if numbers is None else measured.behaviour[numbers]),
+        behaviour,
         detection,
         cause_of(rule, measured.effects, those) if measured.effects else None,
         literature_of(detection, findings),
@@ -183,13 +187,13 @@ def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None)
     )
 
 
-def literature_of(detection: records.Detection, findings: Sequence[Finding]) -> records.Literature:
-    """What papers say of this very model, beside what was measured."""
-    every = sum(len(row) for row in detection.score)
+def literature_of(detection: records.Detection | None, findings: Sequence[Finding]) -> records.Literature:
+    """What papers say of this very model, beside what was measured, if anything was."""
     reported = {str(h) for f in findings if f.stance == "supports" for h in f.heads}
-    shared = reported & set(detection.selected)
+    shared = reported & set(detection.selected) if detection else set()
     p = None
-    if reported:
+    if reported and detection:
+        every = sum(len(row) for row in detection.score)
         p = statistics.overlap_p(len(detection.selected), len(reported), len(shared), every)
     return records.Literature(
         findings=[_compare(detection, finding) for finding in findings],
@@ -199,12 +203,13 @@ def literature_of(detection: records.Detection, findings: Sequence[Finding]) -> 
     )
 
 
-def _compare(detection: records.Detection, finding: Finding) -> records.Compared:
+def _compare(detection: records.Detection | None, finding: Finding) -> records.Compared:
     measured = agrees = None
     head = finding.heads[0] if finding.heads else None
-    known = head is not None and head.layer < len(detection.score) and head.head < len(detection.score[head.layer])
+    score = detection.score if detection else []
+    known = head is not None and head.layer < len(score) and head.head < len(score[head.layer])
     if finding.tolerance is not None and finding.value is not None and head and known:
-        measured = detection.score[head.layer][head.head]
+        measured = score[head.layer][head.head]
         agrees = abs(measured - finding.value) <= finding.tolerance
     return records.Compared(
         finding=finding.id,

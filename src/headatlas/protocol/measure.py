@@ -17,10 +17,12 @@ from headatlas.lab.attention.pairs import attention_between, questions_of
 from headatlas.lab.running.batches import OnDone
 from headatlas.notation import Head
 from headatlas.progress import Progress, counter, no_progress
+from headatlas.protocol.budget import Budget
 from headatlas.protocol.costs import scores_step
 from headatlas.protocol.draw_stimuli import DrawnStimuli
 from headatlas.protocol.interventions import Effects
 from headatlas.protocol.script import PromptSample, Script, Split
+from headatlas.protocol.script_check import COSTS
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class Measured:
     Attributes:
         stimuli: that were used.
         behaviour: the metric of the behaviour, [prompt].
-        scores: of the prompts that select heads, and of those that test them.
+        scores: of the prompts that select heads, and of those that test them; empty where `unscored`.
         effects: of intervening on the selected heads; None where that was not measured.
         moved: the prompts of `effects`; those of the task where it is None.
+        unscored: why there are no scores: the model lacks the behaviour.
     """
 
     stimuli: DrawnStimuli
@@ -40,6 +43,17 @@ class Measured:
     scores: Mapping[Split, Scores]
     effects: Effects | None = None
     moved: PromptSample | None = None
+    unscored: str = ""
+
+
+def why_unscored(script: Script, budget: Budget) -> str:
+    """Why heads of a model without the behaviour get no scores; empty where they get them all the same."""
+    if script.needs_behaviour:
+        return "the score is a share of a behaviour, and the model lacks it"
+    if budget == "quick" and script.cost:
+        why = f"the model lacks the behaviour, and the score is costly ({COSTS[script.cost]})"
+        return f"{why}; --budget full measures it all the same"
+    return ""
 
 
 def measure_behaviour(script: Script, model: OpenModel, task: PromptSample) -> Array:

@@ -20,10 +20,10 @@ from headatlas.lab import OpenModel
 from headatlas.progress import Progress, no_progress
 from headatlas.protocol import costs, freshness
 from headatlas.protocol.assess import Assessed, assess, behaviour_of, heads_that_hold, selection_of
-from headatlas.protocol.budget import Amount, Budget, amount_of, parameters
+from headatlas.protocol.budget import Budget, amount_of, parameters
 from headatlas.protocol.draw_stimuli import DrawnStimuli, draw, fewer
 from headatlas.protocol.interventions import measure_effects
-from headatlas.protocol.measure import Measured, measure_behaviour, measure_scores
+from headatlas.protocol.measure import Measured, measure_behaviour, measure_scores, why_unscored
 from headatlas.protocol.provenance import catalog_id, environment, forget_peak_memory, model_record
 from headatlas.protocol.script import Script, load_script
 from headatlas.stimuli.prompts import UntestableError, Vocabulary
@@ -63,9 +63,8 @@ def run(
         raise HeadatlasError(f"{entry.id} has a script but no rule; write the rule in its entry before running it")
     about = about or model_record(model, catalog_id(catalog, model))
     findings = [finding for finding in entry.findings if about.catalog_id and finding.model == about.catalog_id]
-    amount = amount_of(budget, parameters(model))
     first, *others = (
-        _run_seed(script, rule, model, findings, seed, amount, _of_seed(progress, seed, seeds)) for seed in seeds
+        _run_seed(script, rule, model, findings, seed, budget, _of_seed(progress, seed, seeds)) for seed in seeds
     )
     labels = {str(seed): each.verdict.label for seed, each in zip(seeds, (first, *others), strict=True)}
     found = first.assessed
@@ -106,12 +105,12 @@ def _run_seed(
     model: OpenModel,
     findings: Sequence[Finding],
     seed: int,
-    amount: Amount,
+    budget: Budget,
     progress: Progress,
 ) -> _Outcome:
     torch.manual_seed(seed)
     try:
-        measured = _measure(script, rule, model, seed, amount, progress)
+        measured = _measure(script, rule, model, seed, budget, progress)
     except UntestableError as error:
         return _Outcome(verdict.untestable(str(error)))
     found = assess(rule, measured, findings)
@@ -124,21 +123,23 @@ def _run_seed(
     )
 
 
-def _measure(script: Script, rule: Rule, model: OpenModel, seed: int, amount: Amount, progress: Progress) -> Measured:
+def _measure(script: Script, rule: Rule, model: OpenModel, seed: int, budget: Budget, progress: Progress) -> Measured:
     """Measure behaviour, then scores, then cause. Without the behaviour there is nothing that could be moved.
 
     Where fewer prompts than the rule says are too few to tell, as many are drawn as it says.
     """
+    amount = amount_of(budget, parameters(model))
     most = amount.drawn(rule)
-    measured = _look(script, model, draw(script, rule, model, seed, most), progress)
+    measured = _look(script, rule, model, draw(script, rule, model, seed, most), budget, progress)
+    if measured.unscored:
+        return measured
     undecided = selection_of(measured.scores["find"]).undecided(rule)
     if most is not None and most < rule.find and undecided and behaviour_of(rule, measured.behaviour).passed:
-        measured = _look(script, model, draw(script, rule, model, seed), progress)
-    stimuli, behaviour, find = measured.stimuli, measured.behaviour, measured.scores["find"]
+        measured = _look(script, rule, model, draw(script, rule, model, seed), budget, progress)
+    stimuli, find = measured.stimuli, measured.scores["find"]
     test = measure_scores(script, model, stimuli.test, progress)
     measured = replace(measured, scores={"find": find, "test": test})
-    by_family = (behaviour[stimuli.task.of_family(family)] for family in script.families)
-    if not any(behaviour_of(rule, values).passed for values in (behaviour, *by_family)):
+    if not _passed(script, rule, measured):
         return measured
     heads, _ = heads_that_hold(rule, selection_of(find), test)
     task = fewer(stimuli.task, amount.cause_prompts)
@@ -148,15 +149,25 @@ def _measure(script: Script, rule: Rule, model: OpenModel, seed: int, amount: Am
     return replace(measured, effects=effects, moved=task)
 
 
-def _look(script: Script, model: OpenModel, stimuli: DrawnStimuli, progress: Progress) -> Measured:
-    """The behaviour, and the scores on the prompts that select heads."""
+def _look(
+    script: Script, rule: Rule, model: OpenModel, stimuli: DrawnStimuli, budget: Budget, progress: Progress
+) -> Measured:
+    """The behaviour, and the scores on the prompts that select heads, unless a model without the behaviour has none."""
     progress(costs.BEHAVIOUR, 0, 0)
-    behaviour = measure_behaviour(script, model, stimuli.task)
-    return Measured(stimuli, behaviour, {"find": measure_scores(script, model, stimuli.find, progress)})
+    measured = Measured(stimuli, measure_behaviour(script, model, stimuli.task), {})
+    if not _passed(script, rule, measured) and (why := why_unscored(script, budget)):
+        return replace(measured, unscored=why)
+    return replace(measured, scores={"find": measure_scores(script, model, stimuli.find, progress)})
+
+
+def _passed(script: Script, rule: Rule, measured: Measured) -> bool:
+    """Whether the model has the behaviour, on all prompts or on those of one family."""
+    by_family = (measured.behaviour[measured.stimuli.task.of_family(family)] for family in script.families)
+    return any(behaviour_of(rule, values).passed for values in (measured.behaviour, *by_family))
 
 
 def _judge(found: Assessed) -> records.Verdict:
-    return verdict.judge(found.behaviour, found.detection, found.cause, found.literature)
+    return verdict.judge(found.behaviour, found.detection, found.cause, found.literature, unscored=found.unscored)
 
 
 def _stimuli(script: Script, vocabulary: Vocabulary, stimuli: DrawnStimuli) -> records.Stimuli:
