@@ -5,6 +5,7 @@ Claim      Some heads go with faithful chains of thought (zheng2024attention). T
            What is rerun is therefore less: are there heads through which the answer follows the written steps?
 Stimuli    Right chains: sums of three and of four numbers and the parity of bits, each step written out: "Add 3 4 5.
            Steps: 7, 12. So the answer is". In the corrupted prompt the last written step is wrong, as if by a mistake.
+           Where a tokenizer writes numbers digit by digit, answers are read at the first digit in which they differ.
 Score      Patching the head at the last token from the corrupted prompt: how much of the logit difference, between the
            answer of the right chain and that of the wrong step, it takes away. In units of the size of that difference
            in the prompt and in its corrupted prompt together: their distance, where the answer follows the step from
@@ -45,19 +46,14 @@ def chain(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     earlier = steps.wrong_step(case, rng.randrange(sum(part.role == "step" for part in case.segments) - 1), rng)
     read, corrupted, other_step = in_same_places(vocab, case.segments, wrong, earlier)
     rival = case.rivals[0] if family == "parity" else wrong[last].text
-    (space, right), (_, other) = (token(vocab, text) for text in (case.answers[0], rival))
-    readout = Readout(len(read.ids + space) - 1, right, (other,))
+    shared, right, other = vocab.told_apart(case.answers[0], rival)
+    readout = Readout(len(read.ids + shared) - 1, right, (other,))
     return Prompt(
-        read.ids + space,
-        corrupted.ids + space,
+        read.ids + shared,
+        corrupted.ids + shared,
         readouts=(readout,),
-        alternatives={"earlier step": other_step.ids + space},
+        alternatives={"earlier step": other_step.ids + shared},
     )
-
-
-def token(vocab: Vocabulary, text: str) -> tuple[tuple[int, ...], int]:
-    """What the tokenizer writes before an answer, and the answer's token."""
-    return vocab.number(int(text)) if text.strip().isdigit() else ((), vocab.continuation(text)[0])
 
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:

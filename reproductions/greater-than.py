@@ -4,14 +4,15 @@ Claim      In "The war lasted from the year 1732 to the year 17" the head attend
            there makes MLPs, or itself, favour larger numbers (hanna2023how).
 Stimuli    Spans of years of the centuries 11 to 17, in three wordings. The corrupted prompt begins in the year 02,
            where that of the authors begins in 01, so that it is a year like others: models with few words may never
-           have seen 01.
+           have seen 01. Where a tokenizer writes numbers digit by digit, the first digit that is to be written decides,
+           and the first digit of the start year is 3 in 32.
 Score      Both halves of the definition: the attention from the last token to the start year, times how much the
            probability difference falls when the head's path to the logits, through MLPs and no other head, is patched
            from the corrupted prompt. The authors patch the paths to late MLPs and to the logits one by one.
 Control    The same with the path patched from a sentence about another event, in which no year is another.
 Behaviour  The probability difference: that of all two-digit numbers above the start year, minus that of all others; and
            from it taken the same in the corrupted prompt, since a model that says high numbers after any year has the
-           first too.
+           first too. Digit by digit: that of digits above the first digit of the start year, minus that of those below.
 Cause      At the last token the heads found give what they give in the corrupted prompt: the probability difference
            should fall.
 """
@@ -39,19 +40,11 @@ CONTRAST, POSITIONS = True, "last"
 COST = "paths"
 
 
-def endings(vocab: Vocabulary) -> list[int | None]:
-    """The tokens of 00 to 99, as the second halves of years; nothing for 00 and 01 where they are more than one."""
-    found = [vocab.continuation(f"{number:02d}") for number in range(100)]
-    if any(len(each) != 1 for each in found[2:]):
-        raise UntestableError("the numbers 02 to 99 are not single tokens of this tokenizer")
-    return [each[0] if len(each) == 1 else None for each in found]
-
-
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A span of years, with its corrupted prompt and a alternative; years are two tokens, as the tokenizer itself would
+    """A span of years, with its corrupted prompt and an alternative; years are in halves, as the tokenizer itself would
     split them.
     """
-    numbers = endings(vocab)
+    endings = steps.year_endings(vocab)
 
     def draw() -> Prompt:
         case = steps.greater_year("train", rng, FAMILIES[family], corrupted=2)
@@ -62,11 +55,10 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
         renamed = tokenize(vocab, parts).ids
         if vocab.bos + vocab.encode(case.text) != drawn.tokens or len(renamed) != len(drawn.tokens) or year == "02":
             raise UntestableError("a year is not split into two halves, or two events differ in length")
-        last, later = len(drawn.tokens) - 1, int(year) + 1
-        sides = ([token for token in side if token is not None] for side in (numbers[later:], numbers[:later]))
-        readouts = tuple(Readout(last, first, tuple(others)) for first, *others in sides)
+        last = len(drawn.tokens) - 1
+        readouts = tuple(Readout(last, first, tuple(others)) for first, *others in endings.sides(int(year)))
         return replace(
-            drawn, pairs=((last, places.at("year")[0]),), readouts=readouts, alternatives={"other event": renamed}
+            drawn, pairs=((last, places.covers("year")[0]),), readouts=readouts, alternatives={"other event": renamed}
         )
 
     return first_usable(draw)

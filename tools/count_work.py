@@ -50,6 +50,7 @@ def counted(id: str, model: OpenModel, prompts: int) -> work.Count:
         prompts=len(both),
         tokens=sum(len(prompt.tokens) for prompt in both),
         work=round(count.tokens, 1),
+        passes=count.passes,
         seconds=round(time.perf_counter() - clock, 2),
     )
 
@@ -64,8 +65,8 @@ def main() -> None:
     catalog = headatlas.load()
     ids = options.types or [id for id, entry in catalog.heads.items() if entry.rule]
     for name in options.models:
-        model = open_model(name)
         for id in ids:
+            model = open_model(name)  # anew, so that nothing is known of it that another type has found out
             try:
                 found = counted(id, model, options.prompts)
             except HeadatlasError as error:

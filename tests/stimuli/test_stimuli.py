@@ -320,14 +320,31 @@ class Apart(Letters):
         return [200 if part == " " else ord(part[0]) + len(part) for part in re.findall(r"\d{1,2}| |.", text)]
 
 
-def test_a_number_is_one_token_and_what_stands_before_it(words: Vocabulary) -> None:
-    before, token = words.number(12)
-    assert before == () and words.continuation(" 12") == (token,)
-    space, token = Vocabulary(Apart(), 300).number(12)
-    assert (*space, token) == (200, ord("1") + 2)
-    for split in (Vocabulary(Letters(), 128), Vocabulary(Apart(), 300)):
-        with pytest.raises(UntestableError, match="123 is not a single token"):
-            split.number(123)
+class Digits(Letters):
+    """A tokenizer that writes every character by itself."""
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return [ord(character) for character in text]
+
+
+@pytest.mark.parametrize(
+    "words, right, wrong, shared, tokens",
+    [
+        (Vocabulary(Apart(), 300), " 7", " 12", (200,), (ord("7") + 1, ord("1") + 2)),
+        (Vocabulary(Digits(), 300), " 17", " 12", (32, 49), (55, 50)),
+        (Vocabulary(Digits(), 300), " 7", " 12", (32,), (55, 49)),
+        (Vocabulary(Digits(), 300), " odd", " even", (32,), (ord("o"), ord("e"))),
+    ],
+)
+def test_two_answers_are_told_apart_at_the_first_token_that_differs(
+    words: Vocabulary, right: str, wrong: str, shared: tuple[int, ...], tokens: tuple[int, int]
+) -> None:
+    assert words.told_apart(right, wrong) == (shared, *tokens)
+
+
+def test_an_answer_that_another_begins_with_cannot_be_told_apart() -> None:
+    with pytest.raises(UntestableError, match="' 1' and ' 12' differ in no token before one of them ends"):
+        Vocabulary(Digits(), 300).told_apart(" 1", " 12")
 
 
 def test_a_tokenizer_of_another_model_is_named_as_the_reason(words: Vocabulary) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from headatlas.census.cache import HeldOutScores, TypePart, TypeScores
 from headatlas.census.job import Ending, Job
-from headatlas.census.schema import Tested
+from headatlas.census.schema import CensusSettings, Tested
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.record_parts import grid
 from headatlas.evidence.records import Detection
@@ -29,6 +29,7 @@ from headatlas.protocol.assess import (
     detection_of,
     selection_of,
 )
+from headatlas.protocol.budget import Amount
 from headatlas.protocol.draw_stimuli import fewer
 from headatlas.protocol.interventions import measure_effects
 from headatlas.protocol.measure import (
@@ -42,7 +43,7 @@ from headatlas.protocol.measure import (
 from headatlas.protocol.script import Split
 from headatlas.stimuli.prompts import UntestableError
 
-ALONE = 3  # how many of the strongest candidates are intervened on alone
+_ALONE = 3  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"
 NONE_HOLDS = "no candidate holds on new prompts"
 
@@ -68,6 +69,11 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
             progress(costs.INTERVENTIONS, number, len(jobs))
         _step(job, model, partial(_finish, progress=progress if len(jobs) == 1 else no_progress))
         yield job.part(model)
+
+
+def amount_of(settings: CensusSettings) -> Amount:
+    """How many prompts and interventions the settings of a census ask for."""
+    return Amount(settings.prompts, settings.cause_prompts, settings.random_sets if settings.cause else 0, _ALONE)
 
 
 # --- the steps ------------------------------------------------------------------------------------------------------
@@ -210,7 +216,7 @@ def _cause(job: Job, model: OpenModel, detection: Detection | None, progress: Pr
         settings.seed,
         progress,
         random_sets=settings.random_sets,
-        alone=ALONE,
+        alone=_ALONE,
     )
     figures = cause_of(rule, effects) if effects else None
     if figures is None:

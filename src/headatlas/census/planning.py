@@ -1,8 +1,9 @@
 """Estimates what a census would take before it is taken: prompts, tokens, time and memory.
 
 The prompts are drawn, so that their number and length are known, and the model is timed on one short and one long
-batch. How many tokens a census reads for every token of its prompts was counted in censuses of the specimen; scores
-that patch paths take more on models with more heads. While a census runs, the time that is left is measured.
+batch. The work of the scores goes by counts on other models (`headatlas.protocol.work`). Whether heads are tested
+again, and intervened on, depends on what is found, so that there is a lower and an upper end. While a census runs, the
+time that is left is measured.
 """
 
 import time
@@ -13,18 +14,39 @@ import torch
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.job import start
+from headatlas.census.measuring import amount_of
 from headatlas.census.parallel import CensusRequest, default_jobs
 from headatlas.census.running import plan_of, units
 from headatlas.census.schema import CensusSettings
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.progress import Progress, no_progress
-from headatlas.protocol.budget import Budget, parameters
+from headatlas.protocol import costs
+from headatlas.protocol.budget import parameters
+from headatlas.protocol.costs import Work
 from headatlas.stimuli.prompts import UntestableError
 
-READ: dict[Budget, float] = {"quick": 6.0, "full": 10.0}  # tokens read per token drawn, counted on the specimen
-PER_PASS = 24.0  # tokens read per pass beyond which a pass costs more than a short one, counted on the specimen
+_PER_PASS = 150.0  # tokens of work in a run of the model, counted in censuses
+_SHOWN = 5  # types
 _PROGRAM_MB = 706.0  # of Python, torch and the activations of one rerun
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What measuring one type would take.
+
+    Attributes:
+        id: of the type.
+        least, most: tokens that pass all layers: behaviour and the scores that select heads; and with the scores that
+            test them and interventions, where heads are found.
+        least_seconds, most_seconds: that these take one process.
+    """
+
+    id: str
+    least: float
+    most: float
+    least_seconds: float
+    most_seconds: float
 
 
 @dataclass(frozen=True)
@@ -33,9 +55,10 @@ class Costs:
 
     Attributes:
         model, processes, types, prompts, tokens: what would run, and the tokens of the prompts.
-        seconds: from start to end, roughly.
+        least_seconds, most_seconds: from start to end: where no type finds heads, and where all do.
         memory_mb, weights_mb: of one process, and its weights within that.
         left_out: types that cannot be measured, and why.
+        each: of the other types, the longest first.
     """
 
     model: str
@@ -43,10 +66,12 @@ class Costs:
     types: int
     prompts: int
     tokens: int
-    seconds: float
+    least_seconds: float
+    most_seconds: float
     memory_mb: float
     weights_mb: float
     left_out: dict[str, str]
+    each: list[Planned]
 
     def lines(self) -> list[str]:
         """The estimate as text."""
@@ -55,7 +80,9 @@ class Costs:
         shared = ", in one copy for all processes" if several else ""
         return [
             f"{self.model}: {self.types} types, {self.prompts} prompts of {self.tokens} tokens, {processes}",
-            f"roughly {self.seconds:.0f} s; the time that is left is measured while the census runs",
+            f"{self.least_seconds:.0f} s if no type finds heads, {self.most_seconds:.0f} s if all do; the time left is "
+            "measured while the census runs",
+            "the longest: " + ", ".join(f"{one.id} {one.most_seconds:.0f} s" for one in self.each[:_SHOWN]),
             f"about {self.memory_mb:.0f} MB of memory in each process, {self.weights_mb:.0f} MB of it weights{shared}",
             *(f"not measured: {id} ({why})" for id, why in self.left_out.items()),
         ]
@@ -101,8 +128,9 @@ def costs_of(
         opening: seconds that it took to open the model.
         progress: told of progress.
     """
-    record = plan_of(catalog, model, settings).model
+    record, amount = plan_of(catalog, model, settings).model, amount_of(settings)
     left_out, prompts, tokens, clock = {}, 0, 0, time.perf_counter()
+    found: dict[str, Work] = {}
     for number, id in enumerate(ids):
         progress(f"drawing the prompts of {id}", number, len(ids))
         job = start(catalog, id, record, settings)
@@ -112,26 +140,36 @@ def costs_of(
             left_out[id] = str(error)
             continue
         drawn = job.drawn()
+        found[id] = costs.expected(job.script, job.rule, model, amount, drawn)
         every = [prompt for sample in (drawn.find, drawn.test, drawn.task) for prompt in sample.prompts]
         prompts += len(every)
         tokens += sum(len(prompt.tokens) for prompt in every)
     drawing = time.perf_counter() - clock
     progress("timing the model", 0, 0)
     per_pass, per_token = speed(model)
-    read = tokens * READ[settings.budget]
-    work = drawing + read * per_token + read / PER_PASS * per_pass
+    each = [_planned(id, work, per_token + per_pass / _PER_PASS) for id, work in found.items()]
     weights = sum(each.numel() * each.element_size() for each in model.model.parameters()) / 2**20
     return Costs(
         model=record.name,
         processes=processes,
-        types=len(ids) - len(left_out),
+        types=len(found),
         prompts=prompts,
         tokens=tokens,
-        seconds=opening + work / processes,
+        least_seconds=opening + drawing + sum(one.least_seconds for one in each) / processes,
+        most_seconds=opening + drawing + sum(one.most_seconds for one in each) / processes,
         memory_mb=_PROGRAM_MB + weights,
         weights_mb=weights,
         left_out=left_out,
+        each=sorted(each, key=lambda one: -one.most_seconds),
     )
+
+
+def _planned(id: str, work: Work, seconds: float) -> Planned:
+    """What a type would take where a token of work takes so many seconds."""
+    least, more = work.behaviour + work.find, work.test + work.interventions
+    slower = (work.pace - 1) * seconds
+    first = seconds * least + slower * work.find
+    return Planned(id, least, least + more, first, first + seconds * more + slower * work.test)
 
 
 @torch.no_grad()

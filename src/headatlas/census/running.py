@@ -12,7 +12,6 @@ from headatlas.census.schema import CensusSettings
 from headatlas.lab import OpenModel
 from headatlas.progress import Progress, Step, Task, no_progress
 from headatlas.protocol import costs
-from headatlas.protocol.budget import Amount
 from headatlas.protocol.provenance import catalog_id, model_record
 from headatlas.protocol.script import load_script
 
@@ -42,10 +41,7 @@ def tasks(
         model: that is open.
         together: ids, as `units` gives them.
     """
-    settings = plan.settings
-    amount = Amount(
-        settings.prompts, settings.cause_prompts, settings.random_sets if settings.cause else 0, measuring.ALONE
-    )
+    settings, amount = plan.settings, measuring.amount_of(plan.settings)
     found = []
     for ids in together:
         key = {id: start(catalog, id, plan.model, settings).key for id in ids}

@@ -136,8 +136,9 @@ class Cause(RecordPart):
     """The effect of ablating all heads found on the behaviour, compared with matched random sets.
 
     Of at most `planned_sets` random sets, `random_effects` lists those drawn until the answer stood, and `stopped` says
-    why no more were drawn; of `planned_n` prompts, `n` were read. Older records drew and read all of them, and do not
-    have these fields.
+    why no more were drawn; of `planned_n` prompts, `n` were read. `on_a_third` of the random sets were told from the
+    heads found by the first third of the prompts; the effect of such a set is that of the heads found on all `n`
+    prompts, minus the mean difference on that third. Older records drew and read all of them, and lack these fields.
     """
 
     intervention: str
@@ -151,6 +152,7 @@ class Cause(RecordPart):
     distinct_sets: int
     planned_sets: int | None = None
     random_effects: list[Number]
+    on_a_third: int = 0
     stopped: str = ""
     share_exceeded: Number
     p: Number

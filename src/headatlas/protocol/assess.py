@@ -157,7 +157,8 @@ def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None)
     columns = [column for column, each in enumerate(effects.numbers) if each in wanted]
     if len(columns) < 2:
         return None
-    mine, others = effects.selected[columns], [float(each) for each in effects.random[:, columns].mean(1)]
+    mine, random = effects.selected[columns], effects.random[:, columns]
+    others = [float(each) for each in mine.mean() - np.nanmean(mine - random, 1)]
     low, high = statistics.interval(mine)
     share, p = statistics.exceeds(float(mine.mean()), others)
     stopped = ""
@@ -176,6 +177,7 @@ def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None)
         distinct_sets=effects.matched.distinct,
         planned_sets=effects.rule.most,
         random_effects=others,
+        on_a_third=int(np.isnan(effects.random).any(1).sum()),
         stopped=stopped,
         share_exceeded=share,
         p=p,

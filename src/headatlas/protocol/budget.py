@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headatlas.lab import OpenModel
 
 Budget = Literal["quick", "full"]
+_FEWEST = 4
 SMALL = 20_000_000  # parameters without embeddings; above it a quick budget asks less
 
 
@@ -42,6 +43,11 @@ class Amount:
 FULL = Amount(None, None, statistics.RANDOM_SETS, alone=20)
 QUICK_SMALL = Amount(8, 6, 40, alone=3)
 QUICK_LARGE = Amount(4, 4, 40, alone=3)
+
+
+def first_third(count: int) -> int:
+    """How many of the prompts of a family an intervention reads first: a third, and at least four."""
+    return min(count, max(_FEWEST, -(-count // 3)))
 
 
 def parameters(model: OpenModel) -> int:

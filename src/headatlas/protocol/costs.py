@@ -1,20 +1,27 @@
 """Estimates, before findings run, how much work each of their steps is; the display learns the seconds as they run."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Rule
 from headatlas.errors import HeadatlasError
+from headatlas.evidence.sequential import stopping_rule
 from headatlas.lab import OpenModel
-from headatlas.lab.anatomy import Anatomy
+from headatlas.lab.ablation.replacement import edited_positions
+from headatlas.lab.ablation.sweep_engine import skipping_pays
 from headatlas.progress import Step, Task
-from headatlas.protocol.budget import Amount
+from headatlas.protocol.budget import Amount, first_third
+from headatlas.protocol.draw_stimuli import DrawnStimuli
 from headatlas.protocol.script import PromptSample, Script, Split, load_script
+from headatlas.protocol.work import fit_of
 from headatlas.stimuli.prompts import UntestableError
 
 BEHAVIOUR, INTERVENTIONS = "behaviour", "interventions"
-_INTERVENES = 0.5  # of all findings on all models that were tried
+# Counted in the causal tests that were recorded on all models that were tried:
+_INTERVENES = 0.5  # of all findings have one
+_HEADS = 5  # are found
+_LAYERS = 0.6  # of all layers are rerun, from the first that is intervened on
 
 
 def scores_step(split: Split) -> str:
@@ -61,35 +68,87 @@ def _of(catalog: Catalog, id: str, model: OpenModel, amount: Amount) -> list[Ste
 
 
 def steps(script: Script, rule: Rule, model: OpenModel, amount: Amount) -> list[Step]:
-    """The steps of one finding and their expected work, in tokens read; none where its prompts cannot be made."""
+    """The steps of one finding and their expected work; none where its prompts cannot be made."""
     try:
-        stimulus = _tokens(script.draw("stimulus", model.vocabulary, "find", 1, 0))
-        task = _tokens(script.draw("task", model.vocabulary, "test", 1, 0))
+        work = expected(script, rule, model, amount)
     except UntestableError:
         return []
-    most = amount.drawn(rule)
-    find, test = (min(count, most or count) for count in (rule.find, rule.test))
-    moved = min(test, amount.cause_prompts or test)
-    kind, read = _score(script, model.anatomy)
+    kind, effort = ("attention", 1.0) if script.detect is None else (script.cost or "own", work.pace)
     return [
-        Step(BEHAVIOUR, BEHAVIOUR, test * task * (2 if script.contrast else 1)),
-        Step(scores_step("find"), kind, find * stimulus * read),
-        Step(scores_step("test"), kind, test * stimulus * read),
-        Step(INTERVENTIONS, INTERVENTIONS, _INTERVENES * moved * task * amount.random_sets),
+        Step(BEHAVIOUR, BEHAVIOUR, work.behaviour),
+        Step(scores_step("find"), kind, effort * work.find),
+        Step(scores_step("test"), kind, effort * work.test),
+        Step(INTERVENTIONS, INTERVENTIONS, _INTERVENES * work.interventions),
     ]
 
 
-def _score(script: Script, anatomy: Anatomy) -> tuple[str, float]:
-    """The kind of a score, and how many times it costs a token of its prompts: measured roughly, on three models."""
-    heads = len(anatomy.all_heads)
-    if script.detect is None:
-        return "attention", 2.0
-    if script.cost:
-        times = {"training": 100.0, "layer by layer": 1.5 * anatomy.layers, "paths": 0.5 * heads, "vocabulary": 12.0}
-        return script.cost, times[script.cost]
-    return ("sweep", 0.25 * heads) if "sweep" in vars(script.module) else ("own", 5.0)
+@dataclass(frozen=True)
+class Work:
+    """The expected work of one finding, in tokens that pass all layers.
+
+    Attributes:
+        behaviour, find, test: of the behaviour and of both halves of the scores.
+        interventions: where heads are found, and the answer stands at the first look at which it can.
+        pace: how many times slower than most the work of the score is (`headatlas.protocol.work`).
+    """
+
+    behaviour: float
+    find: float
+    test: float
+    interventions: float
+    pace: float
 
 
-def _tokens(sample: PromptSample) -> float:
-    """The tokens of all prompts of a sample."""
-    return float(sum(len(prompt.tokens) for prompt in sample.prompts))
+def expected(script: Script, rule: Rule, model: OpenModel, amount: Amount, drawn: DrawnStimuli | None = None) -> Work:
+    """The expected work of one finding, from the length of its prompts and from counts of its score on other models.
+
+    Args:
+        script, rule: of the entry.
+        model: to run on.
+        amount: of prompts and random sets.
+        drawn: prompts to go by, however many; by default one of each family is drawn.
+
+    Raises:
+        UntestableError: where the prompts cannot be made for this model.
+    """
+    stimulus = drawn.find if drawn else script.draw("stimulus", model.vocabulary, "find", 1, 0)
+    task = drawn.task if drawn else script.draw("task", model.vocabulary, "test", 1, 0)
+    most, times, families = amount.drawn(rule), 2 if script.contrast else 1, len(script.families)
+    find, test = (families * min(count, most or count) for count in (rule.find, rule.test))
+    moved = min(test, families * (amount.cause_prompts or rule.test)) // families
+    fit, one = fit_of(script.id), _sequences(stimulus) / len(stimulus.prompts)
+    if script.detect is not None:
+        one = fit.work(_mean_length(stimulus), 1, len(model.anatomy.all_heads))
+    return Work(
+        behaviour=test * times * _mean_length(task),
+        find=find * one,
+        test=test * one,
+        interventions=families * first_third(moved) * times * _reruns(amount) * _rerun(script, task),
+        pace=fit.pace,
+    )
+
+
+def _mean_length(sample: PromptSample) -> float:
+    """The tokens of a prompt, on average."""
+    return sum(len(prompt.tokens) for prompt in sample.prompts) / len(sample.prompts)
+
+
+def _sequences(sample: PromptSample) -> int:
+    """The tokens of the different sequences among prompts and corrupted prompts."""
+    return sum(map(len, {tokens for prompt in sample.prompts for tokens in (prompt.tokens, prompt.corrupted)}))
+
+
+def _reruns(amount: Amount) -> int:
+    """How many sets of heads are intervened on, where the answer stands as early as it can."""
+    early = min(stopping_rule(amount.random_sets).looks, default=0)
+    return early + 1 + min(amount.alone, _HEADS) if early else 0
+
+
+def _rerun(script: Script, task: PromptSample) -> float:
+    """The tokens of one rerun of a prompt, on average, from the first position and layer that is intervened on."""
+    lengths = [len(prompt.tokens) for prompt in task.prompts]
+    firsts = [int(edited_positions(script.positions, length)[0]) for length in lengths]
+    read = (
+        length - (first if skipping_pays(first, length) else 0) for first, length in zip(firsts, lengths, strict=True)
+    )
+    return _LAYERS * sum(read) / len(lengths)

@@ -16,12 +16,11 @@ from headatlas.lab.ablation import AblationKind, Patch, ZValues
 from headatlas.lab.ablation.z_values import mean_z
 from headatlas.notation import Head
 from headatlas.progress import Progress, no_progress
-from headatlas.protocol.budget import FULL
+from headatlas.protocol.budget import FULL, first_third
 from headatlas.protocol.costs import INTERVENTIONS
 from headatlas.protocol.script import PromptSample, Script
 from headatlas.stimuli.prompts import Prompt
 
-_FEWEST = 4  # prompts of a family
 _SURE = 0.99  # confidence that a random set reaches the effect, or does not, on all prompts
 
 Sets = Sequence[Sequence[Head]]
@@ -34,9 +33,10 @@ class Effects:
     Attributes:
         selected: intervening on all selected heads together, [prompt].
         alone: intervening on one of them, head -> [prompt].
-        random: intervening on each random set that was drawn, [set prompt].
+        random: intervening on each random set that was drawn, [set prompt]; NaN where the set was told from the
+            selected heads without this prompt.
         matched: all random sets that could be drawn, in their order.
-        numbers: of the prompts that were read, among those of the task; ascending.
+        numbers: of the prompts that were read with the selected heads, among those of the task; ascending.
         planned: the number of all prompts of the task.
         rule: by which the drawing of random sets stopped.
     """
@@ -65,7 +65,8 @@ def measure_effects(
     """Intervene on the heads together, on the best of them alone, and on matched random sets.
 
     Random sets are drawn until the answer stands (`headatlas.evidence.sequential`). A third of the prompts of each
-    family is read first, and the others only if that third leaves the answer open.
+    family is read first. The others are read only if that third leaves the answer open, and only with the sets that it
+    does not tell from the selected heads.
 
     Heads that the script silences are ablated in all of these runs, and in the baseline.
 
@@ -92,16 +93,15 @@ def measure_effects(
     stopping = stopping_rule(len(matched.sets), rule.cause.percentile, early=matched.distinct > len(matched.sets))
     single = heads[:alone]
     change = _changes(script, rule, model, searched, intervention(script, rule, model, find), silenced)
-    trial = _Trial(change, searched.prompts, _first_third(searched))
-    trial.add([heads, *([head] for head in single)])
-    _draw_until_decided(trial, matched.sets, stopping, 1 + len(single), progress)
-    values = trial.values()
+    trial = _Trial(change, searched.prompts, _first_third(searched), 1 + len(single))
+    _draw_until_decided(trial, [heads, *([head] for head in single)], matched.sets, stopping, progress)
+    numbers = [number for number in range(len(searched.prompts)) if trial.read[number]]
     return Effects(
-        selected=values[0],
-        alone={str(head): values[1 + number] for number, head in enumerate(single)},
-        random=values[1 + len(single) :],
+        selected=trial.effects[0, numbers],
+        alone={str(head): trial.effects[1 + number, numbers] for number, head in enumerate(single)},
+        random=trial.random[:, numbers],
         matched=matched,
-        numbers=sorted(trial.read),
+        numbers=numbers,
         planned=len(searched.prompts),
         rule=stopping,
     )
@@ -137,75 +137,87 @@ class _Trial:
     Attributes:
         change: measures the effects of sets on prompts, [set prompt].
         prompts: all of them.
-        read: numbers of the prompts read so far.
+        first: numbers of those that are read first.
+        own: how many sets, from the first, are not random: the selected heads, and single ones.
         sets: so far.
-        effects: of the sets on the prompts read, [set prompt].
+        effects: of the sets, [set prompt]; NaN where a prompt was not read with a set.
     """
 
     change: Callable[[Sequence[Prompt], Sets], Array]
     prompts: Sequence[Prompt]
-    read: list[int]
+    first: list[int]
+    own: int
     sets: list[Sequence[Head]] = field(default_factory=list)
     effects: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        self.effects = np.empty((0, len(self.read)))
+        self.effects = np.empty((0, len(self.prompts)))
 
     @property
-    def whole(self) -> bool:
-        """Whether all prompts are read."""
-        return len(self.read) == len(self.prompts)
+    def read(self) -> Array:
+        """Whether a prompt was read with the selected heads, [prompt]."""
+        return np.asarray(~np.isnan(self.effects[0]))
+
+    @property
+    def random(self) -> Array:
+        """The effects of the random sets, [set prompt]."""
+        return self.effects[self.own :]
 
     def add(self, sets: Sets) -> None:
-        """Measure more sets on the prompts read so far."""
-        found = self.change([self.prompts[number] for number in self.read], sets)
-        self.sets, self.effects = [*self.sets, *sets], np.concatenate([self.effects, found])
+        """Measure more sets on the prompts that are read first."""
+        self.effects = np.concatenate([self.effects, np.full((len(sets), len(self.prompts)), np.nan)])
+        self.sets += sets
+        self._measure(range(len(self.sets) - len(sets), len(self.sets)), self.first)
 
-    def read_all(self) -> None:
-        """Measure the sets so far on the other prompts too."""
-        rest = sorted({*range(len(self.prompts))} - {*self.read})
-        found = self.change([self.prompts[number] for number in rest], self.sets)
-        self.read, self.effects = [*self.read, *rest], np.concatenate([self.effects, found], axis=1)
+    def read_on(self) -> None:
+        """Read the other prompts with the selected heads, and with random sets that are not told from them."""
+        open_sets = self.own + np.flatnonzero(np.diff(self.reaching(), axis=0)[0])
+        rest = [number for number in range(len(self.prompts)) if number not in set(self.first)]
+        self._measure([*(() if self.read.all() else range(self.own)), *open_sets.tolist()], rest)
 
-    def values(self) -> Array:
-        """The effects, with prompts in ascending order."""
-        return self.effects[:, np.argsort(self.read)]
+    def reaching(self) -> Array:
+        """Whether each random set surely, and whether it perhaps reaches the selected heads, [2 set]."""
+        whole = ~np.isnan(self.random).any(1)
+        found = np.array(reaching(self.effects[0, self.first], self.random[:, self.first], len(self.prompts)))
+        if whole.any():
+            found[:, whole] = reaching(self.effects[0], self.random[whole], len(self.prompts))
+        return found
+
+    def _measure(self, numbers: Sequence[int], prompts: Sequence[int]) -> None:
+        if numbers and prompts:
+            chosen = [self.sets[number] for number in numbers]
+            self.effects[np.ix_(numbers, prompts)] = self.change([self.prompts[number] for number in prompts], chosen)
 
 
-def _draw_until_decided(
-    trial: _Trial, sets: Sets, stopping: StoppingRule, random_from: int, progress: Progress
-) -> None:
-    """Draw random sets, stage by stage, and read the other prompts once the first third leaves the answer open."""
+def _draw_until_decided(trial: _Trial, own: Sets, sets: Sets, stopping: StoppingRule, progress: Progress) -> None:
+    """Intervene on the trial's own sets and, stage by stage, on random ones; read on where a third leaves it open."""
     drawn = 0
     for end in stopping.stages():
-        progress(INTERVENTIONS, drawn, stopping.most)
-        trial.add(sets[drawn:end])
+        progress(INTERVENTIONS, drawn, min(look for look in stopping.looks if look > drawn))
+        trial.add([*own[len(trial.sets) :], *sets[drawn:end]])
         drawn = end
-        answer = _answer(trial, stopping, random_from)
+        answer = _answer(trial, stopping)
         if answer is None:
-            trial.read_all()
-            answer = _answer(trial, stopping, random_from)
+            trial.read_on()
+            answer = _answer(trial, stopping)
         if answer != "open":
             break
     progress(INTERVENTIONS, stopping.most, stopping.most)
 
 
-def _answer(trial: _Trial, stopping: StoppingRule, random_from: int) -> Answer | None:
-    """What is known after the sets drawn so far; None if the other prompts are needed to tell."""
-    mine, random = trial.effects[0], trial.effects[random_from:]
-    if trial.whole:
-        return stopping.answer(len(random), statistics.count_reaching(mine.mean(), random.mean(1)))
-    surely, perhaps = reaching(mine, random, len(trial.prompts))
-    answer = stopping.answer(len(random), perhaps)
-    if answer != stopping.answer(len(random), surely):
+def _answer(trial: _Trial, stopping: StoppingRule) -> Answer | None:
+    """What is known after the sets drawn so far; None if other prompts are needed to tell."""
+    surely, perhaps = trial.reaching().sum(1).tolist()
+    answer = stopping.answer(len(trial.random), perhaps)
+    if answer != stopping.answer(len(trial.random), surely):
         return None
-    if answer == "cause" and not statistics.interval(mine)[0] > 0:
+    if answer == "cause" and not trial.read.all() and not statistics.interval(trial.effects[0, trial.first])[0] > 0:
         return None
     return answer
 
 
-def reaching(mine: Array, random: Array, planned: int) -> tuple[int, int]:
-    """How many random sets surely, and how many perhaps, reach the effect of the selected heads on all prompts.
+def reaching(mine: Array, random: Array, planned: int) -> tuple[Array, Array]:
+    """Whether random sets surely, and whether they perhaps reach the effect of the selected heads on all prompts.
 
     By the t interval of the mean difference over all prompts, of which some were read (finite population).
 
@@ -213,12 +225,15 @@ def reaching(mine: Array, random: Array, planned: int) -> tuple[int, int]:
         mine: effects of the selected heads on the prompts read, [prompt].
         random: those of the random sets, [set prompt].
         planned: the number of all prompts.
+
+    Returns:
+        Two of [set].
     """
     difference, count = mine - random, random.shape[1]
     mean = difference.mean(1)
     spread = difference.std(1, ddof=1) * np.sqrt(1 / count - 1 / planned)
     half = stats.t.ppf((1 + _SURE) / 2, count - 1) * spread
-    return int((mean + half <= 0).sum()), int((mean - half <= 0).sum())
+    return mean + half <= 0, mean - half <= 0
 
 
 def _first_third(sample: PromptSample) -> list[int]:
@@ -226,7 +241,7 @@ def _first_third(sample: PromptSample) -> list[int]:
     chosen = []
     for family in dict.fromkeys(sample.families):
         numbers = sample.of_family(family)
-        chosen += numbers[: max(_FEWEST, -(-len(numbers) // 3))]
+        chosen += numbers[: first_third(len(numbers))]
     return sorted(chosen)
 
 

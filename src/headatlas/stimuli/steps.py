@@ -1,9 +1,10 @@
 """Calculations in written steps: the parity of bits, sums, and years that follow a year."""
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from headatlas.stimuli.cases import Case, Partition, Segment, fill_roles, filled, in_partition, segments
+from headatlas.stimuli.prompts import UntestableError, Vocabulary
 
 BITS: tuple[str, str] = (" 0", " 1")
 
@@ -125,3 +126,44 @@ def greater_year(split: Partition, rng: random.Random, template: str | None = No
     later = [f"{n:02d}" for n in range(year + 1, 100)]
     rng.shuffle(later)
     return Case(write(year), tuple(later), tuple(f"{n:02d}" for n in range(2, year + 1)), write(corrupted))
+
+
+@dataclass(frozen=True)
+class YearEndings:
+    """The tokens with which the last two digits of years begin.
+
+    Attributes:
+        tokens: in the order of the years; None where a year has no token of its own.
+        years: how many years begin with each token: 1, or 10 where a token is a digit.
+    """
+
+    tokens: tuple[int | None, ...]
+    years: int
+
+    def sides(self, year: int) -> tuple[list[int], list[int]]:
+        """The tokens of later years, and those of other years. A digit with which both begin is in neither.
+
+        Raises:
+            UntestableError: if there are none of one of them.
+        """
+        start = year // self.years
+        earlier = self.tokens[: start + (self.years == 1)]
+        later, others = ([token for token in side if token is not None] for side in (self.tokens[start + 1 :], earlier))
+        if not later or not others:
+            raise UntestableError(f"no year after {year:02d} begins with another digit, or none before it")
+        return later, others
+
+
+def year_endings(vocab: Vocabulary) -> YearEndings:
+    """The tokens of 00 to 99, with none for 00 and 01 where they are more than one token; or the digits.
+
+    Raises:
+        UntestableError: if 02 to 99 are neither single tokens nor written in digits.
+    """
+    numbers = [vocab.continuation(f"{number:02d}") for number in range(100)]
+    if all(len(each) == 1 for each in numbers[2:]):
+        return YearEndings(tuple(each[0] if len(each) == 1 else None for each in numbers), 1)
+    digits = [vocab.continuation(str(digit)) for digit in range(10)]
+    if all(len(each) == 1 for each in digits) and numbers == [tens + ones for tens in digits for ones in digits]:
+        return YearEndings(tuple(digit for (digit,) in digits), 10)
+    raise UntestableError("the numbers 02 to 99 are neither single tokens of this tokenizer nor written in digits")

@@ -108,16 +108,20 @@ class Vocabulary:
             return None
         return ids[0] if len(ids) == 1 else None
 
-    def number(self, value: int) -> tuple[tuple[int, ...], int]:
-        """Tokens that this tokenizer puts before a number in a text (a space, or nothing), and the number's token.
+    def told_apart(self, right: str, wrong: str) -> tuple[tuple[int, ...], int, int]:
+        """The tokens that two answers begin with alike, and the token of each in which they first differ.
+
+        Many tokenizers write numbers digit by digit, or the space before a number apart: a model that is to choose
+        between 17 and 12 is read after the 1.
 
         Raises:
-            UntestableError: if the number is not one token.
+            UntestableError: if one answer is how the other begins.
         """
-        *before, token = self.continuation(f" {value}")
-        if before and tuple(before) != self.encode(" "):
-            raise UntestableError(f"the number {value} is not a single token of this tokenizer")
-        return tuple(before), token
+        one, other = self.continuation(right), self.continuation(wrong)
+        for place, (mine, its) in enumerate(zip(one, other, strict=False)):
+            if mine != its:
+                return one[:place], mine, its
+        raise UntestableError(f"{right!r} and {wrong!r} differ in no token before one of them ends")
 
     def singles(self, words: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
         """The words that are one token with a leading space.

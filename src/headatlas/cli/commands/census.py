@@ -35,7 +35,7 @@ def add_to(commands: Commands) -> None:
         json="print the census, or with --dry-run the plan, as JSON",
     )
     parser.add_argument("model", metavar="MODEL", help="'specimen', a model folder, a GGUF file, or a hub id")
-    parser.add_argument("--dry-run", action="store_true", help="print only an estimate: prompts, tokens, time, memory")
+    parser.add_argument("--dry-run", action="store_true", help="print only an estimate: prompts, work, time, memory")
     parser.add_argument(
         "--budget",
         choices=("quick", "full"),

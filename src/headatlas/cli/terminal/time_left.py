@@ -95,7 +95,7 @@ class Schedule:
             self._seconds[steps[place].kind] += now - run.since
             run.since, run.share = now, 0.0
         if total:
-            run.share = max(run.share, min(done / total, 1.0))
+            run.share = min(done / total, 1.0)  # may fall: interventions that go on past a look have a new total
 
     def end(self, id: str) -> None:
         """Note that a task is done. One that ended before its first step says nothing of the others."""

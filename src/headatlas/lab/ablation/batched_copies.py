@@ -28,7 +28,7 @@ def copies_per_run(
         memory = torch.cuda.mem_get_info(model.device)[0] // 2 if model.device.type == "cuda" else _ROOM
     # Per token: stream, norms, q, k, v and hidden layer of the MLP (generously), and rows of scores and weights.
     numbers = prompts * width * (24 * model.anatomy.d_model + 3 * model.anatomy.heads * length)
-    numbers += 3 * prompts * logits
+    numbers += 2 * prompts * logits
     return max(1, memory // (numbers * model.dtype.itemsize))
 
 

@@ -88,9 +88,9 @@ def why_not_partial(model: OpenModel, clean: CleanRun) -> str | None:
     """Why reruns cannot be trusted with this model, or None if they reproduce full runs.
 
     The trial uses two of the prompts, with the same skipped positions and kept logits as the real reruns. Unedited
-    reruns must give the clean logits: from every layer in the first trial of a form, from the first and last layer in
-    later ones. Reruns with one head ablated in the first and last layer must match full runs. Other tokens run in
-    between, and the last layers are tried first, so that state left in the modules cannot hide a failure.
+    reruns must give the clean logits: from the first and last layer, and in the first trial of a form from every layer,
+    on a few of the tokens. Reruns with one head ablated in the first and last layer must match full runs. Other tokens
+    run in between, and the last layers are tried first, so that state left in the modules cannot hide a failure.
 
     Once a form has passed, other lengths of it cost no full run: an unedited rerun from the first layer must give the
     clean logits that are known already.
@@ -135,6 +135,7 @@ def active_hooks(model: OpenModel) -> str | None:
     return None
 
 
+_FEW = 4  # tokens before and after the first position of a shortened trial
 _COPIES = 3  # with only two, swapping the copies could go unnoticed
 _tried: WeakKeyDictionary[nn.Module, dict[tuple[RerunForm, int, int], str | None]] = WeakKeyDictionary()
 
@@ -148,15 +149,28 @@ def _try(model: OpenModel, tokens: Tensor, keep: Tensor, start: int, every_layer
         forward(model, tokens.flip(1), positions=torch.tensor([tokens.shape[1] - 1]))
         if not all(found.plain for found in clean.layers.values()):
             return "its attention output is not the output of its output projection"
-        for layer in reversed(layers) if every_layer else ends:
+        for layer in ends:
             if problem := unedited_problem(model, clean, layer):
                 return problem
+        if every_layer:
+            short = run_clean(model, *_shortened(tokens, keep, start))
+            for layer in reversed(layers):
+                if problem := unedited_problem(model, short, layer):
+                    return problem
         for layer in ends:
             if not (gap := _gap_of_an_edit(model, clean, layer)) <= _tolerance(model, clean.logits):
                 return f"rerunning with a head of layer {layer} ablated does not match a full run (off by {gap:.1e})"
         return None
 
     return failure_of(attempt)
+
+
+def _shortened(tokens: Tensor, keep: Tensor, start: int) -> tuple[Tensor, Tensor, int]:
+    """A few of the tokens, with the same form: positions are skipped, and logits left out, if they are in the whole."""
+    length, first, width = tokens.shape[1], min(start, _FEW), min(tokens.shape[1] - start, _FEW)
+    few = torch.cat([tokens[:, :first], tokens[:, start : start + width]], 1)
+    whole = len(keep) == length
+    return few, torch.arange(few.shape[1]) if whole else torch.tensor([few.shape[1] - 1]), first
 
 
 def within_rounding(model: OpenModel, found: Tensor, expected: Tensor) -> bool:

@@ -44,7 +44,12 @@ def naive(part: SweepBatch) -> SweepResult:
 def first_position(part: SweepBatch) -> int:
     """The first position that reruns must compute; 0 if skipping would not pay."""
     first, length = int(part.at[0]), part.tokens.shape[1]
-    return first if 2 * (length - first) <= length else 0  # skipping few positions costs more (masking) than it saves
+    return first if skipping_pays(first, length) else 0
+
+
+def skipping_pays(first: int, length: int) -> bool:
+    """Whether to skip the positions before `first`; skipping few of them costs more (masking) than it saves."""
+    return 2 * (length - first) <= length
 
 
 def reuse(part: SweepBatch, memory: int | None, clean: CleanRun | None = None) -> SweepResult:
