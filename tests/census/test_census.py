@@ -16,8 +16,10 @@ from headatlas import locations
 from headatlas.census import cache, comparing, exchange, labelling, page, reading
 from headatlas.census.cache import Plan
 from headatlas.census.schema import Census
+from headatlas.census.summary import common_types
 from headatlas.cli.commands.compare import HEAD_FORMATS
 from headatlas.cli.program import main
+from headatlas.cli.terminal import census_view
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files
 from made_census import CATALOG, cause, census, model_record, part, settings
@@ -37,9 +39,30 @@ class TestLabels:
             part("induction", MODEL, {"L1H2": (0.9, 1e-9), "L2H3": (0.8, 1e-9)}),
             part("previous-token", MODEL, {"L1H2": (0.7, 1e-9)}),
         )
-        assert labels(found) == {"L1H2": ["induction", "previous-token"], "L2H3": ["induction"]}
+        assert labels(found) == {"L1H2": ["previous-token", "induction"], "L2H3": ["induction"]}
         assert (found.summary.labelled, found.summary.unknown) == (2, 10)
         assert found.summary.unknown_share == pytest.approx(10 / 12)
+
+    def test_the_name_that_the_fewest_heads_carry_comes_first(self) -> None:
+        sink = {f"L{layer}H{head}": (0.9, 1e-9) for layer in range(3) for head in range(4)}
+        found = census(
+            MODEL,
+            part("attention-sink", MODEL, sink),
+            part("induction", MODEL, {"L1H2": (0.9, 1e-9), "L2H3": (0.8, 1e-9)}),
+            part("previous-token", MODEL, {"L1H2": (0.7, 1e-9)}),
+        )
+        assert labels(found)["L1H2"] == ["previous-token", "induction", "attention-sink"]
+        assert labels(found)["L2H3"] == ["induction", "attention-sink"]
+        assert [each.id for each in common_types(found.types, 12)] == ["attention-sink"]
+
+    def test_a_name_of_more_than_a_fifth_of_the_heads_is_a_property(self, capsys: Capture) -> None:
+        for heads, common in ((["L0H0", "L0H1"], False), (["L0H0", "L0H1", "L1H0"], True)):
+            found = census(MODEL, part("induction", MODEL, dict.fromkeys(heads, (0.9, 1e-09))))
+            assert bool(common_types(found.types, 12)) == common
+            census_view.print_census(CATALOG, found, [])
+            said = " ".join(capsys.readouterr().out.split())
+            assert ("a property rather than a kind of head: induction (3)" in said) == common
+            assert ("a property rather than a kind of head" in page.page(CATALOG, found)) == common
 
     def test_the_threshold_is_that_of_the_entry(self) -> None:
         threshold = CATALOG.heads["induction"].rule.detection.threshold  # type: ignore[union-attr]

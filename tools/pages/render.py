@@ -74,6 +74,20 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
 
 
+_LIES_IN = {
+    "model": "The model does it in another way.",
+    "rule": "The finding holds, in a form weaker than the rule asks.",
+    "script": "The script was at fault, and is mended.",
+    "stimuli": "The stimuli were at fault, and are mended.",
+    "open": "Not found out.",
+}
+
+
+def lies_in(place: str) -> str:
+    """Where the reason lies that a finding was not reproduced, as a sentence."""
+    return _LIES_IN[place]
+
+
 def _made() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -86,6 +100,7 @@ def _made() -> Environment:
     )
     environment.filters |= {
         "heads_of": heads_of, "formula": formula, "code": code, "quoted": quoted, "data": data, "number": number,
+        "lies_in": lies_in,
     }  # fmt: skip
     return environment
 

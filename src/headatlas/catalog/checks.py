@@ -101,6 +101,8 @@ def _head_links(catalog: Catalog) -> Iterator[Problem]:
             ends = [Head(layer, 0) for layer in expectation.layer_numbers]
             yield from _outside(catalog, file, f"{where}.heads", expectation.model, expectation.heads)
             yield from _outside(catalog, file, f"{where}.layers", expectation.model, ends)
+        for number, explanation in enumerate(rerun.explained):
+            yield from _unknown(catalog, file, f"reproduction.explained.{number}.model", "models", [explanation.model])
 
 
 def _circuit_links(catalog: Catalog) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from headatlas.census.schema import (
     Label,
     TypeResult,
 )
-from headatlas.census.summary import depth, groups_of, summary_of
+from headatlas.census.summary import depth, groups_of, specific_first, summary_of
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import held_out, record_parts, statistics
 from headatlas.evidence.record_parts import ModelRecord
@@ -51,7 +51,7 @@ def census_of(catalog: Catalog, plan: Plan, found: Iterable[TypePart]) -> Census
     labels: Labels = {}
     lost: Labels = {}
     types = [_type(catalog, part, q.get(part.entry.id), labels, lost) for part in chosen]
-    heads = _heads(plan.model, labels, lost)
+    heads = _heads(plan.model, labels, lost, {each.id: len(each.heads) for each in types})
     stages = [(stage.id, stage.short, stage.name) for stage in catalog.taxonomy.stages]
     return Census(
         model=plan.model,
@@ -207,7 +207,10 @@ def _label(part: TypePart, stage: str, head: Head, q: Array, causal: Causal) -> 
 
 
 def _heads(
-    model: ModelRecord, labels: Mapping[Head, list[Label]], lost: Mapping[Head, list[Label]]
+    model: ModelRecord,
+    labels: Mapping[Head, list[Label]],
+    lost: Mapping[Head, list[Label]],
+    carried: Mapping[str, int],
 ) -> list[HeadResult]:
     return [
         HeadResult(
@@ -216,7 +219,7 @@ def _heads(
             index=head.head,
             group=model.kv_head(head),
             depth=depth(head.layer, model.layers),
-            labels=labels.get(head, []),
+            labels=specific_first(labels.get(head, []), carried),
             did_not_hold=lost.get(head, []),
         )
         for head in model.every_head

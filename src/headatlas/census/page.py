@@ -8,6 +8,7 @@ from typing import Any
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import Census, HeadResult
+from headatlas.census.summary import common_types
 from headatlas.evidence import files
 from headatlas.pages.templating import template
 
@@ -66,6 +67,7 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
         short=short,
         base=base if base is None or base.endswith("/") or not base else f"{base}/",
         types=census.types,
+        common=common_types(census.types, census.summary.heads),
         rows=[[cell for at, cell in cells if at == layer] for layer in range(census.model.layers)],
         labels=list(_labels(census, short)),
         lost=[(head.head, types[each.type], each) for head in census.heads for each in head.did_not_hold],

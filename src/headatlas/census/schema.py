@@ -102,8 +102,9 @@ class HeadResult(RecordPart):
 
     Layers carry the model's own number, so that those of a hybrid which have no attention have no heads here.
 
-    No labels means unknown: no catalogued type that could be measured. `did_not_hold` are names for which the head was
-    selected, and that held-out prompts did not bear out: it has none of them, and none is counted, drawn or exported.
+    The label that the fewest heads of the model carry comes first. No labels means unknown: no catalogued type that
+    could be measured. `did_not_hold` are names for which the head was selected, and that held-out prompts did not bear
+    out: it has none of them, and none is counted, drawn or exported.
     """
 
     head: str

@@ -1,6 +1,6 @@
 """Sums up a census: key/value groups, stages, and how deep the labelled heads lie."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,18 @@ from headatlas.census.schema import (
 )
 from headatlas.evidence import statistics
 from headatlas.evidence.record_parts import ModelRecord
+
+COMMON = 0.2  # of the heads; a name that more of them carry says little of any one
+
+
+def specific_first(labels: Sequence[Label], carried: Mapping[str, int]) -> list[Label]:
+    """The names of a head, that which the fewest heads of the model carry first; `carried` counts them by type."""
+    return sorted(labels, key=lambda label: carried[label.type])
+
+
+def common_types(types: Sequence[TypeResult], heads: int) -> list[TypeResult]:
+    """The types that more than a fifth of the heads carry: properties of the model, rather than kinds of heads."""
+    return [each for each in types if len(each.heads) > COMMON * heads]
 
 
 def depth(layer: int, layers: int) -> float:

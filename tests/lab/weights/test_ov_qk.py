@@ -13,7 +13,7 @@ from headatlas.lab import open_model
 from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.weights.head_composition import composition, composition_scores, random_composition
 from headatlas.lab.weights.norm_folding import fold_norms, recognise_norm
-from headatlas.lab.weights.ov_qk import copying_scores, ov_logits
+from headatlas.lab.weights.ov_qk import copying_of_states, copying_scores, ov_logits
 from headatlas.lab.weights.token_ranks import HELD
 from headatlas.notation import Head
 from operations import Work, tokens_run
@@ -148,6 +148,28 @@ def test_logits_of_ov_circuits_equal_the_weights_multiplied_out(tiny: Tiny) -> N
                 written = value[:, part] @ block.attn.c_proj.weight[part]
                 normed = torch.nn.functional.layer_norm(written, (32,), gpt2.ln_f.weight, eps=1e-5)
                 assert torch.allclose(found[layer, head], normed @ gpt2.wte.weight[among].T, atol=1e-4)
+
+
+def test_copying_of_given_states_is_what_plain_matrices_rank(tiny: Tiny) -> None:
+    """Every layer reads states of its own; GPT-2 written out, as above."""
+    model = open_model(str(tiny("gpt2")))
+    gpt2, tokens, k = model.model.transformer, list(range(4, 24)), 60
+    states = noise(model.anatomy.layers, len(tokens), 32)
+    found = copying_of_states(model, tokens, states, k)
+    with torch.no_grad():
+        for layer, block in enumerate(gpt2.h):
+            value = ((block.ln_1(states[layer]) - block.ln_1.bias) @ block.attn.c_attn.weight)[:, 64:]
+            for head in range(4):
+                part = slice(head * 8, head * 8 + 8)
+                written = value[:, part] @ block.attn.c_proj.weight[part]
+                logits = torch.nn.functional.layer_norm(written, (32,), gpt2.ln_f.weight, eps=1e-5) @ gpt2.wte.weight.T
+                own = logits.gather(1, torch.tensor(tokens)[:, None])
+                top, bottom = ((logits >= own).sum(1) <= k).double(), ((logits <= own).sum(1) <= k).double()
+                assert found.copying[layer, head] == pytest.approx(top.mean().item())
+                assert found.suppression[layer, head] == pytest.approx(bottom.mean().item())
+    assert 0 < found.copying.mean() < 1 and found.chance == k / len(gpt2.wte.weight)
+    with pytest.raises(ValueError, match="layers, tokens, d_model"):
+        copying_of_states(model, tokens, states[1:], k)
 
 
 def test_states_of_the_first_mlp_need_one_block(tiny: Tiny) -> None:

@@ -84,6 +84,18 @@ class Expectation(Strict):
         return sum(head.layer in self.layer_numbers for head in heads)
 
 
+class Explanation(Strict):
+    """Why a run gave something else than papers hold to be general, for a model that has the behaviour."""
+
+    model: ModelId
+    lies_in: Literal["model", "rule", "script", "stimuli", "open"] = Field(
+        description="model: it does the task in another way; rule: the finding holds, in a form weaker than the rule "
+        "asks; script, stimuli: these were at fault, and are mended; open: not found out."
+    )
+    why: Text = Field(description="Two or three sentences with the figures.")
+    shown_by: Text = Field(description="The command that prints these figures.")
+
+
 class Reproduction(Strict):
     """What a rerun of the finding needs and, if `reproductions/<id>.py` exists, its rule."""
 
@@ -94,6 +106,7 @@ class Reproduction(Strict):
     smallest_why: Text = Field(description="Why this model, or why no known open model suffices.")
     rule: Rule | None = Field(None, description="Fixed before the first run; absent while there is no script.")
     expected: tuple[Expectation, ...] = ()
+    explained: tuple[Explanation, ...] = ()
 
     @model_validator(mode="after")
     def _rule_first(self) -> "Reproduction":

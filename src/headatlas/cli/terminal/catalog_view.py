@@ -114,6 +114,9 @@ def _print_reproduction(console: Console, head: HeadType) -> None:
         heads = f" ({' '.join(map(str, expected.heads))})" if expected.heads else ""
         heads += f" in {expected.layers_text}" if expected.layers else ""
         _print_indented(console, f"{expected.model}: {expected.verdict}{heads}. {escape(expected.why)}")
+    for each in rerun.explained:
+        console.print(f"[bold]Why not on {each.model}[/bold]")
+        _print_indented(console, f"{escape(each.why)} Shown by: {escape(each.shown_by)}")
     console.print(f"\n[dim]to rerun: headatlas run {head.id}[/dim]")
 
 

@@ -11,6 +11,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.census import comparing
 from headatlas.census.comparing import Difference, Side
 from headatlas.census.schema import Census, TypeResult
+from headatlas.census.summary import common_types
 from headatlas.cli.terminal import console as _console
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> N
         console.print(Text(f"{census.model.size}, {census.model.kv_size} key/value groups per layer", style="dim"))
     console.print(_types(catalog, census))
     console.print(_stages(census))
+    if common := common_types(census.types, summary.heads):
+        names = ", ".join(f"{each.id} ({len(each.heads)})" for each in common)
+        console.print(
+            Text(f"on more than a fifth of the heads, so a property rather than a kind: {names}", style="dim")
+        )
     apart = [each for each in census.types if each.status != "measured"]
     for status in dict.fromkeys(each.status for each in apart):
         names = ", ".join(each.id for each in apart if each.status == status)

@@ -60,28 +60,64 @@ def copying_scores(
         HeadatlasError: if weights, norms or unembedding are unconfirmed.
     """
     chosen = drawn_tokens(model, tokens, 500)
+    _require_ranks(model, k)
+    asked = (tuple(chosen), k, states, sum(weight._version for weight in model.model.parameters()))  # changes in place
+    known = _kept.get(model.model) if active_hooks(model) is None else None
+    if known and known[0] == asked:
+        counts = known[1]
+    else:
+        counts = _counts(model, chosen, k, _states(model, chosen, states).expand(model.anatomy.layers, -1, -1))
+    if active_hooks(model) is None:
+        _kept[model.model] = asked, counts
+    return _shares(model, counts, len(chosen), k)
+
+
+@torch.no_grad()
+def copying_of_states(model: OpenModel, tokens: Sequence[int], states: Tensor, k: int = 5) -> Copying:
+    """Copying and suppression scores of every head, where it reads given states of the stream.
+
+    Args:
+        model: whose weights.
+        tokens: token ids, whose ranks count.
+        states: [layer token d_model], what the heads of each layer read of each token, such as the stream of a prompt.
+        k: as in `copying_scores`.
+
+    Raises:
+        HeadatlasError: as in `copying_scores`.
+        ValueError: where states and tokens do not fit.
+    """
+    chosen = drawn_tokens(model, tokens, 0)
+    _require_ranks(model, k)
+    wanted = (model.anatomy.layers, len(chosen), model.anatomy.d_model)
+    if states.shape != wanted:
+        raise ValueError(f"the states are {list(states.shape)}, not {list(wanted)}: layers, tokens, d_model")
+    return _shares(model, _counts(model, chosen, k, states.float()), len(chosen), k)
+
+
+def _require_ranks(model: OpenModel, k: int) -> None:
     vocabulary = len(_embedding(model))
     if not 0 < k < vocabulary:
         raise ValueError(f"k is {k}; it must lie between 1 and the vocabulary of {vocabulary} tokens")
-    asked = (tuple(chosen), k, states, sum(weight._version for weight in model.model.parameters()))  # changes in place
-    known = _kept.get(model.model) if active_hooks(model) is None else None
-    counts = known[1] if known and known[0] == asked else _counts(model, chosen, k, states)
-    if active_hooks(model) is None:
-        _kept[model.model] = asked, counts
-    copying, suppression = counts / len(chosen)
-    return Copying(copying, suppression, k / vocabulary)
 
 
-def _counts(model: OpenModel, chosen: Sequence[int], k: int, states: States) -> Tensor:
-    """How many of the tokens each head ranks at the top, and at the bottom: [2 layer head], float64."""
+def _shares(model: OpenModel, counts: Tensor, tokens: int, k: int) -> Copying:
+    copying, suppression = counts / tokens
+    return Copying(copying, suppression, k / len(_embedding(model)))
+
+
+def _counts(model: OpenModel, chosen: Sequence[int], k: int, states: Tensor) -> Tensor:
+    """How many of the tokens each head ranks at the top, and at the bottom: [2 layer head], float64.
+
+    `states` are [layer token d_model].
+    """
     anatomy = model.anatomy
-    circuits, own = _Circuits(model, _states(model, chosen, states)), torch.tensor(chosen, device=model.device)
+    circuits, own = _Circuits(model), torch.tensor(chosen, device=model.device)
     weight = anatomy.confirmed_unembed.weight
     counts = torch.full((2, anatomy.layers, anatomy.heads), float("nan"), dtype=torch.float64)
     for layer, shape in anatomy.shapes.items():
         counts[:, layer, : shape.heads] = 0.0
         for rows in torch.split(torch.arange(len(chosen)), max(1, _ROWS // shape.heads)):
-            written = circuits.lifted(layer, rows)  # [head row d_model]
+            written = circuits.lifted(layer, states[layer, rows])  # [head row d_model]
             found = among_extremes(written.flatten(0, 1), weight, own[rows].repeat(shape.heads), k)
             counts[:, layer, : shape.heads] += found.view(2, shape.heads, -1).sum(-1).cpu()
     return counts
@@ -107,32 +143,33 @@ def ov_logits(model: OpenModel, tokens: Sequence[int], among: Sequence[int], sta
         HeadatlasError: if weights, norms or unembedding are unconfirmed, or a token is outside the vocabulary.
     """
     chosen, read = drawn_tokens(model, tokens, 0), drawn_tokens(model, among, 0)
-    circuits, rows = _Circuits(model, _states(model, chosen, states)), torch.arange(len(chosen))
+    circuits, inputs = _Circuits(model), _states(model, chosen, states)
     among_ids = torch.tensor(read, device=model.device)
-    return model.anatomy.stack({layer: circuits.logits(layer, rows, among_ids) for layer in model.anatomy.attention}, 0)
+    found = {layer: circuits.logits(layer, inputs, among_ids) for layer in model.anatomy.attention}
+    return model.anatomy.stack(found, 0)
 
 
 class _Circuits:
-    """The OV circuits of all heads of a layer, from states [token d_model] to what the unembedding reads."""
+    """The OV circuits of all heads of a layer, from states [row d_model] to what the unembedding reads."""
 
-    def __init__(self, model: OpenModel, states: Tensor) -> None:
-        self._anatomy, self._folding, self._states = model.anatomy, fold_norms(model), states
+    def __init__(self, model: OpenModel) -> None:
+        self._anatomy, self._folding = model.anatomy, fold_norms(model)
         self._unembed = model.anatomy.confirmed_unembed
-        self._zero = self._unembed.normed(torch.zeros(1, model.anatomy.d_model, device=states.device))  # its bias
+        self._zero = self._unembed.normed(torch.zeros(1, model.anatomy.d_model, device=model.device))  # its bias
 
-    def logits(self, layer: int, rows: Tensor, among: Tensor) -> Tensor:
-        """Logits of some tokens for some of the states: [head row among], float32."""
-        found, zero = (self._unembed.logits_of(each, among).float() for each in (self._read(layer, rows), self._zero))
+    def logits(self, layer: int, states: Tensor, among: Tensor) -> Tensor:
+        """Logits of some tokens for each state: [head row among], float32."""
+        found, zero = (self._unembed.logits_of(each, among).float() for each in (self._read(layer, states), self._zero))
         return found - zero
 
-    def lifted(self, layer: int, rows: Tensor) -> Tensor:
+    def lifted(self, layer: int, states: Tensor) -> Tensor:
         """[head row d_model], whose products with rows of the unembedding are ordered as the logits; float32."""
-        return (self._read(layer, rows).float() - self._zero.float()) * self._unembed.scale
+        return (self._read(layer, states).float() - self._zero.float()) * self._unembed.scale
 
-    def _read(self, layer: int, rows: Tensor) -> Tensor:
+    def _read(self, layer: int, states: Tensor) -> Tensor:
         """What the unembedding reads where a head's output is all that is in the stream: [head row d_model]."""
-        states = self._folding.reads(layer, self._states[rows])
-        return self._unembed.normed(self._folding.written(layer, self._anatomy.ov(layer).apply(states)))
+        read = self._folding.reads(layer, states)
+        return self._unembed.normed(self._folding.written(layer, self._anatomy.ov(layer).apply(read)))
 
 
 def drawn_tokens(model: OpenModel, tokens: Sequence[int] | None, count: int) -> list[int]:
