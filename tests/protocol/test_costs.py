@@ -54,7 +54,7 @@ def test_interventions_end_at_the_first_look_at_which_they_can(specimen: OpenMod
     def weight(sets: int) -> float:
         return step(by_id(specimen, Amount(None, None, sets, 0))["induction"], costs.INTERVENTIONS).weight
 
-    assert weight(200) / weight(40) == pytest.approx((68 + 1) / (32 + 1))
+    assert weight(200) / weight(19) == pytest.approx((68 + 1) / (19 + 1))
     assert weight(0) == 0
     alone = step(by_id(specimen, Amount(None, None, 200, 20))["induction"], costs.INTERVENTIONS).weight
     assert weight(200) < alone < 1.2 * weight(200)

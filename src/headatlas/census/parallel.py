@@ -13,6 +13,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.census import cache
 from headatlas.census.cache import Plan
 from headatlas.census.schema import CensusSettings
+from headatlas.fetching import known, stored
 from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.shared_model import ModelRequest, SharedModel, open_first, opened
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from headatlas.lab import OpenModel
     from headatlas.protocol.budget import Budget
 
-_LIGHT = 200 * 2**20  # bytes of weights that every process may hold for itself
+_PROCESS = 800 * 2**20  # bytes that a process takes beside the weights, which all share
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def run_census(
         catalog: that the types are in.
         order: the model, the budget, the shard.
         out: the folder.
-        jobs: processes that share the work and the weights, each with one thread; by default one per core where the
-            model is light, else one with all threads.
+        jobs: processes that share the work and the weights, each with one thread; by default as `default_jobs` says.
+            One process uses all threads.
         report: told of progress.
         tell: told where the census of another model of the same name is moved.
 
@@ -85,13 +86,21 @@ def run_census(
 
 
 def default_jobs(order: CensusRequest) -> int:
-    """One process per core for a light model that is at hand and runs on the processor, else one."""
-    name = order.model
+    """One process per core for a model that is at hand, runs on the processor, and leaves half of the memory free."""
     if order.options.device not in (None, "cpu"):
         return 1
-    folder = specimens.place(name) if name in specimens.names() else Path(name)
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
-    return max(1, os.cpu_count() or 1) if 0 < weights <= _LIGHT else 1
+    cores, weights = max(1, os.cpu_count() or 1), _weights(order.model)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return cores if 0 < weights <= memory / 2 - cores * _PROCESS else 1
+
+
+def _weights(name: str) -> int:
+    """Bytes of the weights of a model that is at hand; 0 for others."""
+    if model := known.packaged(name):
+        folder = stored.place(model)
+    else:
+        folder = specimens.place(name) if name in specimens.names() else Path(name)
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Literal
 
 Answer = Literal["cause", "no cause", "open"]
 
-_CHECKS = 20  # sets between two checks whether the limit is passed
+_CHECKS = 20  # sets between two checks whether the limit is passed; half as many where so few are drawn at most
 _TINY = 1e-12
 
 
@@ -48,7 +48,8 @@ class StoppingRule:
 
     def stages(self) -> Iterator[int]:
         """Numbers of sets after which the test is looked at, ascending; the last is `most`."""
-        yield from sorted({*range(_CHECKS, self.most, _CHECKS), *self.looks})
+        step = _CHECKS if self.most > _CHECKS else _CHECKS // 2
+        yield from sorted({*range(step, self.most, step), *self.looks})
 
     def reason(self, n: int, k: int) -> str:
         """Why the test stopped after n sets, of which k reach the effect, as text; empty if all sets were drawn."""
@@ -74,7 +75,7 @@ class StoppingRule:
 
 
 # The early looks for a test of 5% by the largest number of sets. They were chosen once, by the exact level of the test.
-_EARLY: Mapping[int, Mapping[int, int]] = {200: {68: 0, 110: 1, 150: 2}, 40: {32: 0}}
+_EARLY: Mapping[int, Mapping[int, int]] = {200: {68: 0, 110: 1, 150: 2}}
 
 
 def stopping_rule(most: int, percentile: float = 95.0, early: bool = True) -> StoppingRule:

@@ -41,8 +41,8 @@ class Amount:
 
 
 FULL = Amount(None, None, statistics.RANDOM_SETS, alone=20)
-QUICK_SMALL = Amount(8, 6, 40, alone=3)
-QUICK_LARGE = Amount(4, 4, 40, alone=3)
+QUICK_SMALL = Amount(8, 6, statistics.ENOUGH_SETS, alone=3)
+QUICK_LARGE = Amount(4, 4, statistics.ENOUGH_SETS, alone=3)
 
 
 def first_third(count: int) -> int:

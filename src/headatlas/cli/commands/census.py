@@ -49,7 +49,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--shard", default="1/1", metavar="I/N", help="only this share of the work; `merge` joins shares"
     )
-    parser.add_argument("--jobs", type=int, help="number of processes (default one per core for small models, else 1)")
+    parser.add_argument("--jobs", type=int, help="number of processes (default one per core, if memory is ample)")
     parser.add_argument("--out", type=Path, default=DEFAULT_CENSUS, help=f"folder to write (default {DEFAULT_CENSUS})")
     parser.add_argument("--pages", metavar="URL", help="URL of the catalog's pages, to link types to them")
     add_model_options(parser)

@@ -37,9 +37,8 @@ def print_census(catalog: Catalog, census: Census, written: Sequence[Path]) -> N
     console.print(_stages(census))
     if common := common_types(census.types, summary.heads):
         names = ", ".join(f"{each.id} ({len(each.heads)})" for each in common)
-        console.print(
-            Text(f"on more than a fifth of the heads, so a property rather than a kind: {names}", style="dim")
-        )
+        said = f"carried by more than a fifth of the heads, a property rather than a kind of head: {names}"
+        console.print(Text(said, style="dim"))
     apart = [each for each in census.types if each.status != "measured"]
     for status in dict.fromkeys(each.status for each in apart):
         names = ", ".join(each.id for each in apart if each.status == status)
