@@ -23,6 +23,7 @@ from pages.atlas import Atlas, gather
 from pages.censuses import census_pages, places
 from pages.examples import Example, examples
 from pages.heads import head_page
+from pages.outside import outside_page
 from pages.specimen import specimen_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,7 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
         "together.md": together.together_page(atlas, together.recorded()),
+        "outside.md": outside_page(atlas),
         "specimen.md": specimen_page(atlas),
         "methods/index.md": entities.families_page(atlas, "methods", "Methods", "How heads are found and tested."),
         "benchmarks/index.md": entities.families_page(

@@ -75,6 +75,16 @@ class Circuit(Strict):
     sources: Annotated[tuple[CitationKey, ...], Field(min_length=1)]
 
 
+class PublishedScores(Sourced):
+    """A score that a source publishes for every head of a model."""
+
+    name: Id
+    definition: Text = Field(description="Precise enough to measure it again, with the data it was measured on.")
+    scores: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1)] = Field(
+        description="A row for each layer, with a number for each head."
+    )
+
+
 class Model(Strict):
     """A model that findings name: catalog/models/<id>.yaml."""
 
@@ -99,7 +109,15 @@ class Model(Strict):
     kv_heads: int | None = Field(None, gt=0)
     d_head: int | None = Field(None, gt=0)
     sources: tuple[CitationKey, ...] = ()
+    published: tuple[PublishedScores, ...] = Field((), description="Scores that a source gives for every head.")
     note: Text | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Model":
+        for each in self.published:
+            if [len(row) for row in each.scores] != [self.heads] * (self.layers or 0):
+                raise ValueError(f"the scores {each.name!r} are not one for each of its layers and heads")
+        return self
 
     @model_validator(mode="after")
     def _reachable(self) -> "Model":
