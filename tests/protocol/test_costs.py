@@ -7,7 +7,7 @@ from headatlas.lab import OpenModel, open_model
 from headatlas.lab.running.passes import count_passes
 from headatlas.progress import Step, Task
 from headatlas.protocol import costs, work
-from headatlas.protocol.budget import FULL, QUICK_LARGE, Amount
+from headatlas.protocol.budget import FULL, QUICK_LARGE, SMALL, Amount
 from headatlas.protocol.draw_stimuli import draw
 from headatlas.protocol.measure import measure_behaviour, measure_scores
 from headatlas.protocol.script import load_script
@@ -149,3 +149,39 @@ def test_what_cannot_be_drawn_is_no_work(specimen: OpenModel, monkeypatch: pytes
     monkeypatch.setattr(script.module, "stimulus", nothing)
     rule = CATALOG.heads["induction"].rule
     assert rule and costs.steps(script, rule, specimen, FULL) == []
+
+
+class TestMorePrompts:
+    """Where a quick budget's prompts are too few to tell."""
+
+    def asked(
+        self, id: str, model: OpenModel, amount: Amount, monkeypatch: pytest.MonkeyPatch, size: int
+    ) -> int | None:
+        monkeypatch.setattr(costs, "parameters", lambda _: size)
+        script, rule = load_script(id), CATALOG.heads[id].rule
+        assert rule
+        return costs.more_prompts(script, rule, model, amount, draw(script, rule, model, 0, amount.drawn(rule)))
+
+    def test_all_of_the_rule_where_that_is_little_work(
+        self, specimen: OpenModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rule = CATALOG.heads["induction"].rule
+        assert rule
+        for size in (SMALL - 1, SMALL):
+            assert self.asked("induction", specimen, QUICK_LARGE, monkeypatch, size) == rule.find
+
+    def test_twice_as_many_for_a_large_model_and_a_costly_score(
+        self, specimen: OpenModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rule = CATALOG.heads["mover"].rule
+        assert rule and rule.find > 2 * 4
+        monkeypatch.setattr(costs, "_AFFORDED", 1_000)
+        assert self.asked("mover", specimen, QUICK_LARGE, monkeypatch, SMALL) == 8
+        assert self.asked("mover", specimen, QUICK_LARGE, monkeypatch, SMALL - 1) == rule.find
+
+    def test_no_more_than_the_rule_says(self, specimen: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.asked("induction", specimen, FULL, monkeypatch, SMALL) is None
+        rule = CATALOG.heads["induction"].rule
+        assert rule
+        assert self.asked("induction", specimen, Amount(rule.find, 4, 19, 3), monkeypatch, SMALL) is None
+        assert self.asked("truthfulness", specimen, QUICK_LARGE, monkeypatch, SMALL) is None  # fitted: all are drawn

@@ -59,15 +59,14 @@ class Job:
         assert self.stimuli
         return self.stimuli
 
-    def draw(self, model: OpenModel, all_of_the_rule: bool = False) -> None:
-        """Draw the prompts: as many of each family as the settings say, or as many as a run draws.
+    def draw(self, model: OpenModel, prompts: int | None = None) -> None:
+        """Draw the prompts: so many of each family, or as many as the settings say.
 
         Raises:
             UntestableError: where the tokenizer cannot express them, or they do not fit the context.
         """
         settings = self.key.settings
-        most = None if all_of_the_rule else settings.prompts
-        self.stimuli = draw(self.script, self.rule, model, settings.seed, most)
+        self.stimuli = draw(self.script, self.rule, model, settings.seed, prompts or settings.prompts)
 
     def part(self, model: OpenModel) -> TypePart:
         """The result of a job that has ended."""

@@ -58,9 +58,12 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
     for job in jobs:
         _step(job, model, _begin)
     _score(jobs, "find", model, progress)
-    again = [job for job in jobs if not job.ending and _more_prompts_help(job)]
-    for job in again:
-        _step(job, model, lambda job, model: job.draw(model, all_of_the_rule=True))
+    again = []
+    for job in (job for job in jobs if not job.ending and _undecided(job)):
+        more = costs.more_prompts(job.script, job.rule, model, amount_of(job.key.settings), job.drawn())
+        if more is not None:
+            _step(job, model, partial(_draw, prompts=more))
+            again.append(job)
     _score(again, "find", model, progress)
     candidates = [job for job in jobs if job.selection and job.selection.any_candidate(job.rule)]
     _score(candidates, "test", model, progress)
@@ -159,15 +162,16 @@ def _keep(job: Job, split: Split, scores: Scores) -> None:
         job.selection = selection_of(scores)
 
 
-def _more_prompts_help(job: Job) -> bool:
-    """Whether a head reaches the threshold without significance, and the rule asks for more prompts.
+def _undecided(job: Job) -> bool:
+    """Whether a head reaches the threshold without significance, in a model that has the behaviour.
 
-    Only where the model has the behaviour: else the finding could not be tested on it anyway.
+    Without the behaviour the finding could not be tested anyway.
     """
-    most = job.key.settings.prompts
-    if most is None or most >= job.rule.find or not (job.behaviour and job.behaviour.passed):
-        return False
-    return bool(job.selection and job.selection.undecided(job.rule))
+    return bool(job.behaviour and job.behaviour.passed and job.selection and job.selection.undecided(job.rule))
+
+
+def _draw(job: Job, model: OpenModel, prompts: int) -> None:
+    job.draw(model, prompts)
 
 
 def _finish(job: Job, model: OpenModel, progress: Progress) -> None:

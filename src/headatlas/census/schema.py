@@ -16,8 +16,8 @@ class CensusSettings(RecordPart):
 
     `prompts` is the most of each family that was drawn, and `cause_prompts` that the cause was measured on; None where
     the rule of each entry decides. Where the model has the behaviour, and that is too few to tell whether a head that
-    reaches the threshold exceeds its control, as many are drawn as the rule says; and always for scores that are fitted
-    to all prompts, as a probe's are. `random_sets` is the most that the cause is compared with.
+    reaches the threshold exceeds its control, more are drawn, at most as many as the rule says; and all of them for
+    scores that are fitted to all prompts, as a probe's are. `random_sets` is the most that the cause is compared with.
     """
 
     budget: Literal["quick", "full"]

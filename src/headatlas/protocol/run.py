@@ -126,16 +126,16 @@ def _run_seed(
 def _measure(script: Script, rule: Rule, model: OpenModel, seed: int, budget: Budget, progress: Progress) -> Measured:
     """Measure behaviour, then scores, then cause. Without the behaviour there is nothing that could be moved.
 
-    Where fewer prompts than the rule says are too few to tell, as many are drawn as it says.
+    Where a quick budget's prompts are too few to tell, more are drawn (`headatlas.protocol.costs.more_prompts`).
     """
     amount = amount_of(budget, parameters(model))
-    most = amount.drawn(rule)
-    measured = _look(script, rule, model, draw(script, rule, model, seed, most), budget, progress)
+    measured = _look(script, rule, model, draw(script, rule, model, seed, amount.drawn(rule)), budget, progress)
     if measured.unscored:
         return measured
-    undecided = selection_of(measured.scores["find"]).undecided(rule)
-    if most is not None and most < rule.find and undecided and behaviour_of(rule, measured.behaviour).passed:
-        measured = _look(script, rule, model, draw(script, rule, model, seed), budget, progress)
+    if selection_of(measured.scores["find"]).undecided(rule) and behaviour_of(rule, measured.behaviour).passed:
+        more = costs.more_prompts(script, rule, model, amount, measured.stimuli)
+        if more is not None:
+            measured = _look(script, rule, model, draw(script, rule, model, seed, more), budget, progress)
     stimuli, find = measured.stimuli, measured.scores["find"]
     test = measure_scores(script, model, stimuli.test, progress)
     measured = replace(measured, scores={"find": find, "test": test})
