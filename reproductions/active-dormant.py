@@ -4,8 +4,9 @@ Claim      A head of Llama 2 7B attends to the start token of encyclopedia texts
            where alone the loss rises when the head is taken away (guo2024active).
 Stimuli    Stories, on which heads should sleep, and lists of pairs to be looked up, on which they should work, written
            as assignments, with arrows or with colons. A small model can read these, but not code.
-Score      The attention to the first token, averaged over all later tokens of a story, times the attention to all other
-           tokens in a list of the same length: 1 for a head that only sleeps on the one and only works on the other.
+Score      The smaller of two: the attention to the first token, averaged over all later tokens of a story, and the
+           attention to all other tokens in a list of the same length. 1 for a head that only sleeps on the one and only
+           works on the other; at least a half for one that mostly sleeps and mostly works, as in the published plot.
 Control    The same with story and list exchanged, which is as large for a head that rests on both alike.
 Behaviour  How often a key that comes back at the end of a list is followed by its value rather than another.
 Cause      The heads found are set to zero, as the definition asks, in a story that is followed by a list: the value in
@@ -15,6 +16,7 @@ Cause      The heads found are set to zero, as the definition asks, in a story t
 import random
 from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
 
 from headatlas.lab import OpenModel, Scores, attention_scores, log_probability
@@ -47,9 +49,9 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
-    """Rest on the one kind of text times work on the other, both ways: [prompt layer head]."""
+    """Rest on the one kind of text and work on the other, the smaller of the two, both ways: [prompt layer head]."""
     rest = attention_scores(model, sample.prompts)
-    return Scores(rest.score * (1 - rest.null), rest.null * (1 - rest.score))
+    return Scores(np.minimum(rest.score, 1 - rest.null), np.minimum(rest.null, 1 - rest.score))
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

@@ -40,7 +40,7 @@ def test_a_quick_run_draws_fewer_prompts_and_random_sets(quick: records.Record) 
     assert quick.budget == "quick" and quick.behaviour and quick.detection and quick.cause
     families = len(quick.stability.families)
     assert (quick.detection.n_find, quick.detection.n_test, quick.behaviour.n) == (8 * families,) * 3
-    assert quick.cause.planned_n == 6 * families >= quick.cause.n
+    assert quick.cause.planned_n == 8 * families >= quick.cause.n
     assert quick.cause.planned_sets == QUICK_SMALL.random_sets >= len(quick.cause.random_effects)
     assert len(quick.cause.alone) <= 3
     assert set(quick.stability.families) == set(quick.stimuli.families if quick.stimuli else [])
@@ -67,7 +67,7 @@ def test_where_a_quick_run_cannot_tell_it_draws_as_many_as_the_rule_says(
     assert record.detection and record.behaviour and record.cause and record.stimuli
     wanted = 36 if undecided else 24
     assert record.detection.n_find == record.detection.n_test == record.behaviour.n == wanted
-    assert record.cause.planned_n == 18  # the cause is still measured on few
+    assert record.cause.planned_n == 24  # the cause is still measured on few
 
 
 def test_without_the_behaviour_no_more_prompts_are_drawn(

@@ -75,7 +75,9 @@ def test_a_search_changes_what_finds_and_tests_heads_and_leaves_the_behaviour(
         raise UntestableError("the model makes no mistake")
 
     seen: list[str] = []
-    monkeypatch.setattr(interventions, "_FEWEST", 100)  # all prompts, so that the effects are of the same ones
+    monkeypatch.setattr(
+        interventions, "first_third", lambda count: count
+    )  # all prompts, so that the effects are of the same ones
     entry, loaded = CATALOG.heads["duplicate-token"], script.load_script("duplicate-token")
     monkeypatch.setattr(run, "load_script", lambda *_, **__: loaded)
     plain = run.run(CATALOG, entry, specimen)

@@ -43,7 +43,7 @@ from headatlas.protocol.measure import (
 from headatlas.protocol.script import Split
 from headatlas.stimuli.prompts import UntestableError
 
-_ALONE = 3  # how many of the strongest candidates are intervened on alone
+_ALONE = {"quick": 1, "full": 3}  # how many of the strongest candidates are intervened on alone
 NO_CAUSE = "no head is a candidate"
 NONE_HOLDS = "no candidate holds on new prompts"
 
@@ -76,7 +76,8 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
 
 def amount_of(settings: CensusSettings) -> Amount:
     """How many prompts and interventions the settings of a census ask for."""
-    return Amount(settings.prompts, settings.cause_prompts, settings.random_sets if settings.cause else 0, _ALONE)
+    sets = settings.random_sets if settings.cause else 0
+    return Amount(settings.prompts, settings.cause_prompts, sets, _ALONE[settings.budget])
 
 
 # --- the steps ------------------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ def _cause(job: Job, model: OpenModel, detection: Detection | None, progress: Pr
         settings.seed,
         progress,
         random_sets=settings.random_sets,
-        alone=_ALONE,
+        alone=_ALONE[settings.budget],
     )
     figures = cause_of(rule, effects) if effects else None
     if figures is None:

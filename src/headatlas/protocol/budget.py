@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from headatlas.lab import OpenModel
 
 Budget = Literal["quick", "full"]
-_FEWEST = 4
 SMALL = 20_000_000  # parameters without embeddings; above it a quick budget asks less
 
 
@@ -41,13 +40,13 @@ class Amount:
 
 
 FULL = Amount(None, None, statistics.RANDOM_SETS, alone=20)
-QUICK_SMALL = Amount(8, 6, statistics.ENOUGH_SETS, alone=3)
-QUICK_LARGE = Amount(4, 4, statistics.ENOUGH_SETS, alone=3)
+QUICK_SMALL = Amount(8, 8, statistics.ENOUGH_SETS, alone=3)
+QUICK_LARGE = Amount(4, 4, statistics.ENOUGH_SETS, alone=1)
 
 
 def first_third(count: int) -> int:
-    """How many of the prompts of a family an intervention reads first: a third, and at least four."""
-    return min(count, max(_FEWEST, -(-count // 3)))
+    """How many of the prompts of a family an intervention reads first: a third, rounded up."""
+    return -(-count // 3)
 
 
 def parameters(model: OpenModel) -> int:

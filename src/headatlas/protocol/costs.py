@@ -11,7 +11,7 @@ from headatlas.lab import OpenModel
 from headatlas.lab.ablation.replacement import edited_positions
 from headatlas.lab.ablation.sweep_engine import skipping_pays
 from headatlas.progress import Step, Task
-from headatlas.protocol.budget import FULL, SMALL, Amount, first_third, parameters
+from headatlas.protocol.budget import SMALL, Amount, first_third, parameters
 from headatlas.protocol.draw_stimuli import DrawnStimuli
 from headatlas.protocol.script import PromptSample, Script, Split, load_script
 from headatlas.protocol.work import fit_of
@@ -21,7 +21,7 @@ BEHAVIOUR, INTERVENTIONS = "behaviour", "interventions"
 # Counted in the causal tests that were recorded on all models that were tried:
 _INTERVENES = 0.5  # of all findings have one
 _HEADS = 5  # are found
-_AFFORDED = 20_000  # tokens of work for one half of the scores, which take a minute on two cores and 135M weights
+_AFFORDED = 12_000  # tokens of work for one half of the scores: half a minute on a core and 135M weights
 _LAYERS = 0.6  # of all layers are rerun, from the first that is intervened on
 
 
@@ -132,7 +132,7 @@ def expected(script: Script, rule: Rule, model: OpenModel, amount: Amount, drawn
 def more_prompts(script: Script, rule: Rule, model: OpenModel, amount: Amount, drawn: DrawnStimuli) -> int | None:
     """How many prompts of each family to draw where those of a quick budget are too few to tell; None for no more.
 
-    As many as the rule says, for a small model and where that is not much work; else twice as many as before.
+    As many as the rule says for a small model. For a large one, twice as many as before where that is not much work.
 
     Args:
         script, rule, model: of the finding.
@@ -142,8 +142,10 @@ def more_prompts(script: Script, rule: Rule, model: OpenModel, amount: Amount, d
     first = amount.drawn(rule)
     if first is None or first >= rule.find:
         return None
-    cheap = parameters(model) < SMALL or expected(script, rule, model, FULL, drawn).find <= _AFFORDED
-    return rule.find if cheap else min(2 * first, rule.find)
+    if parameters(model) < SMALL:
+        return rule.find
+    twice = min(2 * first, rule.find)
+    return twice if expected(script, rule, model, replace(amount, prompts=twice), drawn).find <= _AFFORDED else None
 
 
 def _mean_length(sample: PromptSample) -> float:

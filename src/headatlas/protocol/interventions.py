@@ -237,7 +237,7 @@ def reaching(mine: Array, random: Array, planned: int) -> tuple[Array, Array]:
 
 
 def _first_third(sample: PromptSample) -> list[int]:
-    """Numbers of the first third of the prompts of each family, and of at least four."""
+    """Numbers of the first third of the prompts of each family."""
     chosen = []
     for family in dict.fromkeys(sample.families):
         numbers = sample.of_family(family)

@@ -85,6 +85,10 @@ class HeadType(Strict):
         description="survey: the survey places the type there; headatlas: the type is not in the survey, we placed it.",
     )
     placed_why: Text | None = Field(None, description="Only for placed_by: headatlas.")
+    property_why: Text | None = Field(
+        None,
+        description="Why this is a property that many heads of a model have, rather than a kind of head.",
+    )
     status: Status
     definition: Text = Field(description="Precise enough to implement.")
     qk: Text = Field(description="What the query-key circuit reads and matches.")

@@ -61,6 +61,8 @@ def print_head(catalog: Catalog, head: HeadType) -> None:
         names = ", ".join(f"{alias.name} ({catalog.references[alias.source].short})" for alias in head.aliases)
         console.print(f"[dim]also called: {escape(names)}[/dim]")
     console.print(f"\n{escape(head.summary)}\n")
+    if head.property_why:
+        console.print(f"[bold]A property rather than a kind of head[/bold]  {escape(head.property_why)}\n")
     for title, text in (("Definition", head.definition), ("QK reads", head.qk), ("OV writes", head.ov)):
         console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
     _print_findings(console, catalog, head.findings)
