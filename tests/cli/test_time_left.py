@@ -173,6 +173,13 @@ def test_findings_that_are_done_before_and_types_measured_together_are_counted()
     assert schedule.status().done == 8
 
 
+def test_a_share_falls_where_there_is_more_to_do_than_was_said() -> None:
+    schedule = Schedule([Task("a", (Step("x", "x", 1),))], clock=Clock())
+    for done, total, share in ((40, 68, 40 / 68), (60, 68, 60 / 68), (68, 110, 68 / 110), (40, 110, 68 / 110)):
+        schedule.step("a", "x", done, total)
+        assert schedule.status().running[0].share == pytest.approx(share)
+
+
 def test_a_share_never_falls() -> None:
     schedule = Schedule([Task("a", (Step("x", "x", 1), Step("y", "y", 1)))], clock=Clock())
     for done in (1, 3, 2):

@@ -25,6 +25,7 @@ class _Running:
     what: str = ""
     index: int = -1  # of the present step among those of the task; -1 before the first
     share: float = 0.0  # of the present step
+    total: int = 0  # of which the share was told
 
     @property
     def step(self) -> Step | None:
@@ -93,9 +94,10 @@ class Schedule:
             self._leave(run, place, now)
         elif total and done == 0 and run.share > 0:  # the step begins anew, on other prompts
             self._seconds[steps[place].kind] += now - run.since
-            run.since, run.share = now, 0.0
+            run.since, run.share, run.total = now, 0.0, 0
         if total:
-            run.share = min(done / total, 1.0)  # may fall: interventions that go on past a look have a new total
+            share = min(done / total, 1.0)  # interventions that go on past a look have a larger total
+            run.share, run.total = share if total > run.total else max(run.share, share), total
 
     def end(self, id: str) -> None:
         """Note that a task is done. One that ended before its first step says nothing of the others."""
@@ -114,7 +116,7 @@ class Schedule:
             self._needed[run.step.kind] += 1
         for step in run.task.steps[run.index + 1 : place]:
             self._skipped[step.kind] += 1
-        run.index, run.since, run.share = place, now, 0.0
+        run.index, run.since, run.share, run.total = place, now, 0.0, 0
 
     def status(self) -> Status:
         """Where the run is now."""
