@@ -14,8 +14,9 @@ from headatlas.notation import Head
 from headatlas.protocol import interventions
 from headatlas.protocol.assess import cause_of
 from headatlas.protocol.draw_stimuli import draw
-from headatlas.protocol.interventions import Effects, measure_effects, reaching
+from headatlas.protocol.interventions import Effects, measure_effects
 from headatlas.protocol.script import PromptSample, load_script
+from headatlas.protocol.trial import Sets, Trial, draw_until_decided, reaching
 
 PROMPTS, SETS, TRIALS = 36, 200, 1500
 _RULE = headatlas.load().heads["induction"].rule
@@ -28,15 +29,15 @@ def staged(effects: Array) -> tuple[bool, int, float]:
     """Take the test on made effects, [1 + set prompt]: a cause or not, sets drawn, prompts read with each set."""
     places = {(Head(0, number),): number for number in range(len(effects))}
 
-    def change(prompts: Sequence[int], sets: interventions.Sets) -> Array:
+    def change(prompts: Sequence[int], sets: Sets) -> Array:
         found: Array = effects[np.ix_([places[tuple(each)] for each in sets], list(prompts))]
         return found
 
     sample = PromptSample(list(range(PROMPTS)), FAMILIES, "test")  # type: ignore[arg-type]
-    trial = interventions._Trial(change, sample.prompts, interventions._first_third(sample), 1)  # type: ignore[arg-type]
+    trial = Trial(change, sample.prompts, interventions._first_third(sample), 1)  # type: ignore[arg-type]
     rule = stopping_rule(SETS)
     sets = [(Head(0, number),) for number in range(1, 1 + SETS)]
-    interventions._draw_until_decided(trial, [(Head(0, 0),)], sets, rule, lambda *_: None)
+    draw_until_decided(trial, [(Head(0, 0),)], sets, rule, lambda *_: None)
     cause = cause_of(RULE, as_effects(trial, rule))
     assert cause and len(cause.random_effects) == len(trial.random)
     read = ~np.isnan(trial.effects)
@@ -45,7 +46,7 @@ def staged(effects: Array) -> tuple[bool, int, float]:
     return cause.passed, len(trial.random), float(read.sum(1).mean())
 
 
-def as_effects(trial: interventions._Trial, rule: StoppingRule) -> Effects:
+def as_effects(trial: Trial, rule: StoppingRule) -> Effects:
     """The effects of a trial, as `measure_effects` gives them."""
     numbers = np.flatnonzero(trial.read).tolist()
     matched = interventions.statistics.matched_sets([Head(0, 0)], [Head(0, h) for h in range(300)], 0)
@@ -93,7 +94,12 @@ def counts(mine: Array, random: Array, planned: int) -> tuple[int, int]:
 class TestReaching:
     def test_clear_differences_are_sure(self) -> None:
         mine = np.array([1.0, 1.1, 0.9, 1.0])
-        assert counts(mine, np.array([mine - 5, mine + 5, mine]), planned=12) == (2, 2)  # equal reaches, for sure
+        assert counts(mine, np.array([mine - 5, mine + 5, mine + 5]), planned=12) == (2, 2)
+
+    def test_equal_effects_are_told_from_nothing_before_all_prompts_are_read(self) -> None:
+        mine = np.array([1.0, 1.0, 0.0, 1.0])
+        assert counts(mine, np.array([mine]), planned=12) == (0, 1)
+        assert counts(mine, np.array([mine]), planned=4) == (1, 1)
 
     def test_noisy_differences_may_go_either_way(self) -> None:
         mine = np.array([1.0, -1.0, 1.0, -1.0])

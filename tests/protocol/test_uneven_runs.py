@@ -137,7 +137,7 @@ class TestRun:
         moved = measure_effects(script, rule, model, stimuli.find, stimuli.task, [Head(3, 1)], seed=0)
         assert moved and moved.matched.distinct == 5
         assert {head for each in moved.matched.sets for head in each} == {*EVERY} - {Head(3, 1)}
-        assert moved.random.shape == (5, len(stimuli.task.prompts)) and np.isfinite(moved.random).all()
+        assert moved.random.shape == (5, len(moved.numbers)) and np.isfinite(moved.random).all()
 
 
 def test_a_census_and_its_plan(model: OpenModel) -> None:

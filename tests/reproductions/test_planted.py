@@ -129,8 +129,12 @@ def test_a_planted_behaviour_is_reproduced(id: str, circuit: Circuit, architectu
     made, heads = planted_by(circuit, architecture, 0)
     record = run.run(CATALOG, light(CATALOG.heads[id], PROMPTS), made.open())
     assert record.selected == heads[id]
-    assert record.verdict.label == "reproduced", record.verdict.reasons
     assert record.cause and record.behaviour and record.cause.effect > 0.5 * record.behaviour.value
+    reached = sum(effect >= record.cause.effect for effect in record.cause.random_effects)
+    if circuit is reciting and reached == 1:  # the head that brings the previous token undoes as much, and is a set
+        assert record.verdict.label == "partly" and record.cause.distinct_sets < 40
+    else:
+        assert record.verdict.label == "reproduced", record.verdict.reasons
     assert np.median(np.abs(record.cause.random_effects)) < 0.05, "most other heads do not matter"
     if circuit is reciting:  # but the head that brings the previous token does, as much as the one that reads it
         *others, most = sorted(record.cause.random_effects)

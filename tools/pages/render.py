@@ -77,8 +77,8 @@ def number(value: float) -> str:
 _LIES_IN = {
     "model": "The model does it in another way.",
     "rule": "The finding holds, in a form weaker than the rule asks.",
-    "script": "The script was at fault, and is mended.",
-    "stimuli": "The stimuli were at fault, and are mended.",
+    "script": "The script was at fault, and is corrected.",
+    "stimuli": "The stimuli were at fault, and are corrected.",
     "open": "Not found out.",
 }
 

@@ -60,7 +60,7 @@ class Job:
         return self.stimuli
 
     def draw(self, model: OpenModel, prompts: int | None = None) -> None:
-        """Draw the prompts: so many of each family, or as many as the settings say.
+        """Draw the prompts: `prompts` of each family, or as many as the settings say.
 
         Raises:
             UntestableError: where the tokenizer cannot express them, or they do not fit the context.

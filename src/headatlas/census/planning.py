@@ -165,7 +165,7 @@ def costs_of(
 
 
 def _planned(id: str, work: Work, seconds: float) -> Planned:
-    """What a type would take where a token of work takes so many seconds."""
+    """What a type would take, given the seconds of a token of work."""
     least, more = work.behaviour + work.find, work.test + work.interventions
     slower = (work.pace - 1) * seconds
     first = seconds * least + slower * work.find

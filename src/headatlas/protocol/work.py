@@ -54,7 +54,7 @@ class Fit(NamedTuple):
     pace: float = 1.0
 
     def work(self, tokens: float, prompts: float, heads: int) -> float:
-        """Tokens that pass all layers, for prompts of so many tokens together."""
+        """Tokens that pass all layers, for prompts of a length of `tokens` together."""
         return self.per_token * tokens + self.per_head * heads * prompts
 
 

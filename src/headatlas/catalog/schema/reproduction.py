@@ -90,7 +90,7 @@ class Explanation(Strict):
     model: ModelId
     lies_in: Literal["model", "rule", "script", "stimuli", "open"] = Field(
         description="model: it does the task in another way; rule: the finding holds, in a form weaker than the rule "
-        "asks; script, stimuli: these were at fault, and are mended; open: not found out."
+        "asks; script, stimuli: these were at fault, and are corrected; open: not found out."
     )
     why: Text = Field(description="Two or three sentences with the figures.")
     shown_by: Text = Field(description="The command that prints these figures.")
