@@ -114,6 +114,8 @@ class TestLabels:
             (cause(["L1H2"], True), "supported", "supported"),
             (cause(["L1H2"], False), "not supported", "not supported"),
             (cause(["L1H2"], True, sets=5), "not tested", "not tested"),
+            (cause(["L1H2"], False, sets=10, planned=19), "not supported", "not supported"),  # stopped early
+            (cause(["L1H2"], False, sets=10, planned=15), "not tested", "not tested"),
             (cause(["L2H0"], True), "supported", "not tested"),  # this head was not among those intervened on
             (None, "not tested", "not tested"),
         ],

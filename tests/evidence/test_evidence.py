@@ -159,6 +159,14 @@ def test_verdicts(parts: tuple, label: str) -> None:
     assert len(verdict.reasons) >= 2
 
 
+@pytest.mark.parametrize("planned, few", [(19, False), (200, False), (18, True), (None, True)])
+def test_drawing_that_stopped_early_is_not_a_lack_of_random_sets(planned: int | None, few: bool) -> None:
+    sets = {"random_effects": [2.0] * 10, "planned_sets": planned, "stopped": "1 of the first 10" if planned else ""}
+    stopped = cause(passed=False).model_copy(update=sets)
+    said = " ".join(judge(behaviour(), detection(), stopped, NOTHING).reasons)
+    assert ("too few to show a cause" in said) == few and ("does not move the behaviour" in said) != few
+
+
 class TestRecords:
     def test_round_trip(self, tmp_path: Path) -> None:
         path = record_files.write(record(), tmp_path)

@@ -105,6 +105,11 @@ class TestReaching:
         mine = np.array([1.0, -1.0, 1.0, -1.0])
         assert counts(mine, np.array([-mine + 0.01, -mine - 0.01]), planned=12) == (0, 2)
 
+    def test_one_prompt_of_several_tells_nothing(self) -> None:
+        mine = np.array([1.0])
+        assert counts(mine, np.array([mine - 5, mine + 5]), planned=3) == (0, 2)
+        assert counts(mine, np.array([mine - 5, mine + 5]), planned=1) == (1, 1)
+
     def test_nothing_is_open_where_all_prompts_are_read(self) -> None:
         mine = np.array([1.0, -1.0, 1.0, -1.0])
         assert counts(mine, np.array([-mine + 0.01, -mine - 0.01]), planned=4) == (1, 1)

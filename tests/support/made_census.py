@@ -65,7 +65,7 @@ def behaviour(passed: bool) -> records.Behaviour:
     )
 
 
-def cause(heads: Sequence[str], passed: bool, sets: int = 24) -> Tested:
+def cause(heads: Sequence[str], passed: bool, sets: int = 24, planned: int | None = None) -> Tested:
     figures = records.Cause(
         intervention="mean",
         direction="decrease",
@@ -75,6 +75,7 @@ def cause(heads: Sequence[str], passed: bool, sets: int = 24) -> Tested:
         high=1.5,
         matching="layer",
         distinct_sets=sets,
+        planned_sets=planned,
         random_effects=[0.0 if passed else 2.0] * sets,
         share_exceeded=100.0 if passed else 0.0,
         p=0.04,

@@ -21,7 +21,6 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import held_out, record_parts, statistics
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Environment
-from headatlas.evidence.statistics import ENOUGH_SETS
 from headatlas.notation import Head
 
 Labels = dict[Head, list[Label]]
@@ -172,7 +171,7 @@ def causal_of(part: TypePart, selected: Sequence[Head], lost: Sequence[Head]) ->
     if set(part.tested.heads) & set(map(str, lost)):
         return "not tested", TESTED_WITH_OTHERS
     cause = part.tested.figures
-    if len(cause.random_effects) < ENOUGH_SETS:
+    if cause.too_few_sets:
         return "not tested", f"only {len(cause.random_effects)} matched random sets exist, too few to show a cause"
     figures = (
         f"{cause.intervention} on {len(part.tested.heads)} heads together: {cause.direction} by {cause.effect:.3g} "

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.evidence.record_parts import Grid, ModelRecord, Number, RecordPart, is_none
+from headatlas.evidence.sequential import ENOUGH_SETS
 from headatlas.notation import Head
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -158,6 +159,11 @@ class Cause(RecordPart):
     p: Number
     alone: list[HeadEffect]
     passed: bool
+
+    @property
+    def too_few_sets(self) -> bool:
+        """Whether fewer random sets could be drawn than can show a cause; not where the drawing stopped early."""
+        return (self.planned_sets or len(self.random_effects)) < ENOUGH_SETS
 
 
 class Compared(RecordPart):

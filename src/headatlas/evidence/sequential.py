@@ -22,6 +22,8 @@ from typing import Literal
 
 Answer = Literal["cause", "no cause", "open"]
 
+# An effect above n random sets has p = 1 / (n + 1): fewer sets than this cannot reach 0.05.
+ENOUGH_SETS = 19
 _CHECKS = 20  # sets between two checks whether the limit is passed; half as many where so few are drawn at most
 _TINY = 1e-12
 

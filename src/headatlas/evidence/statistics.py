@@ -17,12 +17,11 @@ import numpy as np
 from scipy import stats
 
 from headatlas.arrays import Array
+from headatlas.evidence.sequential import ENOUGH_SETS
 from headatlas.notation import Head
 
 RESAMPLES = 2000
 RANDOM_SETS = 200
-# An effect above n random sets has p = 1 / (n + 1): fewer sets than this cannot reach 0.05.
-ENOUGH_SETS = 19
 
 
 def interval(values: Array, seed: int = 0) -> tuple[Array, Array]:

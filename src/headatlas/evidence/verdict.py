@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from headatlas.evidence.records import Behaviour, Cause, Detection, Literature, Verdict
-from headatlas.evidence.statistics import ENOUGH_SETS
 
 _ALPHA = 0.05
 _SHOWN = 6  # heads of a list
@@ -91,7 +90,7 @@ def _say_lost(heads: Sequence[str]) -> str:
 
 
 def _say_cause(cause: Cause) -> str:
-    if len(cause.random_effects) < ENOUGH_SETS:
+    if cause.too_few_sets:
         return (
             f"only {len(cause.random_effects)} random sets of as many other heads exist in this model, too few to "
             "show a cause"

@@ -8,6 +8,7 @@ import numpy as np
 from headatlas.arrays import Array
 from headatlas.catalog.schema import Finding, Rule
 from headatlas.evidence import held_out, record_parts, records, statistics
+from headatlas.evidence.sequential import ENOUGH_SETS
 from headatlas.lab import Scores
 from headatlas.notation import Head
 from headatlas.protocol.interventions import Effects
@@ -185,7 +186,7 @@ def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None)
             records.HeadEffect(head=head, effect=float(effect[columns].mean()))
             for head, effect in effects.alone.items()
         ],
-        passed=bool(low > 0 and p <= 1 - rule.cause.percentile / 100 + 1e-12 and len(others) >= statistics.ENOUGH_SETS),
+        passed=bool(low > 0 and p <= 1 - rule.cause.percentile / 100 + 1e-12 and len(others) >= ENOUGH_SETS),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from headatlas.evidence import statistics
+from headatlas.evidence.sequential import ENOUGH_SETS
 
 if TYPE_CHECKING:
     from headatlas.catalog.schema import Rule
@@ -40,8 +41,8 @@ class Amount:
 
 
 FULL = Amount(None, None, statistics.RANDOM_SETS, alone=20)
-QUICK_SMALL = Amount(8, 8, statistics.ENOUGH_SETS, alone=3)
-QUICK_LARGE = Amount(4, 4, statistics.ENOUGH_SETS, alone=1)
+QUICK_SMALL = Amount(8, 8, ENOUGH_SETS, alone=3)
+QUICK_LARGE = Amount(4, 4, ENOUGH_SETS, alone=1)
 
 
 def first_third(count: int) -> int:

@@ -121,7 +121,11 @@ def reaching(mine: Array, random: Array, planned: int) -> tuple[Array, Array]:
     """
     difference, count = mine - random, random.shape[1]
     mean = difference.mean(1)
+    if count == planned:
+        return mean <= 0, mean <= 0
+    if count < 2:  # no interval
+        return np.zeros(len(random), dtype=bool), np.ones(len(random), dtype=bool)
     spread = difference.std(1, ddof=1) * np.sqrt(1 / count - 1 / planned)
     half = stats.t.ppf((1 + _SURE) / 2, count - 1) * spread
-    tied = ~difference.any(1) & (count < planned)
+    tied = ~difference.any(1)
     return (mean + half <= 0) & ~tied, mean - half <= 0
