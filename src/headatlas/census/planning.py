@@ -37,8 +37,8 @@ class Planned:
 
     Attributes:
         id: of the type.
-        least, most: tokens that pass all layers: behaviour and the scores that select heads; and with the scores that
-            test them and interventions, where heads are found.
+        least, most: tokens that pass all layers. Least: behaviour and the scores that select heads. Most: these again
+            on more prompts, the scores that test heads, and interventions on all prompts.
         least_seconds, most_seconds: that these take one process.
     """
 
@@ -80,8 +80,8 @@ class Costs:
         shared = ", in one copy for all processes" if several else ""
         return [
             f"{self.model}: {self.types} types, {self.prompts} prompts of {self.tokens} tokens, {processes}",
-            f"{self.least_seconds:.0f} s if no type finds heads, {self.most_seconds:.0f} s if all do; the time left is "
-            "measured while the census runs",
+            f"{self.least_seconds:.0f} s if no type finds heads, {self.most_seconds:.0f} s if all do and need more "
+            "prompts; the time left is measured while the census runs",
             "the longest: " + ", ".join(f"{one.id} {one.most_seconds:.0f} s" for one in self.each[:_SHOWN]),
             f"about {self.memory_mb:.0f} MB of memory in each process, {self.weights_mb:.0f} MB of it weights{shared}",
             *(f"not measured: {id} ({why})" for id, why in self.left_out.items()),
@@ -130,7 +130,7 @@ def costs_of(
     """
     record, amount = plan_of(catalog, model, settings).model, amount_of(settings)
     left_out, prompts, tokens, clock = {}, 0, 0, time.perf_counter()
-    found: dict[str, Work] = {}
+    found: dict[str, tuple[Work, float]] = {}
     for number, id in enumerate(ids):
         progress(f"drawing the prompts of {id}", number, len(ids))
         job = start(catalog, id, record, settings)
@@ -140,14 +140,16 @@ def costs_of(
             left_out[id] = str(error)
             continue
         drawn = job.drawn()
-        found[id] = costs.expected(job.script, job.rule, model, amount, drawn)
+        more = costs.more_prompts(job.script, job.rule, model, amount, drawn) or 0
+        again = more * len(job.script.families) / len(drawn.find.prompts)
+        found[id] = costs.expected(job.script, job.rule, model, amount, drawn), again
         every = [prompt for sample in (drawn.find, drawn.test, drawn.task) for prompt in sample.prompts]
         prompts += len(every)
         tokens += sum(len(prompt.tokens) for prompt in every)
     drawing = time.perf_counter() - clock
     progress("timing the model", 0, 0)
     per_pass, per_token = speed(model)
-    each = [_planned(id, work, per_token + per_pass / _PER_PASS) for id, work in found.items()]
+    each = [_planned(id, work, again, per_token + per_pass / _PER_PASS) for id, (work, again) in found.items()]
     weights = sum(each.numel() * each.element_size() for each in model.model.parameters()) / 2**20
     return Costs(
         model=record.name,
@@ -164,12 +166,17 @@ def costs_of(
     )
 
 
-def _planned(id: str, work: Work, seconds: float) -> Planned:
-    """What a type would take, given the seconds of a token of work."""
-    least, more = work.behaviour + work.find, work.test + work.interventions
+def _planned(id: str, work: Work, again: float, seconds: float) -> Planned:
+    """What a type would take, given the seconds of a token of work.
+
+    `again` is how many times as many prompts are drawn where the first do not tell; 0 where no more are.
+    """
+    least = work.behaviour + work.find
+    tests = max(again, 1.0) * work.test
+    more = again * least + tests + work.whole
     slower = (work.pace - 1) * seconds
     first = seconds * least + slower * work.find
-    return Planned(id, least, least + more, first, first + seconds * more + slower * work.test)
+    return Planned(id, least, least + more, first, first + seconds * more + slower * (again * work.find + tests))
 
 
 @torch.no_grad()

@@ -89,7 +89,9 @@ class Work:
 
     Attributes:
         behaviour, find, test: of the behaviour and of both halves of the scores.
-        interventions: where heads are found, and the answer stands at the first look at which it can.
+        interventions: where heads are found, and the answer stands at the first look at which it can, on a third of
+            the prompts.
+        whole: the same on all prompts.
         pace: how many times slower than most the work of the score is (`headatlas.protocol.work`).
     """
 
@@ -97,6 +99,7 @@ class Work:
     find: float
     test: float
     interventions: float
+    whole: float
     pace: float
 
 
@@ -120,11 +123,13 @@ def expected(script: Script, rule: Rule, model: OpenModel, amount: Amount, drawn
     fit, one = fit_of(script.id), _sequences(stimulus) / len(stimulus.prompts)
     if script.detect is not None:
         one = fit.work(_mean_length(stimulus), 1, len(model.anatomy.all_heads))
+    each = families * times * _reruns(amount) * _rerun(script, task)  # prompts of each family that are read
     return Work(
         behaviour=test * times * _mean_length(task),
         find=find * one,
         test=test * one,
-        interventions=families * first_third(moved) * times * _reruns(amount) * _rerun(script, task),
+        interventions=first_third(moved) * each,
+        whole=moved * each,
         pace=fit.pace,
     )
 
