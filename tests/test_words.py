@@ -46,7 +46,8 @@ def files(area: str) -> list[Path]:
     found = {path for pattern in AREAS[area] for path in ROOT.glob(pattern)}
     if area == "the rest of the library":
         found -= set(files("lab and stimuli"))
-    return sorted(found)
+    built = {ROOT / line for line in (ROOT / ".gitignore").read_text().splitlines()}  # pages that quote papers
+    return sorted(found - built)
 
 
 def comments(source: str) -> Iterator[tuple[int, str]]:
