@@ -74,12 +74,11 @@ def measured(id: str, model: OpenModel) -> Numbers:
     except UntestableError as error:
         return {"untestable": str(error)}
     assert effects
-    mine = effects.selected
     return {
         "behaviour": _figures(measure_behaviour(script, model, stimuli.task).mean()),
         "score": _figures(found.score.mean(0)),
         "null": _figures(found.null.mean(0)),
-        "effect": _figures([mine.mean(), *(mine.mean() - np.nanmean(mine - effects.random, 1))]),
+        "effect": _figures([effects.selected.mean(), *effects.random_means()]),
     }
 
 

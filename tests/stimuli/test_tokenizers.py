@@ -7,13 +7,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import headatlas
-from headatlas import locations
 from headatlas.lab import open_model
 from headatlas.protocol.script import load_script
 from headatlas.stimuli import Vocabulary
+from places import ROOT
 
 IDS = sorted(id for id, entry in headatlas.load().heads.items() if entry.rule)
-REAL = locations.catalog().parents[1] / "shared" / "tokenizers"
+REAL = ROOT.parent / "shared" / "tokenizers"
 
 
 def texts() -> Iterator[str]:
@@ -81,10 +81,14 @@ class TestInDigits:
         assert shared > 0
 
 
-@pytest.mark.parametrize("name", ["gpt2", "pythia"])
-@pytest.mark.parametrize("id", IDS)
-def test_tokenizers_of_open_models(id: str, name: str) -> None:
-    if not (REAL / name).is_dir():
+@pytest.fixture(scope="module", params=["gpt2", "pythia"])
+def of_open_models(request: pytest.FixtureRequest) -> Vocabulary:
+    if not (REAL / request.param).is_dir():
         pytest.skip("needs the tokenizers of GPT-2 and Pythia")
-    tokenizer = AutoTokenizer.from_pretrained(REAL / name)
-    expressed(id, Vocabulary(tokenizer, len(tokenizer)))
+    tokenizer = AutoTokenizer.from_pretrained(REAL / request.param)
+    return Vocabulary(tokenizer, len(tokenizer))
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_tokenizers_of_open_models(id: str, of_open_models: Vocabulary) -> None:
+    expressed(id, of_open_models)

@@ -56,12 +56,10 @@ def main() -> None:
     names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
     plain, here = copying_scores(model, names, states="mlp0"), in_context(model, prompts)
     where = list(places(prompts[0]))
-    looks = {
-        name: attention_between(
-            model, [PairQuestion(each.tokens, ((len(each.tokens) - 1, places(each)[name]),)) for each in prompts]
-        ).mean(0)
-        for name in where
-    }
+    asked = [
+        PairQuestion(each.tokens, ((len(each.tokens) - 1, places(each)[name]),)) for name in where for each in prompts
+    ]
+    looks = dict(zip(where, np.split(attention_between(model, asked), len(where)), strict=True))
     print(f"{model.name}: the right name leads by {whole:.2f} nats on {len(prompts)} prompts")
     attention = "  ".join(f"{name:>5}" for name in where)
     print(f"{'':8}{'effect':>14}  attention {attention}   raises  lowers   in context: raises  lowers")
@@ -69,7 +67,7 @@ def main() -> None:
         Head(*map(int, place)) for place in zip(*np.unravel_index(np.argsort(-effect, None), effect.shape), strict=True)
     ]
     for head in (*order[:_SHOWN], *order[-_SHOWN:]):
-        weights = "  ".join(f"{looks[name][head]:5.2f}" for name in where)
+        weights = "  ".join(f"{looks[name][:, head.layer, head.head].mean():5.2f}" for name in where)
         shares = [float(each[head]) for each in (plain.copying, plain.suppression, here.copying, here.suppression)]
         print(
             f"{head!s:8}{effect[head]:+6.2f} {effect[head] / whole:+6.0%}           {weights}"

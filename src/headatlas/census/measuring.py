@@ -62,7 +62,7 @@ def measure(jobs: Sequence[Job], model: OpenModel, progress: Progress) -> Iterat
     for job in (job for job in jobs if not job.ending and _undecided(job)):
         more = costs.more_prompts(job.script, job.rule, model, amount_of(job.key.settings), job.drawn())
         if more is not None:
-            _step(job, model, partial(_draw, prompts=more))
+            _step(job, model, partial(Job.draw, prompts=more))
             again.append(job)
     _score(again, "find", model, progress)
     candidates = [job for job in jobs if job.selection and job.selection.any_candidate(job.rule)]
@@ -171,10 +171,6 @@ def _undecided(job: Job) -> bool:
     return bool(job.behaviour and job.behaviour.passed and job.selection and job.selection.undecided(job.rule))
 
 
-def _draw(job: Job, model: OpenModel, prompts: int) -> None:
-    job.draw(model, prompts)
-
-
 def _finish(job: Job, model: OpenModel, progress: Progress) -> None:
     """Measure the cause, and end the job with all figures."""
     selection, find, held = job.selection, job.scores["find"], None
@@ -210,18 +206,18 @@ def _cause(job: Job, model: OpenModel, detection: Detection | None, progress: Pr
         return None, "interventions were not asked for"
     if job.behaviour and not job.behaviour.passed:
         return None, "the model lacks the behaviour that an intervention would have to move"
-    stimuli = job.drawn()
+    stimuli, amount = job.drawn(), amount_of(settings)
     effects = measure_effects(
         job.script,
         rule,
         model,
         stimuli.find,
-        fewer(stimuli.task, settings.cause_prompts),
+        fewer(stimuli.task, amount.cause_prompts),
         [Head.parse(head) for head in detection.selected],
         settings.seed,
         progress,
-        random_sets=settings.random_sets,
-        alone=_ALONE[settings.budget],
+        random_sets=amount.random_sets,
+        alone=amount.alone,
     )
     figures = cause_of(rule, effects) if effects else None
     if figures is None:

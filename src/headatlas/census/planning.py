@@ -26,7 +26,7 @@ from headatlas.protocol.budget import parameters
 from headatlas.protocol.costs import Work
 from headatlas.stimuli.prompts import UntestableError
 
-_PER_PASS = 150.0  # tokens of work in a run of the model, counted in censuses
+_PER_PASS = 86.0  # tokens of work in a run of the model, counted in a census of SmolLM2
 _SHOWN = 5  # types
 _PROGRAM_MB = 706.0  # of Python, torch and the activations of one rerun
 

@@ -158,8 +158,7 @@ def cause_of(rule: Rule, effects: Effects, numbers: Sequence[int] | None = None)
     columns = [column for column, each in enumerate(effects.numbers) if each in wanted]
     if len(columns) < 2:
         return None
-    mine, random = effects.selected[columns], effects.random[:, columns]
-    others = [float(each) for each in mine.mean() - np.nanmean(mine - random, 1)]
+    mine, others = effects.selected[columns], [float(each) for each in effects.random_means(columns)]
     low, high = statistics.interval(mine)
     share, p = statistics.exceeds(float(mine.mean()), others)
     stopped = ""

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from headatlas.arrays import Array
 from headatlas.catalog.schema import Rule
 from headatlas.errors import HeadatlasError
@@ -41,6 +43,16 @@ class Effects:
     numbers: list[int]
     planned: int
     rule: StoppingRule
+
+    def random_means(self, columns: Sequence[int] | None = None) -> Array:
+        """The effect of each random set on the prompts read, or on those of some columns: [set].
+
+        That of the selected heads, less the mean difference on the prompts that were read with the set.
+        """
+        mine, random = self.selected, self.random
+        if columns is not None:
+            mine, random = mine[columns], random[:, columns]
+        return np.asarray(mine.mean() - np.nanmean(mine - random, 1))
 
 
 def measure_effects(
