@@ -1,22 +1,24 @@
 """Previous-token heads attend to the token right before the current one.
 
-Claim      The head looks one token back, whatever the tokens are, and so brings the previous token's identity to
-           where later heads can read it (olsson2022incontext; wang2023interpretability).
+Claim      The head looks one token back, whatever the tokens are, and notes at each token which one came before it.
+           Induction heads read that: without it they cannot tell the place after an earlier copy
+           (olsson2022incontext; wang2023interpretability).
 Stimuli    For the score, random tokens: natural text would mix in attention to punctuation and frequent words. For
-           the behaviour, little stories.
+           the behaviour, random tokens written two, three and four times.
 Score      The mean attention from each token to the one before it.
 Control    The mean attention from the same tokens to one random other token before them.
-Behaviour  The log-probability of a story's next token, minus the same where only the token before the current one
-           was swapped for another token of the story: what that one token is worth to the model.
-Cause      The heads found are replaced by their mean: without them that one token should be worth less.
+Behaviour  The log-probability of the next token in the later copies, minus the same where every copy is fresh: what
+           the repetition is worth to the model.
+Cause      The heads found are replaced by their mean: the repetition should be worth less. The authors remove the
+           heads' pattern in models of two layers, and patch the paths from them to the keys of induction heads.
 """
 
 import random
 
 from headatlas.lab import log_probability
-from headatlas.stimuli import Prompt, Readout, Vocabulary, stories
+from headatlas.stimuli import Prompt, Vocabulary, repeats
 
-FAMILIES = {"early in a story": 20, "in the middle": 35, "late in a story": 50}
+FAMILIES = {"twice": (24, 2), "three times": (16, 3), "four times": (12, 4)}  # tokens, and how often they are written
 LENGTH = 60
 BEHAVIOUR = log_probability
 CONTRAST = True
@@ -35,13 +37,5 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A story, cut as the family says; in the corrupted prompt only the token before the last one is another."""
-    last = FAMILIES[family] - 1
-    story = vocab.encode(stories.story(12, rng))[: last + 2]
-    other = rng.choice([token for token in story if token != story[last - 1]])
-    start = len(vocab.bos)
-    return Prompt(
-        tokens=vocab.bos + story[: last + 1],
-        corrupted=vocab.bos + story[: last - 1] + (other, story[last]),
-        readouts=(Readout(start + last, answer=story[last + 1]),),
-    )
+    """A span of random tokens, written as many times as the family says."""
+    return repeats.written(vocab, *FAMILIES[family], rng)

@@ -19,8 +19,9 @@ from headatlas.census.reading import recorded
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from pages import api, entities, overviews, plain, together
-from pages.atlas import Atlas, gather
+from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
+from pages.chance import chance_page
 from pages.examples import Example, examples
 from pages.heads import head_page
 from pages.outside import outside_page
@@ -37,7 +38,8 @@ def main(site: Path = SITE) -> int:
     try:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
-        pages = all_pages(atlas, examples(runs), recorded())
+        censuses = [by_page(atlas.catalog, each) for each in recorded()]
+        pages = all_pages(atlas, examples(runs), censuses)
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
@@ -60,8 +62,9 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         "matrix.md": overviews.matrix_page(atlas),
         "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
-        "together.md": together.together_page(atlas, together.recorded()),
+        "together.md": together.together_page(atlas, [by_page(atlas.catalog, each) for each in together.recorded()]),
         "outside.md": outside_page(atlas),
+        "chance.md": chance_page(atlas),
         "specimen.md": specimen_page(atlas),
         "methods/index.md": entities.families_page(atlas, "methods", "Methods", "How heads are found and tested."),
         "benchmarks/index.md": entities.families_page(

@@ -32,6 +32,11 @@ def counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
     return step
 
 
+def seed_name(seed: int, what: str) -> str:
+    """The name of a step in a run with several seeds."""
+    return f"seed {seed}, {what}"
+
+
 @dataclass(frozen=True)
 class Step:
     """A step of a task, and how much work it is expected to be.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,28 @@ class TestKeeping:
         path.write_text(json.dumps(data))
         assert outcomes(job)["successor"].kept is False
         assert ran == ["successor"]
+
+    def test_only_the_seeds_that_are_missing_are_run(
+        self, job: run_many.RunRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The record stays that of the first seed; a first seed that is missing is run, and all others with it."""
+        before = outcomes(job)["successor"].record
+        plain, asked = run._run_seed, []
+
+        def counted(script, rule, model, findings, seed, *rest):  # type: ignore[no-untyped-def]
+            asked.append((script.id, seed))
+            return plain(script, rule, model, findings, seed, *rest)
+
+        monkeypatch.setattr(run, "_run_seed", counted)
+        heard = Heard()
+        after = outcomes(replace(job, seeds=(0, 1)), report=heard)["successor"].record
+        assert before and after and asked == [("duplicate-token", 1), ("successor", 1)]
+        assert list(after.stability.seeds) == ["0", "1"] and after.environment.seconds > before.environment.seconds
+        assert after.detection == before.detection and after.verdict == before.verdict
+        assert {step.what.split(",")[0] for task in heard.tasks for step in task.steps} == {"seed 1"}
+        asked.clear()
+        outcomes(replace(job, seeds=(2, 0, 1)))
+        assert [seed for _, seed in asked] == [2, 0, 1] * 2
 
     def test_a_damaged_record_is_run_again(self, job: run_many.RunRequest, ran: list[str]) -> None:
         (path,) = job.out.glob("*/successor.json")

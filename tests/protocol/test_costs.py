@@ -5,7 +5,7 @@ import pytest
 import headatlas
 from headatlas.lab import OpenModel, open_model
 from headatlas.lab.running.passes import count_passes
-from headatlas.progress import Step, Task
+from headatlas.progress import Step, Task, seed_name
 from headatlas.protocol import costs, work
 from headatlas.protocol.budget import FULL, QUICK_LARGE, SMALL, Amount
 from headatlas.protocol.draw_stimuli import draw
@@ -136,9 +136,7 @@ def test_the_plan_counts_what_is_run(id: str, name: str) -> None:
 def test_each_seed_has_steps_of_its_own(specimen: OpenModel) -> None:
     one, two = by_id(specimen)["successor"], by_id(specimen, seeds=(3, 4))["successor"]
     assert two.weight == 2 * one.weight
-    assert [each.what for each in two.steps] == [
-        costs.seed_name(seed, each.what) for seed in (3, 4) for each in one.steps
-    ]
+    assert [each.what for each in two.steps] == [seed_name(seed, each.what) for seed in (3, 4) for each in one.steps]
 
 
 def test_what_cannot_be_drawn_is_no_work(specimen: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,23 +2,27 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import get_args
+from typing import TypeVar, get_args
 
 from headatlas import locations, specimens
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.loading import check
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import Finding, HeadType, Status, Strict, VerdictLabel
+from headatlas.census.schema import Census
 from headatlas.census.summary import depth
+from headatlas.collaboration.schema import Collaboration
 from headatlas.errors import HeadatlasError
+from headatlas.evidence.records import Record
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
 
 # Verdicts, best first; each has a symbol, so that colour is never the only sign.
 VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
+Measured = TypeVar("Measured", Record, Census, Collaboration)
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
@@ -36,10 +40,26 @@ class Atlas:
 
     @cached_property
     def models_run(self) -> list[str]:
-        """The models with runs: shipped models first, the specimen before its siblings."""
+        """The models with runs: pretrained ones that come in packages, then shipped ones, the specimen first."""
         ran = dict.fromkeys(result.record.model.id for result in self.results)
+        pretrained = [id for id, model in self.catalog.models.items() if model.packages and id in ran]
         shipped = [name for name in specimens.names() if name in ran]
-        return shipped + [name for name in ran if name not in shipped]
+        return pretrained + shipped + [name for name in ran if name not in (*pretrained, *shipped)]
+
+    @cached_property
+    def leading(self) -> list[str]:
+        """The models whose verdicts the site shows first: the pretrained ones with runs, or else the specimen."""
+        pretrained = [id for id in self.models_run if id in self.catalog.models and self.catalog.models[id].packages]
+        return pretrained or [specimens.SPECIMEN]
+
+    def best(self, head: str) -> tuple[VerdictLabel, str] | None:
+        """The best verdict of a head type on the leading models, and on which; None if it ran on none of them."""
+        found = {
+            self.by_place[head, model].record.verdict.label: model
+            for model in reversed(self.leading)
+            if (head, model) in self.by_place
+        }
+        return next(((label, found[label]) for label in VERDICTS if label in found), None)
 
     @cached_property
     def by_place(self) -> Mapping[tuple[str, str], Result]:
@@ -128,4 +148,15 @@ def gather() -> Atlas:
     results, damaged = collect(catalog, locations.records())
     if damaged:
         raise HeadatlasError("\n".join(damaged))
-    return Atlas(catalog, results)
+    return Atlas(catalog, [replace(each, record=by_page(catalog, each.record)) for each in results])
+
+
+def by_page(catalog: Catalog, measured: Measured) -> Measured:
+    """What was measured, with the model's page as its id: that of the catalog, for models that come in packages.
+
+    Elsewhere they have the name of their file, with its quantisation.
+    """
+    known = catalog.models.get(measured.model.catalog_id or "")
+    if known is None or not known.packages:
+        return measured
+    return measured.model_copy(update={"model": measured.model.model_copy(update={"id": known.id})})

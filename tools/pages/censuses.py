@@ -28,7 +28,8 @@ def places(atlas: Atlas, censuses: Sequence[Census]) -> list[DepthPlace]:
 
 
 def _list(atlas: Atlas, censuses: Sequence[Census]) -> str:
-    censuses = sorted(censuses, key=lambda census: census.model.id != specimens.SPECIMEN)
+    order = [*atlas.leading, specimens.SPECIMEN]
+    censuses = sorted(censuses, key=lambda each: order.index(each.model.id) if each.model.id in order else len(order))
     carried = [each for each in transfer(censuses) if each.found]
     carried.sort(key=lambda each: (-len(each.supported), -len(each.found), each.type))
     return page("census.md", atlas=atlas, censuses=censuses, carried=carried, lead=_lead(censuses, carried))
@@ -42,7 +43,7 @@ def _lead(censuses: Sequence[Census], carried: Sequence[Transfer]) -> str:
     able = [each for each in carried if len(each.able) > 1]
     everywhere = sum(set(each.supported) == set(each.able) for each in able)
     return (
-        f"Every head of {len(censuses)} small models was tested for every type that has a script: {named} of {heads} "
+        f"Every head of {len(censuses)} models was tested for every type that has a script: {named} of {heads} "
         f"heads have at least one name. {len(able)} types can be tested in two or more models; for {everywhere} of "
         "them the heads have a causal effect in all of these models."
     )

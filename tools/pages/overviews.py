@@ -6,19 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from headatlas import specimens
 from headatlas.catalog.schema import HeadType
 from headatlas.pages.figures.depths import DepthPlace, depths_picture, mean_depth
 from pages.atlas import STATUSES, VERDICTS, Atlas
 from pages.render import page
 
 _NAMED_AT_LEAST = 4  # types with reported heads, for a model that nobody ran to have a column
-
-
-def verdict_on(atlas: Atlas, head: str, model: str) -> str | None:
-    """The verdict, or None if there is no run."""
-    result = atlas.by_place.get((head, model))
-    return result.record.verdict.label if result else None
 
 
 def placed(atlas: Atlas) -> Mapping[tuple[str, str], list[HeadType]]:
@@ -31,15 +24,15 @@ def placed(atlas: Atlas) -> Mapping[tuple[str, str], list[HeadType]]:
 
 def home_page(atlas: Atlas) -> str:
     """The home page."""
-    on_specimen = Counter(result.record.verdict.label for result in atlas.runs_on(specimens.SPECIMEN))
+    counts = {model: Counter(result.record.verdict.label for result in atlas.runs_on(model)) for model in atlas.leading}
     return page(
         "home.md",
         atlas=atlas,
         root="",
         placed=placed(atlas),
-        best={head: verdict_on(atlas, head, specimens.SPECIMEN) for head in atlas.catalog.heads},
+        best={head: found[0] for head in atlas.catalog.heads if (found := atlas.best(head))},
         verdicts=VERDICTS,
-        counts=[(label, on_specimen[label]) for label in VERDICTS],
+        counts=counts,
     )
 
 
@@ -49,7 +42,7 @@ def table_page(atlas: Atlas) -> str:
     rows = []
     for head in atlas.catalog.heads.values():
         stage = atlas.catalog.taxonomy.stage(head.stage)
-        verdict = verdict_on(atlas, head.id, specimens.SPECIMEN) or "not run"
+        verdict, model = atlas.best(head.id) or ("not run", "")
         rows.append(
             {
                 "head": head,
@@ -58,6 +51,7 @@ def table_page(atlas: Atlas) -> str:
                 "status_order": STATUSES.index(head.status),
                 "year": atlas.first_year(head),
                 "verdict": verdict,
+                "model": model,
                 "verdict_order": [*VERDICTS, "not run"].index(verdict),
             }
         )
@@ -81,12 +75,21 @@ def matrix_page(atlas: Atlas) -> str:
     types = len({result.record.entry.id for result in atlas.results})
     said = ", ".join(f"{verdicts[label]} {label}" for label in VERDICTS)
     lead = (
-        f"{types} of {len(atlas.catalog.heads)} types were run on {len(atlas.models_run)} models, all of them small: "
-        f"{said}. Papers name heads in the models on the right; we have not run these models yet."
+        f"{types} of {len(atlas.catalog.heads)} types were run on {len(atlas.models_run)} models: {said}. "
+        f"{_whose(atlas)}Papers name heads in the models on the right; we have not run these models yet."
     )
     return page(
         "matrix.md", atlas=atlas, ran=atlas.models_run, named=named, groups=groups, verdicts=VERDICTS, lead=lead
     )
+
+
+def _whose(atlas: Atlas) -> str:
+    """Which columns are pretrained models, in a sentence; empty if there are none."""
+    names = [atlas.catalog.models[model].name for model in atlas.leading if atlas.catalog.models[model].packages]
+    if not names:
+        return ""
+    many = "are models that others trained" if len(names) > 1 else "is a model that others trained"
+    return f"{' and '.join(names)}, on the left, {many}; the rest are small test models. "
 
 
 def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:

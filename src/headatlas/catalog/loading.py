@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from headatlas import locations
-from headatlas.catalog import checks, reading, strays
+from headatlas.catalog import checks, links, reading, strays
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes
 from headatlas.catalog.problems import CatalogError, Problem, from_validation
@@ -72,7 +72,7 @@ def load(folder: Path | None = None) -> Catalog:
     """
     catalog, problems = _read(folder or locations.catalog())
     if catalog is not None:
-        problems += checks.links(catalog)
+        problems += links.check(catalog)
     if problems or catalog is None:
         raise CatalogError(problems)
     return catalog
@@ -106,7 +106,7 @@ def check(folder: Path | None = None) -> tuple[Catalog | None, list[Problem]]:
     references, found = bibliography.read(folder / "references.bib")
     if catalog is not None:
         problems += [
-            *checks.links(catalog),
+            *links.check(catalog),
             *checks.whole(catalog),
             *strays.programs(catalog, reproductions_of(folder)),
         ]

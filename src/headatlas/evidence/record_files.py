@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, homes
 from headatlas.evidence.record_parts import ModelRecord
@@ -89,6 +90,13 @@ def named(record: Record, folder: str) -> Record:
     if record.model.id == folder:
         return record
     return record.model_copy(update={"model": record.model.model_copy(update={"id": folder})})
+
+
+def with_seeds(record: Record, labels: dict[str, VerdictLabel], seconds: float) -> Record:
+    """The record with the verdicts of more seeds, which took `seconds` more."""
+    stability = record.stability.model_copy(update={"seeds": labels})
+    environment = record.environment.model_copy(update={"seconds": record.environment.seconds + seconds})
+    return record.model_copy(update={"stability": stability, "environment": environment})
 
 
 def read_all(folder: Path) -> list[Record]:

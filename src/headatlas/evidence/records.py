@@ -31,11 +31,12 @@ class Entry(RecordPart):
 
 
 class Stimuli(RecordPart):
-    """What the model read; `sha256` is over every token of every prompt."""
+    """What the model read; `sha256` is over all tokens of all prompts, `chat` says whose template a chat is in."""
 
     sha256: str
     families: list[str]
     bos: str
+    chat: str | None = None
 
 
 class Environment(RecordPart):

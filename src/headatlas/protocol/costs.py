@@ -10,7 +10,7 @@ from headatlas.evidence.sequential import stopping_rule
 from headatlas.lab import OpenModel
 from headatlas.lab.ablation.replacement import edited_positions
 from headatlas.lab.ablation.sweep_engine import skipping_pays
-from headatlas.progress import Step, Task
+from headatlas.progress import Step, Task, seed_name
 from headatlas.protocol.budget import SMALL, Amount, first_third, parameters
 from headatlas.protocol.draw_stimuli import DrawnStimuli
 from headatlas.protocol.script import PromptSample, Script, Split, load_script
@@ -52,11 +52,6 @@ def tasks(
         )
         found.append(Task(id, tuple(named)))
     return found
-
-
-def seed_name(seed: int, what: str) -> str:
-    """The name of a step in a run with several seeds."""
-    return f"seed {seed}, {what}"
 
 
 def _of(catalog: Catalog, id: str, model: OpenModel, amount: Amount) -> list[Step]:

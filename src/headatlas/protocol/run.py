@@ -15,9 +15,9 @@ import torch
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import Finding, HeadType, Rule, VerdictLabel
 from headatlas.errors import HeadatlasError
-from headatlas.evidence import record_parts, records, verdict
+from headatlas.evidence import record_files, record_parts, records, verdict
 from headatlas.lab import OpenModel
-from headatlas.progress import Progress, no_progress
+from headatlas.progress import Progress, no_progress, seed_name
 from headatlas.protocol import costs, freshness
 from headatlas.protocol.assess import Assessed, assess, behaviour_of, heads_that_hold, selection_of
 from headatlas.protocol.budget import Budget, amount_of, parameters
@@ -26,6 +26,7 @@ from headatlas.protocol.interventions import measure_effects
 from headatlas.protocol.measure import Measured, measure_behaviour, measure_scores, why_unscored
 from headatlas.protocol.provenance import catalog_id, environment, forget_peak_memory, model_record
 from headatlas.protocol.script import Script, load_script
+from headatlas.stimuli.chat import chat_frame
 from headatlas.stimuli.prompts import UntestableError, Vocabulary
 
 
@@ -37,6 +38,7 @@ def run(
     progress: Progress = no_progress,
     about: record_parts.ModelRecord | None = None,
     budget: Budget = "full",
+    before: records.Record | None = None,
 ) -> records.Record:
     """Rerun one entry on one model.
 
@@ -52,6 +54,7 @@ def run(
         about: what the record says of the model, where many records of one model are made: identifying a model with a
             large vocabulary takes seconds.
         budget: 'full' for as many prompts and random sets as the rule says, or 'quick' for few of both.
+        before: a record of the same run with some of the seeds, the first among them; only the others are run.
 
     Raises:
         HeadatlasError: where the entry has no rule, or its script fails.
@@ -63,10 +66,16 @@ def run(
         raise HeadatlasError(f"{entry.id} has a script but no rule; write the rule in its entry before running it")
     about = about or model_record(model, catalog_id(catalog, model))
     findings = [finding for finding in entry.findings if about.catalog_id and finding.model == about.catalog_id]
-    first, *others = (
-        _run_seed(script, rule, model, findings, seed, budget, _of_seed(progress, seed, seeds)) for seed in seeds
-    )
-    labels = {str(seed): each.verdict.label for seed, each in zip(seeds, (first, *others), strict=True)}
+    known = before.stability.seeds if before else {}
+    made = {
+        str(seed): _run_seed(script, rule, model, findings, seed, budget, _of_seed(progress, seed, seeds))
+        for seed in seeds
+        if str(seed) not in known
+    }
+    labels = {each: made[each].verdict.label if each in made else known[each] for each in map(str, seeds)}
+    if before:
+        return record_files.with_seeds(before, labels, time.perf_counter() - clock)
+    first = made[str(seeds[0])]
     found = first.assessed
     return records.Record(
         entry=freshness.entry_of(entry.id, rule.version, script.path),
@@ -86,7 +95,7 @@ def _of_seed(progress: Progress, seed: int, seeds: Sequence[int]) -> Progress:
     """Progress that names the seed, where there are several."""
     if len(seeds) == 1:
         return progress
-    return lambda what, done, total: progress(costs.seed_name(seed, what), done, total)
+    return lambda what, done, total: progress(seed_name(seed, what), done, total)
 
 
 @dataclass(frozen=True)
@@ -181,4 +190,5 @@ def _stimuli(script: Script, vocabulary: Vocabulary, stimuli: DrawnStimuli) -> r
         sha256=digest.hexdigest(),
         families=script.families,
         bos=f"every prompt starts with token {bos[0]}" if bos else f"none: {vocabulary.without_bos}",
+        chat=chat_frame(vocabulary).source if script.chat else None,
     )

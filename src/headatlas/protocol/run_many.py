@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import homes, record_files
 from headatlas.evidence.outcome import Outcome
 from headatlas.evidence.record_parts import ModelRecord
-from headatlas.progress import Notify, RunProgress, Task, no_notice
+from headatlas.evidence.records import Record
+from headatlas.progress import Notify, RunProgress, Task, no_notice, seed_name
 from headatlas.protocol.freshness import CurrentVersions
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.shared_model import ModelRequest, SharedModel, open_first, opened
@@ -36,6 +37,26 @@ class RunRequest:
     budget: Budget = "full"
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is recorded already: what need not be made again, and records of some of the seeds; both by entry."""
+
+    kept: dict[str, Outcome]
+    begun: dict[str, Record]
+
+    def left(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks that are not done, without the steps of seeds that are."""
+        found = []
+        for task in (task for task in tasks if task.id not in self.kept):
+            done = tuple(seed_name(int(seed), "") for seed in self.seeds_of(task.id))
+            found.append(replace(task, steps=tuple(step for step in task.steps if not step.what.startswith(done))))
+        return found
+
+    def seeds_of(self, id: str) -> Collection[str]:
+        """The seeds that are recorded of an entry that is not done."""
+        return self.begun[id].stability.seeds if id in self.begun else ()
+
+
 def run_all(
     catalog: Catalog,
     entries: Sequence[HeadType],
@@ -52,7 +73,8 @@ def run_all(
         entries: with a rule each.
         job: the model, the seeds, the folder of the records.
         again: run also what is recorded there already, of this rule, script, stimuli, model, seeds and budget. A full
-            record counts as current for a quick run, and a quick run never replaces one.
+            record counts as current for a quick run, and a quick run never replaces one. Where only some of the seeds
+            are recorded, the others are run and added.
         jobs: how many processes share the work and the weights, with one thread each; one process uses all threads.
         report: told of progress.
         tell: told where the records of another model of the same name are moved.
@@ -80,12 +102,12 @@ def _alone(
     report(f"opening {job.model}", 0, 0)
     with open_model(job.model, **job.options.keywords(), progress=report) as model:
         about, tasks = _looked(catalog, [entry.id for entry in entries], model, job)
-        kept = _kept(catalog, entries, job, again, about, tell)
-        yield from kept.values()
-        report.plan([task for task in tasks if task.id not in kept], before=len(kept))
+        known = _known(catalog, entries, job, again, about, tell)
+        yield from known.kept.values()
+        report.plan(known.left(tasks), before=len(known.kept))
         for entry in entries:
-            if entry.id not in kept:
-                yield _one(catalog, entry, model, job, report, about)
+            if entry.id not in known.kept:
+                yield _one(catalog, entry, model, job, report, about, known.begun.get(entry.id))
 
 
 def _looked(catalog: Catalog, ids: Sequence[str], model: OpenModel, job: RunRequest) -> tuple[ModelRecord, list[Task]]:
@@ -98,34 +120,35 @@ def _looked(catalog: Catalog, ids: Sequence[str], model: OpenModel, job: RunRequ
     return model_record(model, catalog_id(catalog, model)), costs.tasks(catalog, ids, model, amount, job.seeds)
 
 
-def _kept(
+def _known(
     catalog: Catalog, entries: Sequence[HeadType], job: RunRequest, again: bool, about: ModelRecord, tell: Notify
-) -> dict[str, Outcome]:
-    """The records that need not be made again, by entry; the folder is given to this model."""
+) -> _Known:
+    """What is recorded already; the folder is given to this model."""
     if moved := record_files.claim(job.out, about):
         tell(moved)
-    present, kept = CurrentVersions(catalog), {}
+    present, found, wanted = CurrentVersions(catalog), _Known({}, {}), [str(seed) for seed in job.seeds]
     for entry in entries:
-        found = _recorded(present, entry, about, job)
-        if found and found.record and (not again or found.record.budget != job.budget):
-            kept[entry.id] = found
-    return kept
+        path = record_files.home_of(job.out, about) / f"{entry.id}.json"
+        record = _current(present, path, about, job)
+        if record is None or (again and record.budget == job.budget):
+            continue
+        seeds = record.stability.seeds.keys()
+        if seeds == set(wanted):
+            found.kept[entry.id] = Outcome(entry.id, path, record, kept=True)
+        elif seeds < set(wanted) and str(record.environment.seed) == wanted[0] and record.budget == job.budget:
+            found.begun[entry.id] = record
+    return found
 
 
-def _recorded(present: CurrentVersions, entry: HeadType, model: ModelRecord, job: RunRequest) -> Outcome | None:
-    """The record of an earlier run, where all it depends on is as it was; a damaged one is run again."""
-    path = record_files.home_of(job.out, model) / f"{entry.id}.json"
+def _current(present: CurrentVersions, path: Path, model: ModelRecord, job: RunRequest) -> Record | None:
+    """The record of an earlier run, where all it depends on is as it was; None for a damaged one."""
     try:
         record = record_files.read(path) if path.is_file() else None
     except HeadatlasError:
         return None
-    if record is None or present.changes(record, model):
+    if record is None or present.changes(record, model) or (record.budget == "quick" and job.budget == "full"):
         return None
-    if set(record.stability.seeds) != {str(seed) for seed in job.seeds}:
-        return None
-    if record.budget == "quick" and job.budget == "full":
-        return None
-    return Outcome(entry.id, path, record, kept=True)
+    return record
 
 
 def _one(
@@ -135,12 +158,13 @@ def _one(
     job: RunRequest,
     report: RunProgress,
     about: ModelRecord | None = None,
+    before: Record | None = None,
 ) -> Outcome:
     from headatlas.protocol import run
 
     report.step(entry.id, "drawing prompts", 0, 0)
     try:
-        record = run.run(catalog, entry, model, job.seeds, report.of(entry.id), about, job.budget)
+        record = run.run(catalog, entry, model, job.seeds, report.of(entry.id), about, job.budget, before)
     except HeadatlasError as error:
         return Outcome(entry.id, error=str(error))
     except Exception as error:  # a fault of one script must not cost the others their run
@@ -186,11 +210,13 @@ def _begin(request: ModelRequest, ids: Sequence[str], job: RunRequest) -> _Begun
     return _Begun(shared, *_looked(catalog, ids, model, job))
 
 
-def _work(shared: SharedModel, id: str, job: RunRequest, about: ModelRecord, alone: bool) -> Outcome:
+def _work(
+    shared: SharedModel, id: str, job: RunRequest, about: ModelRecord, before: Record | None, alone: bool
+) -> Outcome:
     if alone:
         use_all_threads()
     catalog, model = opened(shared)
-    return _one(catalog, catalog.head(id), model, job, worker_progress(), about)
+    return _one(catalog, catalog.head(id), model, job, worker_progress(), about, before)
 
 
 def _shared(
@@ -206,12 +232,15 @@ def _shared(
     report(f"opening {job.model}", 0, 0)
     with pool(min(jobs, len(entries)), job.model, job.options, report) as workers:
         begun = workers.executor.submit(_begin, workers.request, [entry.id for entry in entries], job).result()
-        kept = _kept(catalog, entries, job, again, begun.about, tell)
-        yield from kept.values()
-        tasks = sorted((task for task in begun.tasks if task.id not in kept), key=lambda task: -task.weight)
-        report.plan(tasks, min(jobs, max(len(tasks), 1)), before=len(kept))
+        known = _known(catalog, entries, job, again, begun.about, tell)
+        yield from known.kept.values()
+        tasks = sorted(known.left(begun.tasks), key=lambda task: -task.weight)
+        report.plan(tasks, min(jobs, max(len(tasks), 1)), before=len(known.kept))
         futures = [
-            workers.executor.submit(_work, begun.model, task.id, job, begun.about, len(tasks) == 1) for task in tasks
+            workers.executor.submit(
+                _work, begun.model, task.id, job, begun.about, known.begun.get(task.id), len(tasks) == 1
+            )
+            for task in tasks
         ]
         for future in as_completed(futures):
             outcome = future.result()

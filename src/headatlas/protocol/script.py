@@ -58,6 +58,8 @@ class Script:
     [NEEDS_BEHAVIOUR]    True where the score is a share of a behaviour, so that it says nothing of a model without it
     [COST]               why the score takes many times more than a run of the model for every prompt: a word of
                          headatlas.protocol.script_check.COSTS
+    [CHAT]               True where prompts of some family stand in the tokenizer's chat template; the record says
+                         whose template it was (headatlas.stimuli.chat)
     stimulus, task       (vocab, family, rng) -> Prompt. Heads are found on the prompts of stimulus; behaviour and cause
                          are measured on those of task. A script with only one of them uses it for both.
     [detect]             (model, sample) -> Scores: the score of every head and its null. Without it, the score is the
@@ -114,6 +116,11 @@ class Script:
     def cost(self) -> Cost | None:
         """Why the score takes many times more than a run of the model for every prompt; None where it does not."""
         return getattr(self.module, "COST", None)
+
+    @property
+    def chat(self) -> bool:
+        """Whether prompts of some family stand in the tokenizer's chat template."""
+        return bool(getattr(self.module, "CHAT", False))
 
     @property
     def toy(self) -> Toy | None:

@@ -26,7 +26,7 @@ COSTS: Mapping[Cost, str] = MappingProxyType(
         "vocabulary": "it takes every token through every head",
     }
 )
-CONSTANTS = ("FAMILIES", "BEHAVIOUR", "CONTRAST", "EFFECT", "POSITIONS", "NEEDS_BEHAVIOUR", "COST", "TOY")
+CONSTANTS = ("FAMILIES", "BEHAVIOUR", "CONTRAST", "EFFECT", "POSITIONS", "NEEDS_BEHAVIOUR", "COST", "CHAT", "TOY")
 # The functions that the protocol calls, and their parameters.
 FUNCTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -165,7 +165,7 @@ def _missing(names: Mapping[str, _Name]) -> Iterator[ScriptFault]:
 
 
 def _constants(names: Mapping[str, _Name]) -> Iterator[ScriptFault]:
-    for name in ("CONTRAST", "NEEDS_BEHAVIOUR"):
+    for name in ("CONTRAST", "NEEDS_BEHAVIOUR", "CHAT"):
         if name in names and not isinstance(_literal(names[name].value), bool):
             yield ScriptFault(names[name].line, f"{name} must be True or False")
     if "COST" in names and _literal(names["COST"].value) not in get_args(Cost):

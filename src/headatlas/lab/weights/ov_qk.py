@@ -142,10 +142,27 @@ def ov_logits(model: OpenModel, tokens: Sequence[int], among: Sequence[int], sta
     Raises:
         HeadatlasError: if weights, norms or unembedding are unconfirmed, or a token is outside the vocabulary.
     """
-    chosen, read = drawn_tokens(model, tokens, 0), drawn_tokens(model, among, 0)
-    circuits, inputs = _Circuits(model), _states(model, chosen, states)
-    among_ids = torch.tensor(read, device=model.device)
-    found = {layer: circuits.logits(layer, inputs, among_ids) for layer in model.anatomy.attention}
+    inputs = _states(model, drawn_tokens(model, tokens, 0), states)
+    return ov_logits_of_states(model, inputs.expand(model.anatomy.layers, -1, -1), among)
+
+
+@torch.no_grad()
+def ov_logits_of_states(model: OpenModel, states: Tensor, among: Sequence[int]) -> Tensor:
+    """`ov_logits` where the heads of each layer read given states of the stream.
+
+    Args:
+        model: whose weights.
+        states: [layer token d_model], what the heads of each layer read of each token, such as the stream of a prompt.
+        among: the tokens whose logits are returned.
+
+    Returns:
+        [layer head token among], float32.
+
+    Raises:
+        HeadatlasError: as in `ov_logits`.
+    """
+    circuits, among_ids = _Circuits(model), torch.tensor(drawn_tokens(model, among, 0), device=model.device)
+    found = {layer: circuits.logits(layer, states[layer].float(), among_ids) for layer in model.anatomy.attention}
     return model.anatomy.stack(found, 0)
 
 
