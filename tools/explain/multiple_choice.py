@@ -49,9 +49,12 @@ def chat(words: Vocabulary, case: Case, before: str) -> tuple[int, ...]:
     return tuple(words.tokenizer.encode(text, add_special_tokens=False))
 
 
-def ways(words: Vocabulary) -> dict[str, tuple[Callable[[Vocabulary, Case, str], tuple[int, ...]], int]]:
+Way = tuple[Callable[[Vocabulary, Case, str], tuple[int, ...]], int]
+
+
+def ways(words: Vocabulary) -> dict[str, Way]:
     """Ways of asking, and how many examples come before."""
-    found = {"plain text": (plain, 0), "five examples": (plain, 5)}
+    found: dict[str, Way] = {"plain text": (plain, 0), "five examples": (plain, 5)}
     if getattr(words.tokenizer, "chat_template", None):
         found |= {"its chat": (chat, 0), "its chat, five examples": (chat, 5)}
     return found

@@ -14,6 +14,7 @@ import argparse
 import numpy as np
 import torch
 
+from headatlas.arrays import Array
 from headatlas.lab import OpenModel, forward, open_model, record
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.lab.attribution.logit_attribution import direct_logit_attribution
@@ -33,16 +34,17 @@ def ids_of(model: OpenModel) -> dict[str, list[int]]:
     }
 
 
-def succession(model: OpenModel, classes: dict[str, list[int]]) -> np.ndarray:
+def succession(model: OpenModel, classes: dict[str, list[int]]) -> Array:
     """The score of the rule, over all members: [layer head]."""
     hits = []
     for ids in classes.values():
         best = ov_logits(model, ids, among=ids, states="mlp0").argmax(-1).numpy()  # [layer head token]
         hits += [best[..., place] == place + 1 for place in range(len(ids) - 1)]
-    return np.mean(hits, 0)
+    found: Array = np.mean(hits, 0)
+    return found
 
 
-def in_context(model: OpenModel, prompts: list[Prompt], classes: dict[str, list[int]]) -> np.ndarray:
+def in_context(model: OpenModel, prompts: list[Prompt], classes: dict[str, list[int]]) -> Array:
     """The same where each head reads the last member shown, in the stream of its layer: [layer head]."""
     hits = []
     for prompt in prompts:
@@ -51,7 +53,8 @@ def in_context(model: OpenModel, prompts: list[Prompt], classes: dict[str, list[
         states = torch.stack([stream["resid", layer][0] for layer in range(model.anatomy.layers)])
         best = ov_logits_of_states(model, states, ids)[..., 0, :].argmax(-1)
         hits.append(best.numpy() == ids.index(prompt.readouts[0].answer))
-    return np.mean(hits, 0)
+    found: Array = np.mean(hits, 0)
+    return found
 
 
 def last_member(prompt: Prompt, classes: dict[str, list[int]]) -> tuple[int, list[int]]:
