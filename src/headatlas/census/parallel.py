@@ -17,7 +17,7 @@ from headatlas.fetching import known, stored
 from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.shared_model import ModelRequest, SharedModel, open_first, opened
-from headatlas.protocol.workers import pool, worker_progress
+from headatlas.protocol.workers import give_memory_back, pool, worker_progress
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
@@ -149,6 +149,7 @@ def _work(shared: SharedModel, begun: _Begun, number: int) -> str:
     report = worker_progress().of(task.id)
     for _ in running.measure_types(*opened(shared), begun.plan, begun.folder, begun.units[number], report):
         pass
+    give_memory_back()
     return task.id
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headatlas.catalog.catalog import Catalog
@@ -15,46 +14,15 @@ from headatlas.evidence import homes, record_files
 from headatlas.evidence.outcome import Outcome
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Record
-from headatlas.progress import Notify, RunProgress, Task, no_notice, seed_name
-from headatlas.protocol.freshness import CurrentVersions
+from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.model_options import ModelOptions
+from headatlas.protocol.recorded import RunRequest as RunRequest
+from headatlas.protocol.recorded import recorded
 from headatlas.protocol.shared_model import ModelRequest, SharedModel, open_first, opened
-from headatlas.protocol.workers import pool, use_all_threads, worker_progress
+from headatlas.protocol.workers import give_memory_back, pool, use_all_threads, worker_progress
 
 if TYPE_CHECKING:
     from headatlas.lab import OpenModel
-    from headatlas.protocol.budget import Budget
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """One model, how it is opened, the seeds of the stimuli, where records go, and how much is asked."""
-
-    model: str
-    options: ModelOptions
-    seeds: tuple[int, ...]
-    out: Path
-    budget: Budget = "full"
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is recorded already: what need not be made again, and records of some of the seeds; both by entry."""
-
-    kept: dict[str, Outcome]
-    begun: dict[str, Record]
-
-    def left(self, tasks: Sequence[Task]) -> list[Task]:
-        """The tasks that are not done, without the steps of seeds that are."""
-        found = []
-        for task in (task for task in tasks if task.id not in self.kept):
-            done = tuple(seed_name(int(seed), "") for seed in self.seeds_of(task.id))
-            found.append(replace(task, steps=tuple(step for step in task.steps if not step.what.startswith(done))))
-        return found
-
-    def seeds_of(self, id: str) -> Collection[str]:
-        """The seeds that are recorded of an entry that is not done."""
-        return self.begun[id].stability.seeds if id in self.begun else ()
 
 
 def run_all(
@@ -102,7 +70,7 @@ def _alone(
     report(f"opening {job.model}", 0, 0)
     with open_model(job.model, **job.options.keywords(), progress=report) as model:
         about, tasks = _looked(catalog, [entry.id for entry in entries], model, job)
-        known = _known(catalog, entries, job, again, about, tell)
+        known = recorded(catalog, entries, job, again, about, tell)
         yield from known.kept.values()
         report.plan(known.left(tasks), before=len(known.kept))
         for entry in entries:
@@ -118,37 +86,6 @@ def _looked(catalog: Catalog, ids: Sequence[str], model: OpenModel, job: RunRequ
 
     amount = amount_of(job.budget, parameters(model))
     return model_record(model, catalog_id(catalog, model)), costs.tasks(catalog, ids, model, amount, job.seeds)
-
-
-def _known(
-    catalog: Catalog, entries: Sequence[HeadType], job: RunRequest, again: bool, about: ModelRecord, tell: Notify
-) -> _Known:
-    """What is recorded already; the folder is given to this model."""
-    if moved := record_files.claim(job.out, about):
-        tell(moved)
-    present, found, wanted = CurrentVersions(catalog), _Known({}, {}), [str(seed) for seed in job.seeds]
-    for entry in entries:
-        path = record_files.home_of(job.out, about) / f"{entry.id}.json"
-        record = _current(present, path, about, job)
-        if record is None or (again and record.budget == job.budget):
-            continue
-        seeds = record.stability.seeds.keys()
-        if seeds == set(wanted):
-            found.kept[entry.id] = Outcome(entry.id, path, record, kept=True)
-        elif seeds < set(wanted) and str(record.environment.seed) == wanted[0] and record.budget == job.budget:
-            found.begun[entry.id] = record
-    return found
-
-
-def _current(present: CurrentVersions, path: Path, model: ModelRecord, job: RunRequest) -> Record | None:
-    """The record of an earlier run, where all it depends on is as it was; None for a damaged one."""
-    try:
-        record = record_files.read(path) if path.is_file() else None
-    except HeadatlasError:
-        return None
-    if record is None or present.changes(record, model) or (record.budget == "quick" and job.budget == "full"):
-        return None
-    return record
 
 
 def _one(
@@ -216,7 +153,10 @@ def _work(
     if alone:
         use_all_threads()
     catalog, model = opened(shared)
-    return _one(catalog, catalog.head(id), model, job, worker_progress(), about, before)
+    try:
+        return _one(catalog, catalog.head(id), model, job, worker_progress(), about, before)
+    finally:
+        give_memory_back()
 
 
 def _shared(
@@ -232,7 +172,7 @@ def _shared(
     report(f"opening {job.model}", 0, 0)
     with pool(min(jobs, len(entries)), job.model, job.options, report) as workers:
         begun = workers.executor.submit(_begin, workers.request, [entry.id for entry in entries], job).result()
-        known = _known(catalog, entries, job, again, begun.about, tell)
+        known = recorded(catalog, entries, job, again, begun.about, tell)
         yield from known.kept.values()
         tasks = sorted(known.left(begun.tasks), key=lambda task: -task.weight)
         report.plan(tasks, min(jobs, max(len(tasks), 1)), before=len(known.kept))

@@ -6,6 +6,8 @@ The process that starts them loads neither torch nor the model (`headatlas.proto
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -103,6 +105,13 @@ def use_all_threads() -> None:
     import torch
 
     torch.set_num_threads(_threads)
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system, so that what one task needed is not kept while others run; on Linux only."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class WorkerProgress(RunProgress):
