@@ -46,13 +46,18 @@ def succession(model: OpenModel, classes: dict[str, list[int]]) -> Array:
 
 def in_context(model: OpenModel, prompts: list[Prompt], classes: dict[str, list[int]]) -> Array:
     """The same where each head reads the last member shown, in the stream of its layer: [layer head]."""
-    hits = []
+    read, wanted = [], []
     for prompt in prompts:
         place, ids = last_member(prompt, classes)
         stream = record(model, [prompt.tokens], ["resid"], [place])
-        states = torch.stack([stream["resid", layer][0] for layer in range(model.anatomy.layers)])
-        best = ov_logits_of_states(model, states, ids)[..., 0, :].argmax(-1)
-        hits.append(best.numpy() == ids.index(prompt.readouts[0].answer))
+        read.append(torch.stack([stream["resid", layer][0, 0] for layer in range(model.anatomy.layers)]))
+        wanted.append((ids, prompt.readouts[0].answer))
+    among = sorted({id for ids, _ in wanted for id in ids})
+    logits = ov_logits_of_states(model, torch.stack(read, 1), among).numpy()  # [layer head prompt token]
+    hits = [
+        np.array(ids)[logits[..., number, [among.index(id) for id in ids]].argmax(-1)] == answer
+        for number, (ids, answer) in enumerate(wanted)
+    ]
     found: Array = np.mean(hits, 0)
     return found
 
