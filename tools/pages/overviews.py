@@ -30,7 +30,7 @@ def home_page(atlas: Atlas) -> str:
         atlas=atlas,
         root="",
         placed=placed(atlas),
-        best={head: found[0] for head in atlas.catalog.heads if (found := atlas.best(head))},
+        best={head: (atlas.best(head) or (None,))[0] for head in atlas.catalog.heads},
         verdicts=VERDICTS,
         counts=counts,
     )
@@ -117,8 +117,8 @@ def depths_page(atlas: Atlas, named: Sequence[DepthPlace], censuses: int) -> str
     caption = (
         "Share of heads in each tenth of the depth. Every pair of type and model has the same weight, regardless of "
         f"its number of heads. Reported: {len(reported)} pairs of type and model, from findings that support the type. "
-        f"Measured: {len(measured)} pairs, from runs with verdict reproduced or partly, on small models of five or six "
-        "layers. On the right: mean depth, and number of pairs."
+        f"Measured: {len(measured)} pairs, from runs with verdict reproduced or partly. On the right: mean depth, and "
+        "number of pairs."
     )
     picture = depths_picture(stages, reported, measured, "relative depth of the heads of each stage")
     return page(
