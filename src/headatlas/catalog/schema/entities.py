@@ -86,10 +86,10 @@ class PublishedScores(Sourced):
 
 
 class HeadToKnow(Strict):
-    """A head of a model that our census and runs single out."""
+    """A head of a model that our recorded runs single out."""
 
     head: Head
-    types: Annotated[tuple[Id, ...], Field(min_length=1)] = Field(description="Head types of which its census says so.")
+    types: Annotated[tuple[Id, ...], Field(min_length=1)] = Field(description="Head types whose recorded run on the model selects it.")
     says: Text = Field(description="What it does in this model, with a figure that was measured.")
 
 
@@ -118,7 +118,7 @@ class Model(Strict):
     d_head: int | None = Field(None, gt=0)
     sources: tuple[CitationKey, ...] = ()
     published: tuple[PublishedScores, ...] = Field((), description="Scores that a source gives for every head.")
-    heads_to_know: tuple[HeadToKnow, ...] = Field((), description="The most telling of our census, at most ten or so.")
+    heads_to_know: tuple[HeadToKnow, ...] = Field((), description="The most telling ones, ten or so.")
     note: Text | None = None
 
     @model_validator(mode="after")
