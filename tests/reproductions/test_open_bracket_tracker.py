@@ -1,0 +1,88 @@
+"""Open-bracket trackers: a head that counts was planted beside one that always says the same."""
+
+import functools
+import math
+import random
+
+import pytest
+
+import headatlas
+from conftest import selected
+from headatlas import specimens
+from headatlas.lab import metric_per_prompt, open_model
+from headatlas.lab.running import accuracy_among_rivals
+from headatlas.notation import Head
+from headatlas.protocol.script import PromptSample, load_script
+from headatlas.stimuli import Prompt, UntestableError, parentheses
+from planted import START, Marked, Note, Planter
+from planted_circuits import spots
+
+SCRIPT = load_script("open-bracket-tracker")
+FAMILY, PROMPTS = "a total", 32
+RATIO = 0.35  # attention of one open parenthesis, as a multiple of that of the start
+GAIN = 20.0
+
+
+@functools.cache
+def planted() -> tuple[Planter, Head, Head]:
+    """A head that counts by its attention, and one that always promotes a single parenthesis.
+
+    With N parentheses open, the first head gives them the share m = N r / (N r + 1) of its attention, and the rest to
+    the start. The token that closes k has the logit 2 m(k) m - m(k)^2, the tangent of m^2 at m(k), which is the largest
+    of the four where m = m(k).
+    """
+    constant, counting = spots(0, 2)
+    names = ["+" + each for each in (*parentheses.CLOSERS, *parentheses.OPENERS)]
+    marks = {"start": [START], "open": ["+("], "twice": ["+(("]}
+    says = {f"say {number}": [f"+{text}"] for number, text in enumerate(parentheses.CLOSERS, 1)}
+    made = Planter("gpt2", [*names, "total", "=", "abs"], marks=marks, says=says, seed=0)
+    made.plant(constant, [Marked("start", 30)], [Note("start", "say 1", 0.2)])
+    moves = []
+    for number in range(1, 5):
+        share = number * RATIO / (number * RATIO + 1)
+        moves += [Note(mark, f"say {number}", GAIN * (2 * share - share**2)) for mark in ("open", "twice")]
+        moves += [Note("start", f"say {number}", -GAIN * share**2)]
+    one = 30 + math.log(RATIO)
+    looks = [Marked("start", 30), Marked("open", one), Marked("twice", one + math.log(2))]
+    made.plant(counting, looks, moves)
+    return made, constant, counting
+
+
+def drawn(count: int) -> list[Prompt]:
+    words = planted()[0].open().vocabulary
+    return [SCRIPT.module.stimulus(words, FAMILY, random.Random(seed)) for seed in range(count)]
+
+
+def test_finds_the_head_that_counts_and_not_the_constant_one() -> None:
+    made, constant, counting = planted()
+    model, rule = made.open(), headatlas.load().heads["open-bracket-tracker"].rule
+    assert rule and SCRIPT.detect
+    sample = PromptSample(drawn(PROMPTS), [FAMILY] * PROMPTS, "find")
+    assert metric_per_prompt(model, sample.prompts, accuracy_among_rivals).mean() == 1.0, "the model can do it"
+    assert selected(SCRIPT, rule, model, sample) == [counting]
+    scores = SCRIPT.detect(model, sample)
+    assert scores.score[:, *counting].mean() == 1.0 and scores.null[:, *counting].mean() == 0.0
+    assert (scores.score[:, *constant] == scores.null[:, *constant]).all(), "the control shows that it is constant"
+    assert 0.1 < scores.score[:, *constant].mean() < 0.4
+
+
+def test_the_answer_closes_what_is_open_and_the_control_opens_one_more_or_fewer() -> None:
+    words = planted()[0].open().vocabulary
+    seen = set()
+    for prompt in drawn(60):
+        text, other = (words.tokenizer.decode(tokens[len(words.bos) :]) for tokens in (prompt.tokens, prompt.corrupted))
+        missing, others = (each.count("(") - each.count(")") for each in (text, other))
+        [readout] = prompt.readouts
+        assert readout.answer == words.continuation(")" * missing)[0]
+        assert set(readout.rivals) == {words.continuation(")" * n)[0] for n in range(1, 5) if n != missing}
+        assert abs(missing - others) == 1 and 1 <= others <= 4
+        assert text.replace("(", "") == other.replace("(", ""), "functions and argument are the same"
+        assert sum(one != two for one, two in zip(prompt.tokens, prompt.corrupted, strict=True)) == 1
+        assert all("(" in words.pieces(prompt.tokens[place : place + 1]) for place in prompt.spans["open"])
+        seen.add(missing)
+    assert seen == {1, 2, 3, 4}
+
+
+def test_a_tokenizer_without_tokens_for_several_parentheses_is_told() -> None:
+    with pytest.raises(UntestableError, match="no token"):
+        SCRIPT.module.stimulus(open_model(specimens.folder()).vocabulary, FAMILY, random.Random(0))
