@@ -43,7 +43,8 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """Whether each head raises the right token most, on the prompt and on the corrupted prompt: [prompt layer head]."""
-    return Scores(*(raised(model, sample.prompts, corrupted) for corrupted in (False, True)))
+    score, null = (raised(model, sample.prompts, corrupted) for corrupted in (False, True))
+    return Scores(score, null)
 
 
 def raised(model: OpenModel, prompts: list[Prompt], corrupted: bool) -> NDArray[np.float64]:

@@ -40,7 +40,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the lead that moves to the other place, times the attention to the label: [prompt layer head]."""
     prompts = [boxes.against_other_place(prompt) for prompt in sample.prompts]
     sources = (None, [prompt.alternatives["same place"] for prompt in prompts])
-    swept = patch_sweeps(model, prompts, logit_difference, sources, POSITIONS)
+    swept = patch_sweeps(model, prompts, logit_difference, sources, "last")
     lead = abs(swept[0].clean).mean()
     looks = attention_on_pairs(model, prompts)
     score, null = (-each.effect_per_prompt / lead * looks for each in swept)
