@@ -5,11 +5,12 @@ import math
 import random
 
 import pytest
+import torch
 
 import headatlas
 from conftest import selected
 from headatlas import specimens
-from headatlas.lab import metric_per_prompt, open_model
+from headatlas.lab import metric_per_prompt, open_model, record
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, load_script
@@ -21,11 +22,11 @@ SCRIPT = load_script("open-bracket-tracker")
 FAMILY, PROMPTS = "a total", 32
 RATIO = 0.35  # attention of one open parenthesis, as a multiple of that of the start
 GAIN = 20.0
+SCORE = 10.0  # of the start
 
 
-@functools.cache
-def planted() -> tuple[Planter, Head, Head]:
-    """A head that counts by its attention, and one that always promotes a single parenthesis.
+def built(one: float, two: float) -> tuple[Planter, Head, Head]:
+    """A model with a head that counts, whose scores of "(" and "((" are given, and one that always promotes ")".
 
     With N parentheses open, the first head gives them the share m = N r / (N r + 1) of its attention, and the rest to
     the start. The token that closes k has the logit 2 m(k) m - m(k)^2, the tangent of m^2 at m(k), which is the largest
@@ -36,16 +37,26 @@ def planted() -> tuple[Planter, Head, Head]:
     marks = {"start": [START], "open": ["+("], "twice": ["+(("]}
     says = {f"say {number}": [f"+{text}"] for number, text in enumerate(parentheses.CLOSERS, 1)}
     made = Planter("gpt2", [*names, "total", "=", "abs"], marks=marks, says=says, seed=0)
-    made.plant(constant, [Marked("start", 30)], [Note("start", "say 1", 0.2)])
+    made.plant(constant, [Marked("start", 30)], [Note("start", "say 1", 0.05)])
     moves = []
     for number in range(1, 5):
         share = number * RATIO / (number * RATIO + 1)
         moves += [Note(mark, f"say {number}", GAIN * (2 * share - share**2)) for mark in ("open", "twice")]
         moves += [Note("start", f"say {number}", -GAIN * share**2)]
-    one = 30 + math.log(RATIO)
-    looks = [Marked("start", 30), Marked("open", one), Marked("twice", one + math.log(2))]
-    made.plant(counting, looks, moves)
+    made.plant(counting, [Marked("start", SCORE), Marked("open", one), Marked("twice", two)], moves)
     return made, constant, counting
+
+
+@functools.cache
+def planted() -> tuple[Planter, Head, Head]:
+    """The model in which "(" has the ratio and "((" twice of it; norms change scores a little, so they are measured."""
+    one, two = SCORE + math.log(RATIO), SCORE + math.log(2 * RATIO)
+    made, _, counting = built(one, two)
+    model = made.open()
+    tokens = torch.tensor([[made.ids[START], made.ids["abs"], made.ids["+("], made.ids["+(("], made.ids["abs"]]])
+    row = record(model, tokens, ["pattern"])["pattern", counting.layer][0, counting.head, -1]
+    single, double = (float(row[place] / row[0]) for place in (2, 3))
+    return built(one + math.log(RATIO / single), two + math.log(2 * RATIO / double))
 
 
 def drawn(count: int) -> list[Prompt]:
