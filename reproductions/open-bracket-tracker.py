@@ -2,13 +2,14 @@
 
 Claim      Heads keep track of parentheses and promote a token that closes a number of them. A few promote the right one
            for several numbers; many promote one number whatever is missing (miller2025mechanistic; rai2025failure).
-Stimuli    "#print the string 160 / print(str(160", which lacks one to four closing parentheses, each as often, and the
-           same with other functions and after a call that is closed already. Tokenizers have a token for each number.
-           The corrupted prompt opens two parentheses where the prompt opens one, or one for two, as in the second
-           study: as many tokens and function names, another number.
-Score      How often the token that closes the right number is the one of the four that the head's output at the last
-           token raises most. The authors project that output onto the vocabulary as it is; here it goes through the
-           final norm at the scale of the run. They also take each number by itself, and never mix one and two.
+Stimuli    "#print the string 160 / print(str(160", which lacks one, two or three closing parentheses, each as often, as
+           in the second study; the same with a number to write, and after a call that is closed already. The comment
+           says what is printed, so that nothing else can follow. Tokenizers have a token for each number. In the
+           corrupted prompt, the second study's, one call has two parentheses: as many tokens and function names, one
+           parenthesis more. Lines that lack four are left out, as their corrupted prompt lacks five.
+Score      How often the token that closes the right number is the one, of those for one to four, that the head's output
+           at the last token raises most. The authors project that output onto the vocabulary as it is; here it goes
+           through the final norm at the scale of the run. They also take each number by itself.
 Control    How often the same token is the one that the head raises most in the corrupted prompt, where it is wrong: a
            head that always raises one token, or counts function names, does as well there.
 Behaviour  How often the right one of the four tokens has the largest logit.
@@ -28,10 +29,10 @@ from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, parentheses
 
-FAMILIES = {  # the beginning of the line, functions that follow, and innermost arguments
-    "print a string": ("#print the string {value}\nprint", ("str",), parentheses.NUMBERS),
-    "a total": ("total = abs", parentheses.FUNCTIONS, parentheses.VARIABLES),
-    "after a closed call": ("total = len(items) + abs", parentheses.FUNCTIONS, parentheses.VARIABLES),
+FAMILIES = {  # the beginning, and the function that is called within the first one
+    "print a string": ("#print the string {value}\nprint", "str"),
+    "write a number": ("#write the number {value}\nwrite", "int"),
+    "after a closed call": ("print(len(items))\n#print the string {value}\nprint", "str"),
 }
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
 

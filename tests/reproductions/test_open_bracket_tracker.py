@@ -3,9 +3,9 @@
 import functools
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
-import torch
 
 import headatlas
 from conftest import selected
@@ -19,44 +19,43 @@ from planted import START, Marked, Note, Planter
 from planted_circuits import spots
 
 SCRIPT = load_script("open-bracket-tracker")
-FAMILY, PROMPTS = "a total", 32
-RATIO = 0.35  # attention of one open parenthesis, as a multiple of that of the start
+FAMILY, PROMPTS = "print a string", 24
 GAIN = 20.0
 SCORE = 10.0  # of the start
 
 
-def built(one: float, two: float) -> tuple[Planter, Head, Head]:
-    """A model with a head that counts, whose scores of "(" and "((" are given, and one that always promotes ")".
+def built(shares: Sequence[float]) -> tuple[Planter, Head, Head]:
+    """A model with a head that counts, and one that always promotes ")".
 
-    With N parentheses open, the first head gives them the share m = N r / (N r + 1) of its attention, and the rest to
-    the start. The token that closes k has the logit 2 m(k) m - m(k)^2, the tangent of m^2 at m(k), which is the largest
-    of the four where m = m(k).
+    The first head gives open parentheses a share m of its attention that grows with their number, and the rest to the
+    start. The token that closes k has the logit 2 m(k) m - m(k)^2, the tangent of m^2 at m(k), which is the largest of
+    the four where m = m(k). `shares` are m(1) to m(4).
     """
     constant, counting = spots(0, 2)
     names = ["+" + each for each in (*parentheses.CLOSERS, *parentheses.OPENERS)]
     marks = {"start": [START], "open": ["+("], "twice": ["+(("]}
     says = {f"say {number}": [f"+{text}"] for number, text in enumerate(parentheses.CLOSERS, 1)}
-    made = Planter("gpt2", [*names, "total", "=", "abs"], marks=marks, says=says, seed=0)
+    made = Planter("gpt2", [*names, "+\n", "+print", "+str"], marks=marks, says=says, seed=0)
     made.plant(constant, [Marked("start", 30)], [Note("start", "say 1", 0.05)])
     moves = []
-    for number in range(1, 5):
-        share = number * RATIO / (number * RATIO + 1)
+    for number, share in enumerate(shares, 1):
         moves += [Note(mark, f"say {number}", GAIN * (2 * share - share**2)) for mark in ("open", "twice")]
         moves += [Note("start", f"say {number}", -GAIN * share**2)]
-    made.plant(counting, [Marked("start", SCORE), Marked("open", one), Marked("twice", two)], moves)
+    looks = [Marked("start", SCORE), Marked("open", SCORE - 1), Marked("twice", SCORE - 1 + math.log(2))]
+    made.plant(counting, looks, moves)
     return made, constant, counting
 
 
 @functools.cache
 def planted() -> tuple[Planter, Head, Head]:
-    """The model in which "(" has the ratio and "((" twice of it; norms change scores a little, so they are measured."""
-    one, two = SCORE + math.log(RATIO), SCORE + math.log(2 * RATIO)
-    made, _, counting = built(one, two)
-    model = made.open()
-    tokens = torch.tensor([[made.ids[START], made.ids["abs"], made.ids["+("], made.ids["+(("], made.ids["abs"]]])
-    row = record(model, tokens, ["pattern"])["pattern", counting.layer][0, counting.head, -1]
-    single, double = (float(row[place] / row[0]) for place in (2, 3))
-    return built(one + math.log(RATIO / single), two + math.log(2 * RATIO / double))
+    """The model whose logits fit the shares that its attention has."""
+    made, _, counting = built((0.2, 0.4, 0.6, 0.8))
+    model, shares = made.open(), []
+    for text in ("print(160", "print(str(160", "print(str(str(160", "print(str(str(str(160"):
+        tokens = model.tokens(f"#print the string 160\n{text}")
+        row = record(model, tokens, ["pattern"])["pattern", counting.layer][0, counting.head, -1]
+        shares.append(float(row[tokens[0] == made.ids["+("]].sum()))
+    return built(shares)
 
 
 def drawn(count: int) -> list[Prompt]:
@@ -74,10 +73,10 @@ def test_finds_the_head_that_counts_and_not_the_constant_one() -> None:
     scores = SCRIPT.detect(model, sample)
     assert scores.score[:, *counting].mean() == 1.0 and scores.null[:, *counting].mean() == 0.0
     assert (scores.score[:, *constant] == scores.null[:, *constant]).all(), "the control shows that it is constant"
-    assert 0.1 < scores.score[:, *constant].mean() < 0.4
+    assert 0.2 < scores.score[:, *constant].mean() < 0.5
 
 
-def test_the_answer_closes_what_is_open_and_the_control_opens_one_more_or_fewer() -> None:
+def test_the_answer_closes_what_is_open_and_the_control_opens_one_more() -> None:
     words = planted()[0].open().vocabulary
     seen = set()
     for prompt in drawn(60):
@@ -86,12 +85,13 @@ def test_the_answer_closes_what_is_open_and_the_control_opens_one_more_or_fewer(
         [readout] = prompt.readouts
         assert readout.answer == words.continuation(")" * missing)[0]
         assert set(readout.rivals) == {words.continuation(")" * n)[0] for n in range(1, 5) if n != missing}
-        assert abs(missing - others) == 1 and 1 <= others <= 4
+        assert others == missing + 1
         assert text.replace("(", "") == other.replace("(", ""), "functions and argument are the same"
+        assert "((" not in text
         assert sum(one != two for one, two in zip(prompt.tokens, prompt.corrupted, strict=True)) == 1
         assert all("(" in words.pieces(prompt.tokens[place : place + 1]) for place in prompt.spans["open"])
         seen.add(missing)
-    assert seen == {1, 2, 3, 4}
+    assert seen == {1, 2, 3}
 
 
 def test_a_tokenizer_without_tokens_for_several_parentheses_is_told() -> None:
