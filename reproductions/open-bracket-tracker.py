@@ -6,7 +6,8 @@ Stimuli    "#print the string 160 / print(str(160", which lacks one, two or thre
            in the second study; the same with a number to write, and after a call that is closed already. The comment
            says what is printed, so that nothing else can follow. Tokenizers have a token for each number. In the
            corrupted prompt, the second study's, one call has two parentheses: as many tokens and function names, one
-           parenthesis more. Lines that lack four are left out, as their corrupted prompt lacks five.
+           parenthesis more. Lines that lack four are left out, as their corrupted prompt lacks five. A tokenizer that
+           writes every parenthesis apart is asked instead whether another one follows or the line ends.
 Score      How often the token that closes the right number is the one, of those for one to four, that the head's output
            at the last token raises most. The authors project that output onto the vocabulary as it is; here it goes
            through the final norm at the scale of the run. They also take each number by itself.
@@ -49,10 +50,10 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
 
 
 def raised(model: OpenModel, prompts: list[Prompt], corrupted: bool) -> NDArray[np.float64]:
-    """Whether the prompt's right token is the one of the four that each head raises most: [prompt layer head]."""
+    """Whether the prompt's right token is the one of those asked about that each head raises most."""
 
     def effects(number: int) -> NDArray[np.float64]:
-        """What each head writes into the logit of one of the four tokens, the right one first."""
+        """What each head writes into the logit of one of the tokens, the right one first."""
         asked = [
             replace(prompt, readouts=(Readout(last.position, (last.answer, *last.rivals)[number]),))
             for prompt in prompts
@@ -61,6 +62,6 @@ def raised(model: OpenModel, prompts: list[Prompt], corrupted: bool) -> NDArray[
         found: NDArray[np.float64] = direct_effects(model, asked, corrupted=corrupted)
         return found
 
-    right, *wrong = (effects(number) for number in range(len(parentheses.CLOSERS)))
+    right, *wrong = (effects(number) for number in range(1 + len(prompts[0].readouts[-1].rivals)))
     most = np.max(wrong, 0)
     return np.where(np.isnan(right), np.nan, right > most)

@@ -71,8 +71,7 @@ def test_no_script_fails_on_few_prompts(tiny: OpenModel, counts: Sequence[int]) 
             against[id] = why
     few = {id for id, why in against.items() if why.startswith("too few prompts")}
     assert few == ({"accuracy", "function-vector"} if counts == (1,) else set()), against
-    # One looks for prompts on which the model fails; the other needs tokens of several parentheses.
-    assert against.keys() - few <= {"vulnerable", "open-bracket-tracker"}, against
+    assert against.keys() - few <= {"vulnerable"}, against  # which looks for prompts on which the model fails
 
 
 def answering(answers: Sequence[int], families: Sequence[str]) -> PromptSample:

@@ -5,8 +5,6 @@ import math
 import random
 from collections.abc import Sequence
 
-import pytest
-
 import headatlas
 from conftest import selected
 from headatlas import specimens
@@ -14,7 +12,7 @@ from headatlas.lab import metric_per_prompt, open_model, record
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, load_script
-from headatlas.stimuli import Prompt, UntestableError, parentheses
+from headatlas.stimuli import Prompt, parentheses
 from planted import START, Marked, Note, Planter
 from planted_circuits import spots
 
@@ -94,6 +92,20 @@ def test_the_answer_closes_what_is_open_and_the_control_opens_one_more() -> None
     assert seen == {1, 2, 3}
 
 
-def test_a_tokenizer_without_tokens_for_several_parentheses_is_told() -> None:
-    with pytest.raises(UntestableError, match="no token"):
-        SCRIPT.module.stimulus(open_model(specimens.folder()).vocabulary, FAMILY, random.Random(0))
+def test_a_tokenizer_that_writes_every_parenthesis_apart_is_asked_whether_another_follows() -> None:
+    words = open_model(specimens.folder()).vocabulary
+    assert len(words.continuation("))")) == 2
+    another, end = (words.continuation(text)[0] for text in (")", "\n"))
+    answers = []
+    for seed in range(40):
+        prompt = SCRIPT.module.stimulus(words, FAMILY, random.Random(seed))
+        [readout] = prompt.readouts
+        missing, others = (
+            text.count("(") - text.count(")")
+            for text in (words.tokenizer.decode(tokens) for tokens in (prompt.tokens, prompt.corrupted))
+        )
+        assert sorted((missing, others)) == [0, 1]
+        assert (readout.answer, readout.rivals) == ((another, (end,)) if missing else (end, (another,)))
+        assert sum(one != two for one, two in zip(prompt.tokens, prompt.corrupted, strict=True)) == 1
+        answers.append(readout.answer)
+    assert 10 < answers.count(another) < 30
