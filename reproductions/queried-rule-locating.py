@@ -1,4 +1,4 @@
-"""Queried-rule locating heads look, in a logic puzzle, from the letter that is asked for back at the rule that ends in it.
+"""Queried-rule locating heads look, in a logic puzzle, from the letter that is asked for at the rule that ends in it.
 
 Claim      In "T or N implies P. H implies W. … state the truth value of W. Answer:" the head attends from the queried
            letter mainly to the rule that concludes it; its output from the prompt that asks for the other rule moves
@@ -45,4 +45,5 @@ def share(prompt: Prompt, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
     """Attention from the queried letter to the rule, of that to the whole puzzle: [layer head]."""
     (query,) = prompt.spans["query"]
     rule, puzzle = (pattern[..., query, list(prompt.spans[role])].sum(-1) for role in ("rule", "puzzle"))
-    return rule / (puzzle + TINY)
+    found: NDArray[np.float64] = rule / (puzzle + TINY)
+    return found

@@ -1,8 +1,9 @@
 """Queried-rule movers take what was found out about the queried letter of a logic puzzle to the place of the answer.
 
-Claim      In "T or N implies P. H implies W. … state the truth value of W. Answer:" the head attends from the last token
-           to the queried letter or the tokens after it, whichever rule is asked for; its output from the prompt that
-           asks for the other rule moves the first word of the answer towards that of the other prompt (hong2024how).
+Claim      In "T or N implies P. H implies W. … state the truth value of W. Answer:" the head attends from the last
+           token to the queried letter or the tokens after it, whichever rule is asked for; its output from the prompt
+           that asks for the other rule moves the first word of the answer towards that of the other prompt
+           (hong2024how).
 Stimuli    Puzzles of two rules and three facts in three wordings, after one or two solved ones; the authors have
            one wording, four solved ones and longer answers, which small contexts cannot hold. The corrupted prompt asks
            for the other rule and is the same otherwise.
@@ -44,7 +45,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """
     prompts = sample.prompts
     sources = (None, [prompt.alternatives["facts"] for prompt in prompts])
-    swept = patch_sweeps(model, prompts, EFFECT, sources, POSITIONS)
+    swept = patch_sweeps(model, prompts, EFFECT, sources, "last")
     whole = abs((swept[0].clean - swept[0].sources).mean())
     looks = pattern_scores(model, prompts, share)
     score, null = (-each.effect_per_prompt / whole * looks for each in swept)
@@ -54,5 +55,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
 def share(prompt: Prompt, pattern: NDArray[np.float64]) -> NDArray[np.float64]:
     """Attention from the last token to the queried letter and what follows, of that to the puzzle: [layer head]."""
     (query,) = prompt.spans["query"]
-    row = pattern[..., -1, :]
-    return row[..., query : query + LOOKED_AT].sum(-1) / (row[..., list(prompt.spans["puzzle"])].sum(-1) + TINY)
+    asked, puzzle = list(range(query, query + LOOKED_AT)), list(prompt.spans["puzzle"])
+    found: NDArray[np.float64] = pattern[..., -1, asked].sum(-1) / (pattern[..., -1, puzzle].sum(-1) + TINY)
+    return found
