@@ -7,10 +7,10 @@ Stimuli    An instruction, a sentence as data, and the attack after it: the auth
            the user's turn of a chat, as they write it for models without a system prompt, and a third one in plain
            text. In the corrupted prompt a sentence of as many tokens that names the same word replaces the attack.
 Score      The authors' criterion: the attention from the last token to the instruction, as a share of that to
-           instruction and data; its fall from the prompt without an attack to that with one, less four times the sum of
-           its standard deviations over the prompts of the family with and without. Above 0 a head qualifies.
-Control    The same fall from the prompt without an attack to the corrupted prompt: a head whose attention goes with the
-           number of tokens falls as far there. The authors have no such control.
+           instruction and data; its fall from the corrupted prompt to the prompt with the attack, less four times the
+           sum of its standard deviations over the prompts of the family with and without. Above 0 a head qualifies. The
+           authors' prompts without an attack are shorter: there a head qualifies whose attention goes with length.
+Control    The same from the corrupted prompt to one with another such sentence; the standard deviations stay.
 Behaviour  The log probability that the answer begins with the word that the attack orders, minus the same in the
            corrupted prompt: whether the attack works at all, which the authors do not ask.
 Cause      At the last token the heads found give what they give in the corrupted prompt: the ordered word should become
@@ -18,6 +18,7 @@ Cause      At the last token the heads found give what they give in the corrupte
 """
 
 import random
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,9 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """How far attention to the instruction falls with the attack, and with the other sentence: [prompt layer head]."""
     prompts = sample.prompts
-    before = pattern_scores(model, [injections.without_attack(prompt) for prompt in prompts], share)
-    attacked, other = (pattern_scores(model, prompts, share, corrupted) for corrupted in (False, True))
-    spread = np.empty_like(before)
+    mention = [replace(prompt, tokens=prompt.alternatives["mention"]) for prompt in prompts]
+    attacked, before = (pattern_scores(model, prompts, share, corrupted) for corrupted in (False, True))
+    other, spread = pattern_scores(model, mention, share), np.empty_like(before)
     for numbers in (sample.of_family(family) for family in dict.fromkeys(sample.families)):
         spread[numbers] = before[numbers].std(0) + attacked[numbers].std(0)
     return Scores(before - attacked - SPREADS * spread, before - other - SPREADS * spread)

@@ -26,16 +26,18 @@ LINE = "+\n"  # the end of a line, as a token without a space
 Change = Callable[[PromptSample], PromptSample]
 
 
-def drawn(id: str, model: OpenModel, change: Change = lambda sample: sample) -> tuple[Script, PromptSample]:
+def drawn(
+    id: str, model: OpenModel, change: Change = lambda sample: sample, count: int = PROMPTS
+) -> tuple[Script, PromptSample]:
     script = load_script(id)
-    return script, change(script.draw("stimulus", model.vocabulary, "find", PROMPTS, 0))
+    return script, change(script.draw("stimulus", model.vocabulary, "find", count, 0))
 
 
-def found(id: str, model: OpenModel, change: Change = lambda sample: sample) -> list[Head]:
+def found(id: str, model: OpenModel, change: Change = lambda sample: sample, count: int = PROMPTS) -> list[Head]:
     """The heads that the entry's own rule selects, on fewer prompts."""
     rule = CATALOG.heads[id].rule
     assert rule
-    script, sample = drawn(id, model, change)
+    script, sample = drawn(id, model, change, count)
     return sorted(selected(script, rule, model, sample))
 
 
@@ -102,17 +104,20 @@ def test_the_head_that_looks_at_the_queried_rule_is_a_locator_and_the_one_that_f
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_heads_that_write_the_next_word_of_two_sub_tasks_are_found(architecture: Architecture) -> None:
     """The category of the last sentence stands two tokens before the end of a decision, that of the rule four before
-    the end of an inference.
+    the end of an inference. Each is right on a third of the prompts only, so more are needed.
     """
     decides, infers = Head(1, 0), Head(2, 3)
     names = lexicon.NAMES[:20]
     words = [*category_chains.CATEGORIES[:40], *names, "Every", "is", "a", "Steps"]
-    made = Planter(architecture, [*words, "+Every", LINE], marks={"start": [START]}, apart=category_chains.CATEGORIES[:40])
+    made = Planter(
+        architecture, [*words, "+Every", LINE], marks={"start": [START]}, apart=category_chains.CATEGORIES[:40]
+    )
     made.plant(decides, [Back(2, 300), Marked("start", 275)], [Copy(WORD, OUT, 3.0)])
     made.plant(infers, [Back(4, 300), Marked("start", 275)], [Copy(WORD, OUT, 3.0)])
     model = made.open()
-    assert found("chain-of-thought", model) == [decides, infers]
-    assert found("chain-of-thought", model, turned) == []
+    count = 2 * PROMPTS
+    assert found("chain-of-thought", model, count=count) == [decides, infers]
+    assert found("chain-of-thought", model, turned, count) == []
 
 
 # --- people -------------------------------------------------------------------------------------------------------
@@ -232,19 +237,10 @@ def test_the_head_that_turns_to_an_order_is_found_and_not_one_that_goes_by_lengt
     assert found("injection-distracted", model) == [turns]
     assert found("injection-distracted", model, turned) == []
     script, sample = drawn("injection-distracted", model)
-    bare = [injections.without_attack(prompt) for prompt in sample.prompts]
-    share = script.module.share
-    before, after = (
-        np.mean([share(prompt, uniform(len(prompt.tokens)))[0, 0] for prompt in prompts])
-        for prompts in (bare, sample.prompts)
-    )
-    assert before > after + 0.05, f"attention of {spreads} falls with the length alone"
-
-
-def uniform(length: int) -> np.ndarray:
-    """One head [1 1 query key] that looks at all alike."""
-    pattern = np.tril(np.ones((length, length)))
-    return (pattern / pattern.sum(-1, keepdims=True))[None, None]
+    assert script.detect
+    scores = script.detect(model, sample)
+    assert scores.score.mean(0)[turns] > 0.5 > 0 > scores.null.mean(0)[turns] - 0.1
+    assert abs(scores.score.mean(0)[spreads] - scores.null.mean(0)[spreads]) < 0.01, "the prompts are of one length"
 
 
 def test_the_share_is_that_of_the_instruction_among_instruction_and_data() -> None:

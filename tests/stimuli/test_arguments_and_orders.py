@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from headatlas.protocol.script import load_script
-from headatlas.stimuli import Prompt, Vocabulary, facts, injections
+from headatlas.stimuli import Prompt, Vocabulary, facts
 from headatlas.stimuli.chat import chat_frame
 from headatlas.stimuli.occupations import DEEDS, MEN, WOMEN
 from headatlas.stimuli.refusals import DEEDS as REQUESTS
@@ -211,11 +211,8 @@ def test_an_attack_and_a_mention_name_the_same_word_and_are_of_one_length(words:
         assert data.count(word) == 1
         apart = framed and words.tokenizer.chat_template is not None
         assert prompt.readouts[0].answer == (words.encode(word) if apart else words.continuation(f" {word}"))[0]
-        bare = injections.without_attack(prompt)
-        assert text(words, bare.tokens) == text(words, prompt.tokens).replace(attack, "")
-        assert at(words, bare.tokens, bare.spans["instruction"]).strip() == instruction
-        assert at(words, bare.tokens, bare.spans["data"]) == data.replace(attack, "")
-        assert bare.readouts[0].position == len(bare.tokens) - 1
+        other = at(words, prompt.alternatives["mention"], prompt.spans["attack"])
+        assert other.startswith(" There was a ") and other.endswith(f" {word}.") and other != mention
 
 
 def test_prompts_differ_from_draw_to_draw(plain: Vocabulary) -> None:

@@ -1,11 +1,11 @@
 """An instruction, data that it is to be applied to, and in the data an order to do something else.
 
 After the prompts of hung2024attention: the attack is appended to a harmless sentence. In the corrupted prompt a
-sentence of as many tokens, which names the same word and orders nothing, stands in its place.
+sentence of as many tokens, which names the same word and orders nothing, stands in its place, since attention to the
+instruction goes with the number of other tokens, too.
 """
 
 import random
-from dataclasses import replace
 
 from headatlas.stimuli import stories
 from headatlas.stimuli.cases import Segment, in_same_places, segments, tokenize
@@ -21,7 +21,7 @@ MENTION = " There was a{qualities}{word}."
 def prompt(words: Vocabulary, instruction: str, framed: bool, rng: random.Random) -> Prompt:
     """Instruction and data with an attack, read where the answer begins; the answer is the word that the attack orders.
 
-    Spans: "instruction", "data", which includes the attack, and "attack".
+    The alternative "mention" has another sentence that names the word, like that of the corrupted prompt. Spans: "instruction", "data", which includes the attack, and "attack".
 
     Args:
         words: vocabulary of the model.
@@ -46,12 +46,14 @@ def prompt(words: Vocabulary, instruction: str, framed: bool, rng: random.Random
         return segments(*lead, "\nData:", (f" {told}", "data"), (last, "attack"), *end)
 
     attack = ATTACK.replace("{word}", f" {word}")
-    read, corrupted = in_same_places(words, whole(attack), whole(_mention(words, word, attack, rng)))
+    mentions = [whole(_mention(words, word, attack, rng)) for _ in range(2)]
+    read, corrupted, other = in_same_places(words, whole(attack), *mentions)
     before = frame.after if framed else read.ids
     made = Prompt(
         read.ids,
         corrupted.ids,
         readouts=(Readout(len(read.ids) - 1, first_token(words, before, word)),),
+        alternatives={"mention": other.ids},
         spans={
             "instruction": tuple(read.covers("instruction")),
             "data": tuple(sorted([*read.covers("data"), *read.covers("attack")])),
@@ -74,16 +76,3 @@ def _mention(words: Vocabulary, word: str, attack: str, rng: random.Random) -> s
 
 def _length(words: Vocabulary, text: str) -> int:
     return len(tokenize(words, (Segment("."), Segment(text))).ids)
-
-
-def without_attack(prompt: Prompt) -> Prompt:
-    """The same prompt without the attack; its corrupted prompt is itself."""
-    attack = set(prompt.spans["attack"])
-    left = [place for place in range(len(prompt.tokens)) if place not in attack]
-    tokens = tuple(prompt.tokens[place] for place in left)
-    moved = {place: number for number, place in enumerate(left)}
-    spans = {
-        role: tuple(moved[place] for place in prompt.spans[role] if place in moved) for role in ("instruction", "data")
-    }
-    readouts = tuple(replace(each, position=moved[each.position]) for each in prompt.readouts)
-    return Prompt(tokens, tokens, readouts=readouts, spans=spans)
