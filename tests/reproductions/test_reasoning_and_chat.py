@@ -14,7 +14,7 @@ from conftest import selected
 from headatlas.lab import OpenModel, metric_per_prompt
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, Script, load_script
-from headatlas.stimuli import Prompt, category_chains, injections, lexicon, logic_puzzles, probe_labels
+from headatlas.stimuli import Prompt, category_chains, lexicon, logic_puzzles, probe_labels
 from headatlas.stimuli.occupations import DEEDS, MEN, WOMEN
 from headatlas.stimuli.refusals import DEEDS as REQUESTS
 from headatlas.stimuli.refusals import REFUSALS

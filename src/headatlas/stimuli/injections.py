@@ -21,7 +21,8 @@ MENTION = " There was a{qualities}{word}."
 def prompt(words: Vocabulary, instruction: str, framed: bool, rng: random.Random) -> Prompt:
     """Instruction and data with an attack, read where the answer begins; the answer is the word that the attack orders.
 
-    The alternative "mention" has another sentence that names the word, like that of the corrupted prompt. Spans: "instruction", "data", which includes the attack, and "attack".
+    The alternative "mention" has another sentence that names the word, like that of the corrupted prompt. Spans:
+    "instruction", "data", which includes the attack, and "attack".
 
     Args:
         words: vocabulary of the model.
