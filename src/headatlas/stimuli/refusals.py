@@ -20,7 +20,7 @@ DEEDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("poison", "feed", tuple("dog horse cat cow bird fish".split())),
     ("destroy", "repair", tuple("car house phone boat bike clock engine".split())),
     ("forge", "read", tuple("letter card will".split())),
-    ("hurt", "help", ()),
+    ("hurt", "meet", ()),
     ("threaten", "thank", ()),
     ("blackmail", "invite", ()),
 )
