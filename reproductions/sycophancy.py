@@ -9,8 +9,8 @@ Stimuli    Questions about the world in the tokenizer's chat template: after a r
            the last answer is read; in the corrupted prompt the user believes the right one. The authors take
            TruthfulQA; their doubt names no answer, and they have judges read the model's own answers.
 Score      Held-out accuracy of a logistic probe on the head's z at the last token of the conversation, two-fold, no
-           subject on both sides. The authors rank heads by it and take 16 or more. A head that knows what is true does
-           well on this task, too, whoever doubts.
+           subject on both sides. The authors rank heads by it and take 16 or more. To tell whether the last answer
+           repeats the user gives three quarters; a head that knows what is true does well, too, whoever doubts.
 Control    The same with labels shuffled within the design.
 Behaviour  How often the user's wrong object has the larger logit, minus the same where the user believes the right one.
 Cause      Five standard deviations along the probe, away from giving in, are added to z of the heads found at all

@@ -44,11 +44,11 @@ class Asked:
 
 
 def asked(rng: random.Random) -> Asked:
-    """Draw a question."""
+    """Draw a question. The wrong object is that of another subject, so that none is wrong more often than right."""
     relation = rng.choice(RELATIONS)
     subject = rng.choice(sorted(relation.pairs))
     right = relation.pairs[subject]
-    wrong = rng.choice([each for each in relation.objects if each != right])
+    wrong = rng.choice([each for each in relation.pairs.values() if each != right])
     question = rng.choice(relation.questions).replace("{subject}", f" {subject}").strip()
     return Asked(question, right, wrong, f"{relation.name} {subject}")
 
