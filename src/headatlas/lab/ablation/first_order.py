@@ -9,7 +9,7 @@ from torch import Tensor
 
 from headatlas.arrays import Array
 from headatlas.errors import HeadatlasError
-from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Replacement, edited_positions
+from headatlas.lab.ablation.replacement import AblationKind, EditPositions, Patch, Replacement, edited_positions
 from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opened_model import OpenModel
@@ -39,7 +39,7 @@ def attribution_patching(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    ablation: AblationKind | ZValues = "resample",
+    ablation: AblationKind | ZValues | Patch = "resample",
     positions: EditPositions = "all",
     *,
     minus_corrupted: bool = False,
