@@ -134,6 +134,8 @@ def puzzle_case(rng: random.Random, wording: Wording, letters: Sequence[str] = L
 def puzzle_prompt(words: Vocabulary, rng: random.Random, wording: Wording, examples: int = 4) -> Prompt:
     """A puzzle as a prompt, read where its proof comes next.
 
+    Fewer puzzles are solved before it, one at least, where the tokenizer says that its model reads no more tokens.
+
     Returns:
         A prompt with a span for every role of `problem`, and 'problem' for the whole of the puzzle to be solved.
 
@@ -141,13 +143,16 @@ def puzzle_prompt(words: Vocabulary, rng: random.Random, wording: Wording, examp
         UntestableError: where the tokenizer has too few letters that are one token.
     """
     letters = words.singles(LETTERS, at_least=10)
+    room = getattr(words.tokenizer, "model_max_length", None) or float("inf")
 
-    def make() -> Prompt:
-        made, _ = in_place(words, puzzle_case(rng, wording, letters, examples))
+    def make(count: int) -> Prompt:
+        made, _ = in_place(words, puzzle_case(rng, wording, letters, count))
+        if len(made.tokens) > room and count > 1:
+            return make(count - 1)
         start = min(place for places in made.spans.values() for place in places)
         return replace(made, spans={**made.spans, "problem": tuple(range(start, len(made.tokens)))})
 
-    return first_usable(make)
+    return first_usable(lambda: make(examples))
 
 
 def _written(rule: Rule, wording: Wording, name: str) -> tuple[Segment, ...]:
