@@ -3,9 +3,9 @@
 Claim      In a puzzle of two rules and three facts, the head attends at the last position to the occurrences of the
            right letter, in the rule that is asked about and in the right fact, and what it gives decides which letter
            the answer begins with (hong2024how).
-Stimuli    Those of fact-processing heads: four solved puzzles, fewer for a tokenizer that says its model has no room for
-           them, and one to be solved, in three wordings. In the corrupted prompt the question is for the conclusion of
-           the other rule: one letter differs.
+Stimuli    Those of fact-processing heads: four solved puzzles, fewer for a tokenizer that says its model has no room
+           for them, and one to be solved, in three wordings. In the corrupted prompt the question is for the conclusion
+           of the other rule: one letter differs.
 Score      The product of the authors' two measures. The attention from the last token to the two letters, as a share of
            the attention to the last puzzle. They take the first letter of the rule even where it is the false one of
            two premises; here it is the true one. And activation patching of the head from the corrupted prompt: by what
