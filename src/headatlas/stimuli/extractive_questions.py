@@ -12,10 +12,7 @@ from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
 PEOPLE = 3  # in a passage
 OPENING = "This happened."
 # Adjectives that take the article 'a', and things that a person can carry.
-ADJECTIVES: tuple[str, ...] = (
-    *(color for color in COLORS if color != "orange"),
-    *"big small new long clean heavy".split(),
-)
+ADJECTIVES: tuple[str, ...] = (*COLORS, *"big small new long clean heavy".split())
 THINGS: tuple[str, ...] = tuple(
     """
     cake fish lemon chair table clock mirror bottle plate knife spoon pen stone leaf rose doll kite candle towel brush
