@@ -3,8 +3,8 @@
 Claim      In a few-shot prompt the head attends from a label to the token right before it, the forerunner token, with
            more than 5/n in a prompt of n tokens, and so merges the text's meaning with the label (cho2025revisiting).
 Stimuli    Four short texts with their labels and a fifth: reviews, topics, and kinds of questions. For the score the
-           prompt ends with the fifth label, as in the authors' count; for behaviour and cause before it. Their texts are
-           from six data sets, such as SST-2.
+           prompt ends with the fifth label, as in the authors' count; for behaviour and cause before it. The authors
+           take texts of six data sets.
 Score      The authors' count: on which share of the prompts the attention from the last label to the token before it is
            more than 5/n.
 Control    The same share among the tokens of the last text, each to the token before it. The authors' count has no such
