@@ -11,7 +11,8 @@ Score      The authors' importance, by the released code: after each task the me
            with respect to these weights, divided by the sum over the layer. Divided by its mean over heads, as tasks
            and models differ in size. They keep the 24 best of 32 layers, then an eighth of all heads, and store other
            examples than most of those they train on; here the model is trained on few, and on these.
-Control    The same where each weight matrix moved as far, in a random direction, by its own mean.
+Control    The same, by the same mean, where each weight matrix moved as far in a random direction: a head whose
+           attention changes with any change of the weights has as much there.
 Behaviour  How often the model, before it learns anything new, finds the right answer likelier than all others of its
            kind.
 Cause      Not the authors' own, which trains a model with the attention tied. The heads found attend, in the model as
@@ -57,8 +58,9 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The importance of each head over that of the mean head, learned and at random: [prompt layer head]."""
     found = learned(model, sample)
     order = np.argsort([number for family in dict.fromkeys(sample.families) for number in sample.of_family(family)])
+    means = [np.nanmean(each) or 1.0 for each in found.importance]
     score, null = (
-        np.concatenate([each / (np.nanmean(each) or 1.0) for each in part])[order]
+        np.concatenate([each / mean for each, mean in zip(part, means, strict=True)])[order]
         for part in (found.importance, found.chance)
     )
     return Scores(score, null)

@@ -12,7 +12,7 @@ from headatlas.lab.ablation import Patch
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, load_script
 from headatlas.stimuli import Prompt, labelled_texts, opinions
-from planted import PREVIOUS, START, Architecture, Marked, Planter
+from planted import PREVIOUS, START, Architecture, Back, Marked, Planter
 from planted_circuits import words_in
 
 CATALOG = headatlas.load()
@@ -22,13 +22,13 @@ TASK = labelled_texts.TASKS["topics"]
 
 
 def planted(architecture: Architecture) -> OpenModel:
-    """LABEL looks from labels at colons, BEFORE one back from everywhere, and SIGN at colons from everywhere."""
+    """LABEL looks from labels at the colon before them, BEFORE one back everywhere, and SIGN at all colons."""
     texts = [TASK.text(random.Random(seed), seed % 2) for seed in range(200)]
     words = words_in([*texts, TASK.before, TASK.between, *TASK.labels])
     labels = [label.strip() for label in TASK.labels]
     marks = {"start": [START], "label": labels, "colon": ["+:"]}
-    made = Planter(architecture, words, marks=marks)
-    made.plant(LABEL, [Marked("colon", 60, seen_from="label"), Marked("start", 30)])
+    made = Planter(architecture, [*words, "+\n"], marks=marks)
+    made.plant(LABEL, [Back(1, 300), Marked("colon", 60, seen_from="label"), Marked("start", 330)])
     made.plant(BEFORE, PREVIOUS)
     made.plant(SIGN, [Marked("colon", 60)])
     return made.open()

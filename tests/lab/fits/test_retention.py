@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from conftest import EACH_FAMILY, loud
-from headatlas.lab import metric_per_prompt, open_model, record
+from headatlas.lab import log_probability, metric_per_prompt, open_model, record
 from headatlas.lab.ablation import attending_as
 from headatlas.lab.fits import learn_in_turn
 from headatlas.lab.fits.continued_training import loss_of, moved_at_random, train_on, weights_of
 from headatlas.lab.fits.retention import attention_patterns, mean_squared_change, task_sensitivity
 from headatlas.lab.loading.copying import copied
-from headatlas.lab.running import log_probability
 from headatlas.notation import Head
 from headatlas.stimuli import Prompt, Readout
 from tiny_prompts import TOKENS, plain
