@@ -27,7 +27,7 @@ from headatlas.lab.attention import attention_on_pairs
 from headatlas.lab.attribution import direct_effects_of_keys
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
-from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, attributes
+from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, attributes, facts
 from headatlas.stimuli.cases import first_usable
 
 FAMILIES = {
@@ -41,6 +41,7 @@ OTHERS = 3
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """An attribute of a country; the pair leads from the end to the last token of its name."""
+    vocab.singles(facts.COUNTRIES, at_least=8)
 
     def draw() -> Prompt:
         drawn = attributes.among_kind(attributes.crossed(vocab, rng, FAMILIES[family], corrupted="subject"))
