@@ -9,6 +9,7 @@ Score      The authors' count: on which share of the prompts the attention from 
            more than 5/n.
 Control    The same share among the tokens of the last text, each to the token before it. The authors' count has no such
            control, and a head that attends one back everywhere passes it; they plot both kinds of attention elsewhere.
+           Here a head that attends one back at most tokens can still pass, if it does so at labels more often.
 Behaviour  How often the right label has a larger logit than the other.
 Cause      The links from the forerunner tokens to the four labels are cut in the heads found: the weight goes to other
            tokens, and the right label should lose its lead. The authors cut them in all heads of a quarter of the

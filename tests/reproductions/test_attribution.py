@@ -32,7 +32,7 @@ def planted(architecture: Architecture) -> OpenModel:
     words = {*people, *adjectives, *extractive_questions.THINGS, *PLACES, *words_in(text)}
     words -= {"name", "quality", "thing", "place"}
     made = Planter(architecture, sorted(words), marks={"start": [START], "adjective": adjectives})
-    made.plant(ASKED, [Back(5, 300), Marked("start", 275)], [Copy(WORD, HELD)])
+    made.plant(ASKED, [Back(7, 300), Marked("start", 275)], [Copy(WORD, HELD)])
     made.plant(TOLD, [Back(3, 300), Marked("start", 275)], [Copy(WORD, HELD)])
     made.plant(BEFORE, PREVIOUS, [Copy(WORD, PAST)])
     made.plant(FIRST, [Same(HELD, HELD, 60), Marked("adjective", 90), Marked("start", 105)], [Copy(WORD, OUT, 5.0)])

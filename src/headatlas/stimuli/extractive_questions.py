@@ -23,7 +23,7 @@ THINGS: tuple[str, ...] = tuple(
 
 
 class Telling(NamedTuple):
-    """How a passage tells of a person's thing, and how it is asked for; the answer follows after 'a'."""
+    """How a passage tells of a person's thing, and how it is asked for; the answer follows after 'It was a'."""
 
     told: str
     asked: str
@@ -31,10 +31,14 @@ class Telling(NamedTuple):
 
 TELLINGS: Mapping[str, Telling] = MappingProxyType(
     {
-        "bought": Telling("{name} bought a{quality}{thing} at the{place}.", " Question: What did{name} buy? Answer: a"),
-        "found": Telling(" At the{place}{name} found a{quality}{thing}.", " Question: What did{name} find? Answer: a"),
+        "bought": Telling(
+            "{name} bought a{quality}{thing} at the{place}.", " Question: What did{name} buy? Answer: It was a"
+        ),
+        "found": Telling(
+            " At the{place}{name} found a{quality}{thing}.", " Question: What did{name} find? Answer: It was a"
+        ),
         "given": Telling(
-            " At the{place} someone gave a{quality}{thing} to{name}.", " Question: What did{name} get? Answer: a"
+            " At the{place} someone gave a{quality}{thing} to{name}.", " Question: What did{name} get? Answer: It was a"
         ),
     }
 )

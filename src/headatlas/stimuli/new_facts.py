@@ -30,7 +30,7 @@ class NewFact(NamedTuple):
 NEW_FACTS: Mapping[str, NewFact] = MappingProxyType(
     {
         "capital": NewFact("The color of{subject} is", "The capital of{subject} is", "capital", COLORS),
-        "language": NewFact("People from{subject} eat", "People from{subject} speak", "language", KINDS["food"]),
+        "language": NewFact("The meal of{subject} is", "The language of{subject} is", "language", KINDS["food"]),
         "kind": NewFact("The{subject} is a gift of", "The{subject} is a kind of", "kind", NAMES[::9]),
     }
 )
