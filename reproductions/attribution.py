@@ -3,15 +3,15 @@
 Claim      In extractive question answering a few heads of the circuit for answers from the context attend, at each
            token of the answer, to its words in the context; the place where one such head looks most attributes the
            answer to its source (basu2025mechanistic).
-Stimuli    A passage tells in three sentences what three people bought, found or got; one of them is asked about, and
-           the answer is two words. In the corrupted prompt two other words stand in the passage in their place.
+Stimuli    A passage tells in three sentences what three people bought, found or got; the question is who it was, and
+           the answer is a person's two names. In the corrupted prompt two other names stand in their place.
 Score      The product of the two halves of the definition. Attribution: at which share of the answer's tokens the
            head's largest weight within the passage lies on the answer's words; the authors put a window around that
            place and rank sentences by it. And causal mediation: what share of the corrupted prompt's whole effect on
            the logit difference patching the head has where the two tokens come next. The authors choose among heads of
            the circuit one whose attention has a low entropy; the body of the paper was not read.
-Control    The same for the words that the passage tells of somebody else.
-Behaviour  How often a word of the answer is the likeliest next token.
+Control    The same for the names of somebody else in the passage.
+Behaviour  How often a name of the answer is the likeliest next token.
 Cause      The heads found give, where the answer's tokens come next, what they give in the corrupted prompt: the answer
            should lose its lead.
 """
@@ -31,7 +31,7 @@ NEEDS_BEHAVIOUR = True
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A passage, a question and the first word of the answer; read where both of its words come next."""
+    """A passage, a question and the first name of the answer; read where both of its names come next."""
     return extractive_questions.passage_question(vocab, rng, extractive_questions.TELLINGS[FAMILIES[family]])
 
 

@@ -19,23 +19,25 @@ from planted_circuits import words_in
 CATALOG = headatlas.load()
 RULE, SCRIPT = CATALOG.heads["attribution"].rule, load_script("attribution")
 ASKED, TOLD, BEFORE, FIRST, SECOND = Head(0, 1), Head(1, 2), Head(2, 0), Head(4, 3), Head(5, 1)
-TELLING = extractive_questions.TELLINGS["bought"]
+TELLING = extractive_questions.TELLINGS["given"]
 
 
 def planted(architecture: Architecture) -> OpenModel:
-    """FIRST finds the adjective whose owner, three tokens before it, is the one who is asked about.
+    """FIRST finds the name whose thing, two tokens before it, is the one that is asked about.
 
-    SECOND finds the word after the adjective that was just said. The other heads bring owners and previous words.
+    SECOND finds the word after the name that was just said. The other heads bring things and previous words.
     """
-    people, adjectives = NAMES[:20], extractive_questions.ADJECTIVES
+    people = NAMES[:30]
     text = [TELLING.told, TELLING.asked, extractive_questions.OPENING]
-    words = {*people, *adjectives, *extractive_questions.THINGS, *PLACES, *words_in(text)}
-    words -= {"name", "quality", "thing", "place"}
-    made = Planter(architecture, sorted(words), marks={"start": [START], "adjective": adjectives})
-    made.plant(ASKED, [Back(7, 300), Marked("start", 275)], [Copy(WORD, HELD)])
-    made.plant(TOLD, [Back(3, 300), Marked("start", 275)], [Copy(WORD, HELD)])
+    words = {*people, *extractive_questions.THINGS, *PLACES, *words_in(text)}
+    words -= {"first", "last", "thing", "place"}
+    marks = {"start": [START], "name": people, "thing": extractive_questions.THINGS, "asking": ["was"]}
+    made = Planter(architecture, sorted(words), marks=marks)
+    from_the_end = [Back(5, 300), Marked("thing", 60, seen_from="asking"), Marked("start", 330)]
+    made.plant(ASKED, from_the_end, [Copy(WORD, HELD)])
+    made.plant(TOLD, [Back(2, 300), Marked("start", 275)], [Copy(WORD, HELD)])
     made.plant(BEFORE, PREVIOUS, [Copy(WORD, PAST)])
-    made.plant(FIRST, [Same(HELD, HELD, 60), Marked("adjective", 90), Marked("start", 105)], [Copy(WORD, OUT, 5.0)])
+    made.plant(FIRST, [Same(HELD, HELD, 60), Marked("name", 90), Marked("start", 105)], [Copy(WORD, OUT, 5.0)])
     made.plant(SECOND, [Same(WORD, PAST, 60), Marked("start", 30)], [Copy(WORD, OUT, 5.0)])
     return made.open()
 
@@ -44,7 +46,7 @@ def drawn(model: OpenModel) -> PromptSample:
     prompts = [
         extractive_questions.passage_question(model.vocabulary, random.Random(seed), TELLING) for seed in range(24)
     ]
-    return PromptSample(prompts, ["bought"] * len(prompts), "find")
+    return PromptSample(prompts, ["given"] * len(prompts), "find")
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
@@ -85,8 +87,8 @@ def test_the_answer_stands_once_in_the_passage_and_belongs_to_whom_is_asked_abou
         assert not {*first.rivals, *second.rivals} & {*made.tokens}
         assert (first.position, second.position) == (len(made.tokens) - 2, len(made.tokens) - 1)
         passage, question = specimen.tokenizer.decode(made.tokens[len(words.bos) :]).split(" Question:")
-        person = next(word for word in question.replace("?", "").split() if word in NAMES)
-        told = [sentence for sentence in passage.split(".") if f" {person}" in sentence]
+        thing = next(word for word in question.replace("?", "").split() if word in extractive_questions.THINGS)
+        told = [sentence for sentence in passage.split(".") if f" {thing}" in sentence]
         assert len(told) == 1 and specimen.tokenizer.decode(answer) in told[0]
         assert specimen.tokenizer.decode([made.tokens[place] for place in made.spans["other"]]) in passage
         assert made.spans["passage"][-1] + 1 == len(words.bos) + len(words.encode(passage))
