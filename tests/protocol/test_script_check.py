@@ -154,6 +154,7 @@ def test_validate_lists_the_problems_of_scripts(checkout: Path, capsys: Capture)
 COSTLY = {
     fits.learn_vectors: "training",
     fits.learn_each: "training",
+    fits.learn_in_turn: "training",
     paths.path_effects: "paths",
     paths.path_effects_from: "paths",
     paths.indirect_effects: "paths",

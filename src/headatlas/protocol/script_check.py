@@ -21,7 +21,7 @@ Cost: TypeAlias = Literal["training", "paths", "vocabulary"]
 # Scores that take many times more than a run of the model for every prompt, and what they do.
 COSTS: Mapping[Cost, str] = MappingProxyType(
     {
-        "training": "it trains vectors by gradient descent",
+        "training": "it trains by gradient descent",
         "paths": "it patches the paths of every head",
         "vocabulary": "it takes every token through every head",
     }

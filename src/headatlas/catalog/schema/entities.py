@@ -89,7 +89,9 @@ class HeadToKnow(Strict):
     """A head of a model that our recorded runs single out."""
 
     head: Head
-    types: Annotated[tuple[Id, ...], Field(min_length=1)] = Field(description="Head types whose recorded run on the model selects it.")
+    types: Annotated[tuple[Id, ...], Field(min_length=1)] = Field(
+        description="Head types whose recorded run on the model selects it."
+    )
     says: Text = Field(description="What it does in this model, with a figure that was measured.")
 
 

@@ -1,6 +1,6 @@
 """Ablates heads, one or a set at a time, and measures the effect on a behaviour."""
 
-from headatlas.lab.ablation.masked_keys import without_keys
+from headatlas.lab.ablation.masked_keys import attending_as, without_keys
 from headatlas.lab.ablation.other_patterns import with_corrupted_patterns, with_uniform_patterns
 from headatlas.lab.ablation.replacement import AblationKind, Patch
 from headatlas.lab.ablation.screening import Screening
@@ -14,6 +14,7 @@ __all__ = [
     "Sweep",
     "ZValues",
     "ablate",
+    "attending_as",
     "mean_z",
     "patch_sweeps",
     "with_corrupted_patterns",
