@@ -1,0 +1,142 @@
+"""Short documents about what somebody bought, and a question that one of them answers.
+
+Every document tells of one buyer, one thing and the place where the thing is. A question names the thing, its kind, its
+buyer, or thing and buyer; the place answers it.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+from headatlas.stimuli.cases import Case, Segment, first_usable, in_place, segments
+from headatlas.stimuli.chat import in_chat
+from headatlas.stimuli.facts import KINDS
+from headatlas.stimuli.lexicon import NAMES, PLACES
+from headatlas.stimuli.prompts import Prompt, UntestableError, Vocabulary
+
+Asked = Literal["thing", "kind", "buyer", "both"]
+Shared = Literal["nothing", "thing", "buyer"]
+# How a question names what it asks for; the words that tell it from other questions come early.
+QUESTIONS: Mapping[Asked, str] = MappingProxyType(
+    {
+        "thing": " The {thing}, where is it now?",
+        "kind": " The {kind}, where is it now?",
+        "buyer": " What {buyer} bought, where is it now?",
+        "both": " The {thing} that {buyer} bought, where is it now?",
+    }
+)
+EMPTY = " N/A"  # the query that asks for nothing (zhang2025queryfocused)
+_OPENING = " Answer: It is in the"
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """What one document tells."""
+
+    buyer: str
+    thing: str
+    kind: str
+    place: str
+
+    @property
+    def document(self) -> str:
+        """The document."""
+        return f" {self.buyer} bought the {self.thing}. It is in the {self.place} now."
+
+
+def prompt(
+    words: Vocabulary,
+    rng: random.Random,
+    asked: Asked,
+    count: int,
+    *,
+    shared: Shared = "nothing",
+    chat: bool = False,
+    answered: bool = False,
+) -> Prompt:
+    """Documents, a request to find the one that answers a question, and the question.
+
+    The corrupted prompt asks the same documents for another one, the rival. Kinds and places differ between all
+    documents, things and buyers too unless they are shared.
+
+    Args:
+        words: vocabulary of the model.
+        rng: draws.
+        asked: what the question names.
+        count: number of documents.
+        shared: what the rival has in common with the document that answers.
+        chat: whether the prompt is a user's turn in the tokenizer's chat template.
+        answered: whether the answer has begun, so that the place comes next. It begins the model's turn in a chat. Read
+            there, against the places of all other documents.
+
+    Returns:
+        A prompt with spans: 'query', the words of the question; 'gold' and 'rival', the tokens of the two documents;
+        'other 1' and so on, those of the others. Pairs lead from all tokens of the query to the gold document.
+
+    Raises:
+        UntestableError: if the tokenizer cannot express it.
+    """
+    return first_usable(lambda: _drawn(words, rng, QUESTIONS[asked], count, shared, chat, answered))
+
+
+def without_query(words: Vocabulary, prompt: Prompt) -> tuple[int, ...]:
+    """The tokens of a prompt whose query is replaced by the empty one; the documents stay where they are."""
+    query = prompt.spans["query"]
+    return prompt.tokens[: query[0]] + words.continuation(EMPTY) + prompt.tokens[query[-1] + 1 :]
+
+
+def _purchases(
+    words: Vocabulary, rng: random.Random, count: int, gold: int, rival: int, shared: Shared
+) -> list[Purchase]:
+    """Draw what the documents tell, in words that are single tokens.
+
+    Raises:
+        UntestableError: if there are too few such words.
+    """
+    places = rng.sample(words.singles(PLACES, at_least=count), count)
+    buyers = rng.sample(words.singles(NAMES, at_least=count), count)
+    whole = {
+        kind: tuple(each for each in (*things, kind) if words.single(each) is not None)
+        for kind, things in KINDS.items()
+    }
+    known = {kind: things[:-1] for kind, things in whole.items() if things[-1:] == (kind,) and things[:-1]}
+    if len(known) < count:
+        raise UntestableError(f"the tokenizer has whole words for {len(known)} kinds of things; {count} are needed")
+    kinds = rng.sample(list(known), count)
+    made = [
+        Purchase(buyer, rng.choice(known[kind]), kind, place)
+        for buyer, kind, place in zip(buyers, kinds, places, strict=True)
+    ]
+    if shared == "thing":
+        made[rival] = replace(made[rival], thing=made[gold].thing, kind=made[gold].kind)
+    elif shared == "buyer":
+        made[rival] = replace(made[rival], buyer=made[gold].buyer)
+    return made
+
+
+def _drawn(
+    words: Vocabulary, rng: random.Random, question: str, count: int, shared: Shared, chat: bool, answered: bool
+) -> Prompt:
+    """One draw, which the tokenizer may not be able to express."""
+    gold, rival = rng.sample(range(count), 2)
+    told = _purchases(words, rng, count, gold, rival, shared)
+    others = iter(range(1, count))
+    roles = ["gold" if n == gold else "rival" if n == rival else f"other {next(others)}" for n in range(count)]
+
+    def write(wanted: Purchase) -> tuple[Segment, ...]:
+        asked = question.format(thing=wanted.thing, kind=wanted.kind, buyer=wanted.buyer)
+        numbered = (
+            part
+            for number, (role, each) in enumerate(zip(roles, told, strict=True), 1)
+            for part in (f"\n[{number}]", (each.document, role))
+        )
+        ahead = segments("Notes:", *numbered, "\nFind the note that answers the question. Question:")
+        return (*ahead, *segments((asked, "query"), (_OPENING if answered else "", "opening")))
+
+    rivals = tuple(f" {each.place}" for each in told if each != told[gold])
+    made, places = in_place(words, Case(write(told[gold]), (f" {told[gold].place}",), rivals, write(told[rival])))
+    pairs = tuple((query, key) for query in places.covers("query") for key in places.covers("gold"))
+    made = replace(made, pairs=pairs, readouts=made.readouts if answered else ())
+    return in_chat(words, made, opening=len(places.covers("opening"))) if chat else made
