@@ -28,11 +28,11 @@ from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, documents
 
-FAMILIES = {  # what the question names, and whether it is asked in a chat
-    "the thing": ("thing", False),
-    "its kind": ("kind", False),
-    "the buyer": ("buyer", False),
-    "the thing, in a chat": ("thing", True),
+FAMILIES = {  # the question, and whether it is asked in a chat
+    "the thing": (" The {thing}, where is it now?", False),
+    "its kind": (" The {kind}, where is it now?", False),
+    "the buyer": (" What {buyer} bought, where is it now?", False),
+    "the thing, in a chat": (" The {thing}, where is it now?", True),
 }
 BEHAVIOUR, EFFECT, CHAT = accuracy_among_rivals, logit_difference, True
 NOTES = 4
@@ -40,14 +40,14 @@ NOTES = 4
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """Notes and a question; the corrupted prompt asks for another note."""
-    asked, chat = FAMILIES[family]
-    return documents.prompt(vocab, rng, asked, NOTES, chat=chat)
+    question, chat = FAMILIES[family]
+    return documents.prompt(vocab, rng, question, NOTES, chat=chat)
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """The same, with the answer begun."""
-    asked, chat = FAMILIES[family]
-    return documents.prompt(vocab, rng, asked, NOTES, chat=chat, answered=True)
+    question, chat = FAMILIES[family]
+    return documents.prompt(vocab, rng, question, NOTES, chat=chat, answered=True)
 
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
@@ -70,4 +70,5 @@ def qr_score(looks: Array, empty: Array) -> Array:
     """The sum over tokens of a document, without those far below their mean: [key layer head] -> [layer head]."""
     more = looks - empty
     lowest = more.mean(0) - 2 * more.std(0, ddof=1)
-    return np.where(more > lowest, more, 0.0).sum(0)
+    found: Array = np.where(more > lowest, more, 0.0).sum(0)
+    return found

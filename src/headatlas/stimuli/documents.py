@@ -5,10 +5,7 @@ buyer, or thing and buyer; the place answers it.
 """
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Literal
 
 from headatlas.stimuli.cases import Case, Segment, first_usable, in_place, segments
 from headatlas.stimuli.chat import in_chat
@@ -16,17 +13,6 @@ from headatlas.stimuli.facts import KINDS
 from headatlas.stimuli.lexicon import NAMES, PLACES
 from headatlas.stimuli.prompts import Prompt, UntestableError, Vocabulary
 
-Asked = Literal["thing", "kind", "buyer", "both"]
-Shared = Literal["nothing", "thing", "buyer"]
-# How a question names what it asks for; the words that tell it from other questions come early.
-QUESTIONS: Mapping[Asked, str] = MappingProxyType(
-    {
-        "thing": " The {thing}, where is it now?",
-        "kind": " The {kind}, where is it now?",
-        "buyer": " What {buyer} bought, where is it now?",
-        "both": " The {thing} that {buyer} bought, where is it now?",
-    }
-)
 EMPTY = " N/A"  # the query that asks for nothing (zhang2025queryfocused)
 _OPENING = " Answer: It is in the"
 
@@ -49,24 +35,25 @@ class Purchase:
 def prompt(
     words: Vocabulary,
     rng: random.Random,
-    asked: Asked,
+    question: str,
     count: int,
     *,
-    shared: Shared = "nothing",
+    shared: str = "",
     chat: bool = False,
     answered: bool = False,
 ) -> Prompt:
     """Documents, a request to find the one that answers a question, and the question.
 
-    The corrupted prompt asks the same documents for another one, the rival. Kinds and places differ between all
-    documents, things and buyers too unless they are shared.
+    The corrupted prompt asks the same documents for another one, the rival. Places differ between all documents; kinds,
+    things and buyers too, but for what is shared.
 
     Args:
         words: vocabulary of the model.
         rng: draws.
-        asked: what the question names.
+        question: with a leading space; {thing}, {kind} and {buyer} name what it asks for, early, so that most of its
+            words come after.
         count: number of documents.
-        shared: what the rival has in common with the document that answers.
+        shared: 'thing' or 'buyer', where the rival has it in common with the document that answers.
         chat: whether the prompt is a user's turn in the tokenizer's chat template.
         answered: whether the answer has begun, so that the place comes next. It begins the model's turn in a chat. Read
             there, against the places of all other documents.
@@ -78,7 +65,7 @@ def prompt(
     Raises:
         UntestableError: if the tokenizer cannot express it.
     """
-    return first_usable(lambda: _drawn(words, rng, QUESTIONS[asked], count, shared, chat, answered))
+    return first_usable(lambda: _drawn(words, rng, question, count, shared, chat, answered))
 
 
 def without_query(words: Vocabulary, prompt: Prompt) -> tuple[int, ...]:
@@ -87,9 +74,7 @@ def without_query(words: Vocabulary, prompt: Prompt) -> tuple[int, ...]:
     return prompt.tokens[: query[0]] + words.continuation(EMPTY) + prompt.tokens[query[-1] + 1 :]
 
 
-def _purchases(
-    words: Vocabulary, rng: random.Random, count: int, gold: int, rival: int, shared: Shared
-) -> list[Purchase]:
+def _purchases(words: Vocabulary, rng: random.Random, count: int, gold: int, rival: int, shared: str) -> list[Purchase]:
     """Draw what the documents tell, in words that are single tokens.
 
     Raises:
@@ -117,7 +102,7 @@ def _purchases(
 
 
 def _drawn(
-    words: Vocabulary, rng: random.Random, question: str, count: int, shared: Shared, chat: bool, answered: bool
+    words: Vocabulary, rng: random.Random, question: str, count: int, shared: str, chat: bool, answered: bool
 ) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     gold, rival = rng.sample(range(count), 2)
