@@ -6,10 +6,11 @@ Stimuli    A neutral sentence, then the request to translate an English word int
            wordings, with the language just before the answer, in front of the word, or at the very beginning:
            "English: cloud. French:", "In French, cloud is", "French for cloud:". The corrupted prompt names another
            language. Where a tokenizer has the words of Lumi, the made-up language of the specimen, Lumi and English are
-           named. The authors take the logic of translation away instead, for the heads of all roles together.
+           named. The authors have "Nothing" in place of the language instead, for the heads of all roles together.
 Score      Both halves of the definition: by what share of its mean the lead of the translation into the language named,
            over that into the other one, falls when the head's path from the last token to the logits is patched, with
-           all other heads held and MLPs recomputed, times the attention from there to the name of the language.
+           all other heads held and MLPs recomputed, times the attention from there to the name of the language. The
+           authors patch in a subspace, and tell roles by attention weighted with values; colons count as well.
 Control    The same patched from the same request after another neutral sentence.
 Behaviour  How often the first token of the translation into the language named has the larger logit of the two.
 Cause      The heads found are replaced by their mean over the corrupted prompts, which name other languages: the lead

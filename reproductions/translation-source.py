@@ -5,11 +5,11 @@ Claim      Of the few heads whose path to the logits carries the translation of 
 Stimuli    A neutral sentence, then the request to translate an English word into French, German or Spanish, in three
            wordings: "English: cloud. French:", "In French, cloud is", "French for cloud:". Where a tokenizer has the
            words of Lumi, the made-up language of the specimen, into that. In the corrupted prompt another word stands
-           there. The authors take the logic of translation away instead, for the heads of all roles together.
+           there. The authors have "Nothing" in place of the language instead, for the heads of all roles together.
 Score      Both halves of the definition: by what share of its mean the lead of the right translation over those of
            other words falls when the head's path from the last token to the logits is patched, with all other heads
-           held and MLPs recomputed, times the attention from there to the word. The authors patch in a subspace, and
-           take the change of the translation's logit.
+           held and MLPs recomputed, times the attention from there to the word. The authors patch in a subspace, take
+           the change of the translation's logit, and tell roles by attention weighted with values.
 Control    The same patched from the same request after another neutral sentence.
 Behaviour  How often the first token of the right translation has a larger logit than those of three other words.
 Cause      The heads found are replaced by their mean over the corrupted prompts, which ask for other words: the right
