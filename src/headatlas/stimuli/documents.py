@@ -75,7 +75,7 @@ def without_query(words: Vocabulary, prompt: Prompt) -> tuple[int, ...]:
 
 
 def _purchases(words: Vocabulary, rng: random.Random, count: int, gold: int, rival: int, shared: str) -> list[Purchase]:
-    """Draw what the documents tell, in words that are single tokens.
+    """Draw what the documents tell; buyers, things, kinds and places are single tokens.
 
     Raises:
         UntestableError: if there are too few such words.
