@@ -20,8 +20,8 @@ Cause      The heads found are replaced by their mean over questions for other n
 import random
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headatlas.arrays import Array
 from headatlas.lab import OpenModel, Scores, logit_difference
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.lab.running import accuracy_among_rivals
@@ -66,9 +66,9 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     return Scores(score, null)
 
 
-def qr_score(looks: Array, empty: Array) -> Array:
+def qr_score(looks: NDArray[np.float64], empty: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum over tokens of a document, without those far below their mean: [key layer head] -> [layer head]."""
     more = looks - empty
     lowest = more.mean(0) - 2 * more.std(0, ddof=1)
-    found: Array = np.where(more > lowest, more, 0.0).sum(0)
+    found: NDArray[np.float64] = np.where(more > lowest, more, 0.0).sum(0)
     return found

@@ -20,8 +20,8 @@ Cause      The heads found are replaced by their mean over texts that tell other
 import random
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headatlas.arrays import Array
 from headatlas.lab import OpenModel, Scores, accuracy, copying_scores, log_probability
 from headatlas.lab.attention.context_similarity import ContextQuestion, external_context_scores
 from headatlas.protocol.script import PromptSample
@@ -58,7 +58,9 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     return Scores(lead((here, there), (denied, swapped)) * copying, lead((here, denied), (there, swapped)) * copying)
 
 
-def lead(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
+def lead(
+    first: tuple[NDArray[np.float64], NDArray[np.float64]], second: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """How often one of the first is larger than one of the second, minus how often smaller: -1 to 1, 0 by chance."""
-    found: Array = np.mean([np.sign(one - other) for one in first for other in second], 0)
+    found: NDArray[np.float64] = np.mean([np.sign(one - other) for one in first for other in second], 0)
     return found
