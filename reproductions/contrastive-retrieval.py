@@ -2,16 +2,16 @@
 
 Claim      A few heads, mostly of the middle layers, put more of a query's attention on the document that answers it
            than on hard negatives, and rank documents better than all heads together do (tran2025contrastive).
-Stimuli    Five notes, who bought what and where it is, then a request to find one and a question that names thing and
-           buyer. One other note has the same thing, the same buyer, or neither; once more as a turn of a chat. The
-           authors use passages that a retriever ranks high without being right.
+Stimuli    Five notes, who put what where, then a request to find one and a question that names thing and owner. One
+           other note has the same thing, the same owner, or neither; once more as a turn of a chat. The authors use
+           passages that a retriever ranks high without being right.
 Score      The CoRe score of the authors' code: the attention to each note, averaged over the tokens of the question and
            summed over the note's, through a softmax over notes of temperature 0.001; the share of the right note. So
            low a temperature asks which note gets most, by however little. Their code also averages over the request
            before the question.
 Control    The share of the same note where the question is for the other note.
 Behaviour  How often the place told in the right note has a larger logit than those of the other notes, after
-           "Answer: It is in the".
+           "It is in the".
 Cause      The heads found are replaced by their mean over questions for other notes: the right place should lose its
            lead. The authors rank documents by the heads' attention, and take no head away.
 """
@@ -26,11 +26,11 @@ from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, documents
 
-QUESTION = " The {thing} that {buyer} bought, where is it now?"
+QUESTION = " The {thing} of {owner}, where is it now?"
 FAMILIES = {  # what another note has in common with the right one, and whether it is asked in a chat
     "nothing shared": ("", False),
     "same thing": ("thing", False),
-    "same buyer": ("buyer", False),
+    "same owner": ("owner", False),
     "same thing, in a chat": ("thing", True),
 }
 BEHAVIOUR, EFFECT, CHAT = accuracy_among_rivals, logit_difference, True

@@ -2,17 +2,16 @@
 
 Claim      Where a question follows documents, the tokens of the question attend, on these heads, to the document that
            answers it, more than those of an empty query do (zhang2025queryfocused).
-Stimuli    Four notes of two sentences, who bought what and where it is, then a request to find one and a question that
-           names the thing, its kind or the buyer; once more as a turn of a chat. The authors use long documents, of
-           conversations and encyclopedias. Names and things of a note come back in the question; only where the kind
-           is named is there no such match.
+Stimuli    Four notes, who put what where, then a request to find one and a question that names the thing, its kind or
+           the owner; once more as a turn of a chat. The authors use long documents, of conversations and encyclopedias.
+           Names and things of a note come back in the question; only where the kind is named is there no such match.
 Score      The QR score of the authors' code: the attention to each token of the right note, averaged over the tokens of
            the question and all that follows, minus the same for the query N/A, summed over the tokens that do not lie
            more than two standard deviations below their mean. Their code also averages over the request before the
            question, which is the same for both queries and so only makes the score smaller.
 Control    The score of the same note where the question is for another note.
 Behaviour  How often the place told in the right note has a larger logit than those of the other notes, after
-           "Answer: It is in the".
+           "It is in the".
 Cause      The heads found are replaced by their mean over questions for other notes: the right place should lose its
            lead. The authors choose documents by the heads' attention, and take no head away.
 """
@@ -31,7 +30,7 @@ from headatlas.stimuli import Prompt, Vocabulary, documents
 FAMILIES = {  # the question, and whether it is asked in a chat
     "the thing": (" The {thing}, where is it now?", False),
     "its kind": (" The {kind}, where is it now?", False),
-    "the buyer": (" What {buyer} bought, where is it now?", False),
+    "the owner": (" What {owner} put away, where is it now?", False),
     "the thing, in a chat": (" The {thing}, where is it now?", True),
 }
 BEHAVIOUR, EFFECT, CHAT = accuracy_among_rivals, logit_difference, True

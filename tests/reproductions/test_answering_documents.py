@@ -19,6 +19,8 @@ from planted_circuits import spots, words_in
 
 CATALOG = headatlas.load()
 IDS = ("query-focused-retrieval", "contrastive-retrieval")
+# Families in which the words of the question stand in the note, and make up a tenth of what is averaged.
+SHARING = ("the thing", "the owner", "nothing shared", "same thing", "same owner", "same thing, in a chat")
 KINDS = {kind: things[:3] for kind, things in facts.KINDS.items()}
 DUPLICATE = [Same(WORD, WORD, 300), Back(0, -200), Marked("start", 155)]
 
@@ -37,7 +39,7 @@ def planted(architecture: Architecture, seed: int) -> tuple[Planter, dict[str, H
     """Heads that look at the words of the question, in the notes; at all places alike; and at the token before."""
     again, everywhere, previous = spots(seed, 3)
     said = words_in(
-        ["Notes bought the It is in now Find the note that answers the question Question The where it now What"]
+        ["Notes put away of the It is in now Find the note that answers the question Question The where it now What"]
     )
     things = [word for kind, own in KINDS.items() for word in (kind, *own)]
     made = Planter(
@@ -76,11 +78,11 @@ def test_the_answer_is_the_place_of_the_gold_note(words: Vocabulary, id: str) ->
     for prompt in load_script(id).draw("task", words, "test", 8, 0).prompts:
         (readout,) = prompt.readouts
         assert readout.position == len(prompt.tokens) - 1
-        assert words.tokenizer.decode([readout.answer]).strip() in text(words, prompt, "gold").split()
+        assert words.tokenizer.decode([readout.answer]).strip() in text(words, prompt, "gold").strip(".").split()
         others = [span for span in prompt.spans if span == "rival" or span.startswith("other")]
         places = {words.tokenizer.decode([rival]).strip() for rival in readout.rivals}
         assert len(places) == len(others) and places <= {
-            word for span in others for word in text(words, prompt, span).split()
+            word for span in others for word in text(words, prompt, span).strip(".").split()
         }
 
 
@@ -97,10 +99,10 @@ def test_the_empty_query_stands_in_the_place_of_the_question(words: Vocabulary, 
 
 def test_notes_share_what_the_family_says(words: Vocabulary) -> None:
     drawn = load_script("contrastive-retrieval").draw("stimulus", words, "find", 8, 0)
-    common = {"nothing shared": (), "same thing": (3,), "same buyer": (0,), "same thing, in a chat": (3,)}
+    common = {"nothing shared": (), "same thing": (3,), "same owner": (0,), "same thing, in a chat": (3,)}
     for prompt, family in zip(drawn.prompts, drawn.families, strict=True):
         gold, rival = (text(words, prompt, span).split() for span in ("gold", "rival"))
-        told = (0, 3, 8)  # the words that tell buyer, thing and place
+        told = (0, 3, 6)  # the words that tell owner, thing and place
         assert tuple(place for place in told if gold[place] == rival[place]) == common[family]
 
 
@@ -139,7 +141,7 @@ def found(id: str, made: Planter, swapped: bool = False) -> list[Head]:
     model, script, rule = made.open(), load_script(id), CATALOG.heads[id].rule
     assert rule is not None
     drawn = script.draw("stimulus", model.vocabulary, "find", 6, 0)
-    drawn = drawn.only([number for number, family in enumerate(drawn.families) if family != "its kind"])
+    drawn = drawn.only([number for number, family in enumerate(drawn.families) if family in SHARING])
     if swapped:
         exchanged = [replace(each, tokens=each.corrupted, corrupted=each.tokens) for each in drawn.prompts]
         drawn = PromptSample(exchanged, drawn.families, drawn.split)

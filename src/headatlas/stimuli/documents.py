@@ -1,7 +1,7 @@
-"""Short documents about what somebody bought, and a question that one of them answers.
+"""Short documents about where somebody put something, and a question that one of them answers.
 
-Every document tells of one buyer, one thing and the place where the thing is. A question names the thing, its kind, its
-buyer, or thing and buyer; the place answers it.
+Every document tells of one owner, one thing and the place where the thing is. A question names the thing, its kind, its
+owner, or thing and owner; the place answers it.
 """
 
 import random
@@ -14,14 +14,14 @@ from headatlas.stimuli.lexicon import NAMES, PLACES
 from headatlas.stimuli.prompts import Prompt, UntestableError, Vocabulary
 
 EMPTY = " N/A"  # the query that asks for nothing (zhang2025queryfocused)
-_OPENING = " Answer: It is in the"
+_OPENING = " It is in the"
 
 
 @dataclass(frozen=True)
-class Purchase:
+class Deposit:
     """What one document tells."""
 
-    buyer: str
+    owner: str
     thing: str
     kind: str
     place: str
@@ -29,7 +29,7 @@ class Purchase:
     @property
     def document(self) -> str:
         """The document."""
-        return f" {self.buyer} bought the {self.thing}. It is in the {self.place} now."
+        return f" {self.owner} put the {self.thing} in the {self.place}."
 
 
 def prompt(
@@ -45,15 +45,15 @@ def prompt(
     """Documents, a request to find the one that answers a question, and the question.
 
     The corrupted prompt asks the same documents for another one, the rival. Places differ between all documents; kinds,
-    things and buyers too, but for what is shared.
+    things and owners too, but for what is shared.
 
     Args:
         words: vocabulary of the model.
         rng: draws.
-        question: with a leading space; {thing}, {kind} and {buyer} name what it asks for, early, so that most of its
+        question: with a leading space; {thing}, {kind} and {owner} name what it asks for, early, so that most of its
             words come after.
         count: number of documents.
-        shared: 'thing' or 'buyer', where the rival has it in common with the document that answers.
+        shared: 'thing' or 'owner', where the rival has it in common with the document that answers.
         chat: whether the prompt is a user's turn in the tokenizer's chat template.
         answered: whether the answer has begun, so that the place comes next. It begins the model's turn in a chat. Read
             there, against the places of all other documents.
@@ -74,14 +74,14 @@ def without_query(words: Vocabulary, prompt: Prompt) -> tuple[int, ...]:
     return prompt.tokens[: query[0]] + words.continuation(EMPTY) + prompt.tokens[query[-1] + 1 :]
 
 
-def _purchases(words: Vocabulary, rng: random.Random, count: int, gold: int, rival: int, shared: str) -> list[Purchase]:
-    """Draw what the documents tell; buyers, things, kinds and places are single tokens.
+def _deposits(words: Vocabulary, rng: random.Random, count: int, gold: int, rival: int, shared: str) -> list[Deposit]:
+    """Draw what the documents tell; owners, things, kinds and places are single tokens.
 
     Raises:
         UntestableError: if there are too few such words.
     """
     places = rng.sample(words.singles(PLACES, at_least=count), count)
-    buyers = rng.sample(words.singles(NAMES, at_least=count), count)
+    owners = rng.sample(words.singles(NAMES, at_least=count), count)
     whole = {
         kind: tuple(each for each in (*things, kind) if words.single(each) is not None)
         for kind, things in KINDS.items()
@@ -91,13 +91,13 @@ def _purchases(words: Vocabulary, rng: random.Random, count: int, gold: int, riv
         raise UntestableError(f"the tokenizer has whole words for {len(known)} kinds of things; {count} are needed")
     kinds = rng.sample(list(known), count)
     made = [
-        Purchase(buyer, rng.choice(known[kind]), kind, place)
-        for buyer, kind, place in zip(buyers, kinds, places, strict=True)
+        Deposit(owner, rng.choice(known[kind]), kind, place)
+        for owner, kind, place in zip(owners, kinds, places, strict=True)
     ]
     if shared == "thing":
         made[rival] = replace(made[rival], thing=made[gold].thing, kind=made[gold].kind)
-    elif shared == "buyer":
-        made[rival] = replace(made[rival], buyer=made[gold].buyer)
+    elif shared == "owner":
+        made[rival] = replace(made[rival], owner=made[gold].owner)
     return made
 
 
@@ -106,19 +106,21 @@ def _drawn(
 ) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
     gold, rival = rng.sample(range(count), 2)
-    told = _purchases(words, rng, count, gold, rival, shared)
+    told = _deposits(words, rng, count, gold, rival, shared)
     others = iter(range(1, count))
     roles = ["gold" if n == gold else "rival" if n == rival else f"other {next(others)}" for n in range(count)]
 
-    def write(wanted: Purchase) -> tuple[Segment, ...]:
-        asked = question.format(thing=wanted.thing, kind=wanted.kind, buyer=wanted.buyer)
+    opening = (_OPENING if chat else f" Answer:{_OPENING}") if answered else ""
+
+    def write(wanted: Deposit) -> tuple[Segment, ...]:
+        asked = question.format(thing=wanted.thing, kind=wanted.kind, owner=wanted.owner)
         numbered = (
             part
             for number, (role, each) in enumerate(zip(roles, told, strict=True), 1)
             for part in (f"\n[{number}]", (each.document, role))
         )
         ahead = segments("Notes:", *numbered, "\nFind the note that answers the question. Question:")
-        return (*ahead, *segments((asked, "query"), (_OPENING if answered else "", "opening")))
+        return (*ahead, *segments((asked, "query"), (opening, "opening")))
 
     rivals = tuple(f" {each.place}" for each in told if each != told[gold])
     made, places = in_place(words, Case(write(told[gold]), (f" {told[gold].place}",), rivals, write(told[rival])))
