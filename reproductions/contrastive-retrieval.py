@@ -26,7 +26,7 @@ from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, documents
 
-QUESTION = " The {thing} of {owner}, where is it now?"
+QUESTION = " Where did {owner} put the {thing}?"
 FAMILIES = {  # what another note has in common with the right one, and whether it is asked in a chat
     "nothing shared": ("", False),
     "same thing": ("thing", False),

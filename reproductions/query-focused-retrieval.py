@@ -2,9 +2,9 @@
 
 Claim      Where a question follows documents, the tokens of the question attend, on these heads, to the document that
            answers it, more than those of an empty query do (zhang2025queryfocused).
-Stimuli    Four notes, who put what where, then a request to find one and a question that names the thing, its kind or
-           the owner; once more as a turn of a chat. The authors use long documents, of conversations and encyclopedias.
-           Names and things of a note come back in the question; only where the kind is named is there no such match.
+Stimuli    Four notes, who put what where, then a request to find one and a question that names the thing, the owner or
+           both; once more as a turn of a chat. The authors use long documents, of conversations and encyclopedias. The
+           words of the question come back in the note, so that a head that finds them again scores as well.
 Score      The QR score of the authors' code: the attention to each token of the right note, averaged over the tokens of
            the question and all that follows, minus the same for the query N/A, summed over the tokens that do not lie
            more than two standard deviations below their mean. Their code also averages over the request before the
@@ -28,10 +28,10 @@ from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, documents
 
 FAMILIES = {  # the question, and whether it is asked in a chat
-    "the thing": (" The {thing}, where is it now?", False),
-    "its kind": (" The {kind}, where is it now?", False),
-    "the owner": (" What {owner} put away, where is it now?", False),
-    "the thing, in a chat": (" The {thing}, where is it now?", True),
+    "the thing": (" Where is the {thing}?", False),
+    "the owner": (" Where is what {owner} put away?", False),
+    "both": (" Where did {owner} put the {thing}?", False),
+    "both, in a chat": (" Where did {owner} put the {thing}?", True),
 }
 BEHAVIOUR, EFFECT, CHAT = accuracy_among_rivals, logit_difference, True
 NOTES = 4

@@ -14,15 +14,15 @@ from headatlas import specimens
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, load_script
 from headatlas.stimuli import Prompt, Vocabulary, documents, facts, lexicon
-from planted import PREVIOUS, START, WORD, Architecture, Back, Marked, Planter, Same
+from planted import PREVIOUS, START, WORD, Architecture, Marked, Planter, Same
 from planted_circuits import spots, words_in
 
 CATALOG = headatlas.load()
 IDS = ("query-focused-retrieval", "contrastive-retrieval")
 # Families in which the words of the question stand in the note, and make up a tenth of what is averaged.
-SHARING = ("the thing", "the owner", "nothing shared", "same thing", "same owner", "same thing, in a chat")
+SHARING = ("the thing", "the owner", "both", "nothing shared", "same thing", "same owner", "same thing, in a chat")
 KINDS = {kind: things[:3] for kind, things in facts.KINDS.items()}
-DUPLICATE = [Same(WORD, WORD, 300), Back(0, -200), Marked("start", 155)]
+AGAIN = [Same(WORD, WORD, 60), Marked("start", 30)]  # at the word itself and all earlier ones alike
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,7 @@ def text(words: Vocabulary, prompt: Prompt, span: str) -> str:
 def planted(architecture: Architecture, seed: int) -> tuple[Planter, dict[str, Head]]:
     """Heads that look at the words of the question, in the notes; at all places alike; and at the token before."""
     again, everywhere, previous = spots(seed, 3)
-    said = words_in(
-        ["Notes put away of the It is in now Find the note that answers the question Question The where it now What"]
-    )
+    said = words_in(["Notes put the in It is Find note that answers question Question Where did what away"])
     things = [word for kind, own in KINDS.items() for word in (kind, *own)]
     made = Planter(
         architecture,
@@ -48,7 +46,7 @@ def planted(architecture: Architecture, seed: int) -> tuple[Planter, dict[str, H
         marks={"start": [START], "place": lexicon.PLACES},
         seed=seed,
     )
-    made.plant(again, DUPLICATE)
+    made.plant(again, AGAIN)
     made.plant(everywhere, [Marked("place", 60), Marked("start", 30)])
     made.plant(previous, PREVIOUS)
     return made, {"again": again, "everywhere": everywhere, "previous": previous}
@@ -65,8 +63,7 @@ def test_the_question_asks_for_the_gold_note_and_the_corrupted_one_for_another(w
         differ = [n for n, pair in enumerate(zip(prompt.tokens, prompt.corrupted, strict=True)) if len(set(pair)) > 1]
         assert differ and begin <= differ[0] and differ[-1] < end, "the notes are the same, the question is not"
         gold, rival = (text(words, prompt, span).split() for span in ("gold", "rival"))
-        kind_of = {thing: kind for kind, things in facts.KINDS.items() for thing in things}
-        told = [{note[0], note[3].strip("."), kind_of[note[3].strip(".")]} for note in (gold, rival)]
+        told = [{note[0], note[3]} for note in (gold, rival)]
         for tokens, mine, other in ((prompt.tokens, *told), (prompt.corrupted, *reversed(told))):
             asked = set(words.tokenizer.decode(tokens[begin:end]).replace(",", "").replace("?", "").split())
             assert asked & mine and not asked & (other - mine), "words of one note and of no other"
@@ -88,7 +85,7 @@ def test_the_answer_is_the_place_of_the_gold_note(words: Vocabulary, id: str) ->
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_the_empty_query_stands_in_the_place_of_the_question(words: Vocabulary, chat: bool) -> None:
-    prompt = documents.prompt(words, random.Random(0), " The {thing}, where is it now?", 4, chat=chat)
+    prompt = documents.prompt(words, random.Random(0), " Where is the {thing}?", 4, chat=chat)
     begin, end = prompt.spans["query"][0], prompt.spans["query"][-1] + 1
     empty = documents.without_query(words, prompt)
     asked = words.continuation(documents.EMPTY)

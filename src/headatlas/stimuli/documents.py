@@ -1,7 +1,7 @@
 """Short documents about where somebody put something, and a question that one of them answers.
 
-Every document tells of one owner, one thing and the place where the thing is. A question names the thing, its kind, its
-owner, or thing and owner; the place answers it.
+Every document tells of one owner, one thing and the place where the thing is. A question names the thing, the owner, or
+both; the place answers it.
 """
 
 import random
@@ -50,8 +50,7 @@ def prompt(
     Args:
         words: vocabulary of the model.
         rng: draws.
-        question: with a leading space; {thing}, {kind} and {owner} name what it asks for, early, so that most of its
-            words come after.
+        question: with a leading space; {thing} and {owner} name what it asks for.
         count: number of documents.
         shared: 'thing' or 'owner', where the rival has it in common with the document that answers.
         chat: whether the prompt is a user's turn in the tokenizer's chat template.
@@ -113,7 +112,7 @@ def _drawn(
     opening = (_OPENING if chat else f" Answer:{_OPENING}") if answered else ""
 
     def write(wanted: Deposit) -> tuple[Segment, ...]:
-        asked = question.format(thing=wanted.thing, kind=wanted.kind, owner=wanted.owner)
+        asked = question.format(thing=wanted.thing, owner=wanted.owner)
         numbered = (
             part
             for number, (role, each) in enumerate(zip(roles, told, strict=True), 1)
