@@ -3,18 +3,20 @@
 Claim      Where an answer is true to a text, the tokens of the text that a head attends to have final states more like
            those of the answer than where it contradicts the text. The heads of which that is most so are often those
            whose output-value circuit copies, and disturbing these makes true answers less likely (sun2025redeep).
-Stimuli    A story that tells three words of somebody and the question for them, answered with these words or with three
-           others: two texts and two answers, so that each is true once and false once. In a chat, too. The authors use
-           answers that models wrote, marked by people.
-Score      The external context score: the cosine of the final state of a word of the answer with the mean final state
-           of the tenth of the text that the head attends to most, averaged over the answer. How often it is larger for
-           a true answer than for a false one, minus how often it is smaller, over the four pairs of each prompt; times
-           the head's copying score, the share of words that its output-value circuit raises among five tokens. The
-           authors correlate the two, and estimate copying by the trace of the circuit and Gershgorin's circles.
+Stimuli    A story in which a capital or a language is told, rightly or wrongly, and the question for it, answered with
+           the right and with the wrong one: two texts and two answers, so that each is true to one text and false to
+           the other. In a chat, too. The learned answer to the wrong text is what a model says that does not go by the
+           text. The authors use answers that models wrote, marked by people.
+Score      The external context score: the cosine of the final state of a token of the answer with the mean final state
+           of the tenth of the text that the head attends to most, averaged over the answer and its full stop. How often
+           it is larger for a true answer than for a false one, minus how often it is smaller, over the four pairs of
+           each prompt; times the head's copying score, the share of countries that its output-value circuit raises
+           among five tokens. The authors correlate the two, and estimate copying by trace and Gershgorin's circles.
 Control    The same for what text is told instead of what is true: two texts, each with both answers.
-Behaviour  How often a word told is the likeliest where it comes next.
-Cause      The heads found are replaced by their mean over texts that tell other words: the words told should become
-           less likely. The authors put noise in place of attention scores, and compare with other heads of the layer.
+Behaviour  How often the answer that the text tells wrongly has a larger logit than all others of its kind.
+Cause      The heads found are replaced by their mean over texts that tell the facts rightly: the answer of the text
+           should become less likely. The authors put noise in place of attention scores, and compare with other heads
+           of the layer.
 """
 
 import random
@@ -22,26 +24,29 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.lab import OpenModel, Scores, accuracy, copying_scores, log_probability
+from headatlas.lab import OpenModel, Scores, copying_scores, log_probability
 from headatlas.lab.attention.context_similarity import ContextQuestion, external_context_scores
+from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
-from headatlas.stimuli import Prompt, Vocabulary, grounded_answers
-from headatlas.stimuli.lexicon import THINGS
+from headatlas.stimuli import Prompt, Vocabulary, facts, grounded_answers
 
-FAMILIES = {  # sentences of the story, and whether it is told in a chat
-    "two sentences": (2, False),
-    "three sentences": (3, False),
-    "five sentences": (5, False),
-    "three sentences, in a chat": (3, True),
+FAMILIES = {  # how a capital is told, sentences of the story, and whether it is told in a chat
+    "plain": ("The capital of{subject} is{object}", 2, False),
+    "turned": ("In{subject} the capital is{object}", 3, False),
+    "object first": ("{object} is the capital of{subject}", 3, False),
+    "plain, in a chat": ("The capital of{subject} is{object}", 2, True),
 }
-BEHAVIOUR, EFFECT, CHAT = accuracy, log_probability, True
-WORDS = 3
+BEHAVIOUR, EFFECT, CHAT = accuracy_among_rivals, log_probability, True
+
+
+def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
+    """A text and an answer, both wrong; the corrupted prompt has both right, the alternatives have one right."""
+    return grounded_answers.prompt(vocab, rng, *FAMILIES[family], answered=True)
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
-    """A text, a question and a true answer; the corrupted prompt is true to other words, the alternatives are false."""
-    sentences, chat = FAMILIES[family]
-    return grounded_answers.prompt(vocab, rng, sentences, WORDS, chat)
+    """A text that tells a fact wrongly, up to the answer; in the corrupted prompt it tells it rightly."""
+    return grounded_answers.prompt(vocab, rng, *FAMILIES[family], answered=False)
 
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
@@ -53,7 +58,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     ]
     scores = external_context_scores(model, said)
     here, there, denied, swapped = (scores[number::4] for number in range(4))
-    words = [model.vocabulary.continuation(f" {word}")[0] for word in model.vocabulary.singles(THINGS)]
+    words = [model.vocabulary.one_token(f" {word}") for word in model.vocabulary.singles(facts.COUNTRIES)]
     copying = copying_scores(model, words, states="mlp0").copying.numpy()  # [layer head]
     return Scores(lead((here, there), (denied, swapped)) * copying, lead((here, denied), (there, swapped)) * copying)
 

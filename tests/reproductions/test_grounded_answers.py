@@ -9,8 +9,8 @@ from conftest import selected
 from headatlas import specimens
 from headatlas.notation import Head
 from headatlas.protocol.script import load_script
-from headatlas.stimuli import Prompt, Vocabulary, lexicon, lookup
-from planted import OUT, START, WORD, Architecture, Back, Copy, Marked, Planter, Same
+from headatlas.stimuli import Prompt, Vocabulary, facts, grounded_answers, lexicon
+from planted import OUT, START, WORD, Architecture, Copy, Marked, Planter, Same
 from planted_circuits import NAMES, STORY, spots, words_in
 
 SCRIPT = load_script("rag-copying")
@@ -23,29 +23,39 @@ def words() -> Vocabulary:
 
 
 def texts(prompt: Prompt) -> dict[tuple[str, str], tuple[int, ...]]:
-    """The four texts by what they tell and what they answer."""
-    denied, swapped = (prompt.alternatives[name] for name in ("other words said", "these words said of others"))
-    return {("A", "A"): prompt.tokens, ("B", "B"): prompt.corrupted, ("A", "B"): denied, ("B", "A"): swapped}
+    """The four texts by what they tell and what they answer: the wrong or the learned object."""
+    denied, swapped = (prompt.alternatives[name] for name in grounded_answers.CONTRADICTING)
+    return {
+        ("wrong", "wrong"): prompt.tokens,
+        ("learned", "learned"): prompt.corrupted,
+        ("wrong", "learned"): denied,
+        ("learned", "wrong"): swapped,
+    }
 
 
 def test_each_answer_is_true_to_one_text_and_false_to_the_other(words: Vocabulary) -> None:
-    for prompt in SCRIPT.draw("task", words, "find", 6, 0).prompts:
+    for prompt in SCRIPT.draw("stimulus", words, "find", 6, 0).prompts:
         told, said = {}, {}
         for (tells, answers), tokens in texts(prompt).items():
             context = [tokens[place] for place in prompt.spans["context"]]
             answer = [tokens[place] for place in prompt.spans["answer"]]
             assert told.setdefault(tells, context) == context and said.setdefault(answers, answer) == answer
-        for mine, other in ("AB", "BA"):
-            length = len(said[mine])
-            runs = [told[mine][start : start + length] for start in range(len(told[mine]))]
-            assert said[mine] in runs and said[other] not in runs and not set(said[mine]) & set(said[other])
-
-
-def test_the_prompt_is_read_where_each_word_of_the_answer_comes_next(words: Vocabulary) -> None:
-    for prompt in SCRIPT.draw("task", words, "find", 6, 0).prompts:
-        assert [readout.position + 1 for readout in prompt.readouts] == list(prompt.spans["answer"])
-        assert all(prompt.tokens[readout.position + 1] == readout.answer for readout in prompt.readouts)
+        assert [len(answer) for answer in said.values()] == [2, 2] and said["wrong"][1] == said["learned"][1]
+        for mine, other in (("wrong", "learned"), ("learned", "wrong")):
+            assert said[mine][0] in told[mine] and said[other][0] not in told[mine]
         assert max(prompt.spans["context"]) < min(prompt.spans["answer"])
+
+
+def test_the_learned_object_belongs_to_the_subject_and_is_the_first_rival(words: Vocabulary) -> None:
+    for prompt in SCRIPT.draw("task", words, "find", 6, 0).prompts:
+        (readout,) = prompt.readouts
+        assert readout.position == len(prompt.tokens) - 1
+        changed = {(one, other) for one, other in zip(prompt.tokens, prompt.corrupted, strict=True) if one != other}
+        assert changed == {(readout.answer, readout.rivals[0])} and readout.answer not in readout.rivals
+        learned = str(words.tokenizer.decode([readout.rivals[0]])).strip()
+        text = str(words.tokenizer.decode(prompt.tokens))
+        owners = [country for country in facts.COUNTRIES if learned in facts.COUNTRIES[country][:2]]
+        assert any(f" {country}" in text for country in owners)
 
 
 def test_a_lead_counts_pairs_in_which_the_first_are_larger() -> None:
@@ -62,15 +72,18 @@ def test_finds_the_head_that_looks_at_the_same_word_and_copies_it(architecture: 
     """Not one that looks there and copies nothing, nor one that copies what has nothing to do with the answer."""
     idle, copying, elsewhere = spots(seed, 3)
     little = [Copy(WORD, OUT, 0.1)]  # so that answers do not differ from the text by what is written there
-    again = [Same(WORD, WORD, 300), Back(0, -200), Marked("start", 155)]
-    needles = words_in(text for pair in lookup.NEEDLES for text in pair)
-    every = ["+\n", *STORY, *NAMES, *needles, *lexicon.THINGS]
+    again = [Same(WORD, WORD, 60), Marked("start", 30)]
+    known = [*facts.COUNTRIES, *(word for row in facts.COUNTRIES.values() for word in row[:2])]
+    asked = words_in(text for relation in facts.RELATIONS[:2] for text in (*relation.claims, *relation.questions))
     marks = {"start": [START], "place": lexicon.PLACES}
-    made = Planter(architecture, dict.fromkeys(every), marks=marks, seed=seed)
+    every = dict.fromkeys(
+        ["+\n", *STORY, *NAMES, *known, *(word for word in asked if word not in ("subject", "object"))]
+    )
+    made = Planter(architecture, every, marks=marks, seed=seed)
     made.plant(idle, again)
     made.plant(copying, again, little)
     made.plant(elsewhere, [Marked("place", 60), Marked("start", 30)], little)
     model, rule = made.open(), headatlas.load().heads["rag-copying"].rule
     assert rule is not None
-    found: list[Head] = selected(SCRIPT, rule, model, SCRIPT.draw("task", model.vocabulary, "find", 4, 0))
+    found: list[Head] = selected(SCRIPT, rule, model, SCRIPT.draw("stimulus", model.vocabulary, "find", 4, 0))
     assert found == [copying]

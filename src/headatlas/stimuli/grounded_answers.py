@@ -1,61 +1,80 @@
-"""A text that tells a few words of somebody, and a question answered with these words or, falsely, with others."""
+"""A text that tells a fact, rightly or wrongly, and a question answered as the text says, or otherwise.
+
+The fact is a capital or a language that models know. Where the text tells it wrongly, the learned answer contradicts
+the text: it is what a model says that does not go by the text.
+"""
 
 import random
 
-from headatlas.stimuli import lookup
-from headatlas.stimuli.cases import Segment, first_usable, in_same_places
+from headatlas.stimuli import facts, stories
+from headatlas.stimuli.cases import Segment, first_usable, in_same_places, of_partition, segments
 from headatlas.stimuli.chat import in_chat
-from headatlas.stimuli.prompts import Prompt, Readout, Vocabulary
+from headatlas.stimuli.lexicon import NAMES
+from headatlas.stimuli.prompts import Prompt, Readout, UntestableError, Vocabulary
 
-CONTRADICTING = ("other words said", "these words said of others")  # names of the alternatives
+CONTRADICTING = ("learned answer to the wrong text", "wrong answer to the right text")  # names of the alternatives
+_RELATIONS = tuple(facts.BY_NAME[name] for name in ("capital", "language"))
 
 
-def prompt(words: Vocabulary, rng: random.Random, sentences: int, count: int, chat: bool = False) -> Prompt:
-    """A text, a question, and an answer that is true to the text.
+def prompt(words: Vocabulary, rng: random.Random, like: str, sentences: int, chat: bool, answered: bool) -> Prompt:
+    """A text that tells a fact wrongly, a question for it, and the answer that is true to the text.
 
-    Two lists of words are drawn. The prompt tells the first and answers with it; the corrupted prompt tells the second
-    and answers with it. The alternatives contradict: one tells the first and answers with the second, the other tells
-    the second and answers with the first.
+    The corrupted prompt is the same with the learned fact, which its text tells and its answer repeats. The
+    alternatives contradict their texts: they have the answer of the other.
 
     Args:
         words: vocabulary of the model.
         rng: draws.
-        sentences: of the text, besides the one that tells the words.
-        count: of words.
+        like: how a capital is told; languages are told in their wording of the same place.
+        sentences: of a story around the fact.
         chat: whether text and question are a user's turn in the tokenizer's chat template, and the answer the model's.
+        answered: whether the answer is there; without it the prompt ends where it comes next, and is read there. The
+            first rival is the learned answer, then come all others of its kind.
 
     Returns:
-        A prompt that is read where each word of its answer comes next. Spans: 'context', the text; 'answer', the words
-        of the answer.
+        A prompt with the span 'context', the text, and, where it is answered, 'answer', the answer and its full stop.
 
     Raises:
         UntestableError: if the tokenizer cannot express it.
     """
-    return first_usable(lambda: _drawn(words, rng, sentences, count, chat))
+    return first_usable(lambda: _drawn(words, rng, like, sentences, chat, answered))
 
 
-def _drawn(words: Vocabulary, rng: random.Random, sentences: int, count: int, chat: bool) -> Prompt:
+def _drawn(words: Vocabulary, rng: random.Random, like: str, sentences: int, chat: bool, answered: bool) -> Prompt:
     """One draw, which the tokenizer may not be able to express."""
-    case = lookup.needle("held-out", rng, sentences, count)
-    words.singles([part.text.strip() for part in case.segments if part.role == "needle"], at_least=count)
-    mine, other = (
-        (*parts, Segment(last, role="copied"))
-        for parts, (last,) in ((case.segments, case.answers), (case.corrupted, case.rivals))
-    )
+    relation = rng.choice(_RELATIONS)
+    subject = rng.choice(of_partition("train", list(relation.pairs), "conflict"))
+    learned = relation.pairs[subject]
+    others = [value for value in relation.objects if value != learned and words.single(value) is not None]
+    if words.single(learned) is None or not others:
+        raise UntestableError(f"{learned!r} or all other answers are more than one token")
+    wrong = rng.choice(others)
+    story, place = stories.sentences(sentences, rng, NAMES), rng.randint(0, sentences)
+    claim, asked = facts.worded_like(relation, "claims", like), rng.choice(relation.questions)
 
-    def told_and_said(told: tuple[Segment, ...], said: tuple[Segment, ...]) -> tuple[Segment, ...]:
-        return tuple(its if its.role == "copied" else part for part, its in zip(told, said, strict=True))
+    def write(told: str, said: str) -> tuple[Segment, ...]:
+        return (
+            *segments(*story[:place], *facts.fill(claim, start=False, subject=subject, object=told), "."),
+            *segments(*story[place:], " Question:", *facts.fill(asked, start=False, subject=subject), " Answer:"),
+            *(segments((f" {said}", "answer"), (".", "answer")) if answered else ()),
+        )
 
-    true, elsewhere, *false = in_same_places(words, mine, other, told_and_said(mine, other), told_and_said(other, mine))
+    pairs = ((wrong, wrong), (learned, learned), (wrong, learned), (learned, wrong))
+    true, corrupted, *false = in_same_places(words, *(write(*pair) for pair in pairs))
     question, answer = (
-        next(n for n, part in enumerate(mine) if part.text == text) for text in (" Question:", " Answer:")
+        true.spans[next(number for number, part in enumerate(write(wrong, wrong)) if part.text == text)][0]
+        for text in (" Question:", " Answer:")
     )
-    places = true.covers("copied")
+    right, *rivals = (
+        words.one_token(f" {value}") for value in (wrong, learned, *(value for value in others if value != wrong))
+    )
+    end = Readout(len(true.ids) - 1, right, tuple(rivals))
+    spans = {"context": tuple(range(len(words.bos), question))}
     made = Prompt(
         true.ids,
-        elsewhere.ids,
-        readouts=tuple(Readout(place - 1, true.ids[place]) for place in places),
-        alternatives={name: each.ids for name, each in zip(CONTRADICTING, false, strict=True)},
-        spans={"context": tuple(range(len(words.bos), true.spans[question][0])), "answer": tuple(places)},
+        corrupted.ids,
+        readouts=() if answered else (end,),
+        alternatives={name: each.ids for name, each in zip(CONTRADICTING, false, strict=True)} if answered else {},
+        spans=spans | {"answer": tuple(true.covers("answer"))} if answered else spans,
     )
-    return in_chat(words, made, opening=len(true.ids) - true.spans[answer][0]) if chat else made
+    return in_chat(words, made, opening=len(true.ids) - answer) if chat else made
