@@ -37,6 +37,7 @@ FAMILIES = {  # how a capital is told, sentences of the story, and whether it is
     "plain, in a chat": ("The capital of{subject} is{object}", 2, True),
 }
 BEHAVIOUR, EFFECT, CHAT = accuracy_among_rivals, log_probability, True
+COST = "vocabulary"
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:

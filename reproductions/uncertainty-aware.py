@@ -34,6 +34,7 @@ FAMILIES = {  # how a capital is stated and asked for; other relations have thei
     "in a chat": ("The capital of{subject} is", "What is the capital of{subject}?"),
 }
 BEHAVIOUR, EFFECT, CHAT = accuracy_among_rivals, logit_difference, True
+NEEDS_BEHAVIOUR = True  # right and wrong objects are nothing to a model that does not know the facts
 
 
 def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
