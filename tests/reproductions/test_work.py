@@ -27,6 +27,8 @@ MOST = {  # with 4 prompts of each family
     "self-suppressing": 1.0,
     "sentiment-summarizer": 11.1,
     "summary-reader": 4.8,
+    "translation-indicator": 9.9,
+    "translation-source": 9.9,
 }
 
 
