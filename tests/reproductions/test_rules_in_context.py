@@ -1,0 +1,196 @@
+"""Heads that find a rule in context, written into weights by hand: each script finds its own and no other."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import headatlas
+from conftest import light, selected
+from headatlas.lab import OpenModel, attention_scores, metric_per_prompt
+from headatlas.lab.fits import toys
+from headatlas.notation import Head
+from headatlas.protocol import run
+from headatlas.protocol.script import PromptSample, load_script
+from headatlas.stimuli import facts
+from headatlas.stimuli.labelled_examples import VERDICTS
+from headatlas.stimuli.lagged_chains import STATES
+from headatlas.stimuli.lexicon import THINGS
+from headatlas.stimuli.mappings import LABELS
+from planted import OUT, START, WORD, Architecture, Back, Copy, Decay, Marked, Note, Planter, Same
+
+CATALOG = headatlas.load()
+PROMPTS = 6  # per family
+NAMES = [*dict.fromkeys([*LABELS, *(name for pair in VERDICTS for name in pair)])]
+KINDS = {kind: things for kind, things in facts.KINDS.items() if len(things) > 4}
+SYMBOLS = ("symbol-abstraction", "symbolic-induction", "symbol-retrieval")
+ARCHITECTURES = [pytest.param("gpt2"), pytest.param("llama", marks=pytest.mark.slow)]
+
+
+def drawn(id: str, model: OpenModel, families: tuple[str, ...] | None = None, count: int = PROMPTS) -> PromptSample:
+    script = load_script(id)
+    sample = script.draw("stimulus", model.vocabulary, "find", count, 0)
+    kept = [number for number, family in enumerate(sample.families) if families is None or family in families]
+    return sample.only(kept)
+
+
+def found(id: str, model: OpenModel, sample: PromptSample) -> list[Head]:
+    rule = CATALOG.heads[id].rule
+    assert rule
+    return selected(load_script(id), rule, model, sample)
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+
+def recognising(architecture: Architecture) -> tuple[OpenModel, Head]:
+    """A head that looks at all labels alike and says them."""
+    made = Planter(architecture, ["->", "Q", "A", *NAMES, *(each for things in KINDS.values() for each in things)],
+                   marks={"start": [START], "label": NAMES}, apart=NAMES)  # fmt: skip
+    head = made.plant(Head(3, 1), [Marked("label", 60), Marked("start", 30)], [Copy(WORD, OUT, 3.0)])
+    return made.open(), head
+
+
+def learning(architecture: Architecture) -> tuple[OpenModel, Head]:
+    """A head that brings the kind of the latest thing, and one that looks at the labels of things of the same kind."""
+    last = {kind: f"last {kind}" for kind in KINDS}
+    things = [each for members in KINDS.values() for each in members]
+    marks: dict[str, Any] = {"start": [START], "label": NAMES, "thing": things, **KINDS}
+    marks |= {name: [] for name in last.values()}
+    made = Planter(architecture, ["->", "Q", "A", *NAMES, *things], marks=marks, apart=NAMES)
+    made.plant(Head(1, 2), [Marked("thing", 60), Decay(1.5)], [Note(kind, name) for kind, name in last.items()])
+    same = [Marked(name, 60, seen_from=name) for name in last.values()]
+    head = made.plant(Head(3, 1), [*same, Marked("label", 60), Marked("start", 30)], [Copy(WORD, OUT, 3.0)])
+    return made.open(), head
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_head_that_says_all_labels_recognises_the_task_and_does_not_learn_it(architecture: Architecture) -> None:
+    model, head = recognising(architecture)
+    assert found("task-recognition", model, drawn("task-recognition", model)) == [head]
+    assert found("task-learning", model, drawn("task-learning", model, count=20)) == []
+
+
+def test_a_head_that_says_the_labels_of_similar_examples_learns_the_task() -> None:
+    model, head = learning("gpt2")
+    families = ("kinds", "kinds, asked for")
+    assert found("task-learning", model, drawn("task-learning", model, families)) == [head]
+    assert found("task-recognition", model, drawn("task-recognition", model, families)) == [head]
+    script = load_script("task-learning")
+    assert script.detect
+    scores = script.detect(model, drawn("task-learning", model, families))
+    score, null = (each[:, *head] for each in (scores.score, scores.null))
+    assert score.min() > 0.6 and null.max() < -0.6, "it follows the examples when their labels are swapped"
+
+
+def test_an_answer_is_a_label_whichever_it_is() -> None:
+    is_label = load_script("task-recognition").module.is_label
+    logits = torch.tensor([[[0.0, 3.0, 1.0, 2.0]], [[9.0, 3.0, 1.0, 2.0]], [[0.0, 3.0, 1.0, 4.0]]])
+    answers, rivals = torch.tensor([[1], [1], [1]]), torch.tensor([[[3, -1]], [[3, -1]], [[3, -1]]])
+    assert is_label(logits, answers, rivals).tolist() == [1, 0, 1]
+
+
+# --- identity rules -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Symbols:
+    """A model that completes ABA and ABB, and the heads that do it."""
+
+    model: OpenModel
+    heads: dict[str, Head] = field(default_factory=dict)
+
+
+def completing() -> Symbols:
+    """First words are marked, then second ones; then third words that repeat the second, and the end is told of them.
+
+    Last, a head looks from there at the latest second word, or else at the latest first one, and says it.
+    """
+    marks = {"start": [START], "thing": THINGS, "end": ["+\n", "+.", "+;", START], "first": [], "second": []}
+    made = Planter("gpt2", ["->", "+\n", *THINGS], marks=marks | {"is B": [], "wants B": []})
+    made.plant(Head(0, 1), [Back(1, 300), Marked("start", 275)], [Note("end", "first")])
+    made.plant(Head(1, 3), [Back(2, 300), Marked("start", 275)], [Note("first", "second")])
+    repeats = [Same(WORD, WORD, 300), Back(2, 300), Marked("start", 575)]
+    abstraction = made.plant(Head(2, 0), repeats, [Note("thing", "is B")])
+    induction = made.plant(Head(3, 2), [Marked("is B", 60), Marked("start", 30)], [Note("is B", "wants B")])
+    looks = [Marked("first", 40), Marked("second", 80, seen_from="wants B"), Decay(1.0)]
+    retrieval = made.plant(Head(5, 1), looks, [Copy(WORD, OUT, 3.0)])
+    return Symbols(made.open(), dict(zip(SYMBOLS, (abstraction, induction, retrieval), strict=True)))
+
+
+@pytest.fixture(scope="module")
+def symbols() -> Symbols:
+    return completing()
+
+
+def test_the_planted_model_completes_both_rules(symbols: Symbols) -> None:
+    script = load_script("symbol-retrieval")
+    prompts = drawn("symbol-retrieval", symbols.model).prompts
+    assert metric_per_prompt(symbols.model, prompts, script.behaviour).min() == 1
+
+
+@pytest.mark.parametrize("id", SYMBOLS)
+def test_each_of_the_three_stages_is_found_by_its_own_script_alone(id: str, symbols: Symbols) -> None:
+    assert found(id, symbols.model, drawn(id, symbols.model)) == [symbols.heads[id]]
+
+
+@pytest.mark.parametrize("id", SYMBOLS)
+def test_a_head_that_alone_decides_turns_the_lead_into_its_opposite(id: str, symbols: Symbols) -> None:
+    detect = load_script(id).detect
+    assert detect
+    scores = detect(symbols.model, drawn(id, symbols.model, count=2))
+    at = symbols.heads[id]
+    assert np.allclose(scores.score[:, *at].mean(), 2, atol=0.2) and np.allclose(scores.null[:, *at], 0, atol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", SYMBOLS)
+def test_what_was_planted_is_reproduced(id: str, symbols: Symbols) -> None:
+    record = run.run(CATALOG, light(CATALOG.heads[id], 8), symbols.model)
+    assert record.selected == [symbols.heads[id]] and record.cause
+    assert record.cause.effect > 1
+
+
+def test_the_abstraction_script_measures_the_heads_with_the_largest_estimates(
+    symbols: Symbols, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load_script("symbol-abstraction")
+    monkeypatch.setattr(script.module, "EXACT", 3)
+    assert script.detect
+    scores = script.detect(symbols.model, drawn("symbol-abstraction", symbols.model, count=1))
+    assert np.isfinite(scores.score).all() and (abs(scores.score).max(0) > 0).sum() <= 3
+
+
+# --- chains of an unknown lag -------------------------------------------------------------------------------------
+
+
+def test_heads_that_look_a_fixed_distance_back_do_not_select() -> None:
+    letters = [state.strip() for state in STATES]
+    made = Planter("gpt2", letters, marks={"start": [START]})
+    for layer, offset in enumerate(range(3)):
+        made.plant(Head(layer, 1), [Back(offset, 300), Marked("start", 275)])
+    model = made.open()
+    sample = drawn("selective-induction", model)
+    scores = attention_scores(model, sample.prompts)
+    for layer, family in enumerate(("one back", "two back", "three back")):
+        own = scores.score[sample.of_family(family), layer, 1]
+        assert own.min() > 0.9, "in its own family it looks where the lag says"
+    assert found("selective-induction", model, sample) == []
+
+
+@pytest.mark.slow
+def test_the_toy_learns_to_select_in_its_last_layer() -> None:
+    script = load_script("selective-induction")
+    assert script.toy
+    model = toys.trained("selective-induction", script.toy, 0, "test", lambda *_: None)
+    sample = script.draw("stimulus", model.vocabulary, "find", PROMPTS, 0)
+    assert metric_per_prompt(model, sample.prompts, script.behaviour).mean() > 0.6
+    assert Head(2, 0) in found("selective-induction", model, sample)
+
+
+def test_every_document_of_the_toy_is_new() -> None:
+    toy, rng = load_script("selective-induction").toy, random.Random(0)
+    assert toy and len({tuple(part.text for part in toy.draw(rng)) for _ in range(50)}) == 50
