@@ -105,11 +105,12 @@ class Symbols:
 
 
 def completing() -> Symbols:
-    """First words are marked, then second ones; then third words that repeat the second, and the end is told of them.
+    """First words are marked, but for the first triple; then second ones; then third words that repeat the second.
 
-    Last, a head looks from there at the latest second word, or else at the latest first one, and says it.
+    The end is told of these. Last, a head looks from there at the latest second word, or else at the latest first one,
+    and says it.
     """
-    marks = {"start": [START], "thing": THINGS, "end": ["+\n", "+.", "+;", START], "first": [], "second": []}
+    marks = {"start": [START], "thing": THINGS, "end": ["+\n", "+.", "+;"], "first": [], "second": []}
     made = Planter("gpt2", ["->", "+\n", *THINGS], marks=marks | {"is B": [], "wants B": []})
     made.plant(Head(0, 1), [Back(1, 300), Marked("start", 275)], [Note("end", "first")])
     made.plant(Head(1, 3), [Back(2, 300), Marked("start", 275)], [Note("first", "second")])
