@@ -12,11 +12,12 @@ Control    The same attention between the same positions in the corrupted prompt
 Behaviour  How often the likeliest next token is the likeliest state by the true lag, where the three lags give three
            different ones. The authors measure the divergence from the true distribution.
 Cause      The heads found read the sequence of the other lag: the model should no longer predict by the true one.
-Toy        The finding was made on models of three layers trained on such sequences; `--model toy` trains one with one
-           head in each layer, as those whose attention the authors show, and width 64, one of their two. To be
-           affordable it departs from their recipe: sequences of 40 states (theirs have 128), batches of 64 (256), a
-           learning rate that is warmed up and lowered, MLPs, heads of 64 dimensions (32), and a transition matrix with
-           one likely successor for each state. Such a model has two other heads, too few to show a cause against.
+Toy        The finding was made on transformers of three layers without MLPs, trained on such sequences; `--model toy`
+           trains one with one head in each layer, as those whose attention the authors show, and width 64, one of their
+           two. MLPs of a single hidden unit take the place of none. To be affordable it departs from their recipe:
+           sequences of 40 states (theirs have 128), batches of 64 (256), a learning rate that is warmed up and lowered,
+           heads of 64 dimensions (32), and a transition matrix with one likely successor for each state. Such a model
+           has two other heads, too few to show a cause against.
 """
 
 import random
@@ -27,7 +28,7 @@ from headatlas.stimuli import Prompt, Vocabulary, lagged_chains
 
 FAMILIES = {"one back": 1, "two back": 2, "three back": 3}
 BEHAVIOUR = accuracy
-TOY = Toy(lagged_chains.document, steps=3000, batch=64, shape={"n_layer": 3, "n_embd": 64})
+TOY = Toy(lagged_chains.document, steps=3000, batch=64, shape={"n_layer": 3, "n_embd": 64, "n_inner": 1})
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
