@@ -28,7 +28,7 @@ from headatlas.stimuli import Prompt, Vocabulary, lagged_chains
 
 FAMILIES = {"one back": 1, "two back": 2, "three back": 3}
 BEHAVIOUR = accuracy
-TOY = Toy(lagged_chains.document, steps=3000, batch=64, shape={"n_layer": 3, "n_embd": 64, "n_inner": 1})
+TOY = Toy(lagged_chains.document, steps=10_000, batch=64, shape={"n_layer": 3, "n_embd": 64, "n_inner": 1})
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
