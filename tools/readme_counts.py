@@ -26,11 +26,14 @@ MODELS = (
     "specimen-llama-1",
     "specimen-llama-2",
 )
+PRETRAINED = {"smollm2": "smollm2-135m-instruct"}  # by the name of their counts: models that others trained
 # What README.md says, with the name of a count in place of each; every one of them stands there exactly once.
 SENTENCES = (
     "what is known: {types} head types (the {survey} of",
     "{rerun} of its {types} head types can be rerun (`headatlas list --reproduction`): {survey_rerun} of the survey's "
     "{survey} and {rerun_beyond} more",
+    "SmolLM2-135M-Instruct, a model that others trained, shows {smollm2_reproduced} of {smollm2} types as papers "
+    "report them, {smollm2_partly} partly, {smollm2_not_reproduced} not; {smollm2_inconclusive} are `inconclusive`",
     "{reproduced} types `reproduced`, e.g.",
     "{partly} types `partly`, e.g.",
     "{not_reproduced} types `not-reproduced`, e.g.",
@@ -47,6 +50,7 @@ def counts(catalog: Catalog, records: list[Record]) -> dict[str, int]:
     together = agreement(records, MODELS)
     labels = Counter(record.verdict.label for record in records if record.model.id == MODELS[0])
     return {
+        **_of_pretrained(records),
         "types": len(catalog.heads),
         "survey": len(survey),
         "rerun": len(rerun),
@@ -58,6 +62,17 @@ def counts(catalog: Catalog, records: list[Record]) -> dict[str, int]:
         **{f"same_{model.replace('-', '_')}": together.same(model)[0] for model in MODELS[1:]},
         "everywhere": sum(set(row) == {"reproduced"} for row in together.labels.values()),
     }
+
+
+def _of_pretrained(records: list[Record]) -> dict[str, int]:
+    """The verdicts of models that others trained, by catalog id, and how many there are."""
+    found = {}
+    for name, model in PRETRAINED.items():
+        labels = Counter(record.verdict.label for record in records if record.model.catalog_id == model)
+        found[name] = labels.total()
+        for label in ("reproduced", "partly", "not-reproduced", "inconclusive"):
+            found[f"{name}_{label.replace('-', '_')}"] = labels[label]
+    return found
 
 
 def counted(text: str, numbers: Mapping[str, int]) -> str:
