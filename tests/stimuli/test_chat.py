@@ -70,7 +70,7 @@ def test_without_an_opening_the_answer_is_due_after_the_frame(words: Vocabulary)
 def test_a_tokenizer_without_a_template_gets_a_plain_one() -> None:
     frame = chat_frame(vocabulary(None))
     assert frame.before == id_of("<s>", "User:") and frame.after == id_of("Assistant:")
-    assert frame.source.startswith("plain")
+    assert frame.source.startswith("a plain template")
 
 
 @pytest.mark.parametrize("template", ["{{ nothing.at.all }}", "no words of the user", "{% broken"])

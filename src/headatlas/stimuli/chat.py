@@ -34,7 +34,7 @@ def chat_frame(words: Vocabulary) -> ChatFrame:
     template = getattr(words.tokenizer, "chat_template", None)
     if not template:
         before, after = words.bos + words.encode("User:"), words.continuation("\nAssistant:")
-        return ChatFrame(before, after, "plain: User: … Assistant:; the tokenizer has no chat template")
+        return ChatFrame(before, after, "a plain template (User: … Assistant:), as the tokenizer has none")
     turn = [{"role": "user", "content": _HERE}]
     try:
         text = words.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)

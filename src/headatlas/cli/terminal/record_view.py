@@ -62,6 +62,8 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     if len(record.stability.seeds) > 1:
         seeds = ", ".join(f"{seed}: {verdict}" for seed, verdict in record.stability.seeds.items())
         _print_indented(console, Text(f"by seed           {seeds}"))
+    if record.stimuli and record.stimuli.chat:
+        _print_indented(console, Text(f"turns of a chat in {record.stimuli.chat}"))
     _print_opened(console, record.model)
     seconds = record.environment.seconds
     quick = ", quick budget" if record.budget == "quick" else ""
