@@ -340,7 +340,7 @@ class TestShards:
         (["--shard", "x"], "--shard x is not of the form i/n"),
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--types", "indcution"], "did you mean induction"),
-        (["--types", "safety"], "no reproduction yet for safety"),
+        (["--types", "rebinding"], "no reproduction yet for rebinding"),
         (["--prompts", "1"], "--prompts must be at least 2"),
     ],
 )

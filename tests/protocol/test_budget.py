@@ -100,7 +100,7 @@ class TestRecords:
         plain = run.run
 
         def counted(*arguments: Any) -> records.Record:
-            ran.append(arguments[-1])
+            ran.append(arguments[6])
             return plain(*arguments)
 
         monkeypatch.setattr(run, "run", counted)

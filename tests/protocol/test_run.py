@@ -118,7 +118,7 @@ def test_findings_that_limit_the_account_name_no_heads_to_be_found() -> None:
 
 def test_a_tokenizer_that_cannot_say_it_is_inconclusive_with_the_reason() -> None:
     model = planted.induction_circuit("llama", Head(0, 0), Head(1, 0)).open()
-    for id in ("duplicate-token", "previous-token", "successor"):
+    for id in ("duplicate-token", "name-mover", "successor"):
         record = run.run(CATALOG, CATALOG.heads[id], model)
         assert record.verdict.label == "inconclusive"
         assert "the stimuli cannot be made" in record.verdict.reasons[0]

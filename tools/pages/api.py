@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from headatlas import locations
 from headatlas.catalog.exporting import export
 from headatlas.census import reading
-from headatlas.evidence import files, record_files
+from headatlas.evidence import files
 from pages.atlas import Atlas
 
 KINDS: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models")
@@ -39,11 +39,10 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     _dump(api / "catalog.json", whole)
     _dump(api / "index.json", index)
     shutil.copytree(locations.catalog() / "schema", api / "schema")
-    for path in record_files.paths_in(
-        locations.records()
-    ):  # read with the current rule, so that heads must pass on new prompts
-        text = record_files.read(path).model_dump_json(indent=1)
-        files.write(api / "records" / path.relative_to(locations.records()), text + "\n")
+    for result in atlas.results:  # read with the current rule, so that heads must pass on new prompts
+        record = result.record
+        place = api / "records" / record.model.id / f"{record.entry.id}.json"
+        files.write(place, record.model_dump_json(indent=1) + "\n")
     for path in sorted(locations.censuses().glob("*.json")):
         files.write(api / "census" / path.name, reading.read(path).model_dump_json(indent=1) + "\n")
     if locations.collaborations().is_dir():
