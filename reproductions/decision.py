@@ -24,7 +24,7 @@ from headatlas.lab import OpenModel, Scores, logit_difference, sweep
 from headatlas.lab.attention import attention_shares
 from headatlas.lab.running import accuracy_among_rivals
 from headatlas.protocol.script import PromptSample
-from headatlas.stimuli import Prompt, Vocabulary, solved_puzzles
+from headatlas.stimuli import Prompt, Vocabulary, logic_puzzles
 
 FAMILIES = {"implies": "implies", "if and then": "if", "follows from": "follows"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy_among_rivals, logit_difference, "last"
@@ -33,7 +33,7 @@ NEEDS_BEHAVIOUR = True
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A puzzle after four solved ones; pairs lead from its end to the right letter, in its rule and in its fact."""
-    made = solved_puzzles.puzzle_prompt(vocab, rng, solved_puzzles.WORDINGS[FAMILIES[family]])
+    made = logic_puzzles.puzzle_prompt(vocab, rng, logic_puzzles.WORDINGS[FAMILIES[family]])
     letters = (*made.spans["right premise"], *made.spans["right letter"])
     return replace(made, pairs=tuple((len(made.tokens) - 1, key) for key in letters))
 

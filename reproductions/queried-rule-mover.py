@@ -36,7 +36,7 @@ TINY = 1e-8  # so that a head without attention to the puzzle has a share of not
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
     """A puzzle after solved ones, with its corrupted prompt and its alternative."""
-    return logic_puzzles.prompt(vocab, family, FAMILIES[family], rng)
+    return logic_puzzles.short_puzzle_prompt(vocab, family, FAMILIES[family], rng)
 
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:

@@ -62,10 +62,10 @@ def puzzling(architecture: Architecture) -> tuple[OpenModel, Head, Head]:
     Of a rule with two premises it says the second.
     """
     brings, locates, moves = Head(0, 1), Head(2, 2), Head(4, 0)
-    said = [text for form in logic_puzzles.WORDINGS.values() for text in (form.rules, form.facts, form.ask)]
-    said += [text for form in logic_puzzles.WORDINGS.values() for text in (*form.either, *form.single)]
-    words = [*logic_puzzles.LETTERS, *words_in([*said, "is true false Answer"]), "->", LINE]
-    made = Planter(architecture, dict.fromkeys(words), marks={"start": [START]}, apart=logic_puzzles.LETTERS)
+    written = [text for form in logic_puzzles.SHORT_WORDINGS.values() for text in form]
+    said = [re.sub(r"{\w+}", " ", text) for text in written]
+    words = [*logic_puzzles.NO_WORDS, *words_in([*said, "Rules: is true false Answer"]), "->", LINE]
+    made = Planter(architecture, dict.fromkeys(words), marks={"start": [START]}, apart=logic_puzzles.NO_WORDS)
     made.plant(brings, [Back(2, 300), Marked("start", 275)], [Copy(WORD, PAST)])
     made.plant(locates, DUPLICATE, [Copy(PAST, HELD)])
     made.plant(moves, [Back(3, 300), Marked("start", 275)], [Copy(HELD, OUT, 3.0)])

@@ -12,13 +12,13 @@ from headatlas.lab import OpenModel
 from headatlas.lab.attention import attention_shares
 from headatlas.notation import Head
 from headatlas.protocol.script import PromptSample, load_script
-from headatlas.stimuli import Prompt, Vocabulary, solved_puzzles
+from headatlas.stimuli import Prompt, Vocabulary, logic_puzzles
 from planted import HELD, OUT, PAST, PREVIOUS, START, WORD, Architecture, Back, Copy, Marked, Planter, Same
 from planted_circuits import words_in
 
 CATALOG = headatlas.load()
 MOVER, BEFORE, FACT, LETTER = Head(0, 1), Head(1, 3), Head(3, 0), Head(4, 2)
-WORDING = solved_puzzles.WORDINGS["implies"]
+WORDING = logic_puzzles.WORDINGS["implies"]
 
 
 def planted(architecture: Architecture, *found: Head) -> OpenModel:
@@ -27,9 +27,9 @@ def planted(architecture: Architecture, *found: Head) -> OpenModel:
     One head brings that letter to the end. FACT finds the word "is" behind the letter, and LETTER the letter itself;
     each says the letter.
     """
-    text = "".join(part.text for part in solved_puzzles.problem(solved_puzzles.draw(random.Random(0)), 0, WORDING))
+    text = "".join(part.text for part in logic_puzzles.problem(logic_puzzles.draw(random.Random(0)), 0, WORDING))
     words = [word for word in words_in([text, "false"]) if len(word) > 1]
-    made = Planter(architecture, [*words, *solved_puzzles.LETTERS, "+\n"], marks={"start": [START], "is": ["is"]})
+    made = Planter(architecture, [*words, *logic_puzzles.LETTERS, "+\n"], marks={"start": [START], "is": ["is"]})
     made.plant(MOVER, [Back(3, 300), Marked("start", 275)], [Copy(WORD, HELD)])
     made.plant(BEFORE, PREVIOUS, [Copy(WORD, PAST)])
     if FACT in found:
@@ -42,7 +42,7 @@ def planted(architecture: Architecture, *found: Head) -> OpenModel:
 def asked_directly(id: str, words: Vocabulary, seed: int) -> Prompt:
     """A prompt of a script, with the premise itself in the place of the conclusion that is asked for."""
     rng = random.Random(seed)
-    made = solved_puzzles.puzzle_prompt(words, rng, WORDING, examples=1)
+    made = logic_puzzles.puzzle_prompt(words, rng, WORDING, examples=1)
     (query,), (right,), (other,) = (made.spans[role] for role in ("query", "right letter", "other letter"))
     tokens, corrupted = list(made.tokens), list(made.corrupted)
     tokens[query], corrupted[query] = made.tokens[right], made.tokens[other]
@@ -95,12 +95,12 @@ def test_attention_shares_leave_out_what_lies_elsewhere(specimen: OpenModel) -> 
 # --- the puzzles ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", solved_puzzles.WORDINGS)
+@pytest.mark.parametrize("name", logic_puzzles.WORDINGS)
 def test_the_question_alone_decides_between_two_true_facts(name: str, specimen: OpenModel) -> None:
-    words, wording = specimen.vocabulary, solved_puzzles.WORDINGS[name]
+    words, wording = specimen.vocabulary, logic_puzzles.WORDINGS[name]
     order, kinds = set(), set()
     for seed in range(30):
-        made = solved_puzzles.puzzle_prompt(words, random.Random(seed), wording)
+        made = logic_puzzles.puzzle_prompt(words, random.Random(seed), wording)
         differ = [place for place, (a, b) in enumerate(zip(made.tokens, made.corrupted, strict=True)) if a != b]
         assert tuple(differ) == made.spans["query"]
         (readout,) = made.readouts
@@ -118,9 +118,9 @@ def test_the_question_alone_decides_between_two_true_facts(name: str, specimen: 
     assert order == kinds == {True, False}
 
 
-def test_solved_puzzles_are_solved_rightly_and_half_of_them_have_two_premises() -> None:
+def test_logic_puzzles_are_solved_rightly_and_half_of_them_have_two_premises() -> None:
     for seed in range(20):
-        case = solved_puzzles.puzzle_case(random.Random(seed), WORDING)
+        case = logic_puzzles.puzzle_case(random.Random(seed), WORDING)
         *shown, last = case.text.split("\n")
         assert len(shown) == 4 and last.endswith("Answer:")
         two = 0
@@ -137,7 +137,7 @@ def test_solved_puzzles_are_solved_rightly_and_half_of_them_have_two_premises() 
 
 def test_roles_cover_the_last_puzzle_and_nothing_before_it(specimen: OpenModel) -> None:
     for seed in range(20):
-        made = solved_puzzles.puzzle_prompt(specimen.vocabulary, random.Random(seed), WORDING)
+        made = logic_puzzles.puzzle_prompt(specimen.vocabulary, random.Random(seed), WORDING)
         problem = made.spans["problem"]
         assert problem == tuple(range(problem[0], len(made.tokens)))
         assert sum(len(places) for role, places in made.spans.items() if role != "problem") == len(problem)
@@ -151,10 +151,10 @@ def test_as_many_puzzles_are_solved_before_as_the_tokenizer_leaves_room_for(spec
     short = specimen.vocabulary
     long = Vocabulary(copy.copy(specimen.tokenizer), short.size)
     long.tokenizer.model_max_length = 1000
-    for name, wording in solved_puzzles.WORDINGS.items():
+    for name, wording in logic_puzzles.WORDINGS.items():
         shown = {}
         for words, room in ((short, 128), (long, 1000)):
-            made = [solved_puzzles.puzzle_prompt(words, random.Random(seed), wording) for seed in range(20)]
+            made = [logic_puzzles.puzzle_prompt(words, random.Random(seed), wording) for seed in range(20)]
             assert max(len(each.tokens) for each in made) <= room, name
             shown[room] = {specimen.tokenizer.decode(each.tokens).count("Rules:") - 1 for each in made}
         assert shown == {128: {1}, 1000: {4}}
