@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from headatlas.stimuli.prompts import Pairs, Prompt, Readout, UntestableError, Vocabulary
 
-_HERE = "\N{REPLACEMENT CHARACTER}here\N{REPLACEMENT CHARACTER}"  # means what the user says
+_HERE = "\N{REPLACEMENT CHARACTER}turn {number}\N{REPLACEMENT CHARACTER}"  # means what is said in a turn
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,44 @@ def chat_frame(words: Vocabulary) -> ChatFrame:
     Raises:
         UntestableError: where the template does not take a plain turn of the user.
     """
-    template = getattr(words.tokenizer, "chat_template", None)
-    if not template:
-        before, after = words.bos + words.encode("User:"), words.continuation("\nAssistant:")
-        return ChatFrame(before, after, "a plain template (User: … Assistant:), as the tokenizer has none")
-    turn = [{"role": "user", "content": _HERE}]
+    before, after = turn_frames(words, 1)
+    if _template(words):
+        return ChatFrame(before, after, "the tokenizer's own chat template")
+    return ChatFrame(before, after, "a plain template (User: … Assistant:), as the tokenizer has none")
+
+
+def turn_frames(words: Vocabulary, turns: int) -> list[tuple[int, ...]]:
+    """The tokens before the first turn of a chat, between turns, and after the last, where the model's reply begins.
+
+    Args:
+        words: vocabulary of the model.
+        turns: their number, odd; the user's are the first, the third and so on.
+
+    Raises:
+        UntestableError: where the template does not take these turns.
+    """
+    if not _template(words):
+        ends = [words.continuation("\nAssistant:" if number % 2 == 0 else "\nUser:") for number in range(turns)]
+        return [words.bos + words.encode("User:"), *ends]
+    marks = [_HERE.format(number=number) for number in range(turns)]
+    said = [{"role": ("user", "assistant")[place % 2], "content": mark} for place, mark in enumerate(marks)]
     try:
-        text = words.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        text = str(words.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template is a program that comes with the model
         raise UntestableError(f"the tokenizer's chat template cannot be used ({error})") from None
-    parts = str(text).split(_HERE)
-    if len(parts) != 2:
-        raise UntestableError("the tokenizer's chat template does not write the user's words once")
-    before, after = (tuple(words.tokenizer.encode(part, add_special_tokens=False)) for part in parts)
-    return ChatFrame(before, after, "the tokenizer's own chat template")
+    parts = []
+    for mark in marks:
+        part, *rest = text.split(mark)
+        if len(rest) != 1:
+            raise UntestableError("the tokenizer's chat template does not write each turn once and in order")
+        parts.append(part)
+        text = rest[0]
+    return [tuple(words.tokenizer.encode(part, add_special_tokens=False)) for part in (*parts, text)]
+
+
+def _template(words: Vocabulary) -> object:
+    """The tokenizer's chat template; nothing where it has none."""
+    return getattr(words.tokenizer, "chat_template", None)
 
 
 def in_chat(words: Vocabulary, prompt: Prompt, opening: int = 0) -> Prompt:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headatlas.stimuli.prompts import UntestableError, Vocabulary
-
-_HERE = "\N{REPLACEMENT CHARACTER}turn {number}\N{REPLACEMENT CHARACTER}"  # means what is said in a turn
+from headatlas.stimuli.chat import turn_frames
+from headatlas.stimuli.prompts import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def conversation(words: Vocabulary, turns: Sequence[str]) -> Conversation:
     """
     if len(turns) % 2 == 0:
         raise ValueError(f"{len(turns)} turns do not end with the user's; give an odd number")
-    pieces = _pieces(words, len(turns))
+    pieces = turn_frames(words, len(turns))
     ids = list(pieces[0])
     spans = []
     for turn, after in zip(turns, pieces[1:], strict=True):
@@ -42,27 +41,6 @@ def conversation(words: Vocabulary, turns: Sequence[str]) -> Conversation:
         spans.append(tuple(range(start, len(ids))))
         ids += after
     return Conversation(tuple(ids), tuple(spans))
-
-
-def _pieces(words: Vocabulary, count: int) -> list[tuple[int, ...]]:
-    """The tokens before the first turn, between turns, and after the last."""
-    if not getattr(words.tokenizer, "chat_template", None):
-        ends = [words.continuation("\nAssistant:" if number % 2 == 0 else "\nUser:") for number in range(count)]
-        return [words.bos + words.encode("User:"), *ends]
-    marks = [_HERE.format(number=number) for number in range(count)]
-    said = [{"role": ("user", "assistant")[place % 2], "content": mark} for place, mark in enumerate(marks)]
-    try:
-        text = str(words.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # a template is a program that comes with the model
-        raise UntestableError(f"the tokenizer's chat template cannot be used ({error})") from None
-    parts = []
-    for mark in marks:
-        part, *rest = text.split(mark)
-        if len(rest) != 1:
-            raise UntestableError("the tokenizer's chat template does not write each turn once and in order")
-        parts.append(part)
-        text = rest[0]
-    return [tuple(words.tokenizer.encode(part, add_special_tokens=False)) for part in (*parts, text)]
 
 
 def begun(words: Vocabulary, before: Sequence[int], text: str) -> str:

@@ -1,4 +1,4 @@
-"""Edits attention alone: each head's z without some of its keys, or with other weights; nothing before it changes."""
+"""Ablates edges of attention: each head's z without some of its keys, with everything before the head unchanged."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,7 +9,6 @@ from headatlas.lab.ablation.replacement import Patch
 from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.activations import edits
 from headatlas.lab.activations.attention_edits import LayerEdit, PatternEdits
-from headatlas.lab.activations.recording import record
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opened_model import OpenModel
@@ -35,45 +34,25 @@ def without_keys(model: OpenModel, edges: Callable[[Prompt], Iterable[tuple[int,
         each = [list(edges(prompt)) for prompt in batch]
         most = max(map(len, each))
         padded = torch.tensor([[*pairs, *pairs[:1] * (most - len(pairs))] for pairs in each])  # [batch edge 2]
-        hidden = edits.knockout(model.anatomy.all_heads, padded)
-        return _recomputed(model, stack_tokens([prompt.tokens for prompt in batch]), hidden)
+        return _without(model, stack_tokens([prompt.tokens for prompt in batch]), padded)
 
     return patch
 
 
-def attending_as(model: OpenModel, other: OpenModel) -> Patch:
-    """Replace each head's z by what it would be with the attention weights of another model, such as a fine-tuned one.
-
-    Values are the model's own, of the clean run, so that only where heads look is exchanged. If heads in several layers
-    are edited at once, the edit of an early head does not change what later heads would compute. The corrupted prompts
-    are not run, so behaviours must be measured on the prompts alone.
-
-    Args:
-        model: to run.
-        other: a model with the same heads and the same tokenizer.
-    """
-
-    def patch(batch: Sequence[Prompt]) -> ZValues:
-        tokens = stack_tokens([prompt.tokens for prompt in batch])
-        weights = record(other, tokens, ["pattern"])
-        return _recomputed(model, tokens, edits.patch("pattern", model.anatomy.all_heads, weights))
-
-    return patch
-
-
-def _recomputed(model: OpenModel, tokens: Tensor, edit: edits.Edit) -> ZValues:
-    """z of every head with an edit of its scores or weights and its own values: per layer [batch query head d_head]."""
+def _without(model: OpenModel, tokens: Tensor, hidden: Tensor) -> ZValues:
+    """z of every head without the masked edges [batch edge 2]: per layer [batch query head d_head]."""
+    edit = edits.knockout(model.anatomy.all_heads, hidden)
     found: dict[int, Tensor] = {}
 
     def hook(layer: int) -> AttentionHook:
-        edited = PatternEdits((LayerEdit(edit, layer, model.anatomy.heads_in(layer), lambda: None),))
+        hide = PatternEdits((LayerEdit(edit, layer, model.anatomy.heads_in(layer), lambda: None),))
 
         def look(call: AttentionCall, z: Tensor) -> None:
             plain = z if call.attended is None else call.attended
-            attended, scale = edited.attend(call, plain), gate(call, z)
+            hidden, scale = hide.attend(call, plain), gate(call, z)
             if scale is not None:  # unchanged entries keep their exact z
-                attended = torch.where(attended == plain, z, (attended.float() * scale).to(z))
-            found[layer] = attended.detach().float().cpu()
+                hidden = torch.where(hidden == plain, z, (hidden.float() * scale).to(z))
+            found[layer] = hidden.detach().float().cpu()
 
         return look
 

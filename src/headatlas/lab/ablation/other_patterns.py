@@ -8,6 +8,7 @@ from torch import Tensor
 
 from headatlas.lab.ablation.replacement import Patch
 from headatlas.lab.ablation.z_values import ZValues
+from headatlas.lab.activations.recording import record
 from headatlas.lab.anatomy.gates import gate
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.hooks.row_weights import attention_rows
@@ -30,17 +31,26 @@ def with_corrupted_patterns(model: OpenModel) -> Patch:
         model: to run.
     """
 
+    return lambda batch: _under(
+        model, [prompt.tokens for prompt in batch], _recorded(model, [prompt.corrupted for prompt in batch])
+    )
+
+
+def attending_as(model: OpenModel, other: OpenModel) -> Patch:
+    """Replace each head's z by what it would be with the attention weights of another model, such as a fine-tuned one.
+
+    Values are the model's own, of the clean run, so that only where heads look is exchanged. As with
+    `with_corrupted_patterns`, later heads compute what they would without the edits of earlier ones, and behaviours
+    must be measured on the prompts alone.
+
+    Args:
+        model: to run.
+        other: a model with the same heads and the same tokenizer.
+    """
+
     def patch(batch: Sequence[Prompt]) -> ZValues:
-        seen: dict[int, Tensor] = {}
-
-        def hook(layer: int) -> AttentionHook:
-            def look(call: AttentionCall, z: Tensor) -> None:
-                seen[layer] = _weights(call)
-
-            return look
-
-        run_layers(model, stack_tokens([prompt.corrupted for prompt in batch]), hook)
-        return _under(model, [prompt.tokens for prompt in batch], lambda layer, call: seen[layer])
+        tokens = [prompt.tokens for prompt in batch]
+        return _under(model, tokens, _recorded(other, tokens))
 
     return patch
 
@@ -64,6 +74,12 @@ def with_uniform_patterns(model: OpenModel) -> Patch:
         return _weights(replace(call, query=torch.zeros_like(call.query), mask=visible, softcap=None, sinks=None))
 
     return lambda batch: _under(model, [prompt.tokens for prompt in batch], weights)
+
+
+def _recorded(model: OpenModel, tokens: Sequence[tuple[int, ...]]) -> Weights:
+    """The weights that a model has on prompts of one length."""
+    seen = record(model, tokens, ["pattern"])
+    return lambda layer, _: seen["pattern", layer].float()
 
 
 def _weights(call: AttentionCall) -> Tensor:
