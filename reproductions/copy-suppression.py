@@ -6,9 +6,10 @@ Stimuli    Text in which a token of the context is next: sentences with two peop
            a second time. The corrupted prompt has other names, or a first time of something else.
 Score      By how many nats the head's direct effect, through its attention to the next token, lowers the logit
            of that token, less that of twenty unrelated ones (the authors' released score, which takes the logit by
-           itself and names only), times a score of weights: for which share of tokens the token is among the ten that
-           the head's OV circuit lowers most, from the state after the first MLP. The authors' test of three conditions
-           at single completions, and their ablation on open text, are not rerun.
+           itself and names only), times a score of weights: for which share of those tokens of the prompts the token is
+           among the ten that the head's OV circuit lowers most. The authors read any token in the state after the first
+           MLP; here a head reads it in the stream of its own layer, which is what it has. Their test of three
+           conditions at single completions, and their ablation on open text, are not rerun.
 Control    The same for another token of the context that is not due: a head that writes against all that it attends to
            suppresses no prediction.
 Behaviour  How often the token that comes next is the likeliest one.
@@ -19,16 +20,17 @@ Cause      At the end the heads found give their mean over the ends of corrupted
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, accuracy, copying_scores, logit_difference
+from headatlas.lab import OpenModel, Scores, accuracy, logit_difference
 from headatlas.lab.ablation import ZValues, mean_z
 from headatlas.lab.attribution import direct_effects
+from headatlas.lab.weights import copying_in_prompts
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object, repeated_text, stories
 
 FAMILIES = {"two people": "names", "a story": "words", "random tokens": "tokens"}
 BEHAVIOUR, EFFECT, POSITIONS = accuracy, logit_difference, "last"
 COST = "vocabulary"
-LENGTH, UNRELATED, OF_WEIGHTS, LOWEST = 25, 20, 200, 10
+LENGTH, UNRELATED, LOWEST = 25, 20, 10
 
 
 def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
@@ -48,11 +50,10 @@ def stimulus(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """What each head takes from a token's logit through its attention to it: [prompt layer head], in nats."""
-    tokens = model.vocabulary.draw(random.Random(0), OF_WEIGHTS)
-    lowers = copying_scores(model, tokens, LOWEST, "mlp0").suppression.numpy()  # [layer head]
-
     said, not_said = sample.prompts, [turned(prompt) for prompt in sample.prompts]
-    keys = ([[key for _, key in prompt.pairs] for prompt in prompts] for prompts in (said, not_said))
+    keys = [[[key for _, key in prompt.pairs] for prompt in prompts] for prompts in (said, not_said)]
+    read = [first + second for first, second in zip(*keys, strict=True)]
+    lowers = copying_in_prompts(model, said, read, LOWEST).suppression.numpy()  # [layer head]
     score, null = (-direct_effects(model, *each) * lowers for each in zip((said, not_said), keys, strict=True))
     return Scores(score, null)
 

@@ -43,7 +43,7 @@ def name_movers(model: OpenModel) -> list[Head]:
     """The heads that copy names to the output of this model."""
     seeds = [(family, random.Random(f"{family}/{number}")) for family in FAMILIES for number in range(OWN)]
     own = [stimulus(model.vocabulary, *seed) for seed in seeds]
-    names = [token for name in NAMES[::4] if (token := model.vocabulary.single(name)) is not None]
+    names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
     return find_copying_movers(model, own, BEHAVIOUR, names)
 
 

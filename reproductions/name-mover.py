@@ -6,9 +6,9 @@ Stimuli    Sentences with two people, one of them named again, in both orders an
            three unrelated names stand in the same places.
 Score      The product of the paper's two tests. The direct effect: path patching from the head to the logits, from the
            corrupted prompt, with all other heads held; by what share of its mean the logit difference of the names
-           falls. And the
-           copying score: for which share of names the name is among the five likeliest that the head's OV circuit
-           writes, where it reads the state after the first MLP.
+           falls. And the copying score: for which share of the names in the prompts the name is among the five
+           likeliest that the head's OV circuit writes. The paper reads names in the state after the first MLP; here a
+           head reads them in the stream of its own layer, which is what it has.
 Control    The same from a sentence with the same names and another place and gift: nothing about names changes.
 Behaviour  The logit of the right name (named once) minus that of the repeated name.
 Cause      The heads found are replaced by their mean over the corrupted prompts: the right name should lose its lead.
@@ -16,8 +16,9 @@ Cause      The heads found are replaced by their mean over the corrupted prompts
 
 import random
 
-from headatlas.lab import OpenModel, Scores, copying_scores, logit_difference
+from headatlas.lab import OpenModel, Scores, logit_difference
 from headatlas.lab.paths import path_effects_from
+from headatlas.lab.weights import copying_in_prompts, places_of
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, indirect_object
 from headatlas.stimuli.lexicon import NAMES
@@ -39,7 +40,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the mean logit difference that each head's direct path carries, times its copying score."""
     prompts, sources = sample.prompts, (None, [prompt.alternatives["same names"] for prompt in sample.prompts])
     names = [model.vocabulary.continuation(f" {name}")[0] for name in model.vocabulary.singles(NAMES)]
-    copying = copying_scores(model, names, states="mlp0").copying.numpy()  # [layer head]
+    copying = copying_in_prompts(model, prompts, places_of(prompts, names)).copying.numpy()  # [layer head]
     found = path_effects_from(model, prompts, BEHAVIOUR, sources, factor=copying)
     score, null = -found.effects / abs(found.clean.mean())
     return Scores(score, null)

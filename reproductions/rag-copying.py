@@ -10,8 +10,9 @@ Stimuli    A story in which a capital or a language is told, rightly or wrongly,
 Score      The external context score: the cosine of the final state of a token of the answer with the mean final state
            of the tenth of the text that the head attends to most, averaged over the answer and its full stop. How often
            it is larger for a true answer than for a false one, minus how often it is smaller, over the four pairs of
-           each prompt; times the head's copying score, the share of countries that its output-value circuit raises
-           among five tokens. The authors correlate the two, and estimate copying by trace and Gershgorin's circles.
+           each prompt; times the head's copying score, the share of the countries in the texts that its output-value
+           circuit raises among five tokens. The authors correlate the two, and estimate copying by trace and
+           Gershgorin's circles.
 Control    The same for what text is told instead of what is true: two texts, each with both answers.
 Behaviour  How often the answer that the text tells wrongly has a larger logit than all others of its kind.
 Cause      The heads found are replaced by their mean over texts that tell the facts rightly: the answer of the text
@@ -24,9 +25,10 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from headatlas.lab import OpenModel, Scores, copying_scores, log_probability
+from headatlas.lab import OpenModel, Scores, log_probability
 from headatlas.lab.attention.context_similarity import ContextQuestion, external_context_scores
 from headatlas.lab.running import accuracy_among_rivals
+from headatlas.lab.weights import copying_in_prompts, places_of
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Vocabulary, facts, grounded_answers
 
@@ -60,7 +62,9 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     scores = external_context_scores(model, said)
     here, there, denied, swapped = (scores[number::4] for number in range(4))
     words = [model.vocabulary.one_token(f" {word}") for word in model.vocabulary.singles(facts.COUNTRIES)]
-    copying = copying_scores(model, words, states="mlp0").copying.numpy()  # [layer head]
+    copying = copying_in_prompts(
+        model, sample.prompts, places_of(sample.prompts, words)
+    ).copying.numpy()  # [layer head]
     return Scores(lead((here, there), (denied, swapped)) * copying, lead((here, denied), (there, swapped)) * copying)
 
 

@@ -1,23 +1,28 @@
 """Successor heads turn a member of an ordered class into the next one: Monday -> Tuesday.
 
-Claim      The head's output-value circuit maps the state of an ordinal token after the first MLP to the logit of its
-           successor, in many classes at once (gould2024successor; ameisen2024investigating).
+Claim      The head's output-value circuit maps the state of an ordinal token to the logit of its successor, in many
+           classes at once (gould2024successor; ameisen2024investigating).
 Stimuli    Numbers, number words, ordinal words, days, months, letters and roman numerals; for the behaviour, runs
            of neighbours, separated by a sign or at the ends of sentences.
-Score      Succession: the share of ordinal tokens t for which, of all members of the class, W_U OV(MLP0(E(t)))
-           is largest at the successor. Half of the tokens select heads, the other half test them.
+Score      Succession: the share of ordinal tokens t for which, of all members of the class, W_U OV(state of t) is
+           largest at the successor. The papers take the state after the first MLP of the token alone; here a head reads
+           what it has, the stream of its own layer where t stands in a shuffled list of its class, averaged over four
+           lists. Half of the tokens select heads, the other half test them.
 Control    The same with the order of the class shuffled.
 Behaviour  How often the next member has the largest logit of its class.
 Cause      The heads found are replaced by their mean over shuffled runs: the count should break.
 """
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from headatlas.lab import OpenModel, Scores
+from headatlas.lab.activations.recording import stream_at
 from headatlas.lab.running import accuracy_among_rivals
-from headatlas.lab.weights import ov_logits
+from headatlas.lab.weights.ov_qk import ov_logits_of_states
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, UntestableError, Vocabulary, ordinals
 
@@ -27,6 +32,7 @@ FAMILIES = {  # how members are written, and how many are shown
     "in sentences": (ordinals.in_sentences, 4),
 }
 BEHAVIOUR = accuracy_among_rivals
+LISTS = 4
 
 
 def classes(vocab: Vocabulary) -> dict[str, tuple[str, ...]]:
@@ -52,15 +58,23 @@ def task(vocab: Vocabulary, family: str, rng: random.Random) -> Prompt:
 
 
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
-    """Succession of every head on every other ordinal token: [token layer head], 1 where the successor wins."""
-    hits, null = [], []
-    for members in classes(model.vocabulary).values():
-        ids = [model.vocabulary.continuation(f" {member}")[0] for member in members]
-        logits = ov_logits(model, ids, among=ids, states="mlp0")  # [layer head token member]
-        best = logits.argmax(-1).cpu().numpy()
+    """Succession of every head on every other ordinal token: [token layer head], how often the successor wins."""
+    hits, null, vocab = [], [], model.vocabulary
+    for members in classes(vocab).values():
+        ids = [vocab.continuation(f" {member}")[0] for member in members]
+        lists = [ordinals.shuffled(ids, random.Random(number)) for number in range(LISTS)]
+        logits = [ov_logits_of_states(model, stream_at(model, *written(vocab, each, ids)), ids) for each in lists]
+        best = torch.stack(logits).argmax(-1).cpu().numpy()  # [list layer head token]
         order = ordinals.shuffled(list(range(len(ids))), random.Random(0))
         for token in range(sample.split == "test", len(ids) - 1, 2):
-            hits.append(best[..., token] == token + 1)
-            place = order.index(token)
-            null.append(best[..., token] == (order[place + 1] if place + 1 < len(order) else order[0]))
-    return Scores(np.array(hits, dtype=float), np.array(null, dtype=float), per="token")
+            hits.append((best[..., token] == token + 1).mean(0))
+            null.append((best[..., token] == order[(order.index(token) + 1) % len(order)]).mean(0))
+    return Scores(np.array(hits), np.array(null), per="token")
+
+
+def written(vocab: Vocabulary, listed: Sequence[int], ids: Sequence[int]) -> tuple[list[int], list[int]]:
+    """A list, after its last token, as the first token of a text often has a state of its own; and where ids stand."""
+    between = vocab.continuation(",")
+    tokens = [*vocab.bos, *(part for token in (listed[-1], *listed) for part in (token, *between))]
+    step = 1 + len(between)
+    return tokens, [len(vocab.bos) + step * (1 + listed.index(token)) for token in ids]

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -325,3 +326,18 @@ def test_an_interrupt_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatc
         assert main(["list"]) == 2
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_threads_wait_asleep_unless_the_user_says_otherwise(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    out(capsys, "list")
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    out(capsys, "list")
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    out(capsys, "list")
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"

@@ -1,6 +1,7 @@
 """The command line: parse, call the library, print."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 where a finding failed to reproduce; 2 for a mistake the user can correct, printed as one clear line.
     """
     streams.prepare()
+    _share_cores()
     try:
         with _interrupts_in_destructors():
             try:
@@ -30,6 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (Exception, KeyboardInterrupt) as error:
         return mistakes.tell(error)
+
+
+def _share_cores() -> None:
+    """Let torch's threads wait asleep, unless the user set how they wait; read when torch is first imported.
+
+    By default they spin, and then two commands on the same cores slow each other down by a factor of six instead of
+    two; alone, a command gains 8% by spinning.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 @contextmanager

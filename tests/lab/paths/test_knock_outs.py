@@ -97,8 +97,8 @@ def test_the_mover_of_a_planted_circuit_is_the_head_that_copies(planted_circuit:
     model = open_model(str(folder))
     prompts = [with_rival(repeats.written(model.vocabulary, 20, 2, random.Random(seed))) for seed in range(8)]
     words = list(range(1, 65))
-    assert find_copying_movers(model, prompts, logit_difference, words, states="embedding") == [induction]
-    assert find_copying_movers(model, prompts, logit_difference, words, least=1.5, states="embedding") == []
+    assert find_copying_movers(model, prompts, logit_difference, words) == [induction]
+    assert find_copying_movers(model, prompts, logit_difference, words, least=1.5) == []
 
 
 def with_rival(prompt: Prompt) -> Prompt:

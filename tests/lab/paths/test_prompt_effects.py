@@ -186,7 +186,7 @@ class TestMovers:
     WORDS = tuple(range(1, 40))
 
     def movers(self, model: OpenModel, **options: Any) -> list[Head]:
-        return find_copying_movers(model, PROMPTS, logit_difference, self.WORDS, states="embedding", **options)
+        return find_copying_movers(model, PROMPTS, logit_difference, self.WORDS, **options)
 
     def test_they_are_looked_for_once(self, tiny: Tiny) -> None:
         model = rough(tiny, "llama")
@@ -196,7 +196,7 @@ class TestMovers:
             assert self.movers(model, least=9.0) == []
         assert count.passes == 0
         with count_passes(model) as count:
-            find_copying_movers(model, PROMPTS[:2], logit_difference, self.WORDS, states="embedding")
+            find_copying_movers(model, PROMPTS[:2], logit_difference, self.WORDS)
         assert count.passes
 
     def test_they_are_looked_for_anew_where_the_model_is_another(self, tiny: Tiny) -> None:

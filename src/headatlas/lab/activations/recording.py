@@ -70,6 +70,16 @@ def record(
     return Recording(found, index)
 
 
+def stream_at(model: OpenModel, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+    """The residual stream that the heads of each layer read at some positions of one prompt: [layer position d_model].
+
+    Raises:
+        HeadatlasError: as in `record`.
+    """
+    stream = record(model, [tokens], ["resid"], positions)
+    return torch.stack([stream["resid", layer][0] for layer in range(model.anatomy.layers)])
+
+
 class _Watch:
     """Stores the activations of one layer."""
 

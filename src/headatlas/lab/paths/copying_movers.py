@@ -15,7 +15,7 @@ from headatlas.lab.ablation.partial_rerun import active_hooks
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.paths.prompt_effects import path_effects_from
 from headatlas.lab.running.metrics import Metric
-from headatlas.lab.weights.ov_qk import States, copying_scores
+from headatlas.lab.weights.tokens_in_prompts import copying_in_prompts, places_of
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
@@ -28,40 +28,40 @@ def find_copying_movers(
     metric: Metric,
     words: Sequence[int],
     least: float = 0.1,
-    states: States = "mlp0",
 ) -> list[Head]:
     """Find heads that contribute to a behaviour directly through the logits, and copy what they attend to.
 
     The score is the product of two tests of wang2023interpretability: the share of the mean behaviour that is lost when
-    the head's direct path to the logits is patched from the corrupted prompts, and the head's copying score.
+    the head's direct path to the logits is patched from the corrupted prompts, and its copying score on the words
+    where they stand in the prompts.
 
     Args:
         model: to search.
         prompts: with readouts and corrupted prompts.
         metric: of the behaviour.
-        words: tokens that such heads should copy.
+        words: tokens that such heads should copy, of which some stand in the prompts.
         least: minimum score.
-        states: input of the OV circuit, as in `copying_scores`.
 
     Returns:
         The heads with at least the minimum score, best first; possibly none.
 
     Raises:
-        HeadatlasError: as in `path_effects` and `copying_scores`.
+        HeadatlasError: as in `path_effects` and `copying_in_prompts`.
+        ValueError: where none of the words stands in the prompts.
     """
-    scores = _scores(model, prompts, metric, words, states)
+    scores = _scores(model, prompts, metric, words)
     found = [Head(int(layer), int(head)) for layer, head in np.argwhere(scores >= least)]
     return sorted(found, key=lambda head: -scores[head])
 
 
-def _scores(model: OpenModel, prompts: Sequence[Prompt], metric: Metric, words: Sequence[int], states: States) -> Array:
+def _scores(model: OpenModel, prompts: Sequence[Prompt], metric: Metric, words: Sequence[int]) -> Array:
     """The product of both tests, [layer head]."""
     read = tuple((prompt.tokens, prompt.corrupted, prompt.readouts) for prompt in prompts)
     changes = sum(weight._version for weight in model.model.parameters())  # of weights, in place
-    asked = (read, metric, tuple(words), states, changes)
+    asked = (read, metric, tuple(words), changes)
     if active_hooks(model) is None and (kept := _kept.get(model.model)) and kept[0] == asked:
         return kept[1]
-    copying = copying_scores(model, words, states=states).copying.numpy()  # [layer head]
+    copying = copying_in_prompts(model, prompts, places_of(prompts, words)).copying.numpy()  # [layer head]
     found = path_effects_from(model, prompts, metric, [None], factor=copying)
     scores: Array = -found.effects[0].mean(0) / abs(found.clean.mean())
     if active_hooks(model) is None:

@@ -3,5 +3,6 @@
 from headatlas.lab.weights.composition_null import composition_chance
 from headatlas.lab.weights.head_composition import Composition
 from headatlas.lab.weights.ov_qk import Copying, ov_logits
+from headatlas.lab.weights.tokens_in_prompts import copying_in_prompts, places_of
 
-__all__ = ["Composition", "Copying", "composition_chance", "ov_logits"]
+__all__ = ["Composition", "Copying", "composition_chance", "copying_in_prompts", "ov_logits", "places_of"]
