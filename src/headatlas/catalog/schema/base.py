@@ -44,7 +44,7 @@ PlacedBy = Literal["survey", "headatlas"]
 Status = Literal["established", "supported", "contested", "single-source"]
 Kind = Literal["mechanistic", "causal", "correlational", "behavioural"]
 Stance = Literal["supports", "qualifies", "contradicts"]
-Checked = Literal["primary", "secondary"]
+Checked = Literal["primary", "abstract", "secondary"]
 RelationType = Literal[
     "composes-with", "feeds", "inhibits", "backs-up", "specialises", "same-as-under-task", "antagonist"
 ]
@@ -66,4 +66,7 @@ class Sourced(Strict):
 
     source: CitationKey
     at: Text = Field(description="Section, figure, table, page or line of code in the source.")
-    checked: Checked = Field(description="primary: we read it in the source itself; secondary: in another's account.")
+    checked: Checked = Field(
+        description="primary: we read it in the body of the source, its data or its code; abstract: in its abstract "
+        "alone; secondary: in another's account."
+    )

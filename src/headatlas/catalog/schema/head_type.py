@@ -90,7 +90,8 @@ class HeadType(Strict):
         description="Why this is a property that many heads of a model have, rather than a kind of head.",
     )
     status: Status
-    definition: Text = Field(description="Precise enough to implement.")
+    definition: Text = Field(description="What the head does, with an example, for a stranger to the field.")
+    criterion: Text | None = Field(None, description="How the head is recognised: precise enough to implement.")
     qk: Text = Field(description="What the query-key circuit reads and matches.")
     ov: Text = Field(description="What the output-value circuit writes.")
     survey: SurveyRow | None = None

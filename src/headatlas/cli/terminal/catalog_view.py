@@ -63,8 +63,15 @@ def print_head(catalog: Catalog, head: HeadType) -> None:
     console.print(f"\n{escape(head.summary)}\n")
     if head.property_why:
         console.print(f"[bold]A property rather than a kind of head[/bold]  {escape(head.property_why)}\n")
-    for title, text in (("Definition", head.definition), ("QK reads", head.qk), ("OV writes", head.ov)):
-        console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
+    parts = {
+        "What it does": head.definition,
+        "QK reads": head.qk,
+        "OV writes": head.ov,
+        "Recognised by": head.criterion,
+    }
+    for title, text in parts.items():
+        if text:
+            console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
     _print_findings(console, catalog, head.findings)
     for other in head.distinct_from:
         console.print(f"[bold]Not the same as[/bold] {other.head}. {escape(other.why)}")
