@@ -116,6 +116,7 @@ class Findings(Sequence[Known]):
                 "error": finding.error,
                 "unit": finding.unit,
                 "n": finding.n,
+                "published_list": finding.published_list,
                 "source": finding.source,
                 "at": finding.at,
                 "checked": finding.checked,

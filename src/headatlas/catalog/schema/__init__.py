@@ -23,6 +23,7 @@ from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, 
 from headatlas.catalog.schema.finding import Finding
 from headatlas.catalog.schema.head_type import Alias, Controversy, Distinction, HeadType, Reading, Relation, SurveyRow
 from headatlas.catalog.schema.packages import Packages, Wheel, WheelFile
+from headatlas.catalog.schema.published_list import PublishedList, PublishedRow
 from headatlas.catalog.schema.reference import Reference
 from headatlas.catalog.schema.reproduction import (
     BehaviourRule,
@@ -86,6 +87,8 @@ __all__ = [
     "Parallel",
     "Parallels",
     "PlacedBy",
+    "PublishedList",
+    "PublishedRow",
     "Reading",
     "Reference",
     "Relation",
