@@ -129,7 +129,7 @@ def _unused_models(catalog: Catalog) -> Iterator[Problem]:
     used |= {role.model for circuit in catalog.circuits.values() for role in circuit.roles}
     for head in catalog.heads.values():
         used |= {head.reproduction.smallest_model, *(each.model for each in head.reproduction.expected)}
-    used |= {id for id, model in catalog.models.items() if model.packages}  # to be fetched and measured
+    used |= {id for id, model in catalog.models.items() if model.packages or model.published}
     for id in sorted(set(catalog.models) - used):
         yield Problem(f"models/{id}.yaml", "", "no entry names this model; use it or remove the file")
 
