@@ -92,7 +92,7 @@ class HeadType(Strict):
     )
     status: Status
     definition: Text = Field(description="What the head does, with an example, for a stranger to the field.")
-    criterion: Text | None = Field(None, description="How the head is recognised: precise enough to implement.")
+    criterion: Text = Field(description="How the head is recognised: precise enough to implement.")
     qk: Text = Field(description="What the query-key circuit reads and matches.")
     ov: Text = Field(description="What the output-value circuit writes.")
     survey: SurveyRow | None = None

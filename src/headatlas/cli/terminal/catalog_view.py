@@ -70,8 +70,7 @@ def print_head(catalog: Catalog, head: HeadType) -> None:
         "Recognised by": head.criterion,
     }
     for title, text in parts.items():
-        if text:
-            console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
+        console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
     _print_findings(console, catalog, (each for each in head.findings if each.published_list is None))
     for published in head.published_lists:
         _print_published(console, catalog, published)
