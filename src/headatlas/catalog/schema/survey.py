@@ -72,12 +72,12 @@ class Statement(Sourced):
 
 
 class Erratum(Strict):
-    """A point on which the survey and the papers it cites disagree."""
+    """A point on which the survey and a paper it cites disagree, or a paper and its own data or code."""
 
     id: Id
     heads: tuple[Id, ...] = Field((), description="The head types concerned.")
-    claim: Statement = Field(description="What the survey, or its reading list, says.")
-    correction: Statement = Field(description="What the primary source says.")
+    claim: Statement = Field(description="What the survey, its reading list or a paper says.")
+    correction: Statement = Field(description="What the primary source, its data or its code says.")
     note: Text | None = None
 
 
