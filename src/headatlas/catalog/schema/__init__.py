@@ -17,6 +17,7 @@ from headatlas.catalog.schema.base import (
     Status,
     Strict,
     Text,
+    TopicPart,
     VerdictLabel,
 )
 from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, Model, Role
@@ -33,6 +34,8 @@ from headatlas.catalog.schema.reproduction import (
     Rule,
 )
 from headatlas.catalog.schema.survey import (
+    DepthColumn,
+    DepthFigure,
     Direction,
     Directions,
     Errata,
@@ -44,10 +47,13 @@ from headatlas.catalog.schema.survey import (
     Limitations,
     Parallel,
     Parallels,
+    Part,
     Stage,
     Statement,
     Taxonomy,
     Term,
+    Topic,
+    Topics,
 )
 
 __all__ = [
@@ -61,6 +67,8 @@ __all__ = [
     "CitationKey",
     "Controversy",
     "Depth",
+    "DepthColumn",
+    "DepthFigure",
     "DetectionRule",
     "Direction",
     "Directions",
@@ -85,6 +93,7 @@ __all__ = [
     "Packages",
     "Parallel",
     "Parallels",
+    "Part",
     "PlacedBy",
     "Reading",
     "Reference",
@@ -104,6 +113,9 @@ __all__ = [
     "Taxonomy",
     "Term",
     "Text",
+    "Topic",
+    "TopicPart",
+    "Topics",
     "VerdictLabel",
     "Wheel",
     "WheelFile",
