@@ -15,7 +15,10 @@ _SMALL = ("atlas-signature", "atlas-facts", "atlas-place", "atlas-machine", "atl
 _VOID = frozenset({"br", "hr", "img", "input", "col", "meta", "link", "source", "wbr"})
 _TAG = re.compile(r"(<!--.*?-->|</?[a-zA-Z][^>]*>)")
 # Code, links and pictures of Markdown, addresses, and formulas.
-_MARKDOWN = re.compile(r"(`+[^`]*`+|!?\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])|https?://\S+|\$[^$]+\$)")
+_MARKDOWN = re.compile(
+    r"(?<!`)(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`)"
+    r"|!?\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])|https?://\S+|\$[^$]+\$"
+)
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 
 
@@ -38,9 +41,7 @@ class TermLinks:
         """
         done: set[str] = set()
         inside: list[str] = []  # the skipped element, and all elements open inside it
-        return "".join(
-            self._line(line, root, done, inside) if is_prose else line for line, is_prose in _lines(page)
-        )
+        return "".join(self._line(line, root, done, inside) if is_prose else line for line, is_prose in _lines(page))
 
     def _line(self, line: str, root: str, done: set[str], inside: list[str]) -> str:
         parts = _TAG.split(line)
@@ -48,10 +49,14 @@ class TermLinks:
             if number % 2:
                 _enter_or_leave(part, inside)
             elif not inside:
-                pieces = _MARKDOWN.split(part)
-                pieces[::2] = [self._prose(piece, root, done) for piece in pieces[::2]]
-                parts[number] = "".join(pieces)
+                parts[number] = self._text(part, root, done)
         return "".join(parts)
+
+    def _text(self, part: str, root: str, done: set[str]) -> str:
+        made, last = "", 0
+        for found in _MARKDOWN.finditer(part):
+            made, last = made + self._prose(part[last : found.start()], root, done) + found[0], found.end()
+        return made + self._prose(part[last:], root, done)
 
     def _prose(self, prose: str, root: str, done: set[str]) -> str:
         made, last = "", 0

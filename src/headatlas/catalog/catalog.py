@@ -308,7 +308,16 @@ class Catalog:
 
     @property
     def _entities(self) -> tuple[Mapping[str, Strict], ...]:
-        return (self.heads, self.methods, self.benchmarks, self.circuits, self.models, self.glossary, self.parallels, self.topics)
+        return (
+            self.heads,
+            self.methods,
+            self.benchmarks,
+            self.circuits,
+            self.models,
+            self.glossary,
+            self.parallels,
+            self.topics,
+        )
 
     # --- the whole --------------------------------------------------------------------------------------------
 
