@@ -28,7 +28,7 @@ SCREENSHOTS = ROOT / "build" / "screenshots"
 KINDS = {"heads": "head", "methods": "method", "benchmarks": "benchmark", "circuits": "circuit", "models": "model"}
 MOST = 420_000  # bytes of a page with its styles and scripts (280,000 of the theme); search (index, worker) apart
 VIEWS = {"desktop": (1280, 900), "phone": (375, 740)}
-PAGES = ("", "heads/", "heads/induction/", "matrix/", "depths/", "census/", "together/", "specimen/", "glossary/",
+PAGES = ("", "heads/", "heads/induction/", "matrix/", "depths/", "census/", "together/", "specimen/", "glossary/", "beyond/",
          "timeline/", "heads/hostile/")  # fmt: skip
 
 
