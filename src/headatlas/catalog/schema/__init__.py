@@ -17,6 +17,7 @@ from headatlas.catalog.schema.base import (
     Status,
     Strict,
     Text,
+    TopicPart,
     VerdictLabel,
 )
 from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, Model, Role
@@ -34,6 +35,8 @@ from headatlas.catalog.schema.reproduction import (
     Rule,
 )
 from headatlas.catalog.schema.survey import (
+    DepthColumn,
+    DepthFigure,
     Direction,
     Directions,
     Errata,
@@ -45,10 +48,13 @@ from headatlas.catalog.schema.survey import (
     Limitations,
     Parallel,
     Parallels,
+    Part,
     Stage,
     Statement,
     Taxonomy,
     Term,
+    Topic,
+    Topics,
 )
 
 __all__ = [
@@ -62,6 +68,8 @@ __all__ = [
     "CitationKey",
     "Controversy",
     "Depth",
+    "DepthColumn",
+    "DepthFigure",
     "DetectionRule",
     "Direction",
     "Directions",
@@ -86,6 +94,7 @@ __all__ = [
     "Packages",
     "Parallel",
     "Parallels",
+    "Part",
     "PlacedBy",
     "PublishedList",
     "PublishedRow",
@@ -107,6 +116,9 @@ __all__ = [
     "Taxonomy",
     "Term",
     "Text",
+    "Topic",
+    "TopicPart",
+    "Topics",
     "VerdictLabel",
     "Wheel",
     "WheelFile",
