@@ -115,6 +115,8 @@ class Findings(Sequence[Known]):
                 "value": finding.value,
                 "error": finding.error,
                 "unit": finding.unit,
+                "bound": finding.bound,
+                "of": finding.of,
                 "n": finding.n,
                 "source": finding.source,
                 "at": finding.at,
@@ -137,7 +139,7 @@ class Findings(Sequence[Known]):
                 finding.statement,
                 finding.model or "",
                 " ".join(map(str, finding.heads)),
-                "" if finding.value is None else f"{finding.value:g} {finding.unit or ''}",
+                finding.figure,
                 f"{finding.source}, {finding.at}",
             ]
             for head, finding in self

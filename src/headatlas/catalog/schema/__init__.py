@@ -1,7 +1,9 @@
 """The catalog's schema, version 2: what a YAML file may say, and nothing else."""
 
 from headatlas.catalog.schema.base import (
+    CHECKED,
     SCHEMA_VERSION,
+    Bound,
     Checked,
     CitationKey,
     Depth,
@@ -17,6 +19,7 @@ from headatlas.catalog.schema.base import (
     Status,
     Strict,
     Text,
+    Unit,
     VerdictLabel,
 )
 from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, Model, Role
@@ -51,10 +54,12 @@ from headatlas.catalog.schema.survey import (
 )
 
 __all__ = [
+    "CHECKED",
     "SCHEMA_VERSION",
     "Alias",
     "BehaviourRule",
     "Benchmark",
+    "Bound",
     "CauseRule",
     "Checked",
     "Circuit",
@@ -104,6 +109,7 @@ __all__ = [
     "Taxonomy",
     "Term",
     "Text",
+    "Unit",
     "VerdictLabel",
     "Wheel",
     "WheelFile",
