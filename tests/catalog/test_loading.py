@@ -199,6 +199,52 @@ class TestTheWhole:
         edit(folder, "heads/previous-token.yaml", distinct_from=[{"head": "induction", "why": "It copies."}])
         assert not any("differ" in line for line in problems(folder))
 
+    @pytest.mark.parametrize(
+        "statement, words",
+        [
+            ("Both attend to the last token.", "Both"),
+            ("They copy what they attend to.", "They"),
+            ("Its output is small.", "Its"),
+            ("These heads copy.", "These"),
+            ("Removing it lowers accuracy.", "Removing it"),
+            ("Of these eight heads seven copy.", "Of these"),
+            ("The same procedure raises the rate.", "The same"),
+            ("In the same file no head exceeds 0.02.", "In the same"),
+            ("L0H1 leads on the same prompts.", "L0H1 leads on the same prompts"),
+            ("The later version of that study speaks of others.", "The later version of that study"),
+        ],
+    )
+    def test_a_statement_does_not_rest_on_another(self, folder: Path, statement: str, words: str) -> None:
+        edit(folder, "heads/previous-token.yaml", findings=[finding("rests", statement=statement)])
+        (found,) = problems(folder)
+        assert found.startswith("catalog/heads/previous-token.yaml: findings.0.statement: rests says")
+        assert words in found
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "L0H1 attends to the same token. It copies that token.",
+            "L0H1 and L0H2 copy; both lie in the same layer.",
+            "By their weights, backup heads attend less to copied names.",
+            "When L0H1 is removed, the same head of the next layer takes over.",
+            "Theseus heads copy.",
+        ],
+    )
+    def test_a_statement_may_refer_to_its_own_words(self, folder: Path, statement: str) -> None:
+        edit(folder, "heads/previous-token.yaml", findings=[finding("stands", statement=statement)])
+        assert problems(folder) == []
+
+    @pytest.mark.parametrize("change, field", [({"unit": "nats"}, "unit"), ({"counts_from": 1}, "counts_from")])
+    def test_one_figure_of_one_source_is_the_same_everywhere(self, folder: Path, change: dict, field: str) -> None:
+        figure = {"metric": "m", "value": 3.0, "unit": "heads"}
+        edit(folder, "heads/induction.yaml", findings=[finding("one", **figure)], relations=[], aliases=[])
+        edit(folder, "heads/suppressor.yaml", relations=[], aliases=[])
+        edit(folder, "heads/previous-token.yaml", findings=[finding("two", **figure)])
+        assert problems(folder) == []
+        edit(folder, "heads/previous-token.yaml", findings=[finding("two", **(figure | change))])
+        (found,) = problems(folder)
+        assert f"findings.0.{field}: two differs from induction/one" in found
+
     def test_a_circuit_and_its_types_name_each_other(self, folder: Path) -> None:
         edit(folder, "circuits/pair.yaml", roles=[])
         assert any("circuits/pair.yaml: roles: induction lists this circuit" in line for line in problems(folder))
