@@ -24,11 +24,13 @@ from pages.censuses import census_pages, places
 from pages.chance import chance_page
 from pages.examples import Example, examples
 from pages.heads import head_page
+from pages.linking import TermLinks
 from pages.outside import outside_page
 from pages.specimen import specimen_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
+_WITH_TERMS = ("heads", "methods", "benchmarks", "circuits")  # folders whose pages link terms to the glossary
 # Folders that hold nothing but what is written here.
 GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census")
 
@@ -86,7 +88,17 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         ("papers", entities.paper_pages(atlas)),
     ):
         made |= {f"{kind}/{id}.md": content for id, content in pages.items()}
-    return made
+    links = TermLinks(atlas.catalog)
+    return {
+        name: links.link(page, "../" * len(Path(name).parts)) if _has_terms(name) else page
+        for name, page in made.items()
+    }
+
+
+def _has_terms(name: str) -> bool:
+    """Whether a page links the first use of each term to the glossary: entries, and what lies beside heads."""
+    folder, file = Path(name).parent.name, Path(name).name
+    return name == "beyond.md" or (folder in _WITH_TERMS and file != "index.md")
 
 
 def _address() -> str:

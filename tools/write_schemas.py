@@ -27,6 +27,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "glossary": schema.Glossary,
     "limitations": schema.Limitations,
     "directions": schema.Directions,
+    "topics": schema.Topics,
     "reference": schema.Reference,
     "record": records.Record,
     "census": Census,

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,35 @@ class TestCoverage:
         assert sizes == {"KR": [2, 3], "ICI": [6, 7, 6], "LR": [4, 4, 4], "EP": [1, 2, 2]}
 
     def test_the_survey_beside_head_types(self) -> None:
-        assert len(CATALOG.parallels) == 7 and len(CATALOG.glossary) >= 10
+        assert len(CATALOG.parallels) == 7 and len(CATALOG.glossary) >= 43
         assert len(CATALOG.limitations) == 4 and len(CATALOG.directions) == 5
         assert len(CATALOG.errata) >= 6
+        assert Counter(topic.part for topic in CATALOG.topics.values()) == {
+            "feed-forward": 7, "machine-psychology": 5, "scope": 4, "cognitive-models": 3, "related-surveys": 3
+        }  # fmt: skip
         assert sum(family.placed_by == "survey" for family in CATALOG.taxonomy.methods) == 4
         assert [len(family.members) for family in CATALOG.taxonomy.benchmarks] == [11, 10]
+
+    def test_the_survey_draws_31_of_its_types_and_leaves_out_ten(self) -> None:
+        figure = CATALOG.taxonomy.depths
+        assert figure and [len(column.heads) for column in figure.columns] == [5, 3, 10, 8, 5]
+        assert len(figure.not_drawn) == 10
+        assert figure.layers_of("memory") == CATALOG.heads["memory"].survey.layers == ("shallow", "middle")
+        assert figure.layers_of("iteration") == ()
+
+    def test_its_additional_topics_have_nine_of_their_ten_sources(self) -> None:
+        # The tenth, Krichmar and Edelman 2002, is named in a statement.
+        cited = {
+            topic.source for topic in CATALOG.topics.values() if topic.part in ("feed-forward", "machine-psychology")
+        }
+        assert len(cited - {"zheng2024attention"}) == 9
+
+    def test_in_context_learning_has_its_two_parts(self) -> None:
+        group = CATALOG.taxonomy.stage("latent-reasoning").group("in-context-learning")
+        assert [part.heads for part in group.parts] == [
+            ("summary-reader", "function-vector"),
+            ("induction", "in-context"),
+        ]
 
 
 @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))

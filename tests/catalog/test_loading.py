@@ -162,7 +162,7 @@ class TestTheWhole:
         (folder / file).unlink()
         assert any(f"taxonomy.yaml: {kind}: {Path(file).stem!r} has no entry" in line for line in problems(folder))
 
-    @pytest.mark.parametrize("name", ["parallels", "glossary", "limitations", "directions"])
+    @pytest.mark.parametrize("name", ["parallels", "glossary", "limitations", "directions", "topics"])
     def test_and_so_must_the_short_entries(self, folder: Path, name: str) -> None:
         put(folder, f"{name}.yaml", **{name: []})
         assert any(f"listed here or in {name}.yaml, but not in both" in line for line in problems(folder))
@@ -170,6 +170,50 @@ class TestTheWhole:
     def test_a_type_of_the_survey_stands_where_the_survey_puts_it(self, folder: Path) -> None:
         edit(folder, "heads/induction.yaml", stage="in-context-identification", group="overall-structure")
         assert any("the survey puts it under latent-reasoning / in-context-learning" in x for x in problems(folder))
+
+    @pytest.mark.parametrize(
+        "columns, not_drawn, complaint",
+        [
+            ([{"layers": ["deep"], "heads": ["previous-token"]}], [], "'induction' is missing; add it to a column"),
+            (
+                [{"layers": ["deep"], "heads": ["suppressor", "induction"]}],
+                ["previous-token"],
+                "'suppressor' is not in",
+            ),
+            ([{"layers": ["deep"], "heads": ["previous-token", "induction"]}], ["induction"], "placed twice"),
+        ],
+    )
+    def test_the_figure_of_depths_places_each_type_of_the_survey_once(
+        self, folder: Path, columns: list[dict[str, list[str]]], not_drawn: list[str], complaint: str
+    ) -> None:
+        edit(folder, "taxonomy.yaml", depths={"reading": "R.", "columns": columns, "not_drawn": not_drawn, **CITE})
+        (line,) = problems(folder)
+        assert "taxonomy.yaml: depths: " in line and complaint in line
+
+    def test_the_parts_of_a_group_hold_its_types(self, folder: Path) -> None:
+        stages = yaml.safe_load((folder / "taxonomy.yaml").read_text())["stages"]
+        stages[1]["groups"][0]["parts"][0]["heads"] = ["suppressor"]
+        edit(folder, "taxonomy.yaml", stages=stages)
+        (line,) = problems(folder)
+        assert "in-context-learning.parts: must hold each type of the group once; see induction, suppressor" in line
+
+    def test_a_term_is_linked_or_says_where_it_is_met(self, folder: Path) -> None:
+        term = {"id": "circuit", "name": "Circuit", "definition": "D.", "sources": ["lee2024heads"]}
+        put(folder, "glossary.yaml", glossary=[term])
+        assert any("no entry uses 'circuit' in its prose; add the wording to `forms`" in x for x in problems(folder))
+        edit(folder, "heads/induction.yaml", definition="It is part of a Circuit.")
+        assert problems(folder) == []
+        put(folder, "glossary.yaml", glossary=[term | {"elsewhere": "In papers."}])
+        assert any("glossary.0.elsewhere: entries use 'circuit'; drop the line" in x for x in problems(folder))
+
+    def test_two_terms_do_not_share_a_wording(self, folder: Path) -> None:
+        sources = {"definition": "D.", "elsewhere": "In papers.", "sources": ["lee2024heads"]}
+        terms = [
+            {"id": "circuit", "name": "Circuit", **sources},
+            {"id": "x", "name": "X", "forms": ["circuit"], **sources},
+        ]
+        put(folder, "glossary.yaml", glossary=terms)
+        assert any("glossary.1.forms: 'circuit' is also a form of circuit" in line for line in problems(folder))
 
     def test_a_type_beyond_the_survey_needs_no_listing(self, folder: Path) -> None:
         put(folder, "heads/echo.yaml", **head("echo", placed_by="headatlas", placed_why="So.", circuits=[]))

@@ -21,6 +21,7 @@ def hostile_atlas() -> Atlas:
             "name": "Very " + "long" * 200 + HOSTILE,
             "summary": HOSTILE,
             "definition": HOSTILE,
+            "criterion": HOSTILE,
             "signature": HOSTILE,
             "findings": tuple(finding.model_copy(update={"id": f"finding-{number}"}) for number in range(1000)),
             "open_questions": (HOSTILE,) * 3,

@@ -22,7 +22,8 @@ def head(id: str, **changes: Any) -> dict[str, Any]:
         "summary": f"What a {id} head does.",
         "stage": "latent-reasoning",
         "group": "in-context-learning",
-        "definition": "A definition.",
+        "definition": "What the head does, told simply.",
+        "criterion": "How it is recognised.",
         "qk": "What it reads.",
         "ov": "What it writes.",
         "findings": [finding("first")],
@@ -54,7 +55,14 @@ def write(folder: Path) -> Path:
                 "short": "LR",
                 "summary": "Thinking.",
                 "groups": [
-                    {"id": "in-context-learning", "name": "In-context learning", "heads": ["induction"]},
+                    {
+                        "id": "in-context-learning",
+                        "name": "In-context learning",
+                        "heads": ["induction"],
+                        "parts": [
+                            {"id": "learning", "name": "Learning", "summary": "S.", "heads": ["induction"], **CITE}
+                        ],
+                    },
                     {"id": "task-specific-reasoning", "name": "Task-specific reasoning", "heads": []},
                 ],
             },
@@ -67,6 +75,13 @@ def write(folder: Path) -> Path:
         glossary=["circuit"],
         limitations=["scope"],
         directions=["more"],
+        topics=["neurons"],
+        depths={
+            "reading": "Under the labels.",
+            "columns": [{"layers": ["shallow"], "heads": ["previous-token"]}],
+            "not_drawn": ["induction"],
+            **CITE,
+        },
     )
     put(
         folder,
@@ -130,13 +145,16 @@ def write(folder: Path) -> Path:
     said = {"text": "Something.", **CITE}
     put(folder, "errata.yaml", errata=[{"id": "slip", "heads": ["induction"], "claim": said, "correction": said}])
     put(folder, "parallels.yaml", parallels=[{"id": "memory", "name": "Memory", "statement": "S.", **CITE}])
-    put(folder, "glossary.yaml", glossary=[{"id": "circuit", "name": "Circuit", "definition": "D.", **sources}])
+    term = {"id": "circuit", "name": "Circuit", "definition": "D.", "elsewhere": "In papers.", **sources}
+    put(folder, "glossary.yaml", glossary=[term])
     put(
         folder,
         "limitations.yaml",
         limitations=[{"id": "scope", "name": "Scope", "statement": "S.", "answer": "A.", **CITE}],
     )
     put(folder, "directions.yaml", directions=[{"id": "more", "name": "More", "statement": "S.", **CITE}])
+    topic = {"id": "neurons", "part": "feed-forward", "name": "Neurons", "statement": "S.", "heads": ["induction"]}
+    put(folder, "topics.yaml", topics=[topic | CITE])
     (folder / "references.bib").write_text(entry("lee2024heads"))
     return folder
 

@@ -29,7 +29,7 @@ KINDS = {"heads": "head", "methods": "method", "benchmarks": "benchmark", "circu
 MOST = 420_000  # bytes of a page with its styles and scripts (280,000 of the theme); search (index, worker) apart
 VIEWS = {"desktop": (1280, 900), "phone": (375, 740)}
 PAGES = ("", "heads/", "heads/induction/", "matrix/", "depths/", "census/", "together/", "specimen/", "glossary/",
-         "timeline/", "heads/hostile/")  # fmt: skip
+         "beyond/", "timeline/", "heads/hostile/")  # fmt: skip
 
 
 # Pages are laid out alike in both schemes: every test run looks at one of each, `make test-all` at all four.

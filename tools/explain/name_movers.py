@@ -6,19 +6,18 @@ Prints the heads with the largest direct effects on the difference between the l
 the effect in nats and as a share of the mean difference; the head's attention from the end to the right name (IO), to
 the first and second mention of the repeated name (S1, S2) and to the first token; and how often a name itself is among
 the five tokens that the head's OV circuit raises most, or lowers most, where the head reads that name. The name is read
-as the first MLP leaves it, as the paper does and the rule of name movers; and "in context" as the right name stands in
-the prompts, in the stream that the head's own layer reads.
+as the first MLP leaves it, as the paper does; and "in context" as the right name stands in the prompts, in the stream
+that the head's own layer reads, as the rule of name movers does for all names.
 """
 
 import argparse
 
 import numpy as np
-import torch
 
-from headatlas.lab import OpenModel, copying_scores, open_model, record
+from headatlas.lab import OpenModel, copying_scores, open_model
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.lab.paths import path_effects_from
-from headatlas.lab.weights.ov_qk import Copying, copying_of_states
+from headatlas.lab.weights import Copying, copying_in_prompts
 from headatlas.notation import Head
 from headatlas.protocol.script import load_script
 from headatlas.stimuli import Prompt
@@ -36,11 +35,7 @@ def places(prompt: Prompt) -> dict[str, int]:
 
 def in_context(model: OpenModel, prompts: list[Prompt]) -> Copying:
     """How often each head's OV circuit raises, and lowers, the right name most, as that name stands in the prompts."""
-    layers, states = range(model.anatomy.layers), []
-    for prompt in prompts:
-        stream = record(model, [prompt.tokens], ["resid"], [places(prompt)["IO"]])
-        states.append(torch.stack([stream["resid", layer][0, 0] for layer in layers]))
-    return copying_of_states(model, [prompt.readouts[0].answer for prompt in prompts], torch.stack(states, 1))
+    return copying_in_prompts(model, prompts, [[places(prompt)["IO"]] for prompt in prompts])
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def catalog(folder: Path) -> Path:
     """A small catalog: a few entries of each kind, and the bibliography that they cite."""
     whole = locations.catalog()
     folder.mkdir(parents=True)
-    for name in ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions"):
+    for name in ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions", "topics"):
         shutil.copy(whole / f"{name}.yaml", folder)
     for kind, names in (
         ("heads", ("induction", "safety", "previous-token")),

@@ -13,7 +13,7 @@ from headatlas.evidence import files
 from pages.atlas import Atlas
 
 KINDS: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models")
-_WHOLE: tuple[str, ...] = ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions")
+_WHOLE: tuple[str, ...] = ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions", "topics")
 _ATOM = "http://www.w3.org/2005/Atom"
 
 

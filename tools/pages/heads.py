@@ -25,6 +25,8 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
         head=head,
         stage=stage,
         group=stage.group(head.group),
+        part=stage.group(head.group).part_of(head.id),
+        drawn=atlas.catalog.taxonomy.depths,
         runs=runs,
         pictures=[picture for result in runs if (picture := _pictures(result))],
         example=example,

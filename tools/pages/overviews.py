@@ -133,6 +133,7 @@ def depths_page(atlas: Atlas, named: Sequence[DepthPlace], censuses: int) -> str
         censuses=censuses,
         models=[_model_row(atlas, stages, model) for model in atlas.models_run],
         types=_type_rows(atlas, reported, measured),
+        figure=_figure_rows(atlas),
     )
 
 
@@ -171,9 +172,27 @@ def _type_rows(atlas: Atlas, reported: Sequence[DepthPlace], measured: Sequence[
             mine = [place for place in places if place.head == head.id]
             mean = mean_depth(mine)
             voices[voice] = "" if mean is None else f"{mean:.2f} ({len(mine)})"
-        if head.survey or any(voices.values()):
-            rows.append({"head": head, "survey": ", ".join(head.survey.layers) if head.survey else ""} | voices)
+        figure = atlas.catalog.taxonomy.depths
+        drawn = ", ".join(figure.layers_of(head.id)) if figure else ""
+        if head.survey or drawn or any(voices.values()):
+            tabled = ", ".join(head.survey.layers) if head.survey else ""
+            rows.append({"head": head, "survey": tabled, "figure": drawn} | voices)
     return rows
+
+
+def _figure_rows(atlas: Atlas) -> list[dict[str, Any]]:
+    """The survey's figure: for each stage, last to first as drawn, the head types in each column of depth."""
+    figure = atlas.catalog.taxonomy.depths
+    if figure is None:
+        return []
+    places = atlas.catalog.taxonomy.survey_heads
+    return [
+        {
+            "stage": stage,
+            "cells": [[id for id in column.heads if places[id][0] == stage.id] for column in figure.columns],
+        }
+        for stage in reversed(atlas.catalog.taxonomy.stages)
+    ]
 
 
 def timeline_page(atlas: Atlas) -> str:

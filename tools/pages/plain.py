@@ -1,15 +1,21 @@
 """Pages that only show the catalog: errata, explanations, glossary, viewpoints, data."""
 
-from typing import Any
+from typing import Any, get_args
 
 from headatlas import locations
+from headatlas.catalog.schema import TopicPart
 from pages.atlas import Atlas
 from pages.render import page
 
 
 def plain_pages(atlas: Atlas) -> dict[str, str]:
     """File name -> page."""
-    made = {name: page(name, atlas=atlas) for name in ("errata.md", "glossary.md", "survey.md")}
+    topics = {
+        part: [each for each in atlas.catalog.topics.values() if each.part == part] for part in get_args(TopicPart)
+    }
+    made = {
+        name: page(name, atlas=atlas, topics=topics) for name in ("errata.md", "glossary.md", "survey.md", "beyond.md")
+    }
     made["explained.md"] = page("explained.md", atlas=atlas, cases=_explained(atlas))
     schemas = sorted(path.stem for path in (locations.catalog() / "schema").glob("*.json"))
     return made | {"api/index.md": page("api.md", schemas=schemas)}

@@ -33,6 +33,7 @@ from headatlas.catalog.schema import (
     Strict,
     Taxonomy,
     Term,
+    Topic,
 )
 from headatlas.errors import HeadatlasError
 from headatlas.notation import Head
@@ -51,7 +52,7 @@ class Catalog:
         heads: the head types.
         methods, benchmarks, circuits, models: the entities that head types link to.
         taxonomy: the stages and groups, and the entries that must exist.
-        errata, parallels, glossary, limitations, directions: other content of the survey.
+        errata, parallels, glossary, limitations, directions, topics: other content of the survey.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Catalog:
     glossary: Mapping[str, Term]
     limitations: Mapping[str, Limitation]
     directions: Mapping[str, Direction]
+    topics: Mapping[str, Topic]
 
     # --- one entity by its name --------------------------------------------------------------------------------
 
@@ -306,7 +308,16 @@ class Catalog:
 
     @property
     def _entities(self) -> tuple[Mapping[str, Strict], ...]:
-        return (self.heads, self.methods, self.benchmarks, self.circuits, self.models, self.glossary, self.parallels)
+        return (
+            self.heads,
+            self.methods,
+            self.benchmarks,
+            self.circuits,
+            self.models,
+            self.glossary,
+            self.parallels,
+            self.topics,
+        )
 
     # --- the whole --------------------------------------------------------------------------------------------
 
@@ -330,7 +341,7 @@ class Catalog:
         """Everything, as JSON has it; the bibliography without its BibTeX."""
         kinds = ("heads", "methods", "benchmarks", "circuits", "models")
         whole: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "taxonomy": self.taxonomy.model_dump(mode="json")}
-        for kind in (*kinds, "errata", "parallels", "glossary", "limitations", "directions", "references"):
+        for kind in (*kinds, "errata", "parallels", "glossary", "limitations", "directions", "topics", "references"):
             whole[kind] = [each.model_dump(mode="json") for each in getattr(self, kind).values()]
         return whole
 
@@ -360,9 +371,9 @@ def cited(entity: Strict) -> set[str]:
     keys: set[str] = set()
     for name in type(entity).model_fields:
         value = getattr(entity, name)
-        if name == "source":
-            keys.add(value)
-        elif name == "sources":
+        if name in ("source", "rests_on"):
+            keys |= {value} if value else set()
+        elif name in ("sources", "cites"):
             keys.update(value)
         else:
             for part in value if isinstance(value, tuple) else (value,):

@@ -3,14 +3,14 @@
 import difflib
 from collections.abc import Iterator
 
-from headatlas.catalog import formulas, names, statements
+from headatlas.catalog import formulas, names, statements, wordings
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.problems import Problem
 from headatlas.catalog.schema import Finding, HeadType, Strict
 from headatlas.notation import Head
 
 _KINDS = ("heads", "methods", "benchmarks", "circuits", "models")
-_LISTS = ("errata", "parallels", "glossary", "limitations", "directions")
+_LISTS = ("errata", "parallels", "glossary", "limitations", "directions", "topics")
 # If one head type states such a relation to another, the other must state it too.
 _MUTUAL = ("same-as-under-task", "antagonist")
 PLACEHOLDER = "TODO"
@@ -20,6 +20,8 @@ def whole(catalog: Catalog) -> list[Problem]:
     """Problems of the catalog as a whole: coverage, names, mutual and readable statements, formulas, placeholders."""
     return [
         *_coverage(catalog),
+        *_parts(catalog),
+        *_depths(catalog),
         *_mutual(catalog),
         *_circuits(catalog),
         *names.check(catalog.heads.values()),
@@ -29,6 +31,7 @@ def whole(catalog: Catalog) -> list[Problem]:
         *_same_weights(catalog),
         *_placeholders(catalog),
         *_formulas(catalog),
+        *wordings.check(catalog),
     ]
 
 
@@ -76,7 +79,7 @@ def _coverage(catalog: Catalog) -> Iterator[Problem]:
         if kind != "heads":
             for id in sorted(ids - set(wanted)):
                 yield Problem("taxonomy.yaml", kind, f"{kind}/{id}.yaml is in no family; list it")
-    for name in ("parallels", "glossary", "limitations", "directions"):
+    for name in ("parallels", "glossary", "limitations", "directions", "topics"):
         for id in sorted(set(getattr(catalog, name)) ^ set(getattr(taxonomy, name))):
             yield Problem("taxonomy.yaml", name, f"{id!r} is listed here or in {name}.yaml, but not in both")
     for head in catalog.heads.values():
@@ -87,6 +90,31 @@ def _coverage(catalog: Catalog) -> Iterator[Problem]:
         if (place is not None) != (head.placed_by == "survey"):
             where = "lists" if place else "does not list"
             yield Problem(file, "placed_by", f"is {head.placed_by!r}, but the survey {where} it; see taxonomy.yaml")
+
+
+def _parts(catalog: Catalog) -> Iterator[Problem]:
+    """The parts of a group hold each of its head types once."""
+    for stage in catalog.taxonomy.stages:
+        for group in stage.groups:
+            placed = [head for part in group.parts for head in part.heads]
+            if group.parts and sorted(placed) != sorted(group.heads):
+                wrong = ", ".join(sorted(set(placed) ^ set(group.heads)) or sorted(placed))
+                yield Problem(
+                    "taxonomy.yaml", f"{group.id}.parts", f"must hold each type of the group once; see {wrong}"
+                )
+
+
+def _depths(catalog: Catalog) -> Iterator[Problem]:
+    """The survey's figure of stages and layers holds each of its head types once, or says that it leaves it out."""
+    figure = catalog.taxonomy.depths
+    if figure is None:
+        return
+    placed = [head for column in figure.columns for head in column.heads] + [*figure.not_drawn]
+    for id in sorted(set(placed) ^ set(catalog.taxonomy.survey_heads)):
+        known = "is not in the survey; drop it" if id in placed else "is missing; add it to a column, or to `not_drawn`"
+        yield Problem("taxonomy.yaml", "depths", f"{id!r} {known}")
+    for id in sorted({each for each in placed if placed.count(each) > 1}):
+        yield Problem("taxonomy.yaml", "depths", f"{id!r} is placed twice; place it once")
 
 
 def _mutual(catalog: Catalog) -> Iterator[Problem]:
@@ -131,7 +159,7 @@ def _unused_models(catalog: Catalog) -> Iterator[Problem]:
     used |= {role.model for circuit in catalog.circuits.values() for role in circuit.roles}
     for head in catalog.heads.values():
         used |= {head.reproduction.smallest_model, *(each.model for each in head.reproduction.expected)}
-    used |= {id for id, model in catalog.models.items() if model.packages}  # to be fetched and measured
+    used |= {id for id, model in catalog.models.items() if model.packages or model.published}
     for id in sorted(set(catalog.models) - used):
         yield Problem(f"models/{id}.yaml", "", "no entry names this model; use it or remove the file")
 

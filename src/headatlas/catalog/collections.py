@@ -118,6 +118,7 @@ class Findings(Sequence[Known]):
                 "bound": finding.bound,
                 "of": finding.of,
                 "n": finding.n,
+                "published_list": finding.published_list,
                 "source": finding.source,
                 "at": finding.at,
                 "checked": finding.checked,

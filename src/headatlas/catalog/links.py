@@ -78,7 +78,7 @@ def _model_links(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _list_links(catalog: Catalog) -> Iterator[Problem]:
-    for name in ("errata", "parallels"):
+    for name in ("errata", "parallels", "topics"):
         for number, entry in enumerate(getattr(catalog, name).values()):
             yield from _unknown(catalog, f"{name}.yaml", f"{name}.{number}.heads", "heads", entry.heads)
     for number, term in enumerate(catalog.glossary.values()):

@@ -30,6 +30,7 @@ from headatlas.catalog.schema import (
     Parallels,
     Strict,
     Taxonomy,
+    Topics,
 )
 from headatlas.errors import HeadatlasError
 
@@ -50,6 +51,7 @@ FILES: Mapping[str, type[Strict]] = {
     "glossary": Glossary,
     "limitations": Limitations,
     "directions": Directions,
+    "topics": Topics,
 }
 
 _MODEL_ID = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")  # as the schema has it

@@ -131,7 +131,7 @@ def _fields(head: HeadType, linked: Mapping[str, Mapping[str, Named]]) -> Iterat
     yield field("signature", 3, head.signature)
     yield field("summary", 4, head.summary)
     yield field("definition", 2, head.definition)
-    yield field("criterion", 2, head.criterion or "")
+    yield field("criterion", 2, head.criterion)
     yield field("QK", 2, head.qk)
     yield field("OV", 2, head.ov)
     for kind, entities in linked.items():

@@ -198,26 +198,35 @@ def literature_of(detection: records.Detection | None, findings: Sequence[Findin
         every = sum(len(row) for row in detection.score)
         p = statistics.overlap_p(len(detection.selected), len(reported), len(shared), every)
     return records.Literature(
-        findings=[_compare(detection, finding) for finding in findings],
+        findings=[compared for finding in findings for compared in _compare(detection, finding)],
         reported_heads=sorted(reported, key=Head.parse),
         shared=sorted(shared, key=Head.parse),
         overlap_p=p,
     )
 
 
-def _compare(detection: records.Detection | None, finding: Finding) -> records.Compared:
+def _compare(detection: records.Detection | None, finding: Finding) -> list[records.Compared]:
+    """A finding beside our measurement: head by head where its scores can be compared with ours."""
+    if finding.tolerance is not None and finding.scores:
+        return [_beside(detection, finding, [Head.parse(name)], score) for name, score in finding.scores.items()]
+    return [_beside(detection, finding, finding.heads, finding.value)]
+
+
+def _beside(
+    detection: records.Detection | None, finding: Finding, heads: Sequence[Head], reported: float | None
+) -> records.Compared:
     measured = agrees = None
-    head = finding.heads[0] if finding.heads else None
     score = detection.score if detection else []
-    known = head is not None and head.layer < len(score) and head.head < len(score[head.layer])
-    if finding.tolerance is not None and finding.value is not None and head and known:
-        measured = score[head.layer][head.head]
-        agrees = abs(measured - finding.value) <= finding.tolerance
+    if finding.tolerance is not None and reported is not None and len(heads) == 1:
+        [head] = heads
+        if head.layer < len(score) and head.head < len(score[head.layer]):
+            measured = score[head.layer][head.head]
+            agrees = abs(measured - reported) <= finding.tolerance
     return records.Compared(
         finding=finding.id,
         source=finding.source,
-        heads=[str(head) for head in finding.heads],
-        reported=finding.value,
+        heads=[str(head) for head in heads],
+        reported=reported,
         measured=measured,
         tolerance=finding.tolerance,
         agrees=agrees,

@@ -19,6 +19,7 @@ from headatlas.catalog.schema.base import (
     Status,
     Strict,
     Text,
+    TopicPart,
     Unit,
     VerdictLabel,
 )
@@ -26,6 +27,7 @@ from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, 
 from headatlas.catalog.schema.finding import Finding
 from headatlas.catalog.schema.head_type import Alias, Controversy, Distinction, HeadType, Reading, Relation, SurveyRow
 from headatlas.catalog.schema.packages import Packages, Wheel, WheelFile
+from headatlas.catalog.schema.published_list import PublishedList, PublishedRow
 from headatlas.catalog.schema.reference import Reference
 from headatlas.catalog.schema.reproduction import (
     BehaviourRule,
@@ -36,6 +38,8 @@ from headatlas.catalog.schema.reproduction import (
     Rule,
 )
 from headatlas.catalog.schema.survey import (
+    DepthColumn,
+    DepthFigure,
     Direction,
     Directions,
     Errata,
@@ -47,10 +51,13 @@ from headatlas.catalog.schema.survey import (
     Limitations,
     Parallel,
     Parallels,
+    Part,
     Stage,
     Statement,
     Taxonomy,
     Term,
+    Topic,
+    Topics,
 )
 
 __all__ = [
@@ -66,6 +73,8 @@ __all__ = [
     "CitationKey",
     "Controversy",
     "Depth",
+    "DepthColumn",
+    "DepthFigure",
     "DetectionRule",
     "Direction",
     "Directions",
@@ -90,7 +99,10 @@ __all__ = [
     "Packages",
     "Parallel",
     "Parallels",
+    "Part",
     "PlacedBy",
+    "PublishedList",
+    "PublishedRow",
     "Reading",
     "Reference",
     "Relation",
@@ -109,6 +121,9 @@ __all__ = [
     "Taxonomy",
     "Term",
     "Text",
+    "Topic",
+    "TopicPart",
+    "Topics",
     "Unit",
     "VerdictLabel",
     "Wheel",

@@ -40,6 +40,7 @@ GroupId = Literal[
     "instruction-alignment",
 ]
 Depth = Literal["shallow", "middle", "deep"]
+TopicPart = Literal["feed-forward", "machine-psychology", "scope", "cognitive-models", "related-surveys"]
 PlacedBy = Literal["survey", "headatlas"]
 Status = Literal["established", "supported", "contested", "single-source"]
 Kind = Literal["mechanistic", "causal", "correlational", "behavioural"]

@@ -42,9 +42,10 @@ class Finding(Sourced):
     tolerance: float | None = Field(
         None,
         gt=0,
-        description="Only if `value` is the detection score of this entry's reproduction for its one head: "
-        "the largest difference from our measurement that still counts as agreement.",
+        description="Only if `value` is the detection score of this entry's reproduction for its one head, or `scores` "
+        "are those of its heads: the largest difference from our measurement that still counts as agreement.",
     )
+    published_list: Id | None = Field(None, description="The published list that this finding is a row of.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Finding":
@@ -65,8 +66,10 @@ class Finding(Sourced):
             raise ValueError("`of:` is the total that `value:` is part of; it needs a unit and a value up to it")
         if self.error is not None and self.value is None:
             raise ValueError("`error:` belongs to a `value:`; add the value or drop the error")
-        if self.tolerance is not None and (self.value is None or len(self.heads) != 1):
-            raise ValueError("`tolerance:` compares one head's score with ours; it needs a value and exactly one head")
+        if self.tolerance is not None and not self.scores and (self.value is None or len(self.heads) != 1):
+            raise ValueError(
+                "`tolerance:` compares scores of heads with ours; it needs `scores:`, or a value of one head"
+            )
         if len(set(self.heads)) != len(self.heads):
             raise ValueError("a head is listed twice; list each head once")
         return self

@@ -18,6 +18,7 @@ from headatlas.catalog.schema.base import (
     Text,
 )
 from headatlas.catalog.schema.finding import Finding
+from headatlas.catalog.schema.published_list import PublishedList
 from headatlas.catalog.schema.reproduction import Reproduction, Rule
 
 
@@ -106,11 +107,14 @@ class HeadType(Strict):
         description="Why this is a property that many heads of a model have, rather than a kind of head.",
     )
     definition: Text = Field(description="What the head does, with an example, for a stranger to the field.")
-    criterion: Text | None = Field(None, description="How the head is recognised: precise enough to implement.")
+    criterion: Text = Field(description="How the head is recognised: precise enough to implement.")
     qk: Text = Field(description="What the query-key circuit reads and matches.")
     ov: Text = Field(description="What the output-value circuit writes.")
     survey: SurveyRow | None = None
     findings: Annotated[tuple[Finding, ...], Field(min_length=1)]
+    published_lists: tuple[PublishedList, ...] = Field(
+        (), description="Lists of heads of several models. Each of their rows is read as one of the findings, too."
+    )
     reading: tuple[Reading, ...] = ()
     relations: tuple[Relation, ...] = ()
     distinct_from: tuple[Distinction, ...] = ()
@@ -123,6 +127,7 @@ class HeadType(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> "HeadType":
+        self._read_published_lists()
         ids = [finding.id for finding in self.findings]
         if twice := sorted({each for each in ids if ids.count(each) > 1}):
             raise ValueError(f"finding ids used twice: {', '.join(twice)}; give each finding an id of its own")
@@ -134,6 +139,15 @@ class HeadType(Strict):
         if self.survey and self.placed_by != "survey":
             raise ValueError("`survey:` repeats the survey's table; this type is not in the survey")
         return self
+
+    def _read_published_lists(self) -> None:
+        """Add the rows to the findings, unless they are there, as in an exported entry."""
+        rows = [finding for published in self.published_lists for finding in published.findings]
+        said = [finding for finding in self.findings if finding.published_list is not None]
+        if said and said != rows:
+            raise ValueError(f"{said[0].id} is no row of a published list; drop `published_list:`")
+        if not said:
+            object.__setattr__(self, "findings", (*self.findings, *rows))  # frozen for everyone else
 
     @property
     def supporting(self) -> tuple[CitationKey, ...]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes, Naming
-from headatlas.catalog.schema import CHECKED, Finding, HeadType, Model, Rule
+from headatlas.catalog.schema import CHECKED, Finding, HeadType, Model, PublishedList, Rule
 from headatlas.catalog.search import Hit
 from headatlas.cli.terminal import console as _console
 from headatlas.notation import Head
@@ -70,9 +70,10 @@ def print_head(catalog: Catalog, head: HeadType) -> None:
         "Recognised by": head.criterion,
     }
     for title, text in parts.items():
-        if text:
-            console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
-    _print_findings(console, catalog, head.findings)
+        console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
+    _print_findings(console, catalog, [each for each in head.findings if each.published_list is None])
+    for published in head.published_lists:
+        _print_published(console, catalog, published)
     for other in head.distinct_from:
         console.print(f"[bold]Not the same as[/bold] {other.head}. {escape(other.why)}")
     for relation in head.relations:
@@ -94,6 +95,19 @@ def _print_findings(console: Console, catalog: Catalog, findings: Sequence[Findi
     console.print(table)
     badges = dict.fromkeys(finding.checked for finding in findings)
     console.print(f"[dim]{escape('; '.join(f'{each}: {CHECKED[each]}' for each in badges))}[/dim]\n")
+
+
+def _print_published(console: Console, catalog: Catalog, published: PublishedList) -> None:
+    """One line per model."""
+    reached = any(row.reach is not None for row in published.models)
+    table = _table("model", *(["reach it"] if reached else []), "heads", "note", title=escape(published.title))
+    for row, finding in zip(published.models, published.findings, strict=True):
+        total = f" of {row.total}" if row.total else ""
+        counts = [f"{row.reach}{total}"] if reached else []
+        table.add_row(row.model, *counts, _heads(finding), escape(row.note or ""))
+    console.print(table)
+    source = f"{catalog.references[published.source].short}, {published.at} ({published.checked})"
+    console.print(f"[dim]{escape(source)}[/dim]\n")
 
 
 def _heads(finding: Finding) -> str:
