@@ -63,11 +63,8 @@ def test_load_raises_with_every_problem(folder: Path) -> None:
     [
         ({"stage": "expression"}, "stage"),
         ({"group": "signal-amplification"}, "group: 'signal-amplification' is not a group of"),
-        ({"status": "rumoured"}, "status"),
+        ({"status": "supported"}, "status: unknown field"),
         ({"findings": []}, "findings"),
-        ({"status": "supported"}, "status supported needs 2 supporting sources, got 1"),
-        ({"status": "established"}, "status established needs 3"),
-        ({"status": "contested"}, "status contested needs a finding with `stance: contradicts`"),
         ({"placed_why": "So."}, "`placed_why:` goes with `placed_by: headatlas`"),
         ({"placed_by": "headatlas", "placed_why": "So."}, "placed_by: is 'headatlas', but the survey lists it"),
         ({"reproduction": {"needs": "n", "smallest_why": "w", "smallest_model": "huge"}}, "there is no 'huge'"),
@@ -128,6 +125,11 @@ def test_expected_layers() -> None:
         ({"scores": {"L0H1": 0.5}, "metric": "m"}, "heads need a model"),
         ({"n": "12"}, "got '12'"),
         ({"metric": "m", "value": float("nan")}, "finite"),
+        ({"metric": "m", "value": 1.0, "unit": "percent"}, "unit: "),
+        ({"bound": "at least"}, "`bound:` says how exact"),
+        ({"metric": "m", "value": 1.0, "unit": "heads", "bound": "over"}, "bound: "),
+        ({"metric": "m", "value": 5.0, "unit": "heads", "of": 4}, "`of:` is the total"),
+        ({"metric": "m", "value": 3.0, "of": 4}, "`of:` is the total"),
         ({"at": ""}, "at least 1 character"),
         ({"source": None}, "source"),
         ({"at": None}, "at: is missing; add it"),
@@ -240,6 +242,52 @@ class TestTheWhole:
         assert any("say how induction and previous-token differ" in line for line in problems(folder))
         edit(folder, "heads/previous-token.yaml", distinct_from=[{"head": "induction", "why": "It copies."}])
         assert not any("differ" in line for line in problems(folder))
+
+    @pytest.mark.parametrize(
+        "statement, words",
+        [
+            ("Both attend to the last token.", "Both"),
+            ("They copy what they attend to.", "They"),
+            ("Its output is small.", "Its"),
+            ("These heads copy.", "These"),
+            ("Removing it lowers accuracy.", "Removing it"),
+            ("Of these eight heads seven copy.", "Of these"),
+            ("The same procedure raises the rate.", "The same"),
+            ("In the same file no head exceeds 0.02.", "In the same"),
+            ("L0H1 leads on the same prompts.", "L0H1 leads on the same prompts"),
+            ("The later version of that study speaks of others.", "The later version of that study"),
+        ],
+    )
+    def test_a_statement_does_not_rest_on_another(self, folder: Path, statement: str, words: str) -> None:
+        edit(folder, "heads/previous-token.yaml", findings=[finding("rests", statement=statement)])
+        (found,) = problems(folder)
+        assert found.startswith("catalog/heads/previous-token.yaml: findings.0.statement: rests says")
+        assert words in found
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "L0H1 attends to the same token. It copies that token.",
+            "L0H1 and L0H2 copy; both lie in the same layer.",
+            "By their weights, backup heads attend less to copied names.",
+            "When L0H1 is removed, the same head of the next layer takes over.",
+            "Theseus heads copy.",
+        ],
+    )
+    def test_a_statement_may_refer_to_its_own_words(self, folder: Path, statement: str) -> None:
+        edit(folder, "heads/previous-token.yaml", findings=[finding("stands", statement=statement)])
+        assert problems(folder) == []
+
+    @pytest.mark.parametrize("change, field", [({"unit": "nats"}, "unit"), ({"counts_from": 1}, "counts_from")])
+    def test_one_figure_of_one_source_is_the_same_everywhere(self, folder: Path, change: dict, field: str) -> None:
+        figure = {"metric": "m", "value": 3.0, "unit": "heads"}
+        edit(folder, "heads/induction.yaml", findings=[finding("one", **figure)], relations=[], aliases=[])
+        edit(folder, "heads/suppressor.yaml", relations=[], aliases=[])
+        edit(folder, "heads/previous-token.yaml", findings=[finding("two", **figure)])
+        assert problems(folder) == []
+        edit(folder, "heads/previous-token.yaml", findings=[finding("two", **(figure | change))])
+        (found,) = problems(folder)
+        assert f"findings.0.{field}: two differs from induction/one" in found
 
     def test_a_circuit_and_its_types_name_each_other(self, folder: Path) -> None:
         edit(folder, "circuits/pair.yaml", roles=[])

@@ -88,12 +88,12 @@ def test_the_rows_are_findings_of_the_entry_once() -> None:
     entry = CATALOG.heads["retrieval"]
     rows = [each.id for published in entry.published_lists for each in published.models]
     assert len(rows) == 12 and [each.id for each in entry.findings if each.published_list] == rows
-    again = HeadType.model_validate_json(entry.model_dump_json())
+    again = HeadType.model_validate_json(entry.model_dump_json(exclude={"status"}))
     assert again.findings == entry.findings
 
 
 def test_a_finding_outside_lists_cannot_claim_one() -> None:
-    raw = CATALOG.heads["retrieval"].model_dump(mode="json")
+    raw = CATALOG.heads["retrieval"].model_dump(mode="json", exclude={"status"})
     raw["findings"] = [raw["findings"][0] | {"published_list": "scores-of-fu-et-al"}]
     with pytest.raises(ValidationError, match="is no row of a published list"):
         HeadType.model_validate_json(as_json(raw))

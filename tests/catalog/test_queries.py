@@ -157,7 +157,6 @@ class TestCite:
             folder,
             "heads/previous-token.yaml",
             findings=[finding("a"), finding("b", source="abe2020first")],
-            status="supported",
         )
         path = folder / "references.bib"
         path.write_text(entry("abe2020first", "Else", "2001.00001") + path.read_text())

@@ -190,7 +190,7 @@ class TestValidate:
             ("models/tiny.yaml", "licence: MIT", "licence:", 7, "licence: has no value"),
             ("heads/induction.yaml", "added: '2026-11-24'", "added: 2026-11-4", 2, "'2026-11-4' is not a date; write"),
             ("heads/induction.yaml", "added: '2026-11-24'", "added: '1764460800'", 2, "not a date; write YYYY-MM-DD"),
-            ("heads/induction.yaml", "L1H1: 0.9", "1.1: 0.9", 31, "scores.1.1"),
+            ("heads/induction.yaml", "L1H1: 0.9", "1.1: 0.9", 30, "scores.1.1"),
         ],
     )
     def test_file_line_and_what_to_write(

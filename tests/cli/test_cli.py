@@ -21,7 +21,7 @@ import small_catalog
 from conftest import load_tool
 from headatlas import locations
 from headatlas.catalog import bibliography
-from headatlas.catalog.schema import HeadType
+from headatlas.catalog.schema import CHECKED, HeadType
 from headatlas.cli.commands import catalog as catalog_commands
 from headatlas.cli.program import main, parser
 from headatlas.cli.terminal import catalog_view
@@ -79,6 +79,15 @@ class TestShow:
         text = " ".join(out(capsys, "show", "rebinding").split())
         assert "no reproduction yet" in text and "A rerun needs" in text and "not in the survey" in text
 
+    def test_a_value_has_its_bound_and_total_and_a_source_its_badge(self, capsys: Capture) -> None:
+        head = CATALOG.heads["previous-token"]
+        more = {"metric": "m", "value": 4.0, "unit": "heads", "of": 10, "bound": "at least", "checked": "abstract"}
+        catalog_view.print_head(
+            CATALOG, head.model_copy(update={"findings": (head.findings[0].model_copy(update=more),)})
+        )
+        text = " ".join(capsys.readouterr().out.split())
+        assert "at least" in text and "4 of 10" in text and f"abstract: {CHECKED['abstract']}" in text
+
     @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
     def test_every_entry_can_be_shown(self, capsys: Capture, head: HeadType) -> None:
         catalog_view.print_head(CATALOG, head)
@@ -121,6 +130,7 @@ class TestExport:
     def test_what_is_exported_is_what_is_loaded(self, capsys: Capture) -> None:
         whole = json.loads(out(capsys, "export"))
         for head in whole["heads"]:
+            assert head.pop("status") == CATALOG.heads[head["id"]].status  # computed, so that no file has it
             assert HeadType.model_validate_json(json.dumps(head)) == CATALOG.heads[head["id"]]
 
     @pytest.mark.parametrize("of", ["findings", "heads"])

@@ -22,7 +22,6 @@ def head(id: str, **changes: Any) -> dict[str, Any]:
         "summary": f"What a {id} head does.",
         "stage": "latent-reasoning",
         "group": "in-context-learning",
-        "status": "single-source",
         "definition": "What the head does, told simply.",
         "criterion": "How it is recognised.",
         "qk": "What it reads.",
@@ -115,11 +114,11 @@ def write(folder: Path) -> Path:
             placed_by="headatlas",
             placed_why="It works against induction.",
             aliases=[{"name": "copying head", "source": "lee2024heads", "also": ["induction"]}],
-            status="contested",
             findings=[
                 finding("first"),
                 finding("no", stance="contradicts", model="tiny", heads=["L1H0"]),
             ],
+            controversies=[{"statement": "Whether it exists.", "findings": ["no"], "core": True}],
             relations=[{"type": "antagonist", "head": "induction", "source": "lee2024heads"}],
         ),
     )

@@ -5,6 +5,8 @@ from html import unescape
 
 import pytest
 
+from headatlas.catalog.schema import CHECKED
+from headatlas.notation import Head
 from pages import render
 from pages.examples import Example
 from pages.heads import head_page
@@ -18,8 +20,10 @@ def test_a_page_shows_every_finding_and_every_run(head) -> None:
     for finding in head.findings:
         assert f'id="{finding.id}"' in page
         assert finding.published_list or str(render.text(finding.statement)) in page
+        assert finding.published_list or f"<td>{render.text(finding.figure)}" in page
+        assert f'title="{render.text(CHECKED[finding.checked])}">{finding.checked}</a>' in page
         for name in finding.heads:
-            score = f" {finding.scores[str(name)]:g}" if finding.scores else ""
+            score = f" {finding.score(name)}" if finding.scores else ""
             assert f">{name}{score}<" in page or f"{name}{score}, " in page or f", {name}{score}<" in page
     for published in head.published_lists:
         assert str(render.text(published.title)) in page
@@ -34,6 +38,16 @@ def test_a_page_shows_every_finding_and_every_run(head) -> None:
         assert str(render.text(expected.why)) in page
     for other in (*head.distinct_from, *head.relations):
         assert f'href="../../heads/{other.head}/"' in page
+
+
+def test_a_page_says_bound_and_total_of_a_value() -> None:
+    head = CATALOG.heads["previous-token"]
+    whole = {"metric": "m", "value": 4.0, "unit": "heads", "of": 10, "bound": "at least", "checked": "abstract"}
+    bounded = {"model": "gpt2", "heads": (Head(0, 1),), "scores": {"L0H1": 0.5}, "metric": "m", "bound": "about"}
+    findings = [head.findings[0].model_copy(update={"id": f"f-{n}", **more}) for n, more in enumerate((whole, bounded))]
+    page = head_page(ATLAS, head.model_copy(update={"findings": tuple(findings), "controversies": ()}))
+    assert "<td>at least 4 of 10 heads<br>" in page and "L0H1 about 0.5" in page
+    assert f'title="{render.text(CHECKED["abstract"])}">abstract</a>' in page
 
 
 def test_reported_expected_and_measured_stand_in_columns_of_their_own() -> None:

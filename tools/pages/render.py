@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from headatlas.catalog.schema import CHECKED
 from mathml import mathml
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -100,7 +101,7 @@ def _made() -> Environment:
     )
     environment.filters |= {
         "heads_of": heads_of, "formula": formula, "code": code, "quoted": quoted, "data": data, "number": number,
-        "lies_in": lies_in,
+        "lies_in": lies_in, "checked": CHECKED.__getitem__,
     }  # fmt: skip
     return environment
 

@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Iterator
 
-from headatlas.catalog import formulas, names, wordings
+from headatlas.catalog import formulas, names, statements, wordings
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.problems import Problem
-from headatlas.catalog.schema import HeadType, Strict
+from headatlas.catalog.schema import Finding, HeadType, Strict
 from headatlas.notation import Head
 
 _KINDS = ("heads", "methods", "benchmarks", "circuits", "models")
@@ -17,7 +17,7 @@ PLACEHOLDER = "TODO"
 
 
 def whole(catalog: Catalog) -> list[Problem]:
-    """Problems of the catalog as a whole: coverage, names, mutual statements, formulas, placeholders."""
+    """Problems of the catalog as a whole: coverage, names, mutual and readable statements, formulas, placeholders."""
     return [
         *_coverage(catalog),
         *_parts(catalog),
@@ -25,6 +25,8 @@ def whole(catalog: Catalog) -> list[Problem]:
         *_mutual(catalog),
         *_circuits(catalog),
         *names.check(catalog.heads.values()),
+        *statements.check(catalog.heads.values()),
+        *_same_figures(catalog),
         *_unused_models(catalog),
         *_same_weights(catalog),
         *_placeholders(catalog),
@@ -170,6 +172,24 @@ def _same_weights(catalog: Catalog) -> Iterator[Problem]:
         for field, sha256 in sums.items():
             if sha256 is not None and (other := first.setdefault((field, sha256), id)) != id:
                 yield Problem(f"models/{id}.yaml", field, f"is that of {other}; give the sum of this model")
+
+
+def _same_figures(catalog: Catalog) -> Iterator[Problem]:
+    """One figure of one source, given in two entries, has one unit and is counted from one number."""
+    first: dict[tuple[str, str, float], tuple[str, Finding]] = {}
+    for head in catalog.heads.values():
+        for number, finding in enumerate(head.findings):
+            if finding.metric is None or finding.value is None:
+                continue
+            place, other = first.setdefault((finding.source, finding.metric, finding.value), (head.id, finding))
+            for field in ("unit", "counts_from"):
+                if getattr(finding, field) != getattr(other, field):
+                    yield Problem(
+                        f"heads/{head.id}.yaml",
+                        f"findings.{number}.{field}",
+                        f"{finding.id} differs from {place}/{other.id}, which has the same source, metric and value; "
+                        "make them the same",
+                    )
 
 
 def _placeholders(catalog: Catalog) -> Iterator[Problem]:

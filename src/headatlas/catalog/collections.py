@@ -115,6 +115,8 @@ class Findings(Sequence[Known]):
                 "value": finding.value,
                 "error": finding.error,
                 "unit": finding.unit,
+                "bound": finding.bound,
+                "of": finding.of,
                 "n": finding.n,
                 "published_list": finding.published_list,
                 "source": finding.source,
@@ -138,7 +140,7 @@ class Findings(Sequence[Known]):
                 finding.statement,
                 finding.model or "",
                 " ".join(map(str, finding.heads)),
-                "" if finding.value is None else f"{finding.value:g} {finding.unit or ''}",
+                finding.figure,
                 f"{finding.source}, {finding.at}",
             ]
             for head, finding in self

@@ -1,7 +1,9 @@
 """The catalog's schema, version 2: what a YAML file may say, and nothing else."""
 
 from headatlas.catalog.schema.base import (
+    CHECKED,
     SCHEMA_VERSION,
+    Bound,
     Checked,
     CitationKey,
     Depth,
@@ -18,6 +20,7 @@ from headatlas.catalog.schema.base import (
     Strict,
     Text,
     TopicPart,
+    Unit,
     VerdictLabel,
 )
 from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, Model, Role
@@ -58,10 +61,12 @@ from headatlas.catalog.schema.survey import (
 )
 
 __all__ = [
+    "CHECKED",
     "SCHEMA_VERSION",
     "Alias",
     "BehaviourRule",
     "Benchmark",
+    "Bound",
     "CauseRule",
     "Checked",
     "Circuit",
@@ -119,6 +124,7 @@ __all__ = [
     "Topic",
     "TopicPart",
     "Topics",
+    "Unit",
     "VerdictLabel",
     "Wheel",
     "WheelFile",

@@ -45,11 +45,44 @@ PlacedBy = Literal["survey", "headatlas"]
 Status = Literal["established", "supported", "contested", "single-source"]
 Kind = Literal["mechanistic", "causal", "correlational", "behavioural"]
 Stance = Literal["supports", "qualifies", "contradicts"]
+Unit = Literal[
+    "%",
+    "percentage points",
+    "fraction",
+    "probability",
+    "share of attention",
+    "nats",
+    "times",
+    "BLEU",
+    "heads",
+    "key-value heads",
+    "slices",
+    "occurrences",
+    "dimensions",
+    "eigenvalues",
+    "parameters",
+    "kinds of component",
+    "tokens",
+    "prompts",
+    "questions",
+    "tasks",
+    "sub-tasks",
+    "models",
+    "languages",
+]
+Bound = Literal["at least", "at most", "about"]
 Checked = Literal["primary", "abstract", "secondary"]
 RelationType = Literal[
     "composes-with", "feeds", "inhibits", "backs-up", "specialises", "same-as-under-task", "antagonist"
 ]
 VerdictLabel = Literal["reproduced", "partly", "not-reproduced", "inconclusive"]
+
+
+CHECKED: dict[Checked, str] = {
+    "primary": "read in the body of the source, its data or its code",
+    "abstract": "read in the abstract or summary of the source, not in its body",
+    "secondary": "read in another's account of the source",
+}
 
 
 class Strict(BaseModel):
@@ -68,6 +101,6 @@ class Sourced(Strict):
     source: CitationKey
     at: Text = Field(description="Section, figure, table, page or line of code in the source.")
     checked: Checked = Field(
-        description="primary: we read it in the body of the source, its data or its code; abstract: in its abstract "
-        "alone; secondary: in another's account."
+        description="primary: we read it in the body of the source, its data or its code; abstract: in its abstract or "
+        "summary alone; secondary: in another's account."
     )

@@ -1,8 +1,8 @@
 """A head type: what is known about one kind of attention head."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, computed_field, model_validator
 
 from headatlas.catalog.schema.base import (
     CitationKey,
@@ -68,10 +68,26 @@ class Controversy(Strict):
 
     statement: Text
     findings: Annotated[tuple[Id, ...], Field(min_length=1)]
+    core: bool = Field(
+        False, description="True if the dispute is whether the type as defined exists, not about a single claim."
+    )
+
+
+def _show_status(schema: dict[str, Any]) -> None:
+    """Exports have the computed status; `headatlas validate` refuses it in a file."""
+    schema["properties"]["status"] = {
+        "description": "How well papers support the type. In exports only: computed, never written in a file.",
+        "enum": list(get_args(Status)),
+        "readOnly": True,
+        "title": "Status",
+        "type": "string",
+    }
 
 
 class HeadType(Strict):
     """One kind of attention head: catalog/heads/<id>.yaml."""
+
+    model_config = ConfigDict(json_schema_extra=_show_status)
 
     id: Id
     added: Day = Field(description="The day the entry came into the catalog.")
@@ -90,7 +106,6 @@ class HeadType(Strict):
         None,
         description="Why this is a property that many heads of a model have, rather than a kind of head.",
     )
-    status: Status
     definition: Text = Field(description="What the head does, with an example, for a stranger to the field.")
     criterion: Text = Field(description="How the head is recognised: precise enough to implement.")
     qk: Text = Field(description="What the query-key circuit reads and matches.")
@@ -123,7 +138,6 @@ class HeadType(Strict):
             raise ValueError("`placed_why:` goes with `placed_by: headatlas`, and only with it")
         if self.survey and self.placed_by != "survey":
             raise ValueError("`survey:` repeats the survey's table; this type is not in the survey")
-        self._status_rests_on_findings()
         return self
 
     def _read_published_lists(self) -> None:
@@ -135,17 +149,30 @@ class HeadType(Strict):
         if not said:
             object.__setattr__(self, "findings", (*self.findings, *rows))  # frozen for everyone else
 
-    def _status_rests_on_findings(self) -> None:
-        supporting = {finding.source for finding in self.findings if finding.stance == "supports"}
-        disputed = any(finding.stance == "contradicts" for finding in self.findings)
-        if self.status == "single-source" and len(supporting) != 1:
-            raise ValueError(f"status single-source, but {len(supporting)} sources support it; see `status:`")
-        if self.status == "established" and len(supporting) < 3:
-            raise ValueError(f"status established needs 3 supporting sources, got {len(supporting)}; see `status:`")
-        if self.status == "supported" and len(supporting) < 2:
-            raise ValueError(f"status supported needs 2 supporting sources, got {len(supporting)}; see `status:`")
-        if self.status == "contested" and not disputed:
-            raise ValueError("status contested needs a finding with `stance: contradicts`")
+    @property
+    def supporting(self) -> tuple[CitationKey, ...]:
+        """The sources on which the status rests: they name heads of a model, or intervene, or explain a mechanism."""
+        return tuple(
+            sorted(
+                {
+                    finding.source
+                    for finding in self.findings
+                    if finding.stance == "supports" and (finding.heads or finding.kind in ("causal", "mechanistic"))
+                }
+            )
+        )
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def status(self) -> Status:
+        """How well papers support the type, computed from the findings.
+
+        Contested if a dispute is about the type itself; else established (three supporting sources or more),
+        supported (two), single-source.
+        """
+        if any(controversy.core for controversy in self.controversies):
+            return "contested"
+        return ("single-source", "single-source", "supported", "established")[min(len(self.supporting), 3)]
 
     @property
     def rule(self) -> Rule | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from headatlas.catalog.schema.base import Id, Kind, ModelId, Sourced, Stance, Strict, Text
+from headatlas.catalog.schema.base import Bound, Id, Kind, ModelId, Sourced, Stance, Strict, Text, Unit
 from headatlas.catalog.schema.finding import Finding, HeadName, Score
 from headatlas.notation import Head
 
@@ -26,7 +26,8 @@ class PublishedRow(Strict):
     n: int | None = Field(None, gt=0, description="Sample size.")
     metric: Text | None = Field(None, description="Instead of the list's, where `value` is about the whole list.")
     value: float | None = Field(None, allow_inf_nan=False)
-    unit: Text | None = None
+    unit: Unit | None = None
+    of: int | None = Field(None, gt=0, description="As in a finding.")
     note: Text | None = Field(None, description="What is peculiar to this model.")
 
 
@@ -44,7 +45,8 @@ class PublishedList(Sourced):
     stance: Stance = Field("supports", description="How it bears on the head type as defined here.")
     metric: Text | None = None
     formula: Text | None = Field(None, description="As in a finding.")
-    unit: Text | None = None
+    unit: Unit | None = Field(None, description="As in a finding.")
+    bound: Bound | None = Field(None, description="As in a finding.")
     counts_from: int = Field(0, ge=0, le=1, description="As in a finding.")
     tolerance: float | None = Field(None, gt=0, description="As in a finding, for the score of each head.")
     models: Annotated[tuple[PublishedRow, ...], Field(min_length=1)]
@@ -88,6 +90,8 @@ class PublishedList(Sourced):
             formula=self.formula,
             value=row.value,
             unit=row.unit or self.unit,
+            bound=self.bound,
+            of=row.of,
             n=row.n,
             tolerance=self.tolerance,
         )

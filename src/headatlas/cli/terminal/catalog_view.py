@@ -1,6 +1,6 @@
 """Prints the catalog: lists, one entry in full, search results, the names of a head, sources."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes, Naming
-from headatlas.catalog.schema import Finding, HeadType, Model, PublishedList, Rule
+from headatlas.catalog.schema import CHECKED, Finding, HeadType, Model, PublishedList, Rule
 from headatlas.catalog.search import Hit
 from headatlas.cli.terminal import console as _console
 from headatlas.notation import Head
@@ -71,7 +71,7 @@ def print_head(catalog: Catalog, head: HeadType) -> None:
     }
     for title, text in parts.items():
         console.print(f"[bold]{title}[/bold]  {escape(text)}\n")
-    _print_findings(console, catalog, (each for each in head.findings if each.published_list is None))
+    _print_findings(console, catalog, [each for each in head.findings if each.published_list is None])
     for published in head.published_lists:
         _print_published(console, catalog, published)
     for other in head.distinct_from:
@@ -86,14 +86,15 @@ def print_head(catalog: Catalog, head: HeadType) -> None:
     _print_reproduction(console, head)
 
 
-def _print_findings(console: Console, catalog: Catalog, findings: Iterable[Finding]) -> None:
+def _print_findings(console: Console, catalog: Catalog, findings: Sequence[Finding]) -> None:
     table = _table("finding", "model", "heads", "value", "source", title="What papers report")
     for finding in findings:
-        source = f"{catalog.references[finding.source].short}, {finding.at}"
+        source = f"{catalog.references[finding.source].short}, {finding.at} ({finding.checked})"
         statement = _MARK[finding.stance] + escape(finding.statement)
-        table.add_row(statement, finding.model or "", _heads(finding), _value(finding), escape(source))
+        table.add_row(statement, finding.model or "", _heads(finding), finding.figure, escape(source))
     console.print(table)
-    console.print()
+    badges = dict.fromkeys(finding.checked for finding in findings)
+    console.print(f"[dim]{escape('; '.join(f'{each}: {CHECKED[each]}' for each in badges))}[/dim]\n")
 
 
 def _print_published(console: Console, catalog: Catalog, published: PublishedList) -> None:
@@ -105,22 +106,16 @@ def _print_published(console: Console, catalog: Catalog, published: PublishedLis
         counts = [f"{row.reach}{total}"] if reached else []
         table.add_row(row.model, *counts, _heads(finding), escape(row.note or ""))
     console.print(table)
-    console.print(f"[dim]{escape(catalog.references[published.source].short)}, {escape(published.at)}[/dim]\n")
+    source = f"{catalog.references[published.source].short}, {published.at} ({published.checked})"
+    console.print(f"[dim]{escape(source)}[/dim]\n")
 
 
 def _heads(finding: Finding) -> str:
     if not finding.scores:
         return " ".join(map(str, finding.heads))
-    scores = [f"{name} {score:g}" for name, score in finding.scores.items()]
+    scores = [f"{head} {finding.score(head)}" for head in finding.heads]
     more = [f"and {len(scores) - _SCORES} more"] if len(scores) > _SCORES else []
     return "\n".join(scores[:_SCORES] + more)
-
-
-def _value(finding: Finding) -> str:
-    if finding.value is None:
-        return ""
-    error = f" ± {finding.error:g}" if finding.error is not None else ""
-    return f"{finding.value:g}{error} {finding.unit or ''}".strip()
 
 
 def _print_reproduction(console: Console, head: HeadType) -> None:
@@ -183,9 +178,9 @@ def print_who(catalog: Catalog, model: Model, head: Head, namings: Sequence[Nami
         console.print(f"[bold]{escape(naming.head_type.name)}[/bold] [dim]({naming.head_type.id})[/dim]")
         table = Table.grid(padding=(0, 1))
         for finding in (*naming.findings[:_SHOWN], *naming.disputing):
-            score = finding.scores.get(str(head))
-            figure = f" [bold]{score:g}[/bold]" if score is not None else ""
-            source = f"{catalog.references[finding.source].short}, {finding.at}"
+            score = finding.score(head)
+            figure = f" [bold]{score}[/bold]" if score else ""
+            source = f"{catalog.references[finding.source].short}, {finding.at}; {finding.checked}"
             statement = f"{_MARK[finding.stance]}{escape(finding.statement)}{figure} [dim]({escape(source)})[/dim]"
             table.add_row("  -", statement)
         if (more := len(naming.findings) - _SHOWN) > 0:
