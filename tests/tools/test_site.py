@@ -50,9 +50,19 @@ def test_a_page_says_bound_and_total_of_a_value() -> None:
     assert f'title="{render.text(CHECKED["abstract"])}">abstract</a>' in page
 
 
+def test_runs_on_small_models_are_folded_behind_those_on_pretrained_ones() -> None:
+    page = head_page(ATLAS, CATALOG.heads["induction"])
+    shown, folded = page.split('<details class="atlas-runs"')
+    folded, _, after = folded.partition("</details>")
+    assert "### On smollm2-135m-instruct" in shown and "### On specimen" not in shown + after
+    assert "### On specimen-gpt2-1" in folded and 'models/specimen/"' in folded and 'models/specimen/"' not in shown
+    count = folded.count("### On ")
+    assert f">{count} small models</a>" in shown and f"On {count} small models" in folded
+
+
 def test_reported_expected_and_measured_stand_in_columns_of_their_own() -> None:
-    rows = head_page(ATLAS, CATALOG.heads["previous-token"]).split("<tbody>")[1].split("</tbody>")[0].split("</tr>")
-    (row,) = (each for each in rows if 'models/specimen/"' in each)
+    rows = head_page(ATLAS, CATALOG.heads["previous-token"]).split("</tr>")
+    (row,) = (each for each in rows if 'models/specimen/"' in each and each.count("<td>") == 3)
     reported, expected, measured = row.split("<td>")[1:]
     record = ATLAS.by_place["previous-token", "specimen"].record
     assert "no heads of this model" in reported

@@ -1,5 +1,6 @@
 """The page of one head type."""
 
+from collections import Counter
 from typing import Any
 
 from headatlas import locations
@@ -18,6 +19,9 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
     """The page of one head type, from the catalog and the records."""
     stage = atlas.catalog.taxonomy.stage(head.stage)
     runs = atlas.runs_of(head.id)
+    large = [result for result in runs if result.record.model.id in atlas.leading]
+    small = [result for result in runs if result not in large] if large else []
+    rows = _rows(atlas, head)
     script = locations.reproductions() / f"{head.id}.py"
     return page(
         "head.md",
@@ -27,10 +31,13 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
         group=stage.group(head.group),
         part=stage.group(head.group).part_of(head.id),
         drawn=atlas.catalog.taxonomy.depths,
-        runs=runs,
+        runs=large or runs,
+        small_runs=small,
+        small_verdicts=Counter(result.record.verdict.label for result in small),
         pictures=[picture for result in runs if (picture := _pictures(result))],
         example=example,
-        rows=_rows(atlas, head),
+        rows=[row for row in rows if row["result"] not in small],
+        small_rows=[row for row in rows if row["result"] in small],
         rule=head.rule,
         script=script.read_text(encoding="utf-8") if head.rule and script.is_file() else None,
         sources=atlas.catalog.sources(head),
@@ -38,7 +45,7 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
 
 
 def _rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
-    """One row per model with a report, an expectation or a run."""
+    """One row per model with a report of its own, an expectation or a run; published lists have their own tables."""
     expected = {each.model: each for each in head.reproduction.expected}
     ran = {result.record.model.catalog_id or result.record.model.id: result for result in atlas.runs_of(head.id)}
     reported: dict[str, list[Any]] = {}
@@ -55,6 +62,7 @@ def _rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
             "more": max(0, len(ran[model].record.selected) - _SHOWN) if model in ran else 0,
         }
         for model in dict.fromkeys([*ran, *expected, *reported])
+        if model in ran or model in expected or any(each.published_list is None for each in reported[model])
     ]
 
 
