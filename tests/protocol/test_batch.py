@@ -167,6 +167,7 @@ def test_the_table_says_why_a_head_that_reaches_the_threshold_is_not_found(
     data = json.loads(path.read_text())
     assert not data["detection"]["selected"]
     best = max(max(row) for row in data["detection"]["find"])
+    data["detection"]["q"] = [[1.0] * len(row) for row in data["detection"]["q"]]
     for threshold, said in ((best + 0.1, f"(needed {best + 0.1:g})"), (best - 0.1, "(not significant)")):
         data["detection"]["threshold"] = threshold
         record = records.Record.model_validate(data)

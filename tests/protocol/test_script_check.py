@@ -12,7 +12,7 @@ from conftest import load_tool
 from headatlas import lab, locations
 from headatlas.cli.program import main
 from headatlas.evidence import record_files
-from headatlas.lab import fits, paths
+from headatlas.lab import fits, paths, weights
 from headatlas.protocol import script_check
 from headatlas.protocol.script import load_script
 
@@ -160,6 +160,7 @@ COSTLY = {
     paths.indirect_effects: "paths",
     paths.find_copying_movers: "paths",
     lab.copying_scores: "vocabulary",
+    weights.copying_in_prompts: "vocabulary",
 }
 
 

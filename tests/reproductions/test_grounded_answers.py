@@ -85,5 +85,5 @@ def test_finds_the_head_that_looks_at_the_same_word_and_copies_it(architecture: 
     made.plant(elsewhere, [Marked("place", 60), Marked("start", 30)], little)
     model, rule = made.open(), headatlas.load().heads["rag-copying"].rule
     assert rule is not None
-    found: list[Head] = selected(SCRIPT, rule, model, SCRIPT.draw("stimulus", model.vocabulary, "find", 4, 0))
+    found: list[Head] = selected(SCRIPT, rule, model, SCRIPT.draw("stimulus", model.vocabulary, "find", 8, 0))
     assert found == [copying]

@@ -17,10 +17,10 @@ from headatlas.protocol.script import load_script
 MOST = {  # with 4 prompts of each family
     "amplification": 4.3,
     "arithmetic": 11.2,
-    "backup-name-mover": 9.9,
+    "backup-name-mover": 11.0,
     "concept-induction": 6.0,
     "content-gatherer": 8.5,
-    "inhibition": 7.8,
+    "inhibition": 14.3,
     "mover": 9.2,
     "name-mover": 7.5,
     "negative-name-mover": 4.7,
