@@ -16,18 +16,9 @@ from headatlas.collaboration.schema import Collaboration
 from headatlas.evidence import records
 
 SCHEMAS: dict[str, type[Any]] = {
-    "head": schema.HeadType,
-    "method": schema.Method,
-    "benchmark": schema.Benchmark,
-    "circuit": schema.Circuit,
-    "model": schema.Model,
+    **{kind.removesuffix("s"): held for kind, held in schema.FOLDERS.items()},
     "taxonomy": schema.Taxonomy,
-    "errata": schema.Errata,
-    "parallels": schema.Parallels,
-    "glossary": schema.Glossary,
-    "limitations": schema.Limitations,
-    "directions": schema.Directions,
-    "topics": schema.Topics,
+    **schema.FILES,
     "reference": schema.Reference,
     "record": records.Record,
     "census": Census,

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from headatlas.arrays import Array
-from headatlas.lab import OpenModel, forward, open_model, record
+from headatlas.lab import OpenModel, forward, open_model
+from headatlas.lab.activations.recording import stream_at
 from headatlas.lab.attention.pairs import PairQuestion, attention_between
 from headatlas.lab.attribution.logit_attribution import direct_logit_attribution
 from headatlas.lab.weights.ov_qk import ov_logits, ov_logits_of_states
@@ -49,11 +50,10 @@ def in_context(model: OpenModel, prompts: list[Prompt], classes: dict[str, list[
     read, wanted = [], []
     for prompt in prompts:
         place, ids = last_member(prompt, classes)
-        stream = record(model, [prompt.tokens], ["resid"], [place])
-        read.append(torch.stack([stream["resid", layer][0, 0] for layer in range(model.anatomy.layers)]))
+        read.append(stream_at(model, prompt.tokens, [place]))
         wanted.append((ids, prompt.readouts[0].answer))
     among = sorted({id for ids, _ in wanted for id in ids})
-    logits = ov_logits_of_states(model, torch.stack(read, 1), among).numpy()  # [layer head prompt token]
+    logits = ov_logits_of_states(model, torch.cat(read, 1), among).numpy()  # [layer head prompt token]
     hits = [
         np.array(ids)[logits[..., number, [among.index(id) for id in ids]].argmax(-1)] == answer
         for number, (ids, answer) in enumerate(wanted)

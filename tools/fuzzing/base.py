@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headatlas import locations, specimens
+from headatlas.catalog.schema import FILES
 
 SIZES = {"vocab_size": 300, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 TINY = SIZES | {
@@ -61,7 +62,7 @@ def catalog(folder: Path) -> Path:
     """A small catalog: a few entries of each kind, and the bibliography that they cite."""
     whole = locations.catalog()
     folder.mkdir(parents=True)
-    for name in ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions", "topics"):
+    for name in ("taxonomy", *FILES):
         shutil.copy(whole / f"{name}.yaml", folder)
     for kind, names in (
         ("heads", ("induction", "safety", "previous-token")),

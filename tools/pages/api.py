@@ -8,12 +8,11 @@ from xml.etree import ElementTree
 
 from headatlas import locations
 from headatlas.catalog.exporting import export
+from headatlas.catalog.schema import FILES, FOLDERS
 from headatlas.census import reading
 from headatlas.evidence import files
 from pages.atlas import Atlas
 
-KINDS: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models")
-_WHOLE: tuple[str, ...] = ("taxonomy", "errata", "parallels", "glossary", "limitations", "directions", "topics")
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
@@ -29,12 +28,12 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     shutil.rmtree(api, ignore_errors=True)
     whole = atlas.catalog.to_json()
     index: dict[str, Any] = {"schema_version": whole["schema_version"]}
-    for kind in KINDS:
+    for kind in FOLDERS:
         index[kind] = [_write(api, kind, each["id"], each.get("name", each["id"]), each) for each in whole[kind]]
     index["papers"] = [_write(api, "papers", each["key"], each["title"], each) for each in whole["references"]]
     for id in atlas.catalog.heads:
         (api / "heads" / f"{id}.bib").write_text(atlas.catalog.bibtex(id), encoding="utf-8")
-    for name in _WHOLE:
+    for name in ("taxonomy", *FILES):
         _dump(api / f"{name}.json", whole[name] if name == "taxonomy" else {name: whole[name]})
     _dump(api / "catalog.json", whole)
     _dump(api / "index.json", index)

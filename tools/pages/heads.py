@@ -19,8 +19,8 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
     """The page of one head type, from the catalog and the records."""
     stage = atlas.catalog.taxonomy.stage(head.stage)
     runs = atlas.runs_of(head.id)
-    large = [result for result in runs if result.record.model.id in atlas.leading]
-    small = [result for result in runs if result not in large] if large else []
+    large = [result for result in runs if result.record.model.id in atlas.leading] or runs
+    small = [result for result in runs if result not in large]
     rows = _rows(atlas, head)
     script = locations.reproductions() / f"{head.id}.py"
     return page(
@@ -31,7 +31,7 @@ def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> s
         group=stage.group(head.group),
         part=stage.group(head.group).part_of(head.id),
         drawn=atlas.catalog.taxonomy.depths,
-        runs=large or runs,
+        runs=large,
         small_runs=small,
         small_verdicts=Counter(result.record.verdict.label for result in small),
         pictures=[picture for result in runs if (picture := _pictures(result))],

@@ -15,6 +15,8 @@ from headatlas.catalog import names, strays
 from headatlas.catalog.collections import Findings, HeadTypes, Known, Naming, table
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import (
+    FILES,
+    FOLDERS,
     SCHEMA_VERSION,
     Benchmark,
     Checked,
@@ -339,9 +341,8 @@ class Catalog:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON has it; the bibliography without its BibTeX."""
-        kinds = ("heads", "methods", "benchmarks", "circuits", "models")
         whole: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "taxonomy": self.taxonomy.model_dump(mode="json")}
-        for kind in (*kinds, "errata", "parallels", "glossary", "limitations", "directions", "topics", "references"):
+        for kind in (*FOLDERS, *FILES, "references"):
             whole[kind] = [each.model_dump(mode="json") for each in getattr(self, kind).values()]
         return whole
 

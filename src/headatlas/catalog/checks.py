@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from headatlas.catalog import formulas, names, statements, wordings
 from headatlas.catalog.catalog import Catalog, cited
 from headatlas.catalog.problems import Problem
-from headatlas.catalog.schema import Finding, HeadType, Strict
+from headatlas.catalog.schema import FILES, FOLDERS, Finding, HeadType, Strict
 from headatlas.notation import Head
 
-_KINDS = ("heads", "methods", "benchmarks", "circuits", "models")
-_LISTS = ("errata", "parallels", "glossary", "limitations", "directions", "topics")
 # If one head type states such a relation to another, the other must state it too.
 _MUTUAL = ("same-as-under-task", "antagonist")
 PLACEHOLDER = "TODO"
@@ -54,10 +52,10 @@ def citations(catalog: Catalog, known: set[str]) -> list[Problem]:
 def _files(catalog: Catalog) -> Iterator[tuple[str, Strict]]:
     """Every entity with its file."""
     yield "taxonomy.yaml", catalog.taxonomy
-    for kind in _KINDS:
+    for kind in FOLDERS:
         for id, entity in getattr(catalog, kind).items():
             yield f"{kind}/{id}.yaml", entity
-    for name in _LISTS:
+    for name in FILES:
         for entry in getattr(catalog, name).values():
             yield f"{name}.yaml", entry
 
@@ -79,7 +77,7 @@ def _coverage(catalog: Catalog) -> Iterator[Problem]:
         if kind != "heads":
             for id in sorted(ids - set(wanted)):
                 yield Problem("taxonomy.yaml", kind, f"{kind}/{id}.yaml is in no family; list it")
-    for name in ("parallels", "glossary", "limitations", "directions", "topics"):
+    for name in [name for name in FILES if name != "errata"]:
         for id in sorted(set(getattr(catalog, name)) ^ set(getattr(taxonomy, name))):
             yield Problem("taxonomy.yaml", name, f"{id!r} is listed here or in {name}.yaml, but not in both")
     for head in catalog.heads.values():

@@ -17,42 +17,10 @@ from headatlas.catalog import checks, links, reading, strays
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes
 from headatlas.catalog.problems import CatalogError, Problem, from_validation
-from headatlas.catalog.schema import (
-    Benchmark,
-    Circuit,
-    Directions,
-    Errata,
-    Glossary,
-    HeadType,
-    Limitations,
-    Method,
-    Model,
-    Parallels,
-    Strict,
-    Taxonomy,
-    Topics,
-)
+from headatlas.catalog.schema import FILES, FOLDERS, Model, Strict, Taxonomy
 from headatlas.errors import HeadatlasError
 
 Entity = TypeVar("Entity", bound=Strict)
-
-# One file per entity, in a folder of that name.
-FOLDERS: Mapping[str, type[Strict]] = {
-    "heads": HeadType,
-    "methods": Method,
-    "benchmarks": Benchmark,
-    "circuits": Circuit,
-    "models": Model,
-}
-# One file with many short entries each.
-FILES: Mapping[str, type[Strict]] = {
-    "errata": Errata,
-    "parallels": Parallels,
-    "glossary": Glossary,
-    "limitations": Limitations,
-    "directions": Directions,
-    "topics": Topics,
-}
 
 _MODEL_ID = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")  # as the schema has it
 _LONGEST_ID = 200  # bytes of a file name: what is longer is no model of the catalog

@@ -42,12 +42,9 @@ class Wordings:
     def uses(self, text: str) -> Iterator[Use]:
         """Every use of a term in a text, in order."""
         for found in self._pattern.finditer(text):
-            if term := self._owners[int(str(found.lastgroup)[1:])]:
+            _, term = self._forms[(found.lastindex or 0) - 1]
+            if term:
                 yield Use(term, *found.span())
-
-    @cached_property
-    def _owners(self) -> tuple[str | None, ...]:
-        return tuple(owner for _, owner in self._forms)
 
     @cached_property
     def _forms(self) -> list[tuple[str, str | None]]:
@@ -59,15 +56,14 @@ class Wordings:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        parts = "|".join(f"(?P<g{number}>{_expression(form)})" for number, (form, _) in enumerate(self._forms))
+        parts = "|".join(f"({_expression(form)})" for form, _ in self._forms)  # one group each
         return re.compile(rf"(?<![\w-])(?:{parts or '(?!)'})(?![\w-])")
 
 
 def forms_of(term: Term) -> list[str]:
     """The wordings of a term: its name without what stands in brackets, and its forms."""
     name = re.sub(r"\s*\([^)]*\)", "", term.name)
-    plain = name[0].lower() + name[1:] if name[1:2].islower() else name
-    return list(dict.fromkeys((plain, *term.forms)))
+    return list(dict.fromkeys((_uncapitalised(name), *term.forms)))
 
 
 def prose(entity: Strict) -> Iterator[str]:
@@ -108,10 +104,15 @@ def check(catalog: "Catalog") -> Iterator[Problem]:
 
 def _names_of(head: HeadType) -> Iterator[str]:
     for name in (head.name, *(alias.name for alias in head.aliases)):
-        plain = name[0].lower() + name[1:] if name[1:2].islower() else name
+        plain = _uncapitalised(name)
         for form in (plain, plain.removesuffix(" head")):
             if " " in form:
                 yield form
+
+
+def _uncapitalised(name: str) -> str:
+    """As the name stands inside a sentence; abbreviations such as 'OV matrix' keep their capitals."""
+    return name[0].lower() + name[1:] if name[1:2].islower() else name
 
 
 def _expression(form: str) -> str:

@@ -24,6 +24,7 @@ from headatlas.catalog.schema.base import (
     VerdictLabel,
 )
 from headatlas.catalog.schema.entities import Benchmark, Circuit, Edge, Method, Model, Role
+from headatlas.catalog.schema.files import FILES, FOLDERS
 from headatlas.catalog.schema.finding import Finding
 from headatlas.catalog.schema.head_type import Alias, Controversy, Distinction, HeadType, Reading, Relation, SurveyRow
 from headatlas.catalog.schema.packages import Packages, Wheel, WheelFile
@@ -62,6 +63,8 @@ from headatlas.catalog.schema.survey import (
 
 __all__ = [
     "CHECKED",
+    "FILES",
+    "FOLDERS",
     "SCHEMA_VERSION",
     "Alias",
     "BehaviourRule",

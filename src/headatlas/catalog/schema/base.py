@@ -100,7 +100,4 @@ class Sourced(Strict):
 
     source: CitationKey
     at: Text = Field(description="Section, figure, table, page or line of code in the source.")
-    checked: Checked = Field(
-        description="primary: we read it in the body of the source, its data or its code; abstract: in its abstract or "
-        "summary alone; secondary: in another's account."
-    )
+    checked: Checked = Field(description="; ".join(f"{checked}: {how}" for checked, how in CHECKED.items()) + ".")

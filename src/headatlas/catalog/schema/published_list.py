@@ -1,7 +1,7 @@
 """A published list: heads that one source gives for each of several models, by one criterion."""
 
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,7 +47,7 @@ class PublishedList(Sourced):
     formula: Text | None = Field(None, description="As in a finding.")
     unit: Unit | None = Field(None, description="As in a finding.")
     bound: Bound | None = Field(None, description="As in a finding.")
-    counts_from: int = Field(0, ge=0, le=1, description="As in a finding.")
+    counts_from: Literal[0, 1] = Field(0, description="As in a finding.")
     tolerance: float | None = Field(None, gt=0, description="As in a finding, for the score of each head.")
     models: Annotated[tuple[PublishedRow, ...], Field(min_length=1)]
 
@@ -63,6 +63,10 @@ class PublishedList(Sourced):
             if lacking:
                 raise ValueError(f"the statement has a place {{{lacking[0]}}}, and {row.id} has no `{lacking[0]}:`")
         return self
+
+    def gives(self, field: Literal["n", "reach", "file"]) -> bool:
+        """Whether the source gives this for any of the models."""
+        return any(getattr(row, field) is not None for row in self.models)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -85,7 +89,7 @@ class PublishedList(Sourced):
             model=row.model,
             heads=row.heads,
             scores=row.scores,
-            counts_from=1 if self.counts_from else 0,
+            counts_from=self.counts_from,
             metric=row.metric or self.metric,
             formula=self.formula,
             value=row.value,

@@ -99,7 +99,7 @@ def _print_findings(console: Console, catalog: Catalog, findings: Sequence[Findi
 
 def _print_published(console: Console, catalog: Catalog, published: PublishedList) -> None:
     """One line per model."""
-    reached = any(row.reach is not None for row in published.models)
+    reached = published.gives("reach")
     table = _table("model", *(["reach it"] if reached else []), "heads", "note", title=escape(published.title))
     for row, finding in zip(published.models, published.findings, strict=True):
         total = f" of {row.total}" if row.total else ""

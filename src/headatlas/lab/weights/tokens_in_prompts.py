@@ -1,5 +1,6 @@
 """Copying scores of heads that read tokens as they stand in prompts."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 import torch
@@ -35,12 +36,11 @@ def copying_in_prompts(
     every = [(number, place) for number, mine in enumerate(places) for place in mine]
     if not every:
         raise ValueError("none of the prompts has a place to read")
-    read = every[:: -(-len(every) // most)]
-    tokens = [prompts[number].tokens[place] for number, place in read]
-    states = []
-    for number in dict.fromkeys(number for number, _ in read):
-        mine = [place for other, place in read if other == number]
-        states.append(stream_at(model, prompts[number].tokens, mine))
+    read: dict[int, list[int]] = defaultdict(list)
+    for number, place in every[:: -(-len(every) // most)]:
+        read[number].append(place)
+    tokens = [prompts[number].tokens[place] for number, mine in read.items() for place in mine]
+    states = [stream_at(model, prompts[number].tokens, mine) for number, mine in read.items()]
     return copying_of_states(model, tokens, torch.cat(states, 1), k)
 
 
