@@ -20,7 +20,7 @@ Cause      The heads found give, at the last token, what they gave in the corrup
 import random
 from dataclasses import replace
 
-from headatlas.lab import OpenModel, Scores, accuracy, attention_scores, logit_difference, metric_per_prompt, sweep
+from headatlas.lab import OpenModel, Scores, accuracy, attention_scores, logit_difference, sweep
 from headatlas.protocol.script import PromptSample
 from headatlas.stimuli import Prompt, Readout, Vocabulary, steps
 from headatlas.stimuli.cases import first_usable, in_same_places
@@ -59,7 +59,6 @@ def addition(vocab: Vocabulary, form: str, rng: random.Random) -> Prompt:
 def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of the effect that each head has, times its attention to either number: [prompt layer head]."""
     prompts = sample.prompts
-    whole = abs(metric_per_prompt(model, prompts, EFFECT, minus_corrupted=True).mean())
-    share = -sweep(model, prompts, EFFECT, "resample", "last").effect_per_prompt / whole
+    share = sweep(model, prompts, EFFECT, "resample", "last").normalized_effect()
     looks = attention_scores(model, [replace(prompt, corrupted=prompt.tokens) for prompt in prompts])
     return Scores(share * looks.score, share * looks.null)

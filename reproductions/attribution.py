@@ -39,7 +39,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of tokens that each head attributes rightly, times its share of the effect: [prompt layer head]."""
     prompts = sample.prompts
     swept = sweep(model, prompts, EFFECT, "resample", POSITIONS)
-    moved = -swept.effect_per_prompt / abs(swept.clean - swept.sources).mean()
+    moved = swept.normalized_effect()
     right, wrong = pattern_scores(model, prompts, hits).swapaxes(0, 1)  # [prompt layer head] each
     return Scores(right * moved, wrong * moved)
 

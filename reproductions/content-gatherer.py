@@ -57,6 +57,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     prompts = sample.prompts
     sources = (None, [prompt.alternatives["relisted"] for prompt in prompts])
     found = indirect_effects(model, prompts, EFFECT, sources, "last")
-    whole = abs((found.clean - found.sources[0]).mean())
+    whole = abs(found.clean - found.sources[0]).mean()
     score, null = -found.effects / whole * attention_on_pairs(model, prompts)  # [prompt layer head]
     return Scores(score, null)

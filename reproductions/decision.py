@@ -42,7 +42,7 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     """The share of attention on the right letter, times the share of the shift between answers: [prompt layer head]."""
     prompts = sample.prompts
     swept = sweep(model, prompts, EFFECT, "resample", "last")
-    moved = -swept.effect_per_prompt / abs(swept.clean - swept.sources).mean()
+    moved = swept.normalized_effect()
     looks = attention_shares(
         model, prompts, lambda prompt: tuple((len(prompt.tokens) - 1, key) for key in prompt.spans["problem"])
     )

@@ -46,9 +46,8 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     prompts = sample.prompts
     sources = (None, [prompt.alternatives["facts"] for prompt in prompts])
     swept = patch_sweeps(model, prompts, EFFECT, sources, "last")
-    whole = abs((swept[0].clean - swept[0].sources).mean())
     looks = pattern_scores(model, prompts, share)
-    score, null = (-each.effect_per_prompt / whole * looks for each in swept)
+    score, null = (each.normalized_effect(swept[0]) * looks for each in swept)
     return Scores(score, null)
 
 

@@ -54,7 +54,6 @@ def detect(model: OpenModel, sample: PromptSample) -> Scores:
     prompts = sample.prompts
     sources = (None, [prompt.alternatives["same mood"] for prompt in prompts])
     swept = patch_sweeps(model, prompts, BEHAVIOUR, sources, POSITIONS)
-    whole = abs((swept[0].clean - swept[0].sources).mean())
     looks = attention_on_pairs(model, prompts)  # [prompt layer head]
-    score, null = (-each.effect_per_prompt / whole * looks for each in swept)
+    score, null = (each.normalized_effect(swept[0]) * looks for each in swept)
     return Scores(score, null)

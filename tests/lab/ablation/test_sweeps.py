@@ -28,7 +28,7 @@ from headatlas.lab.ablation.clean_run import CleanRun, run_clean
 from headatlas.lab.ablation.first_order import attribution_patching
 from headatlas.lab.ablation.partial_rerun import rerun_from
 from headatlas.lab.ablation.screening import screen
-from headatlas.lab.ablation.sweeps import ablate_sets, sweep
+from headatlas.lab.ablation.sweeps import Sweep, ablate_sets, sweep
 from headatlas.lab.activations import edits
 from headatlas.lab.hooks import attention_interface
 from headatlas.notation import Head
@@ -204,6 +204,14 @@ class TestSweep:
         self_patched = sweep(model, PROMPTS, logit_difference, "resample", source=[p.tokens for p in PROMPTS])
         assert np.array_equal(own.ablated, same.ablated)
         assert np.abs(self_patched.effect).max() < 1e-6 < np.abs(own.effect).min()
+
+    def test_the_normalized_effect_counts_from_the_prompt_to_its_source(self) -> None:
+        clean, sources = np.array([2.0, -1.0]), np.array([-2.0, 1.0])
+        ablated = np.stack([np.stack([sources, clean, (clean + sources) / 2])])  # all of the way, nothing, half
+        found, control = (Sweep(clean, ablated, each, ("naive",), ()) for each in (sources, clean + 0.1))
+        share = np.array([[4.0, 0.0, 2.0], [-2.0, 0.0, -1.0]]) / 3.0  # distances 4 and 2, whose signs differ
+        assert np.allclose(found.normalized_effect()[:, 0], share)
+        assert np.allclose(control.normalized_effect(found)[:, 0], share)
 
     def test_a_reference_of_ones_own(self, tiny: Tiny) -> None:
         model = loud(tiny("gpt2"))

@@ -51,6 +51,25 @@ class Sweep:
         """`effect` with the axes of scores: [prompt layer head]."""
         return self.effect.transpose(2, 0, 1)
 
+    def normalized_effect(self, contrast: "Sweep | None" = None) -> Array:
+        """How far each head alone moves the behaviour to that of a source: 0 not at all, 1 the whole way on average.
+
+        The fall of the behaviour, divided by the mean distance between prompts and sources. The distance is taken
+        without its sign, so that a model that does not tell prompts from sources, whose distances cancel out, does not
+        divide by next to nothing. Where the behaviour is lower in every source, the mean over prompts is the
+        normalized logit difference of zhang2023towards, counted from the clean run.
+
+        Args:
+            contrast: the sweep whose sources give the distance, where these sources are a control that should move
+                nothing; this sweep by default.
+
+        Returns:
+            [prompt layer head]
+        """
+        whole = contrast or self
+        normalized: Array = -self.effect_per_prompt / abs(whole.clean - whole.sources).mean()
+        return normalized
+
 
 def sweep(
     model: OpenModel,
