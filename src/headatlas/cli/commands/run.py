@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.locations import DEFAULT_COLLABORATION, DEFAULT_OUT
 
 if TYPE_CHECKING:
+    from headatlas.catalog.catalog import Catalog
     from headatlas.cli.commands.adding import Commands
     from headatlas.evidence.outcome import Outcome
 
@@ -64,6 +66,9 @@ def _add_run(commands: Commands) -> None:
 def _add_results(commands: Commands) -> None:
     parser = add(commands, "results", results, "show the recorded verdicts: head types x models", "headatlas results")
     parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
+    parser.add_argument(
+        "--by", choices=("stage", "holds", "name"), default="stage", help="order of the head types (default stage)"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
 
     parser = add(
@@ -201,15 +206,37 @@ def results(options: argparse.Namespace) -> int:
     from headatlas.cli.terminal import results_view
     from headatlas.protocol import results
 
-    catalog = load()
-    found, damaged = results.collect(catalog, options.out or locations.records(), options.model)
+    catalog, folder = load(), options.out or locations.records()
+    found, damaged = results.collect(catalog, folder, _asked_for(catalog, folder, options))
     for line in damaged:
         print(f"headatlas: {line}", file=sys.stderr)
     if options.json:
         print_json([result.as_dict() for result in found])
     else:
-        results_view.print_results(catalog, found, options.out or locations.records())
+        results_view.print_results(catalog, found, folder, options.by)
     return EXIT_MISTAKE if damaged else 0
+
+
+def _asked_for(catalog: Catalog, folder: Path, options: argparse.Namespace) -> list[str] | None:
+    """The folders of the models asked for; None for all.
+
+    Raises:
+        HeadatlasError: if there is no record of one of them.
+    """
+    from headatlas.evidence import record_files
+    from headatlas.protocol import results
+
+    if not options.model:
+        return None
+    found = {model: results.folders_of(catalog, folder, model) for model in options.model}
+    if missing := [model for model, folders in found.items() if not folders]:
+        others = Counter(path.parent.name for path in record_files.paths_in(folder))
+        has = f"it has {others.total()}, of {', '.join(others)}" if others else "it has none"
+        out = f" --out {folder}" if options.out else ""
+        raise HeadatlasError(
+            f"no record of {missing[0]} in {folder} ({has}); `headatlas run --all --model {missing[0]}{out}` writes some"
+        )
+    return [each for folders in found.values() for each in folders]
 
 
 def report(options: argparse.Namespace) -> int:
@@ -220,11 +247,11 @@ def report(options: argparse.Namespace) -> int:
     from headatlas.protocol import results
 
     catalog, folder = load(), options.out or locations.records()
-    found, damaged = results.collect(catalog, folder, options.model)
+    found, damaged = results.collect(catalog, folder, _asked_for(catalog, folder, options))
     for line in damaged:
         print(f"headatlas: {line}", file=sys.stderr)
     if not found:
         raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` writes them")
     files.write(options.file, report(catalog, found), folders=False)
-    print(f"wrote {options.file} with {len(found)} records")
+    print(f"wrote {options.file} with {len(found)} records: {options.file.resolve().as_uri()}")
     return EXIT_MISTAKE if damaged else 0

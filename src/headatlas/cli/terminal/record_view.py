@@ -12,9 +12,11 @@ from rich.text import Text
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.cli.terminal import console as _console
+from headatlas.cli.terminal.signs import COLOURS, QUICK, QUICK_LEGEND
 from headatlas.evidence.outcome import Outcome
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Cause, Detection, Record
+from headatlas.evidence.signs import VERDICTS, against
 from headatlas.notation import Head
 
 _SHOWN, _ROW = 12, 3  # heads in a table, and in a row; the record has all
@@ -28,8 +30,6 @@ _DONE = {
     "steer": "steering",
     "patch": "patching",
 }
-QUICK, QUICK_LEGEND = "~", "~ quick: fewer prompts and random sets than the rules say; --budget full draws all"
-COLOURS = {"reproduced": "green", "partly": "yellow", "not-reproduced": "red", "inconclusive": "blue"}
 
 
 def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) -> None:
@@ -38,7 +38,7 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     label = record.verdict.label
     console.print(
         f"\n[bold]{escape(entry.name)}[/bold] on [bold]{escape(record.model.name)}[/bold] "
-        f"({record.model.size}): [bold {COLOURS[label]}]{label}[/]"
+        f"({record.model.size}): [bold {COLOURS[label]}]{VERDICTS[label]} {label}[/]"
     )
     reasons = Table.grid(padding=(0, 1))
     for reason in record.verdict.reasons:
@@ -151,11 +151,8 @@ def _print_literature(console: Console, catalog: Catalog, record: Record) -> Non
 def _print_expectation(console: Console, entry: HeadType, record: Record) -> None:
     for expected in entry.reproduction.expected:
         if expected.model == record.model.catalog_id:
-            undecided = record.verdict.label == "inconclusive"
-            word = "undecided" if undecided else "not as expected"
-            if record.verdict.label == expected.verdict:
-                word = "as expected"
-            console.print(Text(f"  expected before the run: {expected.verdict} ({word})"))
+            compared = against(record.verdict.label, expected.verdict)
+            console.print(Text(f"  expected before the run: {expected.verdict} ({compared})"))
             if expected.layers and (heads := record.selected):
                 there = f"{expected.in_layers(heads)} of {len(heads)} are"
                 console.print(Text(f"  expected in {expected.layers_text}: {there}"))
@@ -175,7 +172,7 @@ def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
         more = f" +{len(heads) - _ROW}" if len(heads) > _ROW else ""
         table.add_row(
             outcome.entry,
-            Text(label + QUICK * (outcome.record.budget == "quick"), style=COLOURS[label]),
+            Text(f"{VERDICTS[label]} {label}" + QUICK * (outcome.record.budget == "quick"), style=COLOURS[label]),
             " ".join(heads[:_ROW]) + more,
             Text(_decided(outcome.record), style="dim"),
         )
