@@ -127,17 +127,20 @@ def told_apart(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None) -> tuple[list[Result], list[str]]:
+def collect(
+    catalog: Catalog, folder: Path, models: Sequence[str] | None = None, types: Sequence[str] | None = None
+) -> tuple[list[Result], list[str]]:
     """Every readable record below a folder, and one line for each that is damaged.
 
     Args:
         catalog: for expectations and for what has changed.
         folder: with <model>/<entry>.json.
-        models: ids, where not all are wanted.
+        models: folders, where not all are wanted.
+        types: ids of head types, where not all are wanted.
     """
     found, damaged, present = [], [], CurrentVersions(catalog)
     for path in record_files.paths_in(folder):
-        if models and path.parent.name not in models:
+        if (models and path.parent.name not in models) or (types and path.stem not in types):
             continue
         try:
             record = record_files.read(path)

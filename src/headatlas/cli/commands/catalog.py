@@ -1,6 +1,7 @@
 """The commands that read and write the catalog."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,9 +9,17 @@ from headatlas.cli.commands import EXIT_MISTAKE
 from headatlas.cli.commands.adding import add
 from headatlas.cli.commands.output import print_json, write_data, write_json
 from headatlas.errors import HeadatlasError
+from headatlas.locations import DEFAULT_CENSUS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from headatlas import Head
+    from headatlas.catalog.catalog import Catalog
+    from headatlas.catalog.collections import Naming
+    from headatlas.census.head_names import HeadNames
     from headatlas.cli.commands.adding import Commands
+    from headatlas.protocol.results import Result
 
 
 def add_to(commands: "Commands") -> None:
@@ -27,17 +36,25 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument("--reproduction", action="store_true", default=None, help="types that `run` can rerun")
     parser.add_argument("--text", help="types that match these words, best first")
 
-    parser = add(commands, "show", show, "show one head type in full", "headatlas show induction")
+    parser = add(commands, "show", show, "show one head type", "headatlas show induction")
     parser.add_argument("id", metavar="ID", help="id, name or alias of a head type")
+    parser.add_argument("--all", action="store_true", help="every finding, and how a rerun is judged")
 
     parser = add(commands, "search", search, "search names and full text", 'headatlas search "needle in a haystack"')
     parser.add_argument("words", nargs="+", metavar="WORD", help="words to search for; typing errors are tolerated")
 
-    parser = add(
-        commands, "who", who, "list the names that papers give one head of a model", "headatlas who gpt2 L10H7"
+    parser = add(commands, "who", who, "list the names of a head, or map all heads of a model", "headatlas who gpt2 L10H7")
+    parser.add_argument("model", metavar="MODEL", help="id, name or hub id of a model, or its census file")
+    parser.add_argument(
+        "head", nargs="?", metavar="HEAD", help="such as L10H7 or 10.7, from 0; without one, the map of the model"
     )
-    parser.add_argument("model", metavar="MODEL", help="id or hub id of a model")
-    parser.add_argument("head", metavar="HEAD", help="such as L10H7 or 10.7; layers and heads count from 0")
+    parser.add_argument(
+        "--census",
+        type=Path,
+        default=DEFAULT_CENSUS,
+        metavar="FOLDER",
+        help=f"folder of censuses, beside those that ship (default {DEFAULT_CENSUS})",
+    )
 
     parser = add(
         commands, "cite", cite, "cite the sources of entries", "headatlas cite induction wang2023interpretability"
@@ -65,11 +82,11 @@ def add_to(commands: "Commands") -> None:
         "headatlas validate",
         json="print the problems as JSON",
     )
-    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use use another catalog folder")
+    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use another catalog folder")
 
     parser = add(commands, "new", new, "start a new head type: an entry and a script", "headatlas new quotation-mark")
     parser.add_argument("id", metavar="ID", help="lower case, words joined by hyphens")
-    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use use another catalog folder")
+    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use another catalog folder")
 
 
 def list_heads(options: argparse.Namespace) -> int:
@@ -84,12 +101,20 @@ def list_heads(options: argparse.Namespace) -> int:
     else:
         from headatlas.cli.terminal import catalog_view
 
-        catalog_view.print_list(catalog, heads)
+        catalog_view.print_list(catalog, heads, _shipped(catalog, heads) if options.reproduction else None)
     return 0
 
 
+def _shipped(catalog: "Catalog", ids: "Iterable[str]") -> "list[Result]":
+    """The runs that ship of some head types."""
+    from headatlas import locations
+    from headatlas.protocol import results
+
+    return results.collect(catalog, locations.records(), types=list(ids))[0]
+
+
 def show(options: argparse.Namespace) -> int:
-    """Print one head type in full."""
+    """Print one head type, in short or in full."""
     from headatlas import load
 
     catalog = load()
@@ -97,9 +122,10 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         print_json(head.model_dump(mode="json"))
     else:
-        from headatlas.cli.terminal import catalog_view
+        from headatlas.cli.terminal import head_view
 
-        catalog_view.print_head(catalog, head)
+        found = _shipped(catalog, [head.id])
+        (head_view.print_full if options.all else head_view.print_short)(catalog, head, found)
     return 0
 
 
@@ -110,8 +136,13 @@ def search(options: argparse.Namespace) -> int:
     query = " ".join(options.words)
     hits = load().search(query)
     if options.json:
-        rows = [{"id": h.head_type.id, "score": round(h.score, 3), "where": h.where, "text": h.excerpt} for h in hits]
-        print_json(rows)
+        print_json(
+            [
+                {"id": hit.head_type.id, "score": round(hit.score, 3), "where": hit.where, "text": hit.excerpt}
+                | {"matches": [{"where": each.where, "text": each.excerpt} for each in hit.matches]}
+                for hit in hits
+            ]
+        )
     else:
         from headatlas.cli.terminal import catalog_view
 
@@ -120,31 +151,53 @@ def search(options: argparse.Namespace) -> int:
 
 
 def who(options: argparse.Namespace) -> int:
-    """Print the names of one head of a model."""
+    """Print the names of one head of a model, or the map of all its heads."""
     from headatlas import Head, load
+    from headatlas.census.head_names import head_names
 
     catalog = load()
-    model, head = catalog.model(options.model), Head.parse(options.head)
-    namings = catalog.who(model.id, head)
+    head = Head.parse(options.head) if options.head else None
+    names = head_names(catalog, options.model, options.census)
+    if head is not None:
+        names.require(head)
     if options.json:
-        print_json(
-            [
-                {
-                    "type": naming.head_type.id,
-                    "name": naming.head_type.name,
-                    "sources": naming.sources,
-                    "findings": [each.model_dump(mode="json") for each in naming.findings],
-                    "disputing": [each.model_dump(mode="json") for each in naming.disputing],
-                    "circuits": [circuit.id for circuit, _ in naming.roles],
-                }
-                for naming in namings
-            ]
-        )
-    else:
-        from headatlas.cli.terminal import catalog_view
+        print_json(_who_as_json(names, head))
+    elif head is not None:
+        from headatlas.cli.terminal import who_view
 
-        catalog_view.print_who(catalog, model, head, namings)
+        who_view.print_who(catalog, names, head)
+    else:
+        from headatlas.cli.terminal import map_view
+
+        map_view.print_map(names)
     return 0
+
+
+def _who_as_json(names: "HeadNames", head: "Head | None") -> dict[str, object]:
+    """Names of one head, or of all heads that have one; what papers report and what was measured stay apart."""
+
+    def of(each: "Head") -> dict[str, object]:
+        return {
+            "head": str(each),
+            "reported": [_naming_as_json(naming) for naming in names.reported.get(each, ())],
+            "measured": [asdict(name) for name in names.measured.get(each, ())],
+        }
+
+    about: dict[str, object] = {"model": names.id, "measured_in": names.source or None}
+    if head is not None:
+        return about | of(head)
+    return about | {"heads": [of(each) for each in sorted({*names.reported, *names.measured})]}
+
+
+def _naming_as_json(naming: "Naming") -> dict[str, object]:
+    return {
+        "type": naming.head_type.id,
+        "name": naming.head_type.name,
+        "sources": naming.sources,
+        "findings": [each.model_dump(mode="json") for each in naming.findings],
+        "disputing": [each.model_dump(mode="json") for each in naming.disputing],
+        "circuits": [circuit.id for circuit, _ in naming.roles],
+    }
 
 
 def cite(options: argparse.Namespace) -> int:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.cli.terminal import console as _console
+from headatlas.cli.terminal import print_indented
 from headatlas.cli.terminal.signs import COLOURS, QUICK, QUICK_LEGEND
 from headatlas.evidence.outcome import Outcome
 from headatlas.evidence.record_parts import ModelRecord
@@ -46,33 +46,28 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     console.print(reasons)
     if record.detection:
         console.print(_heads_table(record.detection, record.cause))
-        _print_indented(console, Text(_COLUMNS, style="dim"))
+        print_indented(console, Text(_COLUMNS, style="dim"))
         if lost := record.detection.did_not_hold:
             more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
             console.print(
                 Text(f"  selected, but failed on held-out stimuli: {' '.join(lost[:_SHOWN])}{more}", style="dim")
             )
     if record.cause:
-        _print_indented(console, _cause_line(record.cause))
+        print_indented(console, _cause_line(record.cause))
     _print_literature(console, catalog, record)
     _print_expectation(console, entry, record)
     if len(record.stability.families) > 1:
         families = ", ".join(f"{name}: {verdict}" for name, verdict in record.stability.families.items())
-        _print_indented(console, Text(f"by prompt family  {families}"))
+        print_indented(console, Text(f"by prompt family  {families}"))
     if len(record.stability.seeds) > 1:
         seeds = ", ".join(f"{seed}: {verdict}" for seed, verdict in record.stability.seeds.items())
-        _print_indented(console, Text(f"by seed           {seeds}"))
+        print_indented(console, Text(f"by seed           {seeds}"))
     if record.stimuli and record.stimuli.chat:
-        _print_indented(console, Text(f"turns of a chat in {record.stimuli.chat}"))
+        print_indented(console, Text(f"turns of a chat in {record.stimuli.chat}"))
     _print_opened(console, record.model)
     seconds = record.environment.seconds
     quick = ", quick budget" if record.budget == "quick" else ""
     console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed}{quick})", style="dim"))
-
-
-def _print_indented(console: Console, text: Text) -> None:
-    """Print a line whose continuation lines are indented too."""
-    console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _print_opened(console: Console, model: ModelRecord) -> None:
