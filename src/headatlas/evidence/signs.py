@@ -16,13 +16,13 @@ _SHORTEST = 2  # letters of a model's short name
 
 
 class Share(NamedTuple):
-    """`count` of `total`."""
+    """`part` of `whole`."""
 
-    count: int
-    total: int
+    part: int
+    whole: int
 
     def __str__(self) -> str:
-        return f"{self.count}/{self.total}"
+        return f"{self.part}/{self.whole}"
 
 
 def against(label: VerdictLabel, expected: VerdictLabel | None) -> str:
@@ -47,7 +47,7 @@ def as_expected(pairs: Iterable[tuple[VerdictLabel, VerdictLabel | None]]) -> Sh
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
-    """The shortest names that tell some models apart, whatever their case: 'sp', 'G1' and 'G2' of a specimen's siblings.
+    """The shortest names that tell some models apart, whatever their case.
 
     A name that begins with that of another model is written by what follows: 'specimen-gpt2-1' is 'G1' beside
     'specimen'.

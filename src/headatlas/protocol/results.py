@@ -86,7 +86,8 @@ def models_run(catalog: Catalog, results: Sequence[Result]) -> ModelsRun:
 
     Those that ship come first among the small ones, and toys that scripts train last.
     """
-    real, small = [], []
+    real: list[str] = []
+    small: list[str] = []
     for model in {result.record.model.id: result.record.model for result in results}.values():
         known = catalog.models.get(model.catalog_id or "")
         (small if known and not (known.hub or known.packages) else real).append(model.id)

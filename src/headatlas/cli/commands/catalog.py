@@ -1,23 +1,16 @@
-"""The commands that read and write the catalog."""
+"""The commands that read the catalog."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headatlas.cli.commands import EXIT_MISTAKE
 from headatlas.cli.commands.adding import add
 from headatlas.cli.commands.output import print_json, write_data, write_json
-from headatlas.errors import HeadatlasError
-from headatlas.locations import DEFAULT_CENSUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from headatlas import Head
     from headatlas.catalog.catalog import Catalog
-    from headatlas.catalog.collections import Naming
-    from headatlas.census.head_names import HeadNames
     from headatlas.cli.commands.adding import Commands
     from headatlas.protocol.results import Result
 
@@ -43,19 +36,6 @@ def add_to(commands: "Commands") -> None:
     parser = add(commands, "search", search, "search names and full text", 'headatlas search "needle in a haystack"')
     parser.add_argument("words", nargs="+", metavar="WORD", help="words to search for; typing errors are tolerated")
 
-    parser = add(commands, "who", who, "list the names of a head, or map all heads of a model", "headatlas who gpt2 L10H7")
-    parser.add_argument("model", metavar="MODEL", help="id, name or hub id of a model, or its census file")
-    parser.add_argument(
-        "head", nargs="?", metavar="HEAD", help="such as L10H7 or 10.7, from 0; without one, the map of the model"
-    )
-    parser.add_argument(
-        "--census",
-        type=Path,
-        default=DEFAULT_CENSUS,
-        metavar="FOLDER",
-        help=f"folder of censuses, beside those that ship (default {DEFAULT_CENSUS})",
-    )
-
     parser = add(
         commands, "cite", cite, "cite the sources of entries", "headatlas cite induction wang2023interpretability"
     )
@@ -73,20 +53,6 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument("--format", choices=("json", "jsonl", "csv", "bibtex"), default="json", help="default json")
     parser.add_argument("--of", choices=("findings", "heads"), default="findings", help="rows of csv and jsonl")
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write, instead of the terminal")
-
-    parser = add(
-        commands,
-        "validate",
-        validate,
-        "check every file of the catalog",
-        "headatlas validate",
-        json="print the problems as JSON",
-    )
-    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use another catalog folder")
-
-    parser = add(commands, "new", new, "start a new head type: an entry and a script", "headatlas new quotation-mark")
-    parser.add_argument("id", metavar="ID", help="lower case, words joined by hyphens")
-    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use another catalog folder")
 
 
 def list_heads(options: argparse.Namespace) -> int:
@@ -150,56 +116,6 @@ def search(options: argparse.Namespace) -> int:
     return 0
 
 
-def who(options: argparse.Namespace) -> int:
-    """Print the names of one head of a model, or the map of all its heads."""
-    from headatlas import Head, load
-    from headatlas.census.head_names import head_names
-
-    catalog = load()
-    head = Head.parse(options.head) if options.head else None
-    names = head_names(catalog, options.model, options.census)
-    if head is not None:
-        names.require(head)
-    if options.json:
-        print_json(_who_as_json(names, head))
-    elif head is not None:
-        from headatlas.cli.terminal import who_view
-
-        who_view.print_who(catalog, names, head)
-    else:
-        from headatlas.cli.terminal import map_view
-
-        map_view.print_map(names)
-    return 0
-
-
-def _who_as_json(names: "HeadNames", head: "Head | None") -> dict[str, object]:
-    """Names of one head, or of all heads that have one; what papers report and what was measured stay apart."""
-
-    def of(each: "Head") -> dict[str, object]:
-        return {
-            "head": str(each),
-            "reported": [_naming_as_json(naming) for naming in names.reported.get(each, ())],
-            "measured": [asdict(name) for name in names.measured.get(each, ())],
-        }
-
-    about: dict[str, object] = {"model": names.id, "measured_in": names.source or None}
-    if head is not None:
-        return about | of(head)
-    return about | {"heads": [of(each) for each in sorted({*names.reported, *names.measured})]}
-
-
-def _naming_as_json(naming: "Naming") -> dict[str, object]:
-    return {
-        "type": naming.head_type.id,
-        "name": naming.head_type.name,
-        "sources": naming.sources,
-        "findings": [each.model_dump(mode="json") for each in naming.findings],
-        "disputing": [each.model_dump(mode="json") for each in naming.disputing],
-        "circuits": [circuit.id for circuit, _ in naming.roles],
-    }
-
-
 def cite(options: argparse.Namespace) -> int:
     """Print the sources of entries."""
     from headatlas import load
@@ -229,46 +145,4 @@ def export(options: argparse.Namespace) -> int:
     from headatlas.evidence import files
 
     files.write(options.out, text, folders=False)
-    return 0
-
-
-def validate(options: argparse.Namespace) -> int:
-    """Check the catalog and every reproduction script, and print every problem of every file."""
-    from headatlas import locations
-    from headatlas.catalog.loading import check, reproductions_of
-    from headatlas.protocol import script_check
-
-    catalog, problems = check(options.catalog)
-    if catalog is not None:
-        problems += script_check.scripts(catalog, reproductions_of(options.catalog or locations.catalog()))
-    if options.json:
-        print_json([problem._asdict() for problem in problems])
-        return EXIT_MISTAKE if problems else 0
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the catalog"
-        raise HeadatlasError("\n".join([count, *map(str, problems)]))
-    assert catalog is not None
-    findings = catalog.findings()
-    named = sum(bool(finding.heads) for _, finding in findings)
-    print(
-        f"catalog is valid: {len(catalog.heads)} head types, {len(findings)} findings ({named} name heads), "
-        f"{len(catalog.methods)} methods, {len(catalog.benchmarks)} benchmarks, {len(catalog.circuits)} circuits, "
-        f"{len(catalog.models)} models, {len(catalog.references)} sources"
-    )
-    return 0
-
-
-def new(options: argparse.Namespace) -> int:
-    """Start a new head type from a template."""
-    from headatlas.catalog import scaffold
-
-    started = scaffold.new(options.id, options.catalog)
-    if options.json:
-        print_json({"file": str(started.entry), "script": str(started.script)})
-    else:
-        print(
-            f"wrote {started.entry}\nwrote {started.script}\n"
-            "fill in both, add the sources to references.bib, then:\n"
-            f"  headatlas validate\n  headatlas run {options.id}\n  make readme test"
-        )
     return 0

@@ -1,4 +1,4 @@
-"""The commands that rerun findings, measure edges between heads, and show records."""
+"""The commands that rerun findings, and measure edges between heads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,15 +20,13 @@ from headatlas.errors import HeadatlasError
 from headatlas.locations import DEFAULT_COLLABORATION, DEFAULT_OUT
 
 if TYPE_CHECKING:
-    from headatlas.catalog.catalog import Catalog
     from headatlas.cli.commands.adding import Commands
     from headatlas.evidence.outcome import Outcome
 
 
 def add_to(commands: Commands) -> None:
-    """The commands of findings and records, with their options."""
+    """The commands, with their options."""
     _add_run(commands)
-    _add_results(commands)
     _add_collaborate(commands)
 
 
@@ -61,22 +58,6 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--again", action="store_true", help="with --all, also rerun findings whose record is current")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the records (default {DEFAULT_OUT})")
     add_model_options(parser)
-
-
-def _add_results(commands: Commands) -> None:
-    parser = add(commands, "results", results, "show the recorded verdicts: head types x models", "headatlas results")
-    parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
-    parser.add_argument(
-        "--by", choices=("stage", "holds", "name"), default="stage", help="order of the head types (default stage)"
-    )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
-
-    parser = add(
-        commands, "report", report, "write the recorded verdicts to one HTML file", "headatlas report results.html"
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="file to write")
-    parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
 
 
 def _add_collaborate(commands: Commands) -> None:
@@ -198,60 +179,3 @@ def collaborate(options: argparse.Namespace) -> int:
 
         collaboration_view.print_collaboration(catalog, found, path)
     return 0
-
-
-def results(options: argparse.Namespace) -> int:
-    """Print the recorded verdicts."""
-    from headatlas import load, locations
-    from headatlas.cli.terminal import results_view
-    from headatlas.protocol import results
-
-    catalog, folder = load(), options.out or locations.records()
-    found, damaged = results.collect(catalog, folder, _asked_for(catalog, folder, options))
-    for line in damaged:
-        print(f"headatlas: {line}", file=sys.stderr)
-    if options.json:
-        print_json([result.as_dict() for result in found])
-    else:
-        results_view.print_results(catalog, found, folder, options.by)
-    return EXIT_MISTAKE if damaged else 0
-
-
-def _asked_for(catalog: Catalog, folder: Path, options: argparse.Namespace) -> list[str] | None:
-    """The folders of the models asked for; None for all.
-
-    Raises:
-        HeadatlasError: if there is no record of one of them.
-    """
-    from headatlas.evidence import record_files
-    from headatlas.protocol import results
-
-    if not options.model:
-        return None
-    found = {model: results.folders_of(catalog, folder, model) for model in options.model}
-    if missing := [model for model, folders in found.items() if not folders]:
-        others = Counter(path.parent.name for path in record_files.paths_in(folder))
-        has = f"it has {others.total()}, of {', '.join(others)}" if others else "it has none"
-        out = f" --out {folder}" if options.out else ""
-        raise HeadatlasError(
-            f"no record of {missing[0]} in {folder} ({has}); `headatlas run --all --model {missing[0]}{out}` writes some"
-        )
-    return [each for folders in found.values() for each in folders]
-
-
-def report(options: argparse.Namespace) -> int:
-    """Write the recorded verdicts to one HTML file."""
-    from headatlas import load, locations
-    from headatlas.evidence import files
-    from headatlas.pages.report import report
-    from headatlas.protocol import results
-
-    catalog, folder = load(), options.out or locations.records()
-    found, damaged = results.collect(catalog, folder, _asked_for(catalog, folder, options))
-    for line in damaged:
-        print(f"headatlas: {line}", file=sys.stderr)
-    if not found:
-        raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` writes them")
-    files.write(options.file, report(catalog, found), folders=False)
-    print(f"wrote {options.file} with {len(found)} records: {options.file.resolve().as_uri()}")
-    return EXIT_MISTAKE if damaged else 0

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.catalog.schema import Finding, HeadType, PublishedList, Rule
+from headatlas.catalog.schema import Finding, HeadType, PublishedList, Rule, Stance
 from headatlas.catalog.strength import disputing, strongest
 from headatlas.cli.terminal import print_indented, print_items, prose
 from headatlas.cli.terminal.findings import checked_legend, print_findings
@@ -20,7 +20,7 @@ _MODELS = 6  # models in the counts
 
 
 def print_short(catalog: Catalog, head: HeadType, results: Sequence[Result]) -> None:
-    """Print what a reader wants first: summary, counts, verdicts, the strongest and the disputing findings, commands."""
+    """Print what a reader wants first: summary, counts, verdicts, the strongest findings, disputes, commands."""
     console = prose()
     _print_top(console, catalog, head)
     _print_part(console, "What it does", head.definition)
@@ -80,8 +80,9 @@ def _print_counts(console: Console, catalog: Catalog, head: HeadType) -> None:
     """One line on all findings: how many, from how many sources, for and against, on which models."""
     stances = Counter(each.stance for each in head.findings)
     models = Counter(each.model for each in head.findings if each.model)
-    said = f"{_count(len(head.findings), 'finding')} from {_count(len({each.source for each in head.findings}), 'source')}"
-    said += ": " + ", ".join(f"{stances[each]} {_VERBS[each]}" for each in _VERBS if stances[each])
+    sources = {each.source for each in head.findings}
+    said = f"{_count(len(head.findings), 'finding')} from {_count(len(sources), 'source')}: "
+    said += ", ".join(f"{stances[each]} {_VERBS[each]}" for each in _VERBS if stances[each])
     if models:
         shown = [f"{model} ({count})" for model, count in models.most_common(_MODELS)]
         more = [f"{len(models) - _MODELS} more"] if len(models) > _MODELS else []
@@ -89,7 +90,7 @@ def _print_counts(console: Console, catalog: Catalog, head: HeadType) -> None:
     console.print(Text.assemble(("Reported  ", "bold"), said))
 
 
-_VERBS = {"supports": "support", "qualifies": "qualify", "contradicts": "contradict"}
+_VERBS: dict[Stance, str] = {"supports": "support", "qualifies": "qualify", "contradicts": "contradict"}
 
 
 def _print_verdicts(console: Console, catalog: Catalog, head: HeadType, results: Sequence[Result]) -> None:

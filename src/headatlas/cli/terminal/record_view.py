@@ -21,7 +21,8 @@ from headatlas.notation import Head
 
 _SHOWN, _ROW = 12, 3  # heads in a table, and in a row; the record has all
 _COLUMNS = (
-    "null: score without the feature; off the sink: score / (1 - attention to token 0); alone: effect of one head"
+    "null: score without the feature; off the sink: score / (1 - attention to token 0); alone: effect of intervening "
+    "on this head only"
 )
 _DONE = {
     "zero": "zero-ablating",
@@ -103,7 +104,7 @@ def _heads_table(detection: Detection, cause: Cause | None) -> Table:
             f"{_at(detection.low, at):.2f} to {_at(detection.high, at):.2f}",
             f"{_at(detection.control, at):.2f}",
             f"{_at(detection.sink_normalised, at):.2f}" if detection.sink_normalised else "",
-            "" if effect is None else f"{effect:+.3g}",
+            "" if effect is None else figure(effect, sign="+"),
         )
     if len(found) > _SHOWN:
         table.caption = f"and {len(found) - _SHOWN} more in the record"
@@ -123,9 +124,17 @@ def _cause_line(cause: Cause) -> Text:
     effects = sorted(cause.random_effects)
     middle, high = effects[len(effects) // 2], effects[min(len(effects) - 1, int(0.95 * len(effects)))]
     return Text(
-        f"{_DONE[cause.intervention]} all heads found: {cause.direction} by {cause.effect:.3g} "
-        f"[{cause.low:.3g}, {cause.high:.3g}]; {len(effects)} random sets: median {middle:.3g}, 95% below {high:.3g}"
+        f"{_DONE[cause.intervention]} all heads found: {cause.direction} by {figure(cause.effect)} "
+        f"[{figure(cause.low)}, {figure(cause.high)}]; {len(effects)} random sets: median {figure(middle)}, "
+        f"95% below {figure(high)}"
     )
+
+
+def figure(value: float, sign: str = "") -> str:
+    """An effect with two decimals; '<0.01' or '>-0.01' for one that is not zero and would look like it."""
+    if value and abs(value) < 0.005:
+        return "<0.01" if value > 0 else ">-0.01"
+    return f"{value + 0:{sign}.2f}"
 
 
 def _print_literature(console: Console, catalog: Catalog, record: Record) -> None:

@@ -116,7 +116,7 @@ def _labels(results: Sequence[Result], models: Sequence[str]) -> list[VerdictLab
 
 def _expected(results: Sequence[Result]) -> Text:
     share = as_expected([(each.record.verdict.label, each.expected) for each in results])
-    return Text(str(share) if share.total else "")
+    return Text(str(share) if share.whole else "")
 
 
 def _print_one_model(console: Console, catalog: Catalog, results: Sequence[Result], by: Order, stale: bool) -> None:

@@ -136,4 +136,4 @@ def _blocks(models: Sequence[str], widths: Mapping[str, int], first: int, other:
 def held(labels: Iterable[VerdictLabel]) -> Text:
     """In how many models a finding is reproduced, as '3/4'; '' if none decides it."""
     share = holds_in(labels)
-    return Text(str(share) if share.total else "")
+    return Text(str(share) if share.whole else "")
