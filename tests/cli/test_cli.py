@@ -154,7 +154,7 @@ class TestNew:
         return small_catalog.write(tmp_path / "catalog")
 
     def test_says_what_is_left_to_write_and_then_is_valid(self, folder: Path, capsys: Capture) -> None:
-        assert "headatlas validate" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
+        assert "headatlas check quotation-mark" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
         path, script = folder / "heads" / "quotation-mark.yaml", folder.parent / "reproductions" / "quotation-mark.py"
         script.unlink()
         assert main(["validate", "--catalog", str(folder)]) == 2

@@ -76,7 +76,7 @@ def new(options: argparse.Namespace) -> int:
     else:
         print(
             f"wrote {started.entry}\nwrote {started.script}\n"
-            f"fill in both (headatlas stimuli {options.id} shows its prompts), add the sources to references.bib,\nthen:\n"
+            "fill in both, add the sources to references.bib, then:\n"
             f"  headatlas check {options.id}\n  headatlas run {options.id}\n  make readme check"
         )
     return 0

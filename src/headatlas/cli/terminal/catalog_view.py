@@ -84,7 +84,7 @@ def print_hits(hits: Sequence[Hit], query: str) -> None:
     elif not console.is_terminal:
         for hit in hits:
             for match in hit.matches:
-                console.print(Text(f"{hit.head_type.id}\t{match.where}\t{match.excerpt}"))
+                print(f"{hit.head_type.id}\t{match.where}\t{match.excerpt}")  # rich would expand the tabs
     else:
         for hit in hits[:_HITS]:
             console.print(Text.assemble((hit.head_type.id, HEADING), ("  " + hit.head_type.signature, "dim")))

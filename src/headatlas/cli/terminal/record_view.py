@@ -46,6 +46,9 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
         reasons.add_row("  -", Text(reason))
     console.print(reasons)
     if record.detection:
+        found = "" if record.detection.selected else " (none found; the three best)"
+        title = f"{record.detection.metric}, on held-out stimuli{found}"
+        print_indented(console, Text(title, style="italic"))
         console.print(_heads_table(record.detection, record.cause))
         print_indented(console, Text(_COLUMNS, style="dim"))
         if lost := record.detection.did_not_hold:
@@ -68,7 +71,9 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     _print_opened(console, record.model)
     seconds = record.environment.seconds
     quick = ", quick budget" if record.budget == "quick" else ""
-    console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed}{quick})", style="dim"))
+    print_indented(
+        console, Text(f"record {path} ({seconds:.1f} s, seed {record.environment.seed}{quick})", style="dim")
+    )
 
 
 def _print_opened(console: Console, model: ModelRecord) -> None:
@@ -90,8 +95,7 @@ def _heads_table(detection: Detection, cause: Cause | None) -> Table:
     """The heads found, best first; if there are none, the three best heads."""
     found = [Head.parse(head) for head in detection.selected]
     shown = found[:_SHOWN] or _best(detection, 3)
-    title = f"{detection.metric}, on held-out stimuli" + ("" if found else " (none found; the three best)")
-    table = Table(title=f"  {escape(title)}", title_justify="left", box=None, header_style="dim", padding=(0, 2))
+    table = Table(box=None, header_style="dim", padding=(0, 2))
     for column in ("head", "score", "95% CI", "null", "off the sink", "alone"):
         table.add_column(column, justify="left" if column == "head" else "right")
     alone = {each.head: each.effect for each in cause.alone} if cause else {}

@@ -28,6 +28,7 @@ from headatlas.protocol.results import Result, models_run, told_apart
 Order = Literal["stage", "holds", "name"]
 _COLUMNS = ("type", "model", "verdict", "expected", "as_expected", "heads", "same_verdict_in", "of", "day", "budget")
 _COMPARED = {AS_EXPECTED: "=", OTHERWISE: "≠", NOT_DECIDED: "?", "": ""}
+_HEADS = 40  # columns of heads, before the day
 _WIDE = 100  # columns from which the day and what changed are shown
 
 
@@ -145,8 +146,9 @@ def _row(result: Result, left: int, width: int, stale: bool) -> Text:
     line += Text(" " * (left + 1 + 18 - len(line)))
     line += Text(f" {_COMPARED[against(label, result.expected)]:3} {f'{same}/{of}' if of else '':4} ")
     behind = f"  {result.day}  {', '.join(result.stale)}".rstrip() if width >= _WIDE else ""
-    heads = _that_fit([str(head) for head in result.record.selected], width - len(line) - len(behind))
-    line += Text(heads.ljust(width - len(line) - len(behind)) + behind if behind else heads)
+    room = min(width - len(line) - len(behind), _HEADS if behind else width)
+    heads = _that_fit([str(head) for head in result.record.selected], room)
+    line += Text(heads.ljust(room) + behind if behind else heads)
     line.rstrip()
     return line
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headatlas.cli.terminal import console as _console
+from headatlas.cli.terminal import print_items
 from headatlas.cli.terminal.signs import Grid, print_key, sign
 from headatlas.evidence.agreement import Agreement
 from headatlas.specimens import retrained
@@ -45,8 +46,7 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     for title, lines in (("limits", card["limits"]), ("what was tried", card["tried"]), ("recipe", _recipe(card))):
         if lines:
             console.print(Text(f"\n{title}", style="bold"))
-        for line in lines:
-            console.print(f"  - {line}", soft_wrap=True)
+            print_items(console, [Text(line) for line in lines])
 
 
 def _recipe(card: Mapping[str, Any]) -> list[str]:
