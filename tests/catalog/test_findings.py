@@ -111,7 +111,7 @@ def test_a_file_cannot_write_its_status(folder: Path) -> None:
 @pytest.mark.parametrize(
     "at, checked, said",
     [
-        ("scores.json as above, entry gpt2", "primary", "'as above' leans on another place"),
+        ("scores.json as above, entry gpt2", "primary", "'as above' refers to another place"),
         ("README of lee/heads", "primary", "lee/heads changes; name the commit that was read, as lee/heads@1a2b3c4"),
         ("Abstract (arXiv v2)", "primary", "only the abstract is named"),
         ("Section 3.1 and Figure 2", "abstract", "not a place in an abstract or summary"),

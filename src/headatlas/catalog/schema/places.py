@@ -2,7 +2,7 @@
 
 import re
 
-_LEANS = re.compile(r"\b(?:(?:as|see) (?:above|before|below)|ibid|same place)\b", re.IGNORECASE)
+_REFERS = re.compile(r"\b(?:(?:as|see) (?:above|before|below)|ibid|same place)\b", re.IGNORECASE)
 # owner/name, not a file such as figures/taxonomy.tex nor a page such as site.org/articles
 _REPOSITORY = re.compile(r"(?<![\w./@-])[A-Za-z][\w-]*/[A-Za-z][\w-]*(?![\w/@-]|\.\w)")
 _COMMIT = re.compile(r"(?:@|\bcommit |\bof )[0-9a-f]{7,40}\b")
@@ -12,8 +12,8 @@ _ONLY_ABSTRACT = re.compile(r"(?:title and )?abstract(?: \([^)]*\))?", re.IGNORE
 
 def fault(at: str, checked: str) -> str | None:
     """What is wrong with a place, beside how it was checked; None if nothing is."""
-    if leans := _LEANS.search(at):
-        return f"{leans[0]!r} leans on another place; each is exported alone, so write it out"
+    if refers := _REFERS.search(at):
+        return f"{refers[0]!r} refers to another place; each is exported alone, so write it out"
     if (repository := _REPOSITORY.search(at)) and not _COMMIT.search(at):
         return f"{repository[0]} changes; name the commit that was read, as {repository[0]}@1a2b3c4"
     if checked == "primary" and _ONLY_ABSTRACT.fullmatch(at):
