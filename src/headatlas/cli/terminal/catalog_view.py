@@ -1,6 +1,7 @@
 """Prints lists of the catalog: head types by stage, and search results."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -8,18 +9,20 @@ from rich.text import Text
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import HeadTypes
 from headatlas.catalog.schema import HeadType
-from headatlas.catalog.search import Hit, Match
 from headatlas.cli.terminal import console as _console
 from headatlas.cli.terminal import print_items
 from headatlas.cli.terminal.signs import HEADING, print_key, print_models_key, signs_of
 from headatlas.evidence.signs import short_names
-from headatlas.protocol.results import Result, models_run
+
+if TYPE_CHECKING:
+    from headatlas.catalog.search import Hit, Match
+    from headatlas.protocol.results import Result
 
 _WIDE = 110  # columns from which status and number of findings have columns of their own
 _HITS = 10  # search results shown with their texts
 
 
-def print_list(catalog: Catalog, heads: HeadTypes, results: Sequence[Result] | None = None) -> None:
+def print_list(catalog: Catalog, heads: HeadTypes, results: "Sequence[Result] | None" = None) -> None:
     """Print head types by stage, each stage in the given order; with the verdicts of `results`, if given."""
     console = _console(one_line=True)
     if not heads:
@@ -60,7 +63,9 @@ def _print_legend(console: Console, catalog: Catalog, heads: HeadTypes, wide: bo
 class _Verdicts:
     """The verdicts of all models on a head type, in one column: a sign per model, real models first."""
 
-    def __init__(self, catalog: Catalog, results: Sequence[Result]) -> None:
+    def __init__(self, catalog: Catalog, results: "Sequence[Result]") -> None:
+        from headatlas.protocol.results import models_run
+
         ran = models_run(catalog, results)
         self.models = [*ran.real, *ran.small]
         self.labels = {(each.record.entry.id, each.record.model.id): each.record.verdict.label for each in results}
@@ -76,7 +81,7 @@ class _Verdicts:
         print_models_key(console, short_names(self.models))
 
 
-def print_hits(hits: Sequence[Hit], query: str) -> None:
+def print_hits(hits: "Sequence[Hit]", query: str) -> None:
     """Print search results, best first: the type, then the texts that match, with the words that match in bold."""
     console = _console(one_line=True)
     if not hits:
@@ -93,7 +98,7 @@ def print_hits(hits: Sequence[Hit], query: str) -> None:
             console.print(Text(f"\nand {len(more)} more: {', '.join(more)}", style="dim"))
 
 
-def _said(match: Match) -> Text:
+def _said(match: "Match") -> Text:
     """Where a text stands, and the text with the words that match in bold."""
     said = Text(match.excerpt)
     said.highlight_words(match.words, style="bold", case_sensitive=False)

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.evidence.signs import VERDICTS, holds_in, short_names
-from headatlas.protocol.results import Result
+
+if TYPE_CHECKING:
+    from headatlas.protocol.results import Result
 
 COLOURS: Mapping[VerdictLabel, str] = {
     "reproduced": "green",
@@ -32,7 +35,7 @@ def word(label: VerdictLabel) -> Text:
     return Text(f"{VERDICTS[label]} {label}", style=COLOURS[label])
 
 
-def marks(result: Result, stale: bool = True) -> str:
+def marks(result: "Result", stale: bool = True) -> str:
     """What stands behind the verdict of a run: quick, and stale unless that is said elsewhere."""
     return QUICK * result.quick + STALE * (stale and bool(result.stale))
 
