@@ -10,20 +10,28 @@ from rich.text import Text
 _PROSE = 100  # columns; longer lines are hard to read
 
 
+class _Terminal(Console):
+    """rich's console, but a reader that goes away is no failure: rich would exit with 1, which is a verdict here."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `headatlas.cli.program.main`."""
+        raise BrokenPipeError
+
+
 def console(one_line: bool = False) -> Console:
     """The terminal, without rich's automatic colours.
 
     Args:
         one_line: never break a row: a terminal cuts it, and a file or a pipe gets it whole.
     """
-    made = Console(highlight=False, soft_wrap=False)
-    return made if made.is_terminal or not one_line else Console(highlight=False, width=10_000)
+    made = _Terminal(highlight=False, soft_wrap=False)
+    return made if made.is_terminal or not one_line else _Terminal(highlight=False, width=10_000)
 
 
 def prose() -> Console:
     """The terminal for text: lines of at most 100 columns."""
     made = console()
-    return Console(highlight=False, soft_wrap=False, width=min(made.width, _PROSE))
+    return _Terminal(highlight=False, soft_wrap=False, width=min(made.width, _PROSE))
 
 
 def print_indented(console: Console, text: Text | str, by: int = 2) -> None:
