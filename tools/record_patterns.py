@@ -33,7 +33,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "names": (
         "two names",
-        "Alice and Robert worked late in a small office. When Alice and Robert left the office, Robert handed the keys to",
+        "Alice and Robert worked late in a small office. When Alice and Robert left it, Robert handed the keys to",
     ),
     "list": (
         "a list with a repeat",

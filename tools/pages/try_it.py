@@ -26,10 +26,11 @@ _WEIGHTS = ("config.json", "tokenizer.json", "model.safetensors")
 EXAMPLES: Mapping[str, str] = {
     "random words, repeated": " cup moon table river green seven cup moon table river green seven cup moon",
     "two names": "When Mary and John went to the store, John gave a drink to",
-    "a row of numbers": "3 4 5 6 7 8 9",
+    "days": "Monday, Tuesday, Wednesday,",
+    "opposites": "hot -> cold, big -> small, up ->",
     "two years": "The war lasted from the year 1732 to the year 17",
     "a capital": "The capital of France is",
-    "a list with a repeat": "apples, bread, milk, apples, bread,",
+    "who likes what": "Mary likes tea. John likes coffee. Mary likes",
 }
 Names = dict[str, list[dict[str, str]]]  # head -> its names: type, name, and what was measured
 
@@ -56,9 +57,7 @@ def write_try(atlas: Atlas, censuses: Iterable[Census], patterns: Sequence[Recor
         shutil.copy(specimens.folder() / name, here / name)
     with open_model(specimens.SPECIMEN) as model:
         (here / "means.bin").write_bytes(means(atlas, model).astype("<f4").tobytes())
-    found = atlas.by_place[COPYING, specimens.SPECIMEN].record.selected
-    extra = {"copying": [str(head) for head in found], "examples": EXAMPLES}
-    _write(folder, census.model, "the shipped census", census_names(atlas, census), extra)
+    _write(atlas, folder, census.model, "the shipped census", census_names(atlas, census), {"examples": EXAMPLES})
     for each in patterns:
         id = _id(each.model)
         (folder / id).mkdir(exist_ok=True)
@@ -66,7 +65,7 @@ def write_try(atlas: Atlas, censuses: Iterable[Census], patterns: Sequence[Recor
             (folder / id / f"{text.id}.bin").write_bytes(text.bytes)
         texts = [text.model_dump(include={"id", "name", "text", "pieces"}) for text in each.texts]
         names = record_names(atlas, [result.record for result in atlas.runs_on(id)])
-        _write(folder, each.model, "the shipped records", names, {"texts": texts, "weights": _weights(each)})
+        _write(atlas, folder, each.model, "the shipped records", names, {"texts": texts, "weights": _weights(each)})
 
 
 def means(atlas: Atlas, model: OpenModel) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -123,7 +122,10 @@ def _id(model: ModelRecord) -> str:
     return model.catalog_id or model.id
 
 
-def _write(folder: Path, model: ModelRecord, source: str, names: Names, extra: dict[str, Any]) -> None:
-    said = {"id": _id(model), "layers": model.by_layer, "source": source, "names": names, **extra}
+def _write(atlas: Atlas, folder: Path, model: ModelRecord, source: str, names: Names, extra: Mapping[str, Any]) -> None:
+    id = _id(model)
+    run = atlas.by_place.get((COPYING, id))
+    copying = [str(head) for head in run.record.selected] if run else []
+    said = {"id": id, "layers": model.by_layer, "source": source, "names": names, "copying": copying, **extra}
     text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
-    (folder / f"{_id(model)}.json").write_text(text, encoding="utf-8")
+    (folder / f"{id}.json").write_text(text, encoding="utf-8")

@@ -73,7 +73,7 @@ const say = (text) => void (element("try-status").textContent = text);
 function show(found) {
   shown = found;
   element("try-result").hidden = false;
-  element("try-next").hidden = !found.before;
+  for (const id of ["try-next", "try-each", "try-key", "try-switch"]) element(id).hidden = !found.before;
   const { names } = about.get(modelOf());
   grid.show(found.pattern, state.head, state.off, names);
   showHead();
@@ -84,7 +84,6 @@ function showHead() {
   const { names, source } = about.get(modelOf()), off = state.off.includes(state.head);
   headPanel.show(state.head, shown.pattern(state.head), shown.pieces, names[state.head] ?? [], source);
   const button = element("try-switch");
-  button.parentElement.hidden = modelOf() !== LIVE;
   button.textContent = off ? "Switch this head on" : "Switch this head off";
   button.setAttribute("aria-pressed", off);
 }
@@ -127,9 +126,12 @@ async function useModel() {
     about.set(id, await answer.json());
   }
   const { layers, copying, texts, weights } = about.get(id);
-  const exists = (name) => headOf(name ?? "")?.[1] < layers[headOf(name)[0]];
+  const exists = (name) => {
+    const [layer, head] = headOf(name ?? "") ?? [layers.length];
+    return layer < layers.length && head < layers[layer];
+  };
   state.off = live ? state.off.filter(exists) : [];
-  if (!exists(state.head)) state.head = copying?.[0] ?? Object.keys(about.get(id).names)[0] ?? "L0H0";
+  if (!exists(state.head)) state.head = copying[0] ?? Object.keys(about.get(id).names)[0] ?? "L0H0";
   grid = new Grid(layers, choose, toggle);
   element("try-result").hidden = true;
   element("try-live").hidden = !live;

@@ -55,8 +55,6 @@ export class Grid {
 
 /** The pattern of one head, its names, and the token that looks. */
 export class HeadPanel {
-  query = null;
-
   constructor() {
     const canvas = element("try-picture");
     const point = (event) => {
@@ -68,13 +66,10 @@ export class HeadPanel {
   }
 
   show(name, pattern, pieces, names, source) {
+    if (this.pieces?.join("\n") !== pieces.join("\n")) this.query = pieces.length - 1; // another text: from its end
     Object.assign(this, { name, pattern, pieces });
     element("try-name").textContent = name;
-    const links = names.flatMap(({ type, name: said, stage, said: why }) => [
-      make("a", { href: `../heads/${type}/`, className: `atlas-chip atlas-${stage}`, title: why, textContent: said }), " ",
-    ]);
-    element("try-names").replaceChildren(...(links.length ? links : [`No type of ${source} has this head.`]));
-    if (this.query === null || this.query >= pieces.length) this.query = pieces.length - 1;
+    this.showNames(names, source);
     this.tokens = pieces.map((piece, place) => {
       const token = make("button", { type: "button", className: "atlas-token", textContent: visible(piece) });
       token.addEventListener("pointerenter", () => this.look(place));
@@ -89,6 +84,15 @@ export class HeadPanel {
     });
     element("try-tokens").replaceChildren(...this.tokens);
     this.look(this.query);
+  }
+
+  showNames(names, source) {
+    const links = names.map(({ type, name, stage }) =>
+      make("a", { href: `../heads/${type}/`, className: `atlas-chip atlas-${stage}`, textContent: name }));
+    element("try-names").replaceChildren(...(links.length ? links : [`This head has no name in ${source}.`]));
+    const measured = element("try-measured");
+    measured.replaceChildren(...names.map(({ name, said }) => make("li", { textContent: `${name}: ${said}` })));
+    measured.parentElement.hidden = !names.length;
   }
 
   /** Mark the token that looks, shade the others by its attention, and say where it goes. */

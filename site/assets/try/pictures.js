@@ -1,6 +1,6 @@
 /* Attention patterns as pictures: a row for each token that looks, a column for each token looked at. */
 
-const [LETTER, LABEL] = [11, 12]; // pixels; characters of a token's label
+const [LETTER, LABEL, LEAST] = [11, 12, 8]; // pixels of a letter; characters of a label; pixels of a labelled cell
 
 /** A pattern of `length` tokens. `at(query, key)` is a weight from 0 to 1. */
 export function patternOf(weights, offset, length) {
@@ -41,7 +41,10 @@ export function thumbnail(canvas, pattern) {
  */
 export function draw(canvas, pattern, pieces, query) {
   const { length } = pattern, across = canvas.parentElement.clientWidth, ratio = devicePixelRatio || 1;
-  const margin = across / length > 9 ? 90 : 8, cell = Math.min(34, (across - margin) / length), side = cell * length;
+  const shown = pieces.map((piece) => shortened(visible(piece)));
+  const wanted = 10 + 0.62 * LETTER * Math.max(...shown.map((each) => each.length));
+  const margin = (across - wanted) / length >= LEAST ? wanted : 2;
+  const cell = Math.min(34, (across - margin) / length), side = cell * length;
   canvas.width = canvas.height = Math.round((margin + side) * ratio);
   canvas.style.width = canvas.style.height = `${margin + side}px`;
   const pen = canvas.getContext("2d");
@@ -55,27 +58,28 @@ export function draw(canvas, pattern, pieces, query) {
   pen.strokeStyle = colour("--atlas-found");
   pen.lineWidth = 1.5;
   pen.strokeRect(margin, margin + query * cell, (query + 1) * cell, cell);
-  if (margin > 8) labels(pen, pieces, margin, cell, query);
+  if (margin === wanted) labels(pen, shown, margin, cell, query);
   return ({ offsetX, offsetY }) => {
     const [key, row] = [offsetX, offsetY].map((each) => Math.floor((each - margin) / cell));
     return row >= 0 && row < length && key >= 0 && key <= row ? [row, key] : null;
   };
 }
 
-function labels(pen, pieces, margin, cell, query) {
+const shortened = (text) => (text.length > LABEL ? `${text.slice(0, LABEL - 1)}…` : text);
+
+function labels(pen, shown, margin, cell, query) {
   pen.font = `${Math.min(LETTER, cell)}px monospace`;
   pen.textBaseline = "middle";
-  pieces.forEach((piece, place) => {
-    const shown = visible(piece), short = shown.length > LABEL ? `${shown.slice(0, LABEL - 1)}…` : shown;
+  shown.forEach((text, place) => {
     const middle = margin + (place + 0.5) * cell;
     pen.fillStyle = colour(place === query ? "--atlas-found" : "--md-default-fg-color");
     pen.textAlign = "right";
-    pen.fillText(short, margin - 4, middle);
+    pen.fillText(text, margin - 4, middle);
     pen.save();
     pen.translate(middle, margin - 4);
     pen.rotate(-Math.PI / 2);
     pen.textAlign = "left";
-    pen.fillText(short, 0, 0);
+    pen.fillText(text, 0, 0);
     pen.restore();
   });
 }
