@@ -25,28 +25,37 @@ export class Model {
    * @param {number[]} tokens the whole prompt, BOS included
    * @param {Array<[number, number]>} off heads as [layer, head], whose z is replaced at every position
    * @param {?Float32Array} means [layer head headWidth], what replaces z; zero without it
-   * @returns {{patterns: Float32Array[], logits: Float32Array}} per layer [head query key]; [position vocabulary]
+   * @param {?object} before a run of the same prompt with no head off: what lies before the first head that is off is
+   *   taken from there
+   * @returns {{patterns: Float32Array[], streams: Float32Array[], logits: Float32Array}} per layer [head query key] and
+   *   the stream before it, [position width]; [position vocabulary]
    */
-  run(tokens, off = [], means = null) {
-    const length = tokens.length, { width } = this;
-    const stream = new Float32Array(length * width); // [position width]
-    const embedding = this.weight("wte.weight"), places = this.weight("wpe.weight");
-    for (let at = 0; at < length; at++) {
-      for (let i = 0; i < width; i++) {
-        stream[at * width + i] = embedding[tokens[at] * width + i] + places[at * width + i];
-      }
-    }
-    const patterns = [];
-    for (let layer = 0; layer < this.layers; layer++) {
-      const silent = off.filter(([each]) => each === layer).map(([, head]) => head);
+  run(tokens, off = [], means = null, before = null) {
+    const first = before ? Math.min(...off.map(([layer]) => layer)) : 0;
+    const patterns = before ? before.patterns.slice(0, first) : [], streams = [];
+    const stream = before ? before.streams[first].slice() : this.embed(tokens);
+    for (let layer = first; layer < this.layers; layer++) {
+      streams[layer] = stream.slice();
       const { pattern, z } = this.attention(layer, this.norm(stream, `h.${layer}.ln_1`));
-      for (const head of silent) this.replace(z, head, means?.subarray(layer * width, (layer + 1) * width));
+      for (const [, head] of off.filter(([each]) => each === layer)) this.replace(layer, head, z, means);
       patterns.push(pattern);
       add(stream, this.linear(z, `h.${layer}.attn.c_proj`));
       const inner = this.linear(this.norm(stream, `h.${layer}.ln_2`), `h.${layer}.mlp.c_fc`);
       add(stream, this.linear(gelu(inner), `h.${layer}.mlp.c_proj`));
     }
-    return { patterns, logits: this.unembed(this.norm(stream, "ln_f")) };
+    return { patterns, streams, logits: this.unembed(this.norm(stream, "ln_f")) };
+  }
+
+  /** The stream before the first layer: [position width]. */
+  embed(tokens) {
+    const { width } = this, stream = new Float32Array(tokens.length * width);
+    const embedding = this.weight("wte.weight"), places = this.weight("wpe.weight");
+    for (let at = 0; at < tokens.length; at++) {
+      for (let i = 0; i < width; i++) {
+        stream[at * width + i] = embedding[tokens[at] * width + i] + places[at * width + i];
+      }
+    }
+    return stream;
   }
 
   /** The pattern [head query key] of a layer, and z [position head headWidth]: the values, weighted by it. */
@@ -75,11 +84,11 @@ export class Model {
     return { pattern, z };
   }
 
-  /** Replace z of one head at every position: by its mean [head headWidth], or by zero. */
-  replace(z, head, mean) {
-    const from = head * this.headWidth, to = from + this.headWidth;
-    for (let at = 0; at < z.length; at += this.width) {
-      for (let i = from; i < to; i++) z[at + i] = mean ? mean[i] : 0;
+  /** Replace z [position head headWidth] of one head at every position: by its mean, or by zero. */
+  replace(layer, head, z, means) {
+    const from = head * this.headWidth, mean = layer * this.width + from;
+    for (let at = from; at < z.length; at += this.width) {
+      for (let i = 0; i < this.headWidth; i++) z[at + i] = means ? means[mean + i] : 0;
     }
   }
 

@@ -30,12 +30,12 @@ async function run({ text, off, how }) {
   const all = [model.bos, ...tokenizer.encode(text)], tokens = all.slice(0, model.context);
   const key = tokens.join();
   if (last?.key !== key) {
-    const { patterns, logits } = model.run(tokens);
-    last = { key, patterns, measured: measure(logits, tokens) };
+    const ran = model.run(tokens);
+    last = { key, ran, measured: measure(ran.logits, tokens) };
   }
-  let { patterns } = last, edited = null;
+  let { patterns } = last.ran, edited = null;
   if (off.length) {
-    const again = model.run(tokens, off, how === "mean" ? means : null);
+    const again = model.run(tokens, off, how === "mean" ? means : null, last.ran);
     patterns = again.patterns;
     edited = measure(again.logits, tokens);
   }
