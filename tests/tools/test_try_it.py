@@ -349,6 +349,8 @@ def test_a_damaged_address_does_no_harm(browser: Any, address: str) -> None:
     with tab_on(browser, address) as tab:
         load(tab, address, "?text=a%20b&head=L99H1&off=L9H9,x,L0H0&how=no&model=none&sample=zz")
         assert tab.locator("#try-off").inner_text() == "Off (each gives its mean): L0H0"
+        load(tab, address, "?text=a&off=L1H2+L0H0")
+        assert tab.locator("#try-off").inner_text().endswith("L1H2, L0H0")
         load(tab, address, "?text=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E")
         assert tab.locator("article img").count() == 0
 
@@ -390,6 +392,18 @@ def test_long_texts_are_cut_with_a_line_that_says_so(browser: Any, address: str)
         tab.wait_for_function("/^1 token/.test(document.getElementById('try-status').textContent)")
 
 
+def test_a_specimen_that_does_not_load_is_said_and_loaded_again(browser: Any, address: str) -> None:
+    with tab_on(browser, address) as tab:
+        tab.route("**/tokenizer.json", lambda route: route.fulfill(status=200, body="{}"))
+        tab.goto(address + "try/")
+        tab.get_by_role("button", name="two names").click()
+        tab.get_by_text("could not be loaded").wait_for()
+        tab.unroute("**/tokenizer.json")
+        tab.get_by_role("button", name="a capital").click()
+        tab.locator("#try-result").wait_for()
+        assert tab.locator("#try-before code").first.inner_text() == "␣Paris"
+
+
 def test_recorded_texts_are_shown_as_recorded(browser: Any, address: str, shipped: list[RecordedPatterns]) -> None:
     (smol,) = [each for each in shipped if each.model.catalog_id == "smollm2-135m-instruct"]
     text = next(each for each in smol.texts if each.id == "words-twice")
@@ -418,8 +432,15 @@ def test_without_javascript_one_sentence_says_so(browser: Any, address: str) -> 
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "dark"),
+        (1400, "light"),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+        pytest.param(1400, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_nothing_and_nothing_is_too_wide(browser: Any, address: str, width: int, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     off = ",".join(map(str, FOUND))

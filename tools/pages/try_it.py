@@ -115,7 +115,7 @@ def _weights(patterns: RecordedPatterns) -> str:
     """Which weights were read, as a sentence."""
     model = patterns.model
     file = f", from {model.dequantised.file}" if model.dequantised else ""
-    return f"{model.name}{file}; sha256 {model.sha256[:16]}…"
+    return f"{model.name}{file}; sha256 {model.sha256[:12]}"
 
 
 def _id(model: ModelRecord) -> str:

@@ -13,7 +13,7 @@ let grid = null, shown = null; // what is on the page: {pieces, pattern: name ->
 
 /* --- the specimen, in a worker: one text at a time, the latest wins ------------------------------------------- */
 
-let worker = null, number = 0, busy = false, waiting = false;
+let worker = null, busy = false, waiting = false;
 
 function run() {
   if (busy) return void (waiting = true);
@@ -26,7 +26,7 @@ function run() {
   }
   busy = true;
   const folder = new URL(`${LIVE}/`, FILES).href;
-  worker.postMessage({ number: ++number, folder, text: state.text ?? "", off: state.off.map(headOf), how: state.how });
+  worker.postMessage({ folder, text: state.text ?? "", off: state.off.map(headOf), how: state.how });
 }
 
 function received({ data }) {
@@ -50,10 +50,13 @@ function received({ data }) {
 /* --- recorded texts of other models --------------------------------------------------------------------------- */
 
 async function showRecorded() {
-  const { id, texts, layers } = about.get(state.model), text = texts.find((each) => each.id === state.sample) ?? texts[0];
+  const { id, texts, layers } = about.get(state.model), wanted = state.sample;
+  const text = texts.find((each) => each.id === wanted) ?? texts[0];
   const answer = await fetch(new URL(`${id}/${text.id}.bin`, FILES));
+  if (modelOf() !== id || state.sample !== wanted) return; // another one was chosen meanwhile
   if (!answer.ok) return say(`The patterns of this text could not be loaded (${answer.status}).`);
-  const bytes = new Uint8Array(await answer.arrayBuffer()), before = layers.map((_, layer) => sum(layers.slice(0, layer)));
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  const before = layers.map((_, layer) => sum(layers.slice(0, layer))); // heads in earlier layers
   element("try-sample").value = text.id;
   say(`${text.pieces.length} tokens, recorded: “${text.text}”`);
   const pattern = (name) => {
@@ -125,6 +128,8 @@ async function useModel() {
     if (!answer.ok) return say(`${id}.json could not be loaded (${answer.status}).`);
     about.set(id, await answer.json());
   }
+  if (modelOf() !== id) return; // another one was chosen meanwhile
+  shown = null;
   const { layers, copying, texts, weights } = about.get(id);
   const exists = (name) => {
     const [layer, head] = headOf(name ?? "") ?? [layers.length];
@@ -163,7 +168,10 @@ function listen() {
   element("try-copying").addEventListener("click", () => setOff([...copying]));
   element("try-on").addEventListener("click", () => setOff([]));
   element("try-how").value = state.how;
-  element("try-how").addEventListener("change", ({ target }) => { state.how = target.value; setOff(state.off); });
+  element("try-how").addEventListener("change", ({ target }) => {
+    state.how = target.value;
+    setOff(state.off);
+  });
   element("try-link").addEventListener("click", () => navigator.clipboard.writeText(location.href)
     .then(() => say("Copied the address of this text, head and heads off.")));
   element("try-model").addEventListener("change", ({ target }) => {
@@ -171,7 +179,11 @@ function listen() {
     keep();
     useModel();
   });
-  element("try-sample").addEventListener("change", ({ target }) => { state.sample = target.value; keep(); showRecorded(); });
+  element("try-sample").addEventListener("change", ({ target }) => {
+    state.sample = target.value;
+    keep();
+    showRecorded();
+  });
   const again = () => shown && show(shown);
   addEventListener("resize", again);
   new MutationObserver(again).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });

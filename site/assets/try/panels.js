@@ -135,7 +135,8 @@ export class NextPanel {
       });
       const said = losses.map((loss) => loss.toFixed(2)).join(", with heads off ");
       const made = make("span", { className: "try-loss", title: `${visible(piece)}: loss ${said}` },
-        make("span", { className: "try-piece", textContent: visible(piece) }), make("span", { className: "try-bars" }, ...bars));
+        make("span", { className: "try-piece", textContent: visible(piece) }),
+        make("span", { className: "try-bars" }, ...bars));
       made.setAttribute("role", "listitem");
       made.setAttribute("aria-label", made.title);
       return made;
@@ -145,7 +146,8 @@ export class NextPanel {
 
 function likeliest(top) {
   return top.map(([piece, chance]) => {
-    const made = make("li", {}, make("code", { textContent: visible(piece) }), make("span", { textContent: percent(chance) }));
+    const made = make("li", {},
+      make("code", { textContent: visible(piece) }), make("span", { textContent: percent(chance) }));
     made.style.setProperty("--chance", chance);
     return made;
   });

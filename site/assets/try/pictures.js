@@ -86,5 +86,6 @@ function labels(pen, shown, margin, cell, query) {
 
 /** A token as it can be seen: spaces at its ends as ␣, a line break as ⏎, a tab as ⇥. */
 export function visible(piece) {
-  return piece.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)).replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll("\r", "␍");
+  const signs = { " ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍" };
+  return piece.replace(/^ +| +$|[\n\t\r]/g, (found) => Array.from(found, (sign) => signs[sign]).join(""));
 }

@@ -13,7 +13,7 @@ export function readAddress(address) {
     text: given.get("text")?.slice(0, LONGEST) ?? null,
     sample: given.get("sample"),
     head: given.get("head"),
-    off: (given.get("off") ?? "").split(",").filter(headOf),
+    off: (given.get("off") ?? "").split(/[ ,]+/).filter(headOf),
     how: given.get("how") === "zero" ? "zero" : "mean",
   };
 }
@@ -21,7 +21,7 @@ export function readAddress(address) {
 /** The address of a state; what is not said is as at the start. */
 export function addressOf(state, here) {
   const address = new URL(here);
-  const said = { ...state, off: state.off.join(","), how: state.off.length && state.how === "zero" ? "zero" : "" };
+  const said = { ...state, off: state.off.join(" "), how: state.off.length && state.how === "zero" ? "zero" : "" };
   for (const [name, value] of Object.entries(said)) {
     if (value) address.searchParams.set(name, value);
     else address.searchParams.delete(name);

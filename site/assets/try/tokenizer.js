@@ -1,7 +1,11 @@
 /* Byte-level byte-pair encoding, read from a tokenizer.json of Hugging Face: as GPT-2 does it. */
 
 // Words as GPT-2 cuts them. White_Space, since \s of JavaScript is not that of Unicode.
-const WORDS = /'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+const SPACE = String.raw`\p{White_Space}`;
+const WORDS = new RegExp(
+  String.raw`'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}+| ?[^${SPACE}\p{L}\p{N}]+|${SPACE}+(?!\P{White_Space})|${SPACE}+`,
+  "gu",
+);
 
 /** GPT-2's printable sign of each of the 256 bytes. */
 function signs() {

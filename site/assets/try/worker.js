@@ -49,12 +49,13 @@ async function run({ text, off, how }) {
   };
 }
 
-onmessage = async ({ data: { number, folder, ...asked } }) => {
+onmessage = async ({ data: { folder, ...asked } }) => {
   try {
     loaded ??= load(folder);
-    postMessage({ number, ...(await run(asked)) });
+    postMessage(await run(asked));
   } catch (error) {
-    if (!(error instanceof RangeError)) loaded = null; // a text that cannot be read, not a file: nothing to load again
-    postMessage({ number, error: error.message });
+    if (error instanceof RangeError) return postMessage({ error: error.message }); // a text that cannot be read
+    loaded = null; // the next text loads the files again
+    postMessage({ error: `The specimen could not be loaded (${error.message}); change the text to try again` });
   }
 };
