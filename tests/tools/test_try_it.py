@@ -81,7 +81,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, shipped: list[RecordedPatt
 # --- the modules, without the page ----------------------------------------------------------------------------
 
 LOAD = """async () => {
-  const at = (name) => new URL(`/assets/try-it/${name}`, location.href).href, file = (name) => fetch(`specimen/${name}`);
+  const at = (name) => new URL(`/assets/try-it/${name}`, location.href).href;
+  const file = (name) => fetch(`specimen/${name}`);
   const [{ Tokenizer }, { Model }, { readSafetensors }] =
     await Promise.all(["tokenizer.js", "model.js", "safetensors.js"].map((name) => import(at(name))));
   window.tokenizer = new Tokenizer(await (await file("tokenizer.json")).json());
