@@ -6,6 +6,7 @@ This script runs before the site builder. Templates escape everything that comes
 markup on a page.
 """
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,11 @@ from pages import api, entities, overviews, plain, together, try_it
 from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
 from pages.chance import chance_page
+from pages.coverage import coverage_page
 from pages.examples import Example, examples
 from pages.heads import head_page
 from pages.linking import TermLinks
+from pages.news import News, cite_page, gather_news, news_page
 from pages.outside import outside_page
 from pages.patterns import RecordedPatterns, recorded_patterns
 from pages.specimen import specimen_page
@@ -42,8 +45,8 @@ def main(site: Path = SITE) -> int:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
         censuses = [by_page(atlas.catalog, each) for each in recorded()]
-        patterns = list(recorded_patterns())
-        pages = all_pages(atlas, examples(runs), censuses, patterns)
+        patterns, news = list(recorded_patterns()), gather_news(atlas, censuses)
+        pages = all_pages(atlas, examples(runs), censuses, news, patterns)
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
@@ -54,20 +57,28 @@ def main(site: Path = SITE) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     try_it.write_try(atlas, censuses, patterns, site / "try")
-    api.write_api(atlas, site, _address())
+    api.write_api(atlas, news, site, _address())
     print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
     return 0
 
 
 def all_pages(
-    atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census], patterns: Sequence[RecordedPatterns] = ()
+    atlas: Atlas,
+    shown: Mapping[str, Example],
+    censuses: Sequence[Census],
+    news: News,
+    patterns: Sequence[RecordedPatterns] = (),
 ) -> dict[str, str]:
     """All pages: file name -> page."""
     made = {
-        "index.md": overviews.home_page(atlas),
+        "index.md": overviews.home_page(atlas, news),
         "heads/index.md": overviews.table_page(atlas),
         "try/index.md": try_it.try_page(atlas, patterns),
         "matrix.md": overviews.matrix_page(atlas),
+        "coverage.md": coverage_page(atlas),
+        "news.md": news_page(news),
+        "cite.md": cite_page(news, len(atlas.catalog.references)),
+        "assets/version.js": f"window.headatlas = {{version: {json.dumps(news.version)}}};\n",
         "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
         "together.md": together.together_page(atlas, [by_page(atlas.catalog, each) for each in together.recorded()]),
