@@ -19,7 +19,7 @@ from headatlas import specimens
 from headatlas.census.reading import recorded
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
-from pages import api, entities, overviews, plain, together
+from pages import api, entities, overviews, plain, together, try_it
 from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
 from pages.chance import chance_page
@@ -29,13 +29,14 @@ from pages.heads import head_page
 from pages.linking import TermLinks
 from pages.news import News, cite_page, gather_news, news_page
 from pages.outside import outside_page
+from pages.patterns import RecordedPatterns, recorded_patterns
 from pages.specimen import specimen_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
 _WITH_TERMS = ("heads", "methods", "benchmarks", "circuits")  # folders whose pages link terms to the glossary
 # Folders that hold nothing but what is written here.
-GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census")
+GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census", "try")
 
 
 def main(site: Path = SITE) -> int:
@@ -44,8 +45,8 @@ def main(site: Path = SITE) -> int:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
         censuses = [by_page(atlas.catalog, each) for each in recorded()]
-        news = gather_news(atlas, censuses)
-        pages = all_pages(atlas, examples(runs), censuses, news)
+        patterns, news = list(recorded_patterns()), gather_news(atlas, censuses)
+        pages = all_pages(atlas, examples(runs), censuses, news, patterns)
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
@@ -55,16 +56,24 @@ def main(site: Path = SITE) -> int:
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
+    try_it.write_try(atlas, censuses, patterns, site / "try")
     api.write_api(atlas, news, site, _address())
     print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
     return 0
 
 
-def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census], news: News) -> dict[str, str]:
+def all_pages(
+    atlas: Atlas,
+    shown: Mapping[str, Example],
+    censuses: Sequence[Census],
+    news: News,
+    patterns: Sequence[RecordedPatterns] = (),
+) -> dict[str, str]:
     """All pages: file name -> page."""
     made = {
         "index.md": overviews.home_page(atlas, news),
         "heads/index.md": overviews.table_page(atlas),
+        "try/index.md": try_it.try_page(atlas, patterns),
         "matrix.md": overviews.matrix_page(atlas),
         "coverage.md": coverage_page(atlas),
         "news.md": news_page(news),
