@@ -23,9 +23,12 @@ from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
 from pages.chance import chance_page
 from pages.examples import Example, examples
+from pages.explorer import explorer_data, explorer_page
 from pages.heads import head_page
 from pages.linking import TermLinks
 from pages.outside import outside_page
+from pages.render import page
+from pages.search_index import search_index
 from pages.specimen import specimen_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +54,8 @@ def main(site: Path = SITE) -> int:
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    api.write_api(atlas, site, _address())
+    index = search_index(atlas, censuses, pages, SITE)
+    api.write_api(atlas, site, _address(), {"findings": explorer_data(atlas), "search": index})
     print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
     return 0
 
@@ -61,6 +65,8 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
     made = {
         "index.md": overviews.home_page(atlas),
         "heads/index.md": overviews.table_page(atlas),
+        "findings.md": explorer_page(atlas),
+        "search.md": page("search.md"),
         "matrix.md": overviews.matrix_page(atlas),
         "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
@@ -90,8 +96,8 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         made |= {f"{kind}/{id}.md": content for id, content in pages.items()}
     links = TermLinks(atlas.catalog)
     return {
-        name: links.link(page, "../" * len(Path(name).parts)) if _has_terms(name) else page
-        for name, page in made.items()
+        name: links.link(content, "../" * len(Path(name).parts)) if _has_terms(name) else content
+        for name, content in made.items()
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,13 +17,14 @@ from pages.atlas import Atlas
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
-def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
+def write_api(atlas: Atlas, site: Path, address: str = "", loaded: Mapping[str, Any] | None = None) -> None:
     """Write api/v1, references.bib, findings.csv, feed.xml and llms.txt below the site's folder.
 
     Args:
         atlas: all data of the site.
         site: the folder of the pages.
         address: URL of the site, ending in '/'; links are relative if it is empty.
+        loaded: file name -> what pages load when a reader asks for it.
     """
     api = site / "api" / "v1"
     shutil.rmtree(api, ignore_errors=True)
@@ -33,6 +35,10 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     index["papers"] = [_write(api, "papers", each["key"], each["title"], each) for each in whole["references"]]
     for id in atlas.catalog.heads:
         (api / "heads" / f"{id}.bib").write_text(atlas.catalog.bibtex(id), encoding="utf-8")
+    for key in atlas.catalog.references:
+        (api / "papers" / f"{key}.bib").write_text(atlas.catalog.bibtex(key), encoding="utf-8")
+    for name, value in (loaded or {}).items():
+        files.write(api / f"{name}.json", json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
     for name in ("taxonomy", *FILES):
         _dump(api / f"{name}.json", whole[name] if name == "taxonomy" else {name: whole[name]})
     _dump(api / "catalog.json", whole)
