@@ -8,8 +8,9 @@ markup on a page.
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -54,8 +55,9 @@ def main(site: Path = SITE) -> int:
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    index = search_index(atlas, censuses, pages, SITE)
-    api.write_api(atlas, site, _address(), {"findings": explorer_data(atlas), "search": index})
+    api.write_api(atlas, site, _address())
+    index = search_index(atlas, censuses, site, pages, menu())
+    api.write_loaded(site, {"findings": explorer_data(atlas), "search": index})
     print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
     return 0
 
@@ -107,10 +109,23 @@ def _has_terms(name: str) -> bool:
     return name == "beyond.md" or (folder in _WITH_TERMS and file != "index.md")
 
 
+def _settings() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+
+
+def menu() -> Iterator[tuple[str, str, str]]:
+    """Name, file and section of each page of the menu; '' for pages without a section."""
+    for entry in _settings()["nav"]:
+        for name, inside in entry.items():
+            if isinstance(inside, str):
+                yield name, inside, ""
+            else:
+                yield from ((page, file, name) for each in inside for page, file in each.items())
+
+
 def _address() -> str:
     """The URL of the site from mkdocs.yml; '' if there is none."""
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    address = str(settings.get("site_url") or "")
+    address = str(_settings().get("site_url") or "")
     return address if not address or address.endswith("/") else f"{address}/"
 
 

@@ -8,7 +8,7 @@
   const GROUPS = {
     head: ["Heads", 1], type: ["Head types", 1.3], circuit: ["Circuits", 1.15], benchmark: ["Benchmarks", 1.1],
     method: ["Methods", 1.1], model: ["Models", 1.1], term: ["Glossary", 1], page: ["Pages", 0.9],
-    paper: ["Papers", 0.8], finding: ["Findings", 0.5],
+    paper: ["Papers", 0.8], finding: ["Findings", 0.3],
   };
   const STOP = new Set("a an and are at by for from head heads in is it like of on or the to with".split(" "));
   // Weight of the title and the other names, of the note, and of the text of an entry.
@@ -175,7 +175,8 @@
   }
 
   function option(result, id) {
-    return made("a", { role: "option", id, tabindex: "-1", "aria-selected": "false", href: new URL(result.address, ROOT).href },
+    return made("a", { role: "option", id, tabindex: "-1", "aria-selected": "false", "data-group": result.group,
+      href: new URL(result.address, ROOT).href },
       made("b", {}, result.title), " ", made("span", {}, result.note));
   }
 

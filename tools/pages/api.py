@@ -17,14 +17,13 @@ from pages.atlas import Atlas
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
-def write_api(atlas: Atlas, site: Path, address: str = "", loaded: Mapping[str, Any] | None = None) -> None:
+def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
     """Write api/v1, references.bib, findings.csv, feed.xml and llms.txt below the site's folder.
 
     Args:
         atlas: all data of the site.
         site: the folder of the pages.
         address: URL of the site, ending in '/'; links are relative if it is empty.
-        loaded: file name -> what pages load when a reader asks for it.
     """
     api = site / "api" / "v1"
     shutil.rmtree(api, ignore_errors=True)
@@ -37,8 +36,6 @@ def write_api(atlas: Atlas, site: Path, address: str = "", loaded: Mapping[str, 
         (api / "heads" / f"{id}.bib").write_text(atlas.catalog.bibtex(id), encoding="utf-8")
     for key in atlas.catalog.references:
         (api / "papers" / f"{key}.bib").write_text(atlas.catalog.bibtex(key), encoding="utf-8")
-    for name, value in (loaded or {}).items():
-        files.write(api / f"{name}.json", json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
     for name in ("taxonomy", *FILES):
         _dump(api / f"{name}.json", whole[name] if name == "taxonomy" else {name: whole[name]})
     _dump(api / "catalog.json", whole)
@@ -56,6 +53,13 @@ def write_api(atlas: Atlas, site: Path, address: str = "", loaded: Mapping[str, 
     (site / "findings.csv").write_text(export(atlas.catalog, "csv"), encoding="utf-8")
     (site / "feed.xml").write_text(_feed(atlas, address), encoding="utf-8")
     (site / "llms.txt").write_text(_guide(atlas), encoding="utf-8")
+
+
+def write_loaded(site: Path, loaded: Mapping[str, Any]) -> None:
+    """Write what pages load when a reader asks for it, by name, as compact JSON in api/v1."""
+    for name, value in loaded.items():
+        made = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        files.write(site / "api" / "v1" / f"{name}.json", f"{made}\n")
 
 
 def _write(api: Path, kind: str, id: str, name: str, entity: dict[str, Any]) -> dict[str, str]:

@@ -48,7 +48,8 @@ def shown(head: HeadType) -> Evidence:
 def _spread(findings: Sequence[Finding]) -> list[Finding]:
     """The strongest findings, at most two of each source; more of a source only where places are left."""
     taken: Counter[str] = Counter()
-    first, later = [], []
+    first: list[Finding] = []
+    later: list[Finding] = []
     for finding in findings:
         (first if taken[finding.source] < PER_SOURCE else later).append(finding)
         taken[finding.source] += 1

@@ -7,8 +7,9 @@ from pages.atlas import Atlas
 from pages.evidence import CHECKED_AS, KINDS, STANCES
 from pages.render import line, page
 
-# The facets of the explorer, in their order on the page.
-FACETS = ("type", "stage", "stance", "kind", "model", "paper", "year", "checked")
+# The facets of the explorer with their names, in their order on the page.
+FACETS = {"type": "Head type", "stage": "Stage", "stance": "Stance", "kind": "Kind of evidence", "model": "Model",
+          "paper": "Paper", "year": "Year", "checked": "Checked"}  # fmt: skip
 COLUMNS = ("type", "id", "statement", "stance", "kind", "model", "heads", "figure", "metric", "n", "formula", "paper",
            "at", "checked")  # fmt: skip
 

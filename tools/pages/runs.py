@@ -11,7 +11,7 @@ from headatlas.protocol.results import Result
 from pages.atlas import Atlas
 from pages.claims import claim, with_links
 
-Sign = Literal["yes", "no", "not tested"]
+Sign = Literal["yes", "no", "not decided", "not tested"]
 PARTS = ("behaviour", "detection", "cause")
 _SHOWN = 4  # heads of a run in the table; the record has all
 
@@ -19,9 +19,10 @@ _SHOWN = 4  # heads of a run in the table; the record has all
 def why(record: Record) -> dict[str, Sign]:
     """Whether the model has the behaviour, whether heads were found, and whether they cause it."""
     behaviour, detection, cause = record.behaviour, record.detection, record.cause
+    unclear = detection is not None and not detection.selected and (detection.undecided or detection.unsettled)
     return {
         "behaviour": _sign(behaviour.passed if behaviour else None),
-        "detection": _sign(bool(detection.selected) if detection else None),
+        "detection": "not decided" if unclear else _sign(bool(detection.selected) if detection else None),
         "cause": _sign(cause.passed if cause and not cause.too_few_sets else None),
     }
 
@@ -52,11 +53,12 @@ def card(atlas: Atlas, head: HeadType, small: Sequence[Result], root: str) -> di
             {"result": each, "why": why(each.record), "seeds": seeds(each.record)}
             for each in sorted(large, key=lambda each: atlas.leading.index(each.record.model.id))
         ],
+        "not_run": [model for model in atlas.leading if head.rule and (head.id, model) not in atlas.by_place],
         "small": len(small),
         "reproduced": sum(each.record.verdict.label == "reproduced" for each in small),
         "decided": len(decided),
         "small_why": {part: sum(sign[part] == "yes" for sign in signs) for part in PARTS},
-        "not_rerun": sorted(named - ran, key=lambda model: atlas.model_name(model).lower()),
+        "not_rerun": sorted(named - ran - set(atlas.leading), key=lambda model: atlas.model_name(model).lower()),
     }
 
 
@@ -80,6 +82,7 @@ def rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
         }
         if result := row["result"]:
             row |= {
+                "why": why(result.record),
                 "found": _found(result.record),
                 "more": max(0, len(result.record.selected) - _SHOWN),
                 "effect": effect(result.record.cause),

@@ -2,11 +2,10 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markdown.extensions.toc import slugify, unique
 
 from headatlas.census.schema import Census
@@ -18,7 +17,9 @@ _FENCE = re.compile(r"^\s*(```|~~~)")
 Row = list[Any]
 
 
-def search_index(atlas: Atlas, censuses: Sequence[Census], pages: Mapping[str, str], site: Path) -> dict[str, Any]:
+def search_index(
+    atlas: Atlas, censuses: Sequence[Census], site: Path, pages: Collection[str], menu: Iterable[tuple[str, str, str]]
+) -> dict[str, Any]:
     """All that can be found.
 
     Entries are [title, address, note, other names]. Findings are [number of the head type, id, statement, number of
@@ -28,8 +29,9 @@ def search_index(atlas: Atlas, censuses: Sequence[Census], pages: Mapping[str, s
     Args:
         atlas: all data of the site.
         censuses: all recorded ones.
-        pages: file name -> generated page; a head has a page of its own if `models/<id>/L10H7.md` is there.
-        site: the folder with the pages written by hand and `mkdocs.yml` beside it.
+        site: the folder of all pages, generated ones included: a head has a page where its file is there.
+        pages: the generated pages.
+        menu: name, file and section of each page of the menu.
     """
     catalog = atlas.catalog
     types = {id: number for number, id in enumerate(catalog.heads)}
@@ -51,7 +53,14 @@ def search_index(atlas: Atlas, censuses: Sequence[Census], pages: Mapping[str, s
                 [model.name, f"models/{id}/", model.architecture, "; ".join([id, *model.hub])]
                 for id, model in catalog.models.items()
             ],
-            "page": [*_of_menu(site), *_sections(site, pages)],
+            "page": [
+                *([name, _address(file), section, ""] for name, file, section in menu),
+                *(
+                    row
+                    for name in _by_hand(site, pages)
+                    for row in sections(name.read_text("utf-8"), _address(name.name))
+                ),
+            ],
             "paper": [
                 [each.short, f"papers/{key}/", line(each.title), f"{key}; {line(each.author)}"]
                 for key, each in catalog.references.items()
@@ -61,7 +70,7 @@ def search_index(atlas: Atlas, censuses: Sequence[Census], pages: Mapping[str, s
             [types[known.head_type.id], known.finding.id, line(known.finding.statement), papers[known.finding.source]]
             for known in catalog.findings()
         ],
-        "heads": _heads(atlas, censuses, pages, types),
+        "heads": _heads(atlas, censuses, site, types),
     }
 
 
@@ -73,9 +82,7 @@ def _short(text: str) -> str:
     return re.split(r"(?<=[.]) ", line(text), maxsplit=1)[0]
 
 
-def _heads(
-    atlas: Atlas, censuses: Sequence[Census], pages: Collection[str], types: Mapping[str, int]
-) -> dict[str, dict[str, Row]]:
+def _heads(atlas: Atlas, censuses: Sequence[Census], site: Path, types: Mapping[str, int]) -> dict[str, dict[str, Row]]:
     """The heads that papers name, and those that a census or a run on a pretrained model gives a name."""
     found: dict[tuple[str, str], Row] = defaultdict(lambda: [[], [], 0, 0])
 
@@ -101,16 +108,13 @@ def _heads(
     by_model: dict[str, dict[str, Row]] = defaultdict(dict)
     for (model, name), row in found.items():
         if model in atlas.catalog.models:
-            by_model[model][name] = [*row[:3], int(f"models/{model}/{name}.md" in pages)]
+            by_model[model][name] = [*row[:3], int(_has_page(site, model, name))]
     return dict(by_model)
 
 
-def _of_menu(site: Path) -> Iterator[Row]:
-    """The pages of the menu, with the section that they are in."""
-    settings = yaml.safe_load((site.parent / "mkdocs.yml").read_text(encoding="utf-8"))
-    for title, inside in (pair for entry in settings["nav"] for pair in entry.items()):
-        for name, file in ((title, inside),) if isinstance(inside, str) else (p for e in inside for p in e.items()):
-            yield [name, _address(file), "" if isinstance(inside, str) else title, ""]
+def _has_page(site: Path, model: str, head: str) -> bool:
+    folder = site / "models" / model
+    return (folder / f"{head}.md").is_file() or (folder / head / "index.html").is_file()
 
 
 def _address(file: str) -> str:
@@ -118,11 +122,9 @@ def _address(file: str) -> str:
     return "" if address == "index" else f"{address.removesuffix('index').removesuffix('/')}/"
 
 
-def _sections(site: Path, pages: Collection[str]) -> Iterator[Row]:
-    """The sections of the pages written by hand, each with its text: nothing else on the site searches them."""
-    for path in sorted(site.glob("*.md")):
-        if path.name not in pages:
-            yield from sections(path.read_text(encoding="utf-8"), _address(path.name))
+def _by_hand(site: Path, pages: Collection[str]) -> list[Path]:
+    """The pages written by hand: the search has their text, since nothing else on the site does."""
+    return [path for path in sorted(site.glob("*.md")) if path.name not in pages]
 
 
 def sections(source: str, address: str) -> Iterator[Row]:
