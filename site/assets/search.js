@@ -1,7 +1,7 @@
 /* Search: an index that is loaded when somebody searches, one box for every page, results one line each. */
 "use strict";
 {
-  const ROOT = new URL("..", document.currentScript?.src ?? location.href);
+  const ROOT = new URL("..", document.currentScript.src || location.href);
   const FEW = 5; // results of a group, where the box does not say how many
 
   // What can be found, in the order of groups that score alike, and how much a match weighs.
@@ -93,11 +93,13 @@
 
   function matches(index, query) {
     const words = [...new Set(wordsOf(query))];
-    const phrase = words.join(" ");
+    const meant = []; // the words, without typing errors
     const found = new Map(); // entry -> [score, weight of the words that it has]
     let whole = 0;
     for (const word of words) {
       const candidates = alike(index, word);
+      const typed = [...candidates].every(([, likeness]) => likeness < 0.8);
+      meant.push(typed && candidates.size ? [...candidates].reduce((a, b) => (b[1] > a[1] ? b : a))[0] : word);
       const met = new Map();
       for (const [each, likeness] of candidates) {
         for (const [entry, weight] of index.places.get(each)) {
@@ -111,10 +113,11 @@
         found.set(entry, [score + rarity * weight, had + rarity]);
       }
     }
+    const phrase = meant.join(" ");
     const rows = [...found].map(([number, [score, had]]) => {
       const entry = index.entries[number];
-      const best = Math.max(...entry.names.map((name) =>
-        name === phrase ? 60 : name.startsWith(phrase) ? 25 : ` ${name} `.includes(` ${phrase} `) ? 10 : 0));
+      const best = Math.max(...entry.names.map((name, place) =>
+        name === phrase ? (place ? 60 : 70) : name.startsWith(phrase) ? 25 : ` ${name} `.includes(` ${phrase} `) ? 10 : 0));
       return { ...entry, had, score: (score + best) * GROUPS[entry.group][1] };
     });
     const full = rows.filter((row) => row.had > whole - 1e-6);

@@ -107,7 +107,7 @@ def _found(record: Record) -> list[dict[str, str]]:
 def effect(cause: Cause | None) -> Markup:
     """The effect of the heads found, beside that of random sets."""
     if cause is None:
-        return Markup("not tested")
+        return Markup("")
     sets = len(cause.random_effects)
     if cause.too_few_sets:
         return Markup("not told: only {} random sets exist").format(sets)
