@@ -67,11 +67,13 @@ def test_a_head_has_a_page_where_its_file_is_there(tmp_path: Path, file: str) ->
 
 
 def test_sections_of_a_page_lead_to_their_anchors() -> None:
-    page = "# Title\nlead\n## A `code` part\none\n\n```sh\n# no heading\n```\n## Twice\n### Twice\nlast\n"
+    page = "# Title\nlead\n## A `code` part\none\n\n```sh\n# no heading\n```\n"
+    page += "## Twice\n### Twice\nlast\n## Own { #mine }\n"
     assert list(sections(page, "x/")) == [
         ["A code part", "x/#a-code-part", "Title", "one ```sh # no heading ```"],
         ["Twice", "x/#twice", "Title", ""],
         ["Twice", "x/#twice_1", "Title", "last"],
+        ["Own", "x/#mine", "Title", ""],
     ]
 
 
@@ -94,7 +96,7 @@ def rank(browser: Any) -> Any:
     tab = browser.new_page()
     tab.route("**/*", lambda route: route.fulfill(body="<body></body>", content_type="text/html"))
     tab.goto("http://site.test/page/")
-    tab.add_script_tag(content=(ROOT / "site/assets/search.js").read_text(encoding="utf-8"))
+    tab.add_script_tag(content=(ROOT / "site/assets/search-box.js").read_text(encoding="utf-8"))
     tab.evaluate("data => { window.index = headatlasSearch.prepare(data); }", INDEX)
 
     def ranked(query: str) -> list[tuple[str, list[str]]]:

@@ -12,7 +12,7 @@ from headatlas.census.schema import Census
 from pages.atlas import Atlas
 from pages.render import line
 
-_HEADING = re.compile(r"^(#{1,3}) +(.+?) *$")
+_HEADING = re.compile(r"^#{1,3} +(.+?) *(?:\{ *#([\w-]+) *\})?$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 Row = list[Any]
 
@@ -135,8 +135,8 @@ def sections(source: str, address: str) -> Iterator[Row]:
         fenced ^= bool(_FENCE.match(each))
         found = None if fenced else _HEADING.match(each)
         if found:
-            heading = re.sub(r"[`*]", "", found[2])
-            anchor = unique(slugify(heading, "-"), used)
+            heading = re.sub(r"[`*]", "", found[1])
+            anchor = found[2] or unique(slugify(heading, "-"), used)
             if row:
                 yield row
             row = [heading, f"{address}#{anchor}", title, ""] if title else None
