@@ -167,7 +167,8 @@
   /* --- the box: a combobox with a listbox -------------------------------------------------------------------- */
 
   let loading = null;
-  const load = () => (loading ??= fetch(new URL("api/v1/search.json", ROOT)).then((answer) => answer.json()).then(prepare));
+  const load = () => (loading ??= fetch(new URL("api/v1/search.json", ROOT)).then((answer) => answer.json()).then(prepare)
+    .catch((error) => { loading = null; throw error; }));
   let boxes = 0;
 
   function made(tag, settings = {}, ...parts) {
@@ -228,7 +229,8 @@
         history.replaceState(history.state, "", address);
       }
       if (!asked) { show([]); said.replaceChildren(); return; }
-      const index = await load();
+      const index = await load().catch(() => null);
+      if (!index) { said.textContent = "The index could not be loaded."; return; }
       if (input.value.trim() !== asked) return;
       const groups = rank(index, asked);
       show(groups);
@@ -248,7 +250,7 @@
       },
     };
     input.addEventListener("input", search);
-    input.addEventListener("focus", load, { once: true });
+    input.addEventListener("focus", () => load().catch(() => {}), { once: true });
     input.addEventListener("keydown", (event) => {
       if (!(event.key in deeds) || event.isComposing) return;
       event.preventDefault();
