@@ -6,6 +6,7 @@ This script runs before the site builder. Templates escape everything that comes
 markup on a page.
 """
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +24,12 @@ from pages import api, entities, overviews, plain, together
 from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
 from pages.chance import chance_page
+from pages.coverage import coverage_page
 from pages.examples import Example, examples
 from pages.explorer import explorer_data, explorer_page
 from pages.heads import head_page
 from pages.linking import TermLinks
+from pages.news import News, cite_page, gather_news, news_page
 from pages.outside import outside_page
 from pages.render import page
 from pages.search_index import search_index
@@ -45,7 +48,8 @@ def main(site: Path = SITE) -> int:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
         censuses = [by_page(atlas.catalog, each) for each in recorded()]
-        pages = all_pages(atlas, examples(runs), censuses)
+        news = gather_news(atlas, censuses)
+        pages = all_pages(atlas, examples(runs), censuses, news)
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
@@ -55,21 +59,25 @@ def main(site: Path = SITE) -> int:
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    api.write_api(atlas, site, _address())
+    api.write_api(atlas, news, site, _address())
     index = search_index(atlas, censuses, site, pages, menu())
     api.write_loaded(site, {"findings": explorer_data(atlas), "search": index})
     print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
     return 0
 
 
-def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census]) -> dict[str, str]:
+def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census], news: News) -> dict[str, str]:
     """All pages: file name -> page."""
     made = {
-        "index.md": overviews.home_page(atlas),
+        "index.md": overviews.home_page(atlas, news),
         "heads/index.md": overviews.table_page(atlas),
         "findings.md": explorer_page(atlas),
         "search.md": page("search.md"),
         "matrix.md": overviews.matrix_page(atlas),
+        "coverage.md": coverage_page(atlas),
+        "news.md": news_page(news),
+        "cite.md": cite_page(news, len(atlas.catalog.references)),
+        "assets/version.js": f"window.headatlas = {{version: {json.dumps(news.version)}}};\n",
         "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
         "together.md": together.together_page(atlas, [by_page(atlas.catalog, each) for each in together.recorded()]),

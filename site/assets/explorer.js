@@ -184,7 +184,6 @@
     }
 
     const deeds = {
-      link: (button) => copy(location.href, button),
       cite: async (button) => copy(await bibtex(), button),
       csv: async () => {
         const address = URL.createObjectURL(new Blob([await csv()], { type: "text/csv" }));
