@@ -9,8 +9,9 @@ markup on a page.
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -25,11 +26,14 @@ from pages.censuses import census_pages, places
 from pages.chance import chance_page
 from pages.coverage import coverage_page
 from pages.examples import Example, examples
+from pages.explorer import explorer_data, explorer_page
 from pages.heads import head_page
 from pages.linking import TermLinks
 from pages.news import News, cite_page, gather_news, news_page
 from pages.outside import outside_page
 from pages.patterns import RecordedPatterns, recorded_patterns
+from pages.render import page
+from pages.search_index import search_index
 from pages.specimen import specimen_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,6 +62,8 @@ def main(site: Path = SITE) -> int:
         path.write_text(content, encoding="utf-8")
     try_it.write_try(atlas, censuses, patterns, site / "try")
     api.write_api(atlas, news, site, _address())
+    index = search_index(atlas, censuses, site, pages, menu())
+    api.write_loaded(site, {"findings": explorer_data(atlas), "search": index})
     print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
     return 0
 
@@ -74,6 +80,8 @@ def all_pages(
         "index.md": overviews.home_page(atlas, news),
         "heads/index.md": overviews.table_page(atlas),
         "try/index.md": try_it.try_page(atlas, patterns),
+        "findings.md": explorer_page(atlas),
+        "search.md": page("search.md"),
         "matrix.md": overviews.matrix_page(atlas),
         "coverage.md": coverage_page(atlas),
         "news.md": news_page(news),
@@ -107,8 +115,8 @@ def all_pages(
         made |= {f"{kind}/{id}.md": content for id, content in pages.items()}
     links = TermLinks(atlas.catalog)
     return {
-        name: links.link(page, "../" * len(Path(name).parts)) if _has_terms(name) else page
-        for name, page in made.items()
+        name: links.link(content, "../" * len(Path(name).parts)) if _has_terms(name) else content
+        for name, content in made.items()
     }
 
 
@@ -118,10 +126,23 @@ def _has_terms(name: str) -> bool:
     return name == "beyond.md" or (folder in _WITH_TERMS and file != "index.md")
 
 
+def _settings() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+
+
+def menu() -> Iterator[tuple[str, str, str]]:
+    """Name, file and section of each page of the menu; '' for pages without a section."""
+    for entry in _settings()["nav"]:
+        for name, inside in entry.items():
+            if isinstance(inside, str):
+                yield name, inside, ""
+            else:
+                yield from ((page, file, name) for each in inside for page, file in each.items())
+
+
 def _address() -> str:
     """The URL of the site from mkdocs.yml; '' if there is none."""
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    address = str(settings.get("site_url") or "")
+    address = str(_settings().get("site_url") or "")
     return address if not address or address.endswith("/") else f"{address}/"
 
 

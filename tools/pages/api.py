@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def write_api(atlas: Atlas, news: News, site: Path, address: str = "") -> None:
     index["papers"] = [_write(api, "papers", each["key"], each["title"], each) for each in whole["references"]]
     for id in atlas.catalog.heads:
         (api / "heads" / f"{id}.bib").write_text(atlas.catalog.bibtex(id), encoding="utf-8")
+    for key in atlas.catalog.references:
+        (api / "papers" / f"{key}.bib").write_text(atlas.catalog.bibtex(key), encoding="utf-8")
     for name in ("taxonomy", *FILES):
         _dump(api / f"{name}.json", whole[name] if name == "taxonomy" else {name: whole[name]})
     _dump(api / "catalog.json", whole)
@@ -49,6 +52,13 @@ def write_api(atlas: Atlas, news: News, site: Path, address: str = "") -> None:
     (site / "findings.csv").write_text(export(atlas.catalog, "csv"), encoding="utf-8")
     (site / "feed.xml").write_text(news.atom(address), encoding="utf-8")
     (site / "llms.txt").write_text(_guide(atlas), encoding="utf-8")
+
+
+def write_loaded(site: Path, loaded: Mapping[str, Any]) -> None:
+    """Write what pages load when a reader asks for it, by name, as compact JSON in api/v1."""
+    for name, value in loaded.items():
+        made = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        files.write(site / "api" / "v1" / f"{name}.json", f"{made}\n")
 
 
 def _write(api: Path, kind: str, id: str, name: str, entity: dict[str, Any]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from headatlas.evidence.records import Record
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
+from pages import claims
 
 # Verdicts, best first; each has a symbol, so that colour is never the only sign.
 VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
@@ -77,6 +78,10 @@ class Atlas:
     def model_name(self, id: str) -> str:
         """The name of a model."""
         return self.catalog.models[id].name if id in self.catalog.models else id
+
+    def claim(self, head: str) -> str:
+        """The sentence that a run of a head type tests; '' if the type has no script."""
+        return claims.plain(claims.claim(head), self.catalog)
 
     @cached_property
     def reported(self) -> Mapping[tuple[str, str], list[Finding]]:
