@@ -20,6 +20,7 @@ from headatlas.evidence.signs import VERDICTS
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
+from pages import claims
 
 Measured = TypeVar("Measured", Record, Census, Collaboration)
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -76,6 +77,10 @@ class Atlas:
     def model_name(self, id: str) -> str:
         """The name of a model."""
         return self.catalog.models[id].name if id in self.catalog.models else id
+
+    def claim(self, head: str) -> str:
+        """The sentence that a run of a head type tests; '' if the type has no script."""
+        return claims.plain(claims.claim(head), self.catalog)
 
     @cached_property
     def reported(self) -> Mapping[tuple[str, str], list[Finding]]:
