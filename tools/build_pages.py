@@ -18,13 +18,14 @@ from headatlas import specimens
 from headatlas.census.reading import recorded
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
-from pages import api, entities, overviews, plain, together
+from pages import api, entities, named_heads, overviews, plain, together
 from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
 from pages.chance import chance_page
 from pages.examples import Example, examples
 from pages.heads import head_page
 from pages.linking import TermLinks
+from pages.maps import ModelMap, model_maps
 from pages.outside import outside_page
 from pages.specimen import specimen_page
 
@@ -41,23 +42,30 @@ def main(site: Path = SITE) -> int:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
         censuses = [by_page(atlas.catalog, each) for each in recorded()]
-        pages = all_pages(atlas, examples(runs), censuses)
+        maps = model_maps(atlas.catalog, atlas.results, censuses)
+        pages = all_pages(atlas, examples(runs), censuses, maps)
+        heads = list(named_heads.head_pages(atlas, maps, censuses))
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
     for name in GENERATED:
         shutil.rmtree(site / name, ignore_errors=True)
-    for name, content in pages.items():
+    for name, content in (*pages.items(), *((each.place, named_heads.html(atlas, each)) for each in heads)):
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    api.write_api(atlas, site, _address())
-    print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
+    api.write_api(atlas, site, heads, _address())
+    print(
+        f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs; "
+        f"and {len(heads)} pages of named heads in {len(maps)} models"
+    )
     return 0
 
 
-def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census]) -> dict[str, str]:
-    """All pages: file name -> page."""
+def all_pages(
+    atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census], maps: Mapping[str, ModelMap]
+) -> dict[str, str]:
+    """All pages but those of single heads: file name -> page."""
     made = {
         "index.md": overviews.home_page(atlas),
         "heads/index.md": overviews.table_page(atlas),
@@ -84,7 +92,7 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         ("methods", entities.pages_of(atlas, "methods", "method")),
         ("benchmarks", entities.pages_of(atlas, "benchmarks", "benchmark")),
         ("circuits", entities.circuit_pages(atlas)),
-        ("models", entities.model_pages(atlas, {census.model.id for census in censuses})),
+        ("models", entities.model_pages(atlas, {census.model.id for census in censuses}, maps)),
         ("papers", entities.paper_pages(atlas)),
     ):
         made |= {f"{kind}/{id}.md": content for id, content in pages.items()}

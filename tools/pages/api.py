@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,16 +13,18 @@ from headatlas.catalog.schema import FILES, FOLDERS
 from headatlas.census import reading
 from headatlas.evidence import files
 from pages.atlas import Atlas
+from pages.named_heads import HeadPage
 
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
-def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
+def write_api(atlas: Atlas, site: Path, heads: Iterable[HeadPage], address: str = "") -> None:
     """Write api/v1, references.bib, findings.csv, feed.xml and llms.txt below the site's folder.
 
     Args:
         atlas: all data of the site.
         site: the folder of the pages.
+        heads: the named heads of all models.
         address: URL of the site, ending in '/'; links are relative if it is empty.
     """
     api = site / "api" / "v1"
@@ -44,6 +47,8 @@ def write_api(atlas: Atlas, site: Path, address: str = "") -> None:
         files.write(place, record.model_dump_json(indent=1) + "\n")
     for path in sorted(locations.censuses().glob("*.json")):
         files.write(api / "census" / path.name, reading.read(path).model_dump_json(indent=1) + "\n")
+    for each in heads:
+        _dump(api / each.json, each.sheet.model_dump(mode="json"))
     if locations.collaborations().is_dir():
         shutil.copytree(locations.collaborations(), api / "collaboration")
     (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")

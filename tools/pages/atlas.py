@@ -78,6 +78,10 @@ class Atlas:
         """The name of a model."""
         return self.catalog.models[id].name if id in self.catalog.models else id
 
+    def has_head_pages(self, model: str) -> bool:
+        """Whether every named head of a model has a page; the toy models of methods share an id, and no shape."""
+        return model in self.catalog.models and self.catalog.models[model].layers is not None
+
     @cached_property
     def reported(self) -> Mapping[tuple[str, str], list[Finding]]:
         """Findings that name heads, by head type and model."""

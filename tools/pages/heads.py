@@ -59,6 +59,7 @@ def _rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
             "expected": expected.get(model),
             "result": ran.get(model),
             "found": _found(ran[model]) if model in ran else [],
+            "paged": atlas.has_head_pages(model),
             "more": max(0, len(ran[model].record.selected) - _SHOWN) if model in ran else 0,
         }
         for model in dict.fromkeys([*ran, *expected, *reported])
