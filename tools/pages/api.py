@@ -47,8 +47,7 @@ def write_api(atlas: Atlas, site: Path, heads: Iterable[HeadPage], address: str 
         files.write(place, record.model_dump_json(indent=1) + "\n")
     for path in sorted(locations.censuses().glob("*.json")):
         files.write(api / "census" / path.name, reading.read(path).model_dump_json(indent=1) + "\n")
-    for each in heads:
-        _dump(api / each.json, each.sheet.model_dump(mode="json"))
+    _write_heads(api, heads)
     if locations.collaborations().is_dir():
         shutil.copytree(locations.collaborations(), api / "collaboration")
     (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")
@@ -60,6 +59,24 @@ def write_api(atlas: Atlas, site: Path, heads: Iterable[HeadPage], address: str 
 def _write(api: Path, kind: str, id: str, name: str, entity: dict[str, Any]) -> dict[str, str]:
     _dump(api / kind / f"{id}.json", entity)
     return {"id": id, "name": name, "page": f"{kind}/{id}/", "json": f"api/v1/{kind}/{id}.json"}
+
+
+def _write_heads(api: Path, heads: Iterable[HeadPage]) -> None:
+    """The named heads, each with everything about it, and a list for each model."""
+    listed: dict[str, list[dict[str, Any]]] = {}
+    for each in heads:
+        _dump(api / each.json, each.sheet.model_dump(mode="json"))
+        listed.setdefault(each.map.model.id, []).append(
+            {
+                "head": each.sheet.head,
+                "named_in_papers": [name.type for name in each.sheet.names],
+                "measured": [name.type.id for name in each.named.measured],
+                "page": each.place.removesuffix("index.html"),
+                "json": f"api/v1/{each.json}",
+            }
+        )
+    for model, found in listed.items():
+        _dump(api / "models" / model / "heads.json", {"model": model, "heads": found})
 
 
 def _dump(path: Path, value: Any) -> None:

@@ -52,7 +52,7 @@ def _square(atlas: Atlas, map: ModelMap, head: Head) -> dict[str, Any] | None:
     named = map.named.get(head)
     if named is None:
         return None
-    written = [name.type.id for name in named.names] or [role.name for _, role in named.parts]
+    written = [name.type.id for name in named.names] or [role.name or "" for _, role in named.parts]
     return {
         "head": head,
         "papers": _stages(atlas, named.papers),

@@ -39,12 +39,12 @@ class Name:
         return any(each.stance == "contradicts" for each in self.findings)
 
     @property
-    def order(self) -> tuple[bool, bool, bool, bool, int]:
-        """Sorts names: those of papers first; among these causal or mechanistic support, then any, then lists."""
+    def order(self) -> tuple[bool, bool, bool, int, int]:
+        """Sorts names: those of papers first; of these causal or mechanistic support first, about the fewest heads."""
         support = self.papers.findings if self.papers else ()
-        cause = any(each.kind in ("causal", "mechanistic") and not each.published_list for each in support)
-        own = any(not each.published_list for each in support)
-        return self.papers is None, not support, not cause, not own, -len(support)
+        causes = [each for each in support if each.kind in ("causal", "mechanistic")]
+        about = min((len(each.heads) for each in causes or support), default=0)
+        return self.papers is None, not support, not causes, about, -len(support)
 
 
 @dataclass(frozen=True)

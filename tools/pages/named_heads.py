@@ -5,12 +5,14 @@ There are thousands of them, each with one subject: the site builder and its sea
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from headatlas.census.schema import Census
-from pages.atlas import VERDICTS, Atlas
+from pages.atlas import Atlas
 from pages.maps import ModelMap, NamedHead
 from pages.render import page
+from pages.scores import Score
 from pages.sheets import PublishedName, Sheet, sheets
 
 # Model ids of Neuronpedia: its pages of heads are /<model>/head/<layer>/<head>, as the source of the site has it
@@ -61,11 +63,24 @@ def html(atlas: Atlas, each: HeadPage) -> str:
         after=after,
         lead=[_named_by(atlas, name) for name in sheet.names],
         counts=_counts(sheet),
-        measured=sorted(sheet.measured, key=lambda score: (score.outcome != "named", score.type, score.source)),
-        verdicts=VERDICTS,
+        measured=_measured(sheet.measured),
+        named=list({score.type: score.name for score in sheet.measured if score.outcome == "named"}.items()),
+        version=version("headatlas"),
         sources=[atlas.catalog.references[key] for key in sheet.sources],
-        neuronpedia=f"https://www.neuronpedia.org/{neuronpedia}/head/{sheet.layer}/{sheet.index}" if neuronpedia else None,
+        neuronpedia=f"https://www.neuronpedia.org/{neuronpedia}/head/{sheet.layer}/{sheet.index}"
+        if neuronpedia
+        else None,
     )
+
+
+def _measured(scores: Iterable[Score]) -> list[list[Score]]:
+    """Rows of scores, names first: a census and a run of one type share a row if they say the same of the head."""
+    rows: dict[tuple[object, ...], list[Score]] = {}
+    for score in sorted(scores, key=lambda each: (each.outcome != "named", each.type, each.source)):
+        figures = (score.score, score.low, score.high, score.control)
+        said = tuple(None if each is None else round(each, 2) for each in figures)
+        rows.setdefault((score.type, score.outcome, score.threshold, said), []).append(score)
+    return list(rows.values())
 
 
 def _named_by(atlas: Atlas, name: PublishedName) -> dict[str, Any]:
@@ -86,7 +101,7 @@ def _counts(sheet: Sheet) -> str:
     """Names, sources and dissent in one line; '' if no paper names the head."""
     if not sheet.sources:
         return ""
-    disputing = [finding.stance for name in sheet.names for finding in name.disputing]
+    disputing: list[str] = [finding.stance for name in sheet.names for finding in name.disputing]
     said = [_number(len(sheet.names), "name"), _number(len(sheet.sources), "source")]
     for stance, verb in (("contradicts", "contradict"), ("qualifies", "qualify")):
         if count := disputing.count(stance):

@@ -110,7 +110,8 @@ def _made() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "head_of": head_of, "heads_of": heads_of, "verbatim": verbatim, "formula": formula, "code": code, "quoted": quoted, "data": data, "number": number,
+        "head_of": head_of, "heads_of": heads_of, "verbatim": verbatim, "formula": formula, "code": code,
+        "quoted": quoted, "data": data, "number": number,
         "lies_in": lies_in, "checked": CHECKED.__getitem__,
     }  # fmt: skip
     return environment
