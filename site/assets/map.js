@@ -18,7 +18,8 @@ function map(section) {
       const fit = ([kind, stance]) => (!chosen.kind || kind === chosen.kind) && (!chosen.stance || stance === chosen.stance);
       if (!found.some(fit)) return false;
     }
-    return { both: papers && measured, papers: papers && !measured, ours: measured && !papers }[chosen.who] ?? true;
+    const ours = measured === 1;
+    return { both: papers && ours, papers: papers && !ours, ours: ours && !papers }[chosen.who] ?? true;
   }
 
   function stripe(holder, stages) {
@@ -83,7 +84,7 @@ function map(section) {
     const strong = document.createElement("strong");
     strong.textContent = head;
     line.append(strong);
-    if (!names) line.append(": nobody has named this head.");
+    if (!names) line.append(": nobody has named this head");
     else {
       const list = names.map(([type, , sources, measured]) => {
         const who = [sources ? `${sources} source${sources > 1 ? "s" : ""}` : "", measured ? "measured here" : ""];

@@ -29,7 +29,8 @@ KINDS = {"heads": "head", "methods": "method", "benchmarks": "benchmark", "circu
 MOST = 420_000  # bytes of a page with its styles and scripts (280,000 of the theme); search (index, worker) apart
 VIEWS = {"desktop": (1280, 900), "phone": (375, 740)}
 PAGES = ("", "heads/", "heads/induction/", "matrix/", "depths/", "census/", "together/", "specimen/", "glossary/",
-         "beyond/", "timeline/", "heads/hostile/")  # fmt: skip
+         "beyond/", "timeline/", "models/gpt2/", "models/llama-2-70b/", "models/specimen/", "models/gpt2/L10H7/",
+         "heads/hostile/")  # fmt: skip
 
 
 # Pages are laid out alike in both schemes: every test run looks at one of each, `make test-all` at all four.
@@ -115,6 +116,20 @@ def test_every_record_is_published_and_keeps_to_the_schema(built: Path) -> None:
     assert len(files) == len(ATLAS.results)
     for path in files:
         validator.validate(json.loads(path.read_text()))
+
+
+def test_every_named_head_has_a_page_and_json_that_keeps_to_the_schema(built: Path) -> None:
+    schema = json.loads((built / "api/v1/schema/named_head.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    lists = sorted((built / "api/v1/models").glob("*/heads.json"))
+    assert {path.parent.name for path in lists} >= {"gpt2", "smollm2-135m-instruct", "specimen"}
+    for path in lists:
+        for each in json.loads(path.read_text())["heads"]:
+            sheet = json.loads((built / each["json"]).read_text())
+            assert (sheet["model"], sheet["head"]) == (path.parent.name, each["head"])
+            assert [name["type"] for name in sheet["names"]] == each["named_in_papers"]
+            assert (built / each["page"] / "index.html").is_file()
+            validator.validate(sheet)
 
 
 def test_no_link_and_no_anchor_is_dead(built: Path, parsed: dict[Path, Page]) -> None:
@@ -298,6 +313,7 @@ def test_copy_buttons_copy(browser: Any, address: str) -> None:
         "heads/induction/",
         "matrix/",
         "census/",
+        "models/gpt2/",
         *(pytest.param(each, marks=pytest.mark.slow) for each in ("heads/", "together/")),
     ],
 )
