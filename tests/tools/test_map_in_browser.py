@@ -28,7 +28,8 @@ SHELL = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="../../assets/plain.css"><link rel="stylesheet" href="../../assets/atlas.css">
 <script src="../../assets/plain.js" data-root="../../"></script></head>
-<body><header><button data-plain-scheme hidden></button></header><main class="md-typeset plain-main"><h1>{title}</h1><h2 id="map">Map</h2>{map}</main></body></html>"""
+<body><header><button data-plain-scheme hidden></button></header>
+<main class="md-typeset plain-main"><h1>{title}</h1><h2 id="map">Map</h2>{map}</main></body></html>"""
 
 
 @pytest.fixture(scope="module")
