@@ -19,6 +19,7 @@ from headatlas.evidence.records import Record
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
+from pages import claims
 
 # Verdicts, best first; each has a symbol, so that colour is never the only sign.
 VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
@@ -81,6 +82,10 @@ class Atlas:
     def has_head_pages(self, model: str) -> bool:
         """Whether every named head of a model has a page; the toy models of methods share an id, and no shape."""
         return model in self.catalog.models and self.catalog.models[model].layers is not None
+
+    def claim(self, head: str) -> str:
+        """The sentence that a run of a head type tests; '' if the type has no script."""
+        return claims.plain(claims.claim(head), self.catalog)
 
     @cached_property
     def reported(self) -> Mapping[tuple[str, str], list[Finding]]:
