@@ -20,7 +20,7 @@ from headatlas import specimens
 from headatlas.census.reading import recorded
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
-from pages import api, entities, overviews, plain, together, try_it
+from pages import api, entities, named_heads, overviews, plain, together, try_it
 from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
 from pages.chance import chance_page
@@ -29,6 +29,7 @@ from pages.examples import Example, examples
 from pages.explorer import explorer_data, explorer_page
 from pages.heads import head_page
 from pages.linking import TermLinks
+from pages.maps import ModelMap, model_maps
 from pages.news import News, cite_page, gather_news, news_page
 from pages.outside import outside_page
 from pages.patterns import RecordedPatterns, recorded_patterns
@@ -49,22 +50,27 @@ def main(site: Path = SITE) -> int:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
         censuses = [by_page(atlas.catalog, each) for each in recorded()]
+        maps = model_maps(atlas.catalog, atlas.results, censuses)
         patterns, news = list(recorded_patterns()), gather_news(atlas, censuses)
-        pages = all_pages(atlas, examples(runs), censuses, news, patterns)
+        pages = all_pages(atlas, examples(runs), censuses, news, maps, patterns)
+        heads = list(named_heads.head_pages(atlas, maps, censuses))
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
     for name in GENERATED:
         shutil.rmtree(site / name, ignore_errors=True)
-    for name, content in pages.items():
+    for name, content in (*pages.items(), *((each.place, named_heads.html(atlas, each)) for each in heads)):
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     try_it.write_try(atlas, censuses, patterns, site / "try")
-    api.write_api(atlas, news, site, _address())
+    api.write_api(atlas, news, site, heads, _address())
     index = search_index(atlas, censuses, site, pages, menu())
     api.write_loaded(site, {"findings": explorer_data(atlas), "search": index})
-    print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
+    print(
+        f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs; "
+        f"and {len(heads)} pages of named heads in {len(maps)} models"
+    )
     return 0
 
 
@@ -73,9 +79,10 @@ def all_pages(
     shown: Mapping[str, Example],
     censuses: Sequence[Census],
     news: News,
+    maps: Mapping[str, ModelMap],
     patterns: Sequence[RecordedPatterns] = (),
 ) -> dict[str, str]:
-    """All pages: file name -> page."""
+    """All pages but those of single heads: file name -> page."""
     made = {
         "index.md": overviews.home_page(atlas, news),
         "heads/index.md": overviews.table_page(atlas),
@@ -109,7 +116,7 @@ def all_pages(
         ("methods", entities.pages_of(atlas, "methods", "method")),
         ("benchmarks", entities.pages_of(atlas, "benchmarks", "benchmark")),
         ("circuits", entities.circuit_pages(atlas)),
-        ("models", entities.model_pages(atlas, {census.model.id for census in censuses})),
+        ("models", entities.model_pages(atlas, {census.model.id for census in censuses}, maps)),
         ("papers", entities.paper_pages(atlas)),
     ):
         made |= {f"{kind}/{id}.md": content for id, content in pages.items()}

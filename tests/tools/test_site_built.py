@@ -34,6 +34,7 @@ MOST = 440_000  # bytes of a page with its styles and scripts (264,000 of the th
 VIEWS = {"desktop": (1280, 900), "phone": (375, 740)}
 PAGES = ("", "heads/", "heads/induction/", "matrix/", "depths/", "census/", "together/", "specimen/", "glossary/",
          "beyond/", "timeline/", "findings/", "search/?q=induction", "news/", "coverage/", "models/gpt2/",
+         "models/llama-2-70b/", "models/specimen/", "models/gpt2/L10H7/",
          "papers/wang2023interpretability/", "cite/", "heads/hostile/")  # fmt: skip
 
 
@@ -121,6 +122,20 @@ def test_every_record_is_published_and_keeps_to_the_schema(built: Path) -> None:
     assert len(files) == len(ATLAS.results)
     for path in files:
         validator.validate(json.loads(path.read_text()))
+
+
+def test_every_named_head_has_a_page_and_json_that_keeps_to_the_schema(built: Path) -> None:
+    schema = json.loads((built / "api/v1/schema/named_head.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    lists = sorted((built / "api/v1/models").glob("*/heads.json"))
+    assert {path.parent.name for path in lists} >= {"gpt2", "smollm2-135m-instruct", "specimen"}
+    for path in lists:
+        for each in json.loads(path.read_text())["heads"]:
+            sheet = json.loads((built / each["json"]).read_text())
+            assert (sheet["model"], sheet["head"]) == (path.parent.name, each["head"])
+            assert [name["type"] for name in sheet["names"]] == each["named_in_papers"]
+            assert (built / each["page"] / "index.html").is_file()
+            validator.validate(sheet)
 
 
 def test_no_link_and_no_anchor_is_dead(built: Path, parsed: dict[Path, Page]) -> None:
@@ -374,6 +389,7 @@ def test_copy_buttons_copy(browser: Any, address: str) -> None:
         "heads/induction/",
         "matrix/",
         "census/",
+        "models/gpt2/",
         "findings/",
         "search/?q=induction",
         *(pytest.param(each, marks=pytest.mark.slow) for each in ("heads/", "together/")),

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ from headatlas.catalog.schema import FILES, FOLDERS
 from headatlas.census import reading
 from headatlas.evidence import files
 from pages.atlas import Atlas
+from pages.named_heads import HeadPage
 from pages.news import News
 
 
-def write_api(atlas: Atlas, news: News, site: Path, address: str = "") -> None:
+def write_api(atlas: Atlas, news: News, site: Path, heads: Iterable[HeadPage], address: str = "") -> None:
     """Write api/v1, references.bib, findings.csv, feed.xml and llms.txt below the site's folder.
 
     Args:
         atlas: all data of the site.
         news: what the feed tells.
         site: the folder of the pages.
+        heads: the named heads of all models.
         address: URL of the site, ending in '/'; links are relative if it is empty.
     """
     api = site / "api" / "v1"
@@ -46,6 +48,7 @@ def write_api(atlas: Atlas, news: News, site: Path, address: str = "") -> None:
         files.write(place, record.model_dump_json(indent=1) + "\n")
     for path in sorted(locations.censuses().glob("*.json")):
         files.write(api / "census" / path.name, reading.read(path).model_dump_json(indent=1) + "\n")
+    _write_heads(api, heads)
     if locations.collaborations().is_dir():
         shutil.copytree(locations.collaborations(), api / "collaboration")
     (site / "references.bib").write_text(atlas.catalog.bibtex(), encoding="utf-8")
@@ -64,6 +67,24 @@ def write_loaded(site: Path, loaded: Mapping[str, Any]) -> None:
 def _write(api: Path, kind: str, id: str, name: str, entity: dict[str, Any]) -> dict[str, str]:
     _dump(api / kind / f"{id}.json", entity)
     return {"id": id, "name": name, "page": f"{kind}/{id}/", "json": f"api/v1/{kind}/{id}.json"}
+
+
+def _write_heads(api: Path, heads: Iterable[HeadPage]) -> None:
+    """The named heads, each with everything about it, and a list for each model."""
+    listed: dict[str, list[dict[str, Any]]] = {}
+    for each in heads:
+        _dump(api / each.json, each.sheet.model_dump(mode="json"))
+        listed.setdefault(each.map.model.id, []).append(
+            {
+                "head": each.sheet.head,
+                "named_in_papers": [name.type for name in each.sheet.names],
+                "measured": [name.type.id for name in each.named.measured],
+                "page": each.place.removesuffix("index.html"),
+                "json": f"api/v1/{each.json}",
+            }
+        )
+    for model, found in listed.items():
+        _dump(api / "models" / model / "heads.json", {"model": model, "heads": found})
 
 
 def _dump(path: Path, value: Any) -> None:

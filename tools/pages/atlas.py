@@ -78,6 +78,10 @@ class Atlas:
         """The name of a model."""
         return self.catalog.models[id].name if id in self.catalog.models else id
 
+    def has_head_pages(self, model: str) -> bool:
+        """Whether every named head of a model has a page; the toy models of methods share an id, and no shape."""
+        return model in self.catalog.models and self.catalog.models[model].layers is not None
+
     def claim(self, head: str) -> str:
         """The sentence that a run of a head type tests; '' if the type has no script."""
         return claims.plain(claims.claim(head), self.catalog)

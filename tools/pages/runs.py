@@ -84,6 +84,7 @@ def rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
             row |= {
                 "why": why(result.record),
                 "found": _found(result.record),
+                "paged": atlas.has_head_pages(model),
                 "more": max(0, len(result.record.selected) - _SHOWN),
                 "effect": effect(result.record.cause),
                 "seeds": seeds(result.record),
