@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.progress import Progress, no_progress
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -108,6 +110,7 @@ def rerun(
     seeds: Sequence[int] = (0,),
     *,
     catalog: Catalog | None = None,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> Rerun:
     """Rerun the finding behind a head type on a model, as `headatlas run` does.
@@ -117,6 +120,7 @@ def rerun(
         model: one that is open, or whatever `headatlas.lab.open_model` opens.
         seeds: of the stimuli, at least one. The first gives the record; of the others it keeps the verdict.
         catalog: the shipped one if not given.
+        progress: told what is being done, and how far it is.
         options: of `headatlas.lab.open_model`, for a model that is not open yet, such as dtype="bfloat16".
 
     Raises:
@@ -144,4 +148,4 @@ def rerun(
             opened = model
         else:
             opened = stack.enter_context(open_model(model, **options))
-        return Rerun(run(known, entry, opened, seeds))
+        return Rerun(run(known, entry, opened, seeds, progress))

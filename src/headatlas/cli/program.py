@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from headatlas.cli.commands import catalog, census, compare, fetching, identify, mistakes, model, run, streams
+from headatlas.cli.commands import catalog, census, compare, fetching, identify, mistakes, model, run, streams, view
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +70,6 @@ def parser() -> argparse.ArgumentParser:
         description="Look up the attention heads that papers describe, and test each finding on your model.",
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in (catalog, run, census, compare, identify, model, fetching):
+    for part in (catalog, run, census, compare, identify, model, view, fetching):
         part.add_to(commands)
     return top
