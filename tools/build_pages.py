@@ -26,13 +26,24 @@ from pages.examples import Example, examples
 from pages.heads import head_page
 from pages.linking import TermLinks
 from pages.outside import outside_page
+from pages.reference import addresses, reference_pages, rooms
 from pages.specimen import specimen_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
 _WITH_TERMS = ("heads", "methods", "benchmarks", "circuits")  # folders whose pages link terms to the glossary
 # Folders that hold nothing but what is written here.
-GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census")
+GENERATED: tuple[str, ...] = (
+    "heads",
+    "methods",
+    "benchmarks",
+    "circuits",
+    "models",
+    "papers",
+    "api",
+    "census",
+    "reference",
+)
 
 
 def main(site: Path = SITE) -> int:
@@ -58,6 +69,7 @@ def main(site: Path = SITE) -> int:
 
 def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census]) -> dict[str, str]:
     """All pages: file name -> page."""
+    public = rooms()
     made = {
         "index.md": overviews.home_page(atlas),
         "heads/index.md": overviews.table_page(atlas),
@@ -77,11 +89,12 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         "papers/index.md": entities.papers_page(atlas),
         **plain.plain_pages(atlas),
         **census_pages(atlas, censuses),
+        **reference_pages(public),
     }
     for head in atlas.catalog.heads.values():
         made[f"heads/{head.id}.md"] = head_page(atlas, head, shown.get(head.id))
     for kind, pages in (
-        ("methods", entities.pages_of(atlas, "methods", "method")),
+        ("methods", entities.pages_of(atlas, "methods", "method", documented=addresses(public))),
         ("benchmarks", entities.pages_of(atlas, "benchmarks", "benchmark")),
         ("circuits", entities.circuit_pages(atlas)),
         ("models", entities.model_pages(atlas, {census.model.id for census in censuses})),

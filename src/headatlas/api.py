@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rerun:
     """What a rerun of one finding gave.
 
@@ -93,15 +92,16 @@ class Rerun:
         record_files.require_writable(Path(folder))
         return record_files.write(self.record, Path(folder))
 
+    def __repr__(self) -> str:
+        return repr(self.record).replace("record", "rerun", 1)
+
     def __str__(self) -> str:
         reasons = "".join(f"\n  {reason}" for reason in self.verdict.reasons)
         return f"{self.record.entry.id} in {self.record.model.name}: {self.verdict.label}{reasons}"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.verdict.reasons)
-        title = f"{self.record.entry.id} in {self.record.model.name}: <b>{self.verdict.label}</b>"
-        return f"<p>{title}</p><ul>{reasons}</ul>{''.join(self.figures.values())}"
+        """What a notebook shows: the verdict with its reasons, and the pictures."""
+        return self.record._repr_html_() + "".join(self.figures.values())
 
 
 def rerun(

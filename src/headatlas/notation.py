@@ -92,4 +92,9 @@ def heads_of(given: HeadsLike) -> list[Head]:
     Raises:
         HeadatlasError: for anything that `Head.parse` does not read.
     """
-    return [Head.parse(each) for each in ([given] if isinstance(given, Head | str) else given)]
+    return [Head.parse(each) for each in one_or_several(given)]
+
+
+def one_or_several(given: Any) -> list[Any]:
+    """The parts of a sequence; a head or text is one part, although both are sequences, as is any other object."""
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, Head | str) else [given]

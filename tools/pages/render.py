@@ -38,6 +38,14 @@ def page(template: str, **values: Any) -> str:
     return _environment.get_template(template).render(**values)
 
 
+def inline_code(source: str) -> Markup:
+    """A line of a docstring: what stands between backticks becomes code."""
+    parts = enumerate(source.split("`"))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(text(each)) if odd % 2 else text(each) for odd, each in parts
+    )
+
+
 def heads_of(heads: Iterable[object]) -> Markup:
     """Heads in a row."""
     return Markup(" ").join(Markup("<code>{}</code>").format(head) for head in heads)
@@ -100,6 +108,7 @@ def _made() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "inline_code": inline_code,
         "heads_of": heads_of, "formula": formula, "code": code, "quoted": quoted, "data": data, "number": number,
         "lies_in": lies_in, "checked": CHECKED.__getitem__,
     }  # fmt: skip

@@ -25,7 +25,7 @@ class HeadNames:
         measured: its names in a census of this very model; empty without a census, and for a head without a name.
         model: its name.
         known: whether the catalog knows the model; papers say nothing of a model that it does not know.
-        census: where the measured names come from, in words; None without a census.
+        census: where the measured names come from, as text; None without a census.
     """
 
     head: Head

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from headatlas.catalog.collections import table
 from headatlas.notation import Head
 from headatlas.pages.figures.attention import quoted
 from headatlas.session.tokens import words_of
@@ -75,9 +75,7 @@ class NextTokens(Sequence[Candidate]):
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in self._header)
-        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._rows())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return table(self._header, self._rows())
 
 
 def next_tokens(

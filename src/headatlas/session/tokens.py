@@ -1,4 +1,4 @@
-"""A text as a model reads it: token ids, and each token in words."""
+"""A text as a model reads it: token ids, and each token as text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from torch import Tensor
 from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.directions import DirectionLike, direction_at, directions_of
 from headatlas.lab.activations.sites import SITES, STREAM_SITES, Positions, Recording, Site, Where, by_position, union
-from headatlas.notation import Head, HeadLike, HeadsLike, heads_of
+from headatlas.notation import Head, HeadLike, HeadsLike, heads_of, one_or_several
 
 ActivationChange = Callable[[Tensor, Where], Tensor]  # [batch position head feature] -> the same shape
 Targets = HeadsLike | Iterable[int]  # heads, such as "L5H10"; layers for resid and attn_out
@@ -214,7 +214,7 @@ def _edit(
 
 def _places(name: str, site: str, at: Targets) -> list[Head]:
     """The heads that an edit acts on; head 0 of its layers for a site without heads."""
-    targets: list[HeadLike | int] = [at] if isinstance(at, Head | str) else list(at)
+    targets: list[HeadLike | int] = one_or_several(at)
     layers = [target for target in targets if isinstance(target, int)]
     if site in STREAM_SITES:
         if heads := [target for target in targets if not isinstance(target, int)]:

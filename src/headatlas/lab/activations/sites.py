@@ -10,6 +10,7 @@ In order of computation within a layer:
     attn_out   output of the output projection: the sum of the results plus its bias
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -47,7 +48,7 @@ class Where:
         return self.heads * stored // self.total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording:
     """Activations of one batch of prompts, by site and layer: `recording["z", 3]`.
 
@@ -61,6 +62,10 @@ class Recording:
 
     activations: Mapping[tuple[Site, int], Tensor]
     positions: Tensor | None = None
+
+    def __repr__(self) -> str:
+        counts = Counter(site for site, _ in self.activations)
+        return f"<recording: {', '.join(f'{site} of {count} layers' for site, count in counts.items())}>"
 
     def __getitem__(self, at: tuple[Site, int | HeadLike]) -> Tensor:
         """The activations of a site in a layer, or of one head: `recording["pattern", "L4H5"]`, [batch query key].
