@@ -60,7 +60,10 @@ class Session:
         Raises:
             HeadatlasError: as in `tokens`, and for a text whose patterns would need more than 2 GiB.
         """
-        tokens = self.tokens(text)
+        return self.attention_to(self.tokens(text))
+
+    def attention_to(self, tokens: Tokens) -> Attention:
+        """The same for tokens, such as the first ones of a long text."""
         with self._edited():
             return attention_of(self.model, tokens, self.removed)
 
@@ -153,9 +156,9 @@ class Session:
         """Write all patterns of a text as one HTML file, as `headatlas view` does, and return its path.
 
         Args:
-            text: at most `headatlas.session.viewing.MOST_TOKENS` tokens of it are shown.
+            text: of which at most the first 128 tokens are shown.
             path: of the file.
-            head: shown large at first; by default the one with a name and the sharpest pattern.
+            head: shown large at first; by default one that looks back sharply.
 
         Raises:
             HeadatlasError: as in `attention`, or if the file cannot be written.

@@ -42,8 +42,8 @@ class Tokens:
         return "<p>" + " ".join(f"<code>{escape(word)}</code>" for word in self.words) + "</p>"
 
 
-def tokens_of(model: OpenModel, text: str) -> Tokens:
-    """Split a text as every measurement of headatlas does.
+def tokens_of(model: OpenModel, text: str, most: int | None = None) -> Tokens:
+    """Split a text as every measurement of headatlas does, and keep at most the first `most` tokens.
 
     Raises:
         HeadatlasError: for what is no text, has no tokens, or does not fit the model's context.
@@ -52,7 +52,7 @@ def tokens_of(model: OpenModel, text: str) -> Tokens:
         raise HeadatlasError(
             f"give a text, not {type(text).__name__}; for token ids use headatlas.lab.record or forward"
         )
-    ids = model.vocabulary.prompt(text)
+    ids = model.vocabulary.prompt(text)[:most]
     if not ids:
         raise HeadatlasError("the text has no tokens, and prompts of this model start without BOS; give some words")
     batch_of(model, [ids])

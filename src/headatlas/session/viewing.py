@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headatlas.evidence import files
+from headatlas.lab import OpenModel
 from headatlas.notation import Head, HeadLike
 from headatlas.pages.figures.attention import quoted, shown
 from headatlas.pages.templating import template
 from headatlas.session.attention import Attention, Weights
 from headatlas.session.naming import HeadNames
+from headatlas.session.tokens import tokens_of
 
 if TYPE_CHECKING:
     from headatlas.session.opening import Session
@@ -27,24 +29,32 @@ def write(session: "Session", text: str, path: Path, head: HeadLike | None = Non
     Raises:
         HeadatlasError: as in `Session.attention`; for a head that the model lacks; if the file cannot be written.
     """
-    seen = session.attention(text)
+    total = len(session.model.vocabulary.prompt(text))
+    seen = session.attention_to(tokens_of(session.model, text, most_tokens(session.model)))
     chosen = looking_back(seen) if head is None else seen[head].head
-    return files.write(path, page(seen, {each: session.names(each) for each in seen.heads}, chosen), folders=False)
+    names = {each: session.names(each) for each in seen.heads}
+    return files.write(path, page(seen, names, chosen, total), folders=False)
 
 
-def page(attention: Attention, names: dict[Head, HeadNames], head: Head) -> str:
+def most_tokens(model: OpenModel) -> int:
+    """How many tokens of a text are shown. What a token attends to does not depend on the tokens after it."""
+    return min(MOST_TOKENS, model.context or MOST_TOKENS)
+
+
+def page(attention: Attention, names: dict[Head, HeadNames], head: Head, total: int) -> str:
     """The page, self-contained; a content policy in it forbids every request.
 
     Args:
         attention: of all heads.
         names: of each of them.
         head: shown large at first.
+        total: number of tokens of the text, of which those of the attention are the first.
     """
-    words = attention.tokens.words[:MOST_TOKENS]
+    words = attention.tokens.words
     data = {
         "words": [shown(word) for word in words],
         "quoted": [quoted(word) for word in words],
-        "heads": [_head(attention[each].weights[: len(words)], names[each]) for each in attention.heads],
+        "heads": [_head(attention[each].weights, names[each]) for each in attention.heads],
         "start": str(head),
     }
     rows = [[each for each in attention.heads if each.layer == layer] for layer in range(attention.size)]
@@ -53,9 +63,9 @@ def page(attention: Attention, names: dict[Head, HeadNames], head: Head) -> str:
         data=data,
         model=attention.model,
         removed=attention.removed,
-        text="".join(attention.tokens.words[:MOST_TOKENS]),
+        text="".join(words),
         shown=len(words),
-        total=len(attention.tokens),
+        total=total,
         rows=rows,
         most=max(map(len, rows)),
         named=names,
@@ -69,7 +79,7 @@ def page(attention: Attention, names: dict[Head, HeadNames], head: Head) -> str:
 def _head(weights: Weights, names: HeadNames) -> dict[str, Any]:
     """The data of one head: its names, and its weights in hundredths, row by row up to the diagonal."""
     count = len(weights)
-    hundredths = np.clip(np.rint(weights[:, :count] * 100), 0, 255).astype(np.uint8)[np.tril_indices(count)]
+    hundredths = np.clip(np.rint(weights * 100), 0, 255).astype(np.uint8)[np.tril_indices(count)]
     return {
         "head": str(names.head),
         "weights": b64encode(hundredths.tobytes()).decode(),

@@ -43,14 +43,14 @@ def view(options: argparse.Namespace) -> int:
     with ProgressBar("starting up") as progress:
         fetched_first(options.model, options.revision, progress)
         import headatlas
-        from headatlas.session.viewing import MOST_TOKENS
+        from headatlas.session.viewing import most_tokens
 
         progress(f"opening {options.model}", 0, 0)
         with headatlas.open(options.model, **model_options(options).keywords(), progress=progress) as session:
-            total = len(session.tokens(options.text))
             path = session.view(options.text, options.out, options.head)
-            heads = len(session.model.anatomy.all_heads)
-    size, most = path.stat().st_size, min(total, MOST_TOKENS)
+            heads, total = len(session.model.anatomy.all_heads), len(session.model.vocabulary.prompt(options.text))
+            most = min(total, most_tokens(session.model))
+    size = path.stat().st_size
     if options.json:
         print_json({"file": str(path), "bytes": size, "heads": heads, "tokens": total, "shown": most})
         return 0
