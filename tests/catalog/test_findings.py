@@ -106,3 +106,33 @@ def test_only_a_dispute_about_the_type_itself_makes_it_contested(folder: Path, c
 def test_a_file_cannot_write_its_status(folder: Path) -> None:
     edit(folder, "heads/suppressor.yaml", status="established")
     assert any("suppressor.yaml: status: unknown field" in str(problem) for problem in check(folder)[1])
+
+
+@pytest.mark.parametrize(
+    "at, checked, said",
+    [
+        ("scores.json as above, entry gpt2", "primary", "'as above' refers to another place"),
+        ("README of lee/heads", "primary", "lee/heads changes; name the commit that was read, as lee/heads@1a2b3c4"),
+        ("Abstract (arXiv v2)", "primary", "only the abstract is named"),
+        ("Section 3.1 and Figure 2", "abstract", "not a place in an abstract or summary"),
+    ],
+)
+def test_a_place_is_found_without_its_neighbours(folder: Path, at: str, checked: str, said: str) -> None:
+    edit(folder, "heads/previous-token.yaml", findings=[finding("first", at=at, checked=checked)])
+    (problem,) = (each for each in check(folder)[1] if each.field.startswith("findings."))
+    assert said in problem.message and (problem.file, problem.field) == ("heads/previous-token.yaml", "findings.0")
+
+
+@pytest.mark.parametrize(
+    "at, checked",
+    [
+        ("README of lee/heads@1a2b3c4, list of heads", "primary"),
+        ("Table of heads (tables/heads.tex)", "primary"),
+        ("lee/heads, src/heads.py, lines 3-9, commit 1a2b3c4", "primary"),
+        ("Abstract; the figure is that of Section 3", "abstract"),
+        ("As summarised on example.org/topics/heads", "secondary"),
+    ],
+)
+def test_a_place_that_can_be_found_is_accepted(folder: Path, at: str, checked: str) -> None:
+    edit(folder, "heads/previous-token.yaml", findings=[finding("first", at=at, checked=checked)])
+    assert not check(folder)[1]

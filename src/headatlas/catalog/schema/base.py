@@ -4,7 +4,9 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from headatlas.catalog.schema import places
 
 SCHEMA_VERSION = 2
 
@@ -101,3 +103,9 @@ class Sourced(Strict):
     source: CitationKey
     at: Text = Field(description="Section, figure, table, page or line of code in the source.")
     checked: Checked = Field(description="; ".join(f"{checked}: {how}" for checked, how in CHECKED.items()) + ".")
+
+    @model_validator(mode="after")
+    def _place(self) -> "Sourced":
+        if wrong := places.fault(self.at, self.checked):
+            raise ValueError(f"at: {wrong}")
+        return self
