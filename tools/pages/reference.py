@@ -28,8 +28,15 @@ PACKAGES = {
     "headatlas.lab.safety": "The doctor",
     "headatlas.stimuli": "Prompts",
 }
-# Names that are documented on another page than their package's: classes with much to say.
-ELSEWHERE = {"headatlas.lab.OpenModel": "headatlas.lab.loading", "headatlas.lab.Scores": "headatlas.lab.running"}
+# Verbs and classes of the lab that are documented on the page of a room, so that no page is heavy.
+ELSEWHERE = {
+    "headatlas.lab.OpenModel": "headatlas.lab.loading",
+    "headatlas.lab.open_model": "headatlas.lab.loading",
+    "headatlas.lab.Scores": "headatlas.lab.running",
+    "headatlas.lab.path_patch": "headatlas.lab.paths",
+    "headatlas.lab.path_sweep": "headatlas.lab.paths",
+    "headatlas.lab.screen": "headatlas.lab.ablation",
+}
 # Public names that no __all__ lists: what `headatlas.open` returns, and the functions of a module that is exported.
 MORE = {
     "headatlas.session": (
