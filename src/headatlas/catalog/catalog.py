@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from headatlas.catalog import names, strays
-from headatlas.catalog.collections import Findings, HeadTypes, Known, Naming, table
+from headatlas.catalog.collections import Findings, HeadTypes, Known, Naming, Namings, table
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import (
     FILES,
@@ -260,7 +260,7 @@ class Catalog:
             )
         return place
 
-    def who(self, model: str, head: Head | str) -> tuple[Naming, ...]:
+    def who(self, model: str, head: Head | str) -> Namings:
         """The names that papers give one head of one model, best supported first; empty if no paper names the head.
 
         Raises:
@@ -281,7 +281,7 @@ class Catalog:
             disputing = tuple(each for each in findings if each.stance != "supports")
             if findings or roles:
                 named.append(Naming(type, supporting, disputing, roles))
-        return tuple(sorted(named, key=lambda each: (-len(each.findings), -len(each.roles), each.head_type.id)))
+        return Namings(sorted(named, key=lambda each: (-len(each.findings), -len(each.roles), each.head_type.id)))
 
     # --- sources ----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from headatlas.cli.commands import (
     results,
     run,
     streams,
+    view,
     who,
 )
 
@@ -27,7 +28,7 @@ from headatlas.cli.commands import (
 GROUPS: Mapping[str, Sequence[str]] = {
     "look up": ("list", "search", "show", "who", "cite", "results", "report", "identify", "method", "export"),
     "measure": (
-        "run", "census", "merge", "compare", "heads", "collaborate", "doctor", "specimen", "models", "fetch"
+        "run", "census", "merge", "compare", "heads", "collaborate", "view", "doctor", "specimen", "models", "fetch"
     ),
     "contribute": ("new", "stimuli", "check", "validate"),
 }  # fmt: skip
@@ -100,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(prog="headatlas", metavar="COMMAND", help=argparse.SUPPRESS)
-    for part in (catalog, who, results, run, census, compare, identify, model, fetching, contribute):
+    for part in (catalog, who, results, run, census, compare, identify, model, view, fetching, contribute):
         part.add_to(commands)
     top.epilog = _listed(commands.choices)
     top.set_defaults(command=lambda _: print(top.format_help(), end="") or 0)
