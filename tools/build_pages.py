@@ -6,10 +6,12 @@ This script runs before the site builder. Templates escape everything that comes
 markup on a page.
 """
 
+import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -18,15 +20,22 @@ from headatlas import specimens
 from headatlas.census.reading import recorded
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
-from pages import api, entities, overviews, plain, together
+from pages import api, entities, named_heads, overviews, plain, together, try_it
 from pages.atlas import Atlas, by_page, gather
 from pages.censuses import census_pages, places
 from pages.chance import chance_page
+from pages.coverage import coverage_page
 from pages.examples import Example, examples
+from pages.explorer import explorer_data, explorer_page
 from pages.heads import head_page
 from pages.linking import TermLinks
+from pages.maps import ModelMap, model_maps
+from pages.news import News, cite_page, gather_news, news_page
 from pages.outside import outside_page
+from pages.patterns import RecordedPatterns, recorded_patterns
 from pages.reference import addresses, reference_pages, rooms
+from pages.render import page
+from pages.search_index import search_index
 from pages.specimen import specimen_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,15 +43,8 @@ SITE = ROOT / "site"
 _WITH_TERMS = ("heads", "methods", "benchmarks", "circuits")  # folders whose pages link terms to the glossary
 # Folders that hold nothing but what is written here.
 GENERATED: tuple[str, ...] = (
-    "heads",
-    "methods",
-    "benchmarks",
-    "circuits",
-    "models",
-    "papers",
-    "api",
-    "census",
-    "reference",
+    *("heads", "methods", "benchmarks", "circuits"),
+    *("models", "papers", "api", "census", "try", "reference"),
 )
 
 
@@ -52,28 +54,51 @@ def main(site: Path = SITE) -> int:
         atlas = gather()
         runs = [result.record for result in atlas.runs_on(specimens.SPECIMEN)]
         censuses = [by_page(atlas.catalog, each) for each in recorded()]
-        pages = all_pages(atlas, examples(runs), censuses)
+        maps = model_maps(atlas.catalog, atlas.results, censuses)
+        patterns, news = list(recorded_patterns()), gather_news(atlas, censuses)
+        pages = all_pages(atlas, examples(runs), censuses, news, maps, patterns)
+        heads = list(named_heads.head_pages(atlas, maps, censuses))
     except HeadatlasError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
         return 2
     for name in GENERATED:
         shutil.rmtree(site / name, ignore_errors=True)
-    for name, content in pages.items():
+    for name, content in (*pages.items(), *((each.place, named_heads.html(atlas, each)) for each in heads)):
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    api.write_api(atlas, site, _address())
-    print(f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs")
+    try_it.write_try(atlas, censuses, patterns, site / "try")
+    api.write_api(atlas, news, site, heads, _address())
+    index = search_index(atlas, censuses, site, pages, menu())
+    api.write_loaded(site, {"findings": explorer_data(atlas), "search": index})
+    print(
+        f"wrote {len(pages)} pages: {len(atlas.catalog.heads)} head types, {len(atlas.results)} recorded runs; "
+        f"and {len(heads)} pages of named heads in {len(maps)} models"
+    )
     return 0
 
 
-def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Census]) -> dict[str, str]:
-    """All pages: file name -> page."""
+def all_pages(
+    atlas: Atlas,
+    shown: Mapping[str, Example],
+    censuses: Sequence[Census],
+    news: News,
+    maps: Mapping[str, ModelMap],
+    patterns: Sequence[RecordedPatterns] = (),
+) -> dict[str, str]:
+    """All pages but those of single heads: file name -> page."""
     public = rooms()
     made = {
-        "index.md": overviews.home_page(atlas),
+        "index.md": overviews.home_page(atlas, news),
         "heads/index.md": overviews.table_page(atlas),
+        "try/index.md": try_it.try_page(atlas, patterns),
+        "findings.md": explorer_page(atlas),
+        "search.md": page("search.md"),
         "matrix.md": overviews.matrix_page(atlas),
+        "coverage.md": coverage_page(atlas),
+        "news.md": news_page(news),
+        "cite.md": cite_page(news, len(atlas.catalog.references)),
+        "assets/version.js": f"window.headatlas = {{version: {json.dumps(news.version)}}};\n",
         "depths.md": overviews.depths_page(atlas, places(atlas, censuses), len(censuses)),
         "timeline.md": overviews.timeline_page(atlas),
         "together.md": together.together_page(atlas, [by_page(atlas.catalog, each) for each in together.recorded()]),
@@ -97,14 +122,14 @@ def all_pages(atlas: Atlas, shown: Mapping[str, Example], censuses: Sequence[Cen
         ("methods", entities.pages_of(atlas, "methods", "method", documented=addresses(public))),
         ("benchmarks", entities.pages_of(atlas, "benchmarks", "benchmark")),
         ("circuits", entities.circuit_pages(atlas)),
-        ("models", entities.model_pages(atlas, {census.model.id for census in censuses})),
+        ("models", entities.model_pages(atlas, {census.model.id for census in censuses}, maps)),
         ("papers", entities.paper_pages(atlas)),
     ):
         made |= {f"{kind}/{id}.md": content for id, content in pages.items()}
     links = TermLinks(atlas.catalog)
     return {
-        name: links.link(page, "../" * len(Path(name).parts)) if _has_terms(name) else page
-        for name, page in made.items()
+        name: links.link(content, "../" * len(Path(name).parts)) if _has_terms(name) else content
+        for name, content in made.items()
     }
 
 
@@ -114,10 +139,23 @@ def _has_terms(name: str) -> bool:
     return name == "beyond.md" or (folder in _WITH_TERMS and file != "index.md")
 
 
+def _settings() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+
+
+def menu() -> Iterator[tuple[str, str, str]]:
+    """Name, file and section of each page of the menu; '' for pages without a section."""
+    for entry in _settings()["nav"]:
+        for name, inside in entry.items():
+            if isinstance(inside, str):
+                yield name, inside, ""
+            else:
+                yield from ((page, file, name) for each in inside for page, file in each.items())
+
+
 def _address() -> str:
     """The URL of the site from mkdocs.yml; '' if there is none."""
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    address = str(settings.get("site_url") or "")
+    address = str(_settings().get("site_url") or "")
     return address if not address or address.endswith("/") else f"{address}/"
 
 

@@ -14,6 +14,7 @@ from headatlas.catalog import schema
 from headatlas.census.schema import Census
 from headatlas.collaboration.schema import Collaboration
 from headatlas.evidence import records
+from pages.sheets import Sheet
 
 SCHEMAS: dict[str, type[Any]] = {
     **{kind.removesuffix("s"): held for kind, held in schema.FOLDERS.items()},
@@ -23,11 +24,12 @@ SCHEMAS: dict[str, type[Any]] = {
     "record": records.Record,
     "census": Census,
     "collaboration": Collaboration,
+    "named_head": Sheet,
 }
 
 
 # Written by programs; the others are read from files that people write.
-_OURS = ("record", "census", "collaboration", "reference")
+_OURS = ("record", "census", "collaboration", "named_head", "reference")
 
 
 def written(name: str) -> str:

@@ -119,3 +119,65 @@ new MutationObserver(() => {
     part.setAttribute("aria-label", `Code block ${[...document.querySelectorAll(".md-code__nav")].indexOf(part) + 1}`);
   });
 }).observe(document.body, { childList: true, subtree: true });
+
+/* --- on a phone a row is a card, so that every cell must name its column ----------------------------------------- */
+
+function cards(table) {
+  const names = [...(table.tHead?.rows[0]?.cells ?? [])].map((head) => head.textContent.trim());
+  if (names.length < 3 || table.tHead.rows.length > 1 || table.querySelector("tbody [colspan], tbody [rowspan]")) return;
+  table.classList.add("atlas-rows");
+  table.setAttribute("role", "table");
+  for (const row of table.rows) {
+    row.setAttribute("role", "row");
+    [...row.cells].forEach((cell, place) => {
+      const head = cell.tagName === "TH";
+      cell.setAttribute("role", head ? (row.parentElement === table.tHead ? "columnheader" : "rowheader") : "cell");
+      if (!head && place && cell.textContent.trim()) cell.dataset.column = names[place];
+    });
+  }
+}
+
+document.querySelectorAll(".atlas-wide:not(.atlas-matrix) > table").forEach(cards);
+
+/* --- a bar at the head of every page: its address, BibTeX, JSON, and the version of the data ---------------------- */
+
+function bibtex(title, version) {
+  const key = "headatlas" + location.pathname.replace(/index\.html$/, "").replace(/[^a-z0-9]+/gi, "-").replace(/-$/, "");
+  return `@misc{${key},\n  author = {{The headatlas authors}},\n  title = {${title}},\n  year = {${version.split(".")[0]}},\n` +
+    `  note = {headatlas, data of version ${version}},\n  howpublished = {\\url{${location.origin}${location.pathname}}},\n}\n`;
+}
+
+function bar() {
+  const title = document.querySelector("article h1");
+  const version = window.headatlas?.version;
+  if (!title || !version) return;
+  const line = document.createElement("p");
+  line.className = "atlas-bar";
+  const said = document.createElement("span");
+  said.setAttribute("role", "status");
+  const words = [...title.childNodes].filter((part) => !part.classList?.contains("headerlink"));
+  const name = words.map((part) => part.textContent).join("").trim();
+  for (const [label, text] of [["Copy link", () => location.href], ["Copy BibTeX", () => bibtex(name, version)]]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = label;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text());
+      said.textContent = "copied";
+    });
+    line.append(button);
+  }
+  const json = document.querySelector('.atlas-machine a[href$=".json"]');
+  if (json) {
+    const link = document.createElement("a");
+    link.href = json.href;
+    link.textContent = "JSON";
+    line.append(link);
+  }
+  const data = document.createElement("span");
+  data.textContent = `data ${version}`;
+  line.append(data, said);
+  title.after(line);
+}
+
+if (navigator.clipboard) bar();

@@ -20,8 +20,8 @@ def test_its_runs_select_them(model, each) -> None:  # type: ignore[no-untyped-d
 
 
 def test_they_stand_on_the_page_of_the_model() -> None:
-    page = entities.model_pages(ATLAS, set())["smollm2-135m-instruct"]
-    assert "## Heads to know" in page and page.count("<li><code>L") == 10
+    page = entities.model_pages(ATLAS, set(), {})["smollm2-135m-instruct"]
+    assert "## Heads to know" in page and page.count('<li><code><a href="../../models/smollm2-135m-instruct/L') == 10
 
 
 def test_a_head_or_a_type_that_is_not_there_is_said() -> None:

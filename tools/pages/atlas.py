@@ -16,12 +16,12 @@ from headatlas.census.summary import depth
 from headatlas.collaboration.schema import Collaboration
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.records import Record
+from headatlas.evidence.signs import VERDICTS
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
+from pages import claims
 
-# Verdicts, best first; each has a symbol, so that colour is never the only sign.
-VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
 Measured = TypeVar("Measured", Record, Census, Collaboration)
 STATUSES: tuple[str, ...] = get_args(Status)
 
@@ -77,6 +77,14 @@ class Atlas:
     def model_name(self, id: str) -> str:
         """The name of a model."""
         return self.catalog.models[id].name if id in self.catalog.models else id
+
+    def has_head_pages(self, model: str) -> bool:
+        """Whether every named head of a model has a page; the toy models of methods share an id, and no shape."""
+        return model in self.catalog.models and self.catalog.models[model].layers is not None
+
+    def claim(self, head: str) -> str:
+        """The sentence that a run of a head type tests; '' if the type has no script."""
+        return claims.plain(claims.claim(head), self.catalog)
 
     @cached_property
     def reported(self) -> Mapping[tuple[str, str], list[Finding]]:

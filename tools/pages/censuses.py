@@ -13,8 +13,12 @@ from pages.render import page
 
 def census_pages(atlas: Atlas, censuses: Sequence[Census]) -> dict[str, str]:
     """File name -> page: the list, and one self-contained page per model."""
-    made = {f"census/{census.model.id}.html": census_page.page(atlas.catalog, census, "../") for census in censuses}
-    return made | {"census/index.md": _list(atlas, censuses)}
+    made = {"census/index.md": _list(atlas, censuses)}
+    for census in censuses:
+        id = census.model.id
+        model_page = f"../models/{id}/" if atlas.has_head_pages(id) else None
+        made[f"census/{id}.html"] = census_page.page(atlas.catalog, census, "../", model_page)
+    return made
 
 
 def places(atlas: Atlas, censuses: Sequence[Census]) -> list[DepthPlace]:

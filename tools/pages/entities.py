@@ -1,13 +1,16 @@
 """The pages of methods, benchmarks, circuits, models and papers, each kind with its list."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from headatlas import specimens
 from headatlas.catalog.schema import Family, Reference
+from pages import map_view
 from pages.atlas import Atlas
+from pages.maps import ModelMap
 from pages.render import page, text
 from pages.specimen import card_of
 
@@ -37,19 +40,20 @@ def circuit_pages(atlas: Atlas) -> dict[str, str]:
     }
 
 
-def model_pages(atlas: Atlas, censuses: set[str]) -> dict[str, str]:
+def model_pages(atlas: Atlas, censuses: set[str], maps: Mapping[str, ModelMap]) -> dict[str, str]:
     """Model pages: id -> page.
 
     Args:
         atlas: all data of the site.
         censuses: ids of models with a census.
+        maps: the names of heads, of models in which a head has one.
     """
     return {
         id: page(
             "model.md",
             atlas=atlas,
             entity=entity,
-            reported=[(head, f) for (head, model), found in atlas.reported.items() if model == id for f in found],
+            map=map_view.view(atlas, maps[id]) if id in maps else None,
             runs=atlas.runs_on(id),
             census=id in censuses,
             each=card_of(id) if id in specimens.names()[1:] else None,

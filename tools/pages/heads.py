@@ -8,73 +8,45 @@ from headatlas.catalog.schema import HeadType
 from headatlas.pages.figures.heatmap import top_of
 from headatlas.pages.report import cause_picture, heads_picture
 from headatlas.protocol.results import Result
+from pages import runs
 from pages.atlas import Atlas
+from pages.evidence import STANCES, shown
 from pages.examples import Example
 from pages.render import number, page, text
 
-_SHOWN = 4  # heads of a run in the table; the record has all
+_ROOT = "../../"
 
 
 def head_page(atlas: Atlas, head: HeadType, example: Example | None = None) -> str:
     """The page of one head type, from the catalog and the records."""
     stage = atlas.catalog.taxonomy.stage(head.stage)
-    runs = atlas.runs_of(head.id)
-    large = [result for result in runs if result.record.model.id in atlas.leading] or runs
-    small = [result for result in runs if result not in large]
-    rows = _rows(atlas, head)
+    results = atlas.runs_of(head.id)
+    small = [each for each in results if each.record.model.id not in atlas.leading]
+    rows = runs.rows(atlas, head)
     script = locations.reproductions() / f"{head.id}.py"
     return page(
         "head.md",
         atlas=atlas,
+        root=_ROOT,
         head=head,
         stage=stage,
         group=stage.group(head.group),
         part=stage.group(head.group).part_of(head.id),
         drawn=atlas.catalog.taxonomy.depths,
-        runs=large,
-        small_runs=small,
+        card=runs.card(atlas, head, small, _ROOT),
+        parts=runs.PARTS,
         small_verdicts=Counter(result.record.verdict.label for result in small),
-        pictures=[picture for result in runs if (picture := _pictures(result))],
+        pictures=[picture for result in results if (picture := _pictures(result))],
         example=example,
+        evidence=shown(head),
+        stances=Counter(each.stance for each in sorted(head.findings, key=lambda each: STANCES.index(each.stance))),
+        sources_of={each.source for each in head.findings},
         rows=[row for row in rows if row["result"] not in small],
         small_rows=[row for row in rows if row["result"] in small],
         rule=head.rule,
         script=script.read_text(encoding="utf-8") if head.rule and script.is_file() else None,
         sources=atlas.catalog.sources(head),
     )
-
-
-def _rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
-    """One row per model with a report of its own, an expectation or a run; published lists have their own tables."""
-    expected = {each.model: each for each in head.reproduction.expected}
-    ran = {result.record.model.catalog_id or result.record.model.id: result for result in atlas.runs_of(head.id)}
-    reported: dict[str, list[Any]] = {}
-    for finding in head.findings:
-        if finding.model and finding.heads:
-            reported.setdefault(finding.model, []).append(finding)
-    return [
-        {
-            "model": model,
-            "reported": reported.get(model, []),
-            "expected": expected.get(model),
-            "result": ran.get(model),
-            "found": _found(ran[model]) if model in ran else [],
-            "more": max(0, len(ran[model].record.selected) - _SHOWN) if model in ran else 0,
-        }
-        for model in dict.fromkeys([*ran, *expected, *reported])
-        if model in ran or model in expected or any(each.published_list is None for each in reported[model])
-    ]
-
-
-def _found(result: Result) -> list[dict[str, str]]:
-    detection = result.record.detection
-    if detection is None:
-        return []
-    return [
-        {"head": str(head)}
-        | {name: f"{getattr(detection, name)[head.layer][head.head]:.2f}" for name in ("score", "low", "high")}
-        for head in result.record.selected[:_SHOWN]
-    ]
 
 
 def _pictures(result: Result) -> dict[str, Any] | None:

@@ -7,8 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from headatlas.catalog.schema import HeadType
+from headatlas.evidence.signs import VERDICTS
 from headatlas.pages.figures.depths import DepthPlace, depths_picture, mean_depth
-from pages.atlas import STATUSES, VERDICTS, Atlas
+from pages.atlas import STATUSES, Atlas
+from pages.news import News
 from pages.render import page
 
 _NAMED_AT_LEAST = 4  # types with reported heads, for a model that nobody ran to have a column
@@ -22,7 +24,7 @@ def placed(atlas: Atlas) -> Mapping[tuple[str, str], list[HeadType]]:
     return found
 
 
-def home_page(atlas: Atlas) -> str:
+def home_page(atlas: Atlas, news: News) -> str:
     """The home page."""
     counts = {model: Counter(result.record.verdict.label for result in atlas.runs_on(model)) for model in atlas.leading}
     return page(
@@ -33,6 +35,7 @@ def home_page(atlas: Atlas) -> str:
         best={head: (atlas.best(head) or (None,))[0] for head in atlas.catalog.heads},
         verdicts=VERDICTS,
         counts=counts,
+        news=news.digest(5),
     )
 
 
@@ -63,45 +66,67 @@ def matrix_page(atlas: Atlas) -> str:
     counts = Counter(model for _, model in atlas.reported)
     known = {result.record.model.catalog_id for result in atlas.results}
     named = [model for model, count in counts.most_common() if count >= _NAMED_AT_LEAST and model not in known]
+    small = [model for model in atlas.models_run if model not in atlas.leading]
     groups = []
     for stage in atlas.catalog.taxonomy.stages:
         heads = [head for head in atlas.catalog.heads.values() if head.stage == stage.id]
         rows = [
-            {"head": head, "cells": [_cell(atlas, head.id, model) for model in (*atlas.models_run, *named)]}
+            {
+                "head": head,
+                "cells": [_cell(atlas, head.id, model) for model in atlas.leading],
+                "small": _together(atlas, head.id, small),
+                "named": [(model, _named(atlas, head.id, model)) for model in named],
+            }
             for head in heads
         ]
         groups.append({"stage": stage, "rows": rows})
-    verdicts = Counter(result.record.verdict.label for result in atlas.results)
-    types = len({result.record.entry.id for result in atlas.results})
-    said = ", ".join(f"{verdicts[label]} {label}" for label in VERDICTS)
-    lead = (
-        f"{types} of {len(atlas.catalog.heads)} types were run on {len(atlas.models_run)} models: {said}. "
-        f"{_whose(atlas)}Papers name heads in the models on the right; we have not run these models yet."
-    )
     return page(
-        "matrix.md", atlas=atlas, ran=atlas.models_run, named=named, groups=groups, verdicts=VERDICTS, lead=lead
+        "matrix.md",
+        atlas=atlas,
+        named=named,
+        small=small,
+        groups=groups,
+        verdicts=VERDICTS,
+        lead=_matrix_lead(atlas, small),
     )
 
 
-def _whose(atlas: Atlas) -> str:
-    """Which columns are pretrained models, in a sentence; empty if there are none."""
-    names = [atlas.catalog.models[model].name for model in atlas.leading if atlas.catalog.models[model].packages]
-    if not names:
-        return ""
-    many = "are models that others trained" if len(names) > 1 else "is a model that others trained"
-    return f"{' and '.join(names)}, on the left, {many}; the rest are small test models. "
+def _matrix_lead(atlas: Atlas, small: Sequence[str]) -> str:
+    """How many types ran where, in two sentences."""
+    said = []
+    for model in atlas.leading:
+        labels = Counter(result.record.verdict.label for result in atlas.runs_on(model))
+        each = ", ".join(f"{labels[label]} {label}" for label in VERDICTS)
+        said.append(
+            f"{labels.total()} of {len(atlas.catalog.heads)} types were run on {atlas.model_name(model)}: {each}."
+        )
+    if small:
+        said.append(f"{len(small)} small test models stand in one column.")
+    return " ".join(said)
 
 
 def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
     result = atlas.by_place.get((head, model))
-    heads = {each for finding in atlas.reported.get((head, model), []) for each in finding.heads}
     return {
         "model": model,
         "label": result.record.verdict.label if result else None,
         "stale": bool(result and result.stale),
         "quick": bool(result and result.quick),
-        "reported": len(heads),
     }
+
+
+def _together(atlas: Atlas, head: str, models: Sequence[str]) -> dict[str, Any]:
+    """The verdicts of one type on several models, counted."""
+    labels = Counter(
+        atlas.by_place[head, model].record.verdict.label for model in models if (head, model) in atlas.by_place
+    )
+    said = ", ".join(f"{labels[label]} {label}" for label in VERDICTS if labels[label])
+    return {"reproduced": labels["reproduced"], "of": labels.total() - labels["inconclusive"], "said": said}
+
+
+def _named(atlas: Atlas, head: str, model: str) -> int:
+    """How many heads of a model papers name for a type."""
+    return len({each for finding in atlas.reported.get((head, model), []) for each in finding.heads})
 
 
 def depths_page(atlas: Atlas, named: Sequence[DepthPlace], censuses: int) -> str:

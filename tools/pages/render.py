@@ -40,15 +40,19 @@ def page(template: str, **values: Any) -> str:
 
 def inline_code(source: str) -> Markup:
     """A line of a docstring: what stands between backticks becomes code."""
-    parts = enumerate(source.split("`"))
-    return Markup("").join(
-        Markup("<code>{}</code>").format(text(each)) if odd % 2 else text(each) for odd, each in parts
-    )
+    parts = [text(each) for each in source.split("`")]
+    parts[1::2] = [Markup("<code>{}</code>").format(each) for each in parts[1::2]]
+    return Markup("").join(parts)
 
 
-def heads_of(heads: Iterable[object]) -> Markup:
-    """Heads in a row."""
-    return Markup(" ").join(Markup("<code>{}</code>").format(head) for head in heads)
+def head_of(head: object, model: str | None = None, root: str = "../../") -> Markup:
+    """A head: with a link to its page, if a model is given in which it has a name."""
+    return Markup('<a href="{}models/{}/{}/">{}</a>').format(root, model, head, head) if model else text(head)
+
+
+def heads_of(heads: Iterable[object], model: str | None = None, root: str = "../../") -> Markup:
+    """Heads in a row, each with a link to its page, if a model is given in which all of them have names."""
+    return Markup(" ").join(Markup("<code>{}</code>").format(head_of(head, model, root)) for head in heads)
 
 
 def formula(source: str) -> Markup:
@@ -61,6 +65,11 @@ def code(source: str, language: str, indent: int = 0) -> Markup:
     fence = "`" * max(3, 1 + max((len(run) for run in _ticks(source)), default=0))
     lines = [f"{fence}{language}", *source.rstrip("\n").split("\n"), fence]
     return Markup("\n".join(" " * indent + line if line else "" for line in lines) + "\n")
+
+
+def verbatim(source: str) -> Markup:
+    """Several lines for an HTML element that keeps them, such as pre."""
+    return Markup("\n".join(text(line) for line in source.strip().split("\n")))
 
 
 def _ticks(source: str) -> list[str]:
@@ -109,7 +118,8 @@ def _made() -> Environment:
     )
     environment.filters |= {
         "inline_code": inline_code,
-        "heads_of": heads_of, "formula": formula, "code": code, "quoted": quoted, "data": data, "number": number,
+        "head_of": head_of, "heads_of": heads_of, "verbatim": verbatim, "formula": formula, "code": code,
+        "quoted": quoted, "data": data, "number": number,
         "lies_in": lies_in, "checked": CHECKED.__getitem__,
     }  # fmt: skip
     return environment

@@ -97,7 +97,7 @@ class Catalog:
         return names.by_name(self.heads.values())
 
     def model(self, name: str) -> Model:
-        """The model with this id, name or hub id; ignores case.
+        """The model with this id, name or hub id; ignores case and signs: 'GPT-2' is gpt2.
 
         Raises:
             HeadatlasError: if there is no such model; the message suggests similar ids.
@@ -109,6 +109,9 @@ class Catalog:
         }
         if name.lower() in known:
             return self.models[known[name.lower()]]
+        bare = {id for each, id in known.items() if _bare(each) == _bare(name)}
+        if len(bare) == 1:
+            return self.models[bare.pop()]
         near = dict.fromkeys(known[each] for each in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5))
         hint = f"did you mean {' or '.join(near)}?" if near else f"known models: {', '.join(self.models)}"
         raise HeadatlasError(f"no finding names a model {name!r}; {hint}")
@@ -357,6 +360,10 @@ class Catalog:
         return f"<p>{len(self.heads)} head types, {len(self.findings())} findings</p>" + table(
             ("stage", "what its heads do", "head types"), rows
         )
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def _known(what: str, value: str | None, values: Iterable[str]) -> None:

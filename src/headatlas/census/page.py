@@ -49,13 +49,15 @@ def table(census: Census) -> str:
     return text.getvalue()
 
 
-def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
+def page(catalog: Catalog, census: Census, base: str | None = None, model_page: str | None = None) -> str:
     """The page, self-contained.
 
     Args:
         catalog: for the names of stages.
         census: to show.
         base: where the catalog's pages lie, such as 'https://example.org/'; without it types are not linked.
+        model_page: where the model's page lies, with a page below it for each named head; without it heads are not
+            linked.
     """
     stages = catalog.taxonomy.stages
     short = {stage.id: stage.short for stage in stages}
@@ -66,6 +68,7 @@ def page(catalog: Catalog, census: Census, base: str | None = None) -> str:
         stages=stages,
         short=short,
         base=base if base is None or base.endswith("/") or not base else f"{base}/",
+        model_page=model_page,
         types=census.types,
         common=common_types(census.types, census.summary.heads),
         rows=[[cell for at, cell in cells if at == layer] for layer in range(census.model.layers)],

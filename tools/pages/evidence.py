@@ -1,0 +1,56 @@
+"""Which findings of a head type its page shows first: the strongest, and those that qualify or contradict it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
+
+from headatlas.catalog.schema import Checked, Finding, HeadType, Stance
+
+STRONGEST, DISSENTING, PER_SOURCE = 5, 5, 2  # cards; the second is for those that only qualify
+# Strongest first.
+KINDS: tuple[str, ...] = ("causal", "mechanistic", "correlational", "behavioural")
+STANCES: tuple[str, ...] = get_args(Stance)
+CHECKED_AS: tuple[str, ...] = get_args(Checked)
+
+
+class Evidence(NamedTuple):
+    """The findings of a head type, each once: `strongest` and `dissenting` are shown as cards, `more` are folded."""
+
+    strongest: list[Finding]
+    dissenting: list[Finding]
+    more: list[Finding]
+
+
+def strength(finding: Finding) -> tuple[int, ...]:
+    """A key that sorts the strongest finding first: its kind, how it was checked, and what it gives."""
+    has = (finding.figure or finding.scores, finding.heads, finding.n, finding.formula)
+    return (KINDS.index(finding.kind), CHECKED_AS.index(finding.checked), *(not each for each in has))
+
+
+def shown(head: HeadType) -> Evidence:
+    """Sort the findings of a head type; rows of published lists are left out, as they have tables of their own.
+
+    At most two supporting findings of a source are cards, so that one paper does not take every place. Findings that
+    contradict, or that a dispute rests on, are always cards.
+    """
+    own = sorted((each for each in head.findings if each.published_list is None), key=strength)
+    disputed = {id for dispute in head.controversies for id in dispute.findings}
+    against = [each for each in own if each.stance == "contradicts"]
+    qualifying = [each for each in own if each.stance == "qualifies"]
+    always = [each for each in qualifying if each.id in disputed]
+    others = [each for each in qualifying if each.id not in disputed]
+    dissenting = [*against, *always, *others[: max(0, DISSENTING - len(against) - len(always))]]
+    strongest = _spread([each for each in own if each.stance == "supports"])
+    cards = {each.id for each in (*strongest, *dissenting)}
+    return Evidence(strongest, dissenting, [each for each in head.findings if each in own and each.id not in cards])
+
+
+def _spread(findings: Sequence[Finding]) -> list[Finding]:
+    """The strongest findings, at most two of each source; more of a source only where places are left."""
+    taken: Counter[str] = Counter()
+    first: list[Finding] = []
+    later: list[Finding] = []
+    for finding in findings:
+        (first if taken[finding.source] < PER_SOURCE else later).append(finding)
+        taken[finding.source] += 1
+    return [*first, *later][:STRONGEST]
