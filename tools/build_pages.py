@@ -62,7 +62,8 @@ def main(site: Path = SITE) -> int:
         return 2
     for name in GENERATED:
         shutil.rmtree(site / name, ignore_errors=True)
-    for name, content in (*pages.items(), *((each.place, named_heads.html(atlas, each)) for each in heads)):
+    tried = {specimens.SPECIMEN, *(each.model.catalog_id or each.model.id for each in patterns)}
+    for name, content in (*pages.items(), *((each.place, named_heads.html(atlas, each, tried)) for each in heads)):
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")

@@ -28,6 +28,13 @@ function map(section) {
     holder.hidden = [...holder.children].every((part) => part.hidden);
   }
 
+  function write(square, names) {
+    square.querySelectorAll("span, em").forEach((old) => old.remove());
+    const add = (tag, text) => square.appendChild(Object.assign(document.createElement(tag), { textContent: text }));
+    for (const [type, , sources] of names.slice(0, 2)) add("span", type).classList.toggle("atlas-map-ours", !sources);
+    if (names.length > 2) add("em", `+${names.length - 2}`);
+  }
+
   function draw(square, chosen, any) {
     const names = data.heads[square.id], shown = names.map((name) => !any || fits(name, chosen));
     const papersOnly = Boolean(chosen.kind || chosen.stance);
@@ -37,13 +44,7 @@ function map(section) {
     const fit = any ? shown.includes(true) : true;
     square.classList.toggle("atlas-map-off", !fit);
     square.classList.toggle("atlas-map-dashed", names.some(([, findings], n) => shown[n] && findings.some((each) => each.endsWith("contradicts"))));
-    let written = 0;
-    square.querySelectorAll("span").forEach((span, n) => { span.hidden = names.length > 0 && (!shown[n] || ++written > 2); });
-    const more = square.querySelector("em");
-    if (more && names.length) {
-      more.hidden = written <= 2;
-      more.textContent = `+${written - 2}`;
-    }
+    if (section.classList.contains("atlas-map-names") && names.length) write(square, names.filter((_, n) => shown[n]));
     return fit;
   }
 

@@ -176,7 +176,9 @@ def test_reported_and_measured_are_two_marks_of_one_square(browser: Any, address
         square = tab.locator("#L1H0")
         assert square.locator(".atlas-map-papers > i:visible").count() == 1
         assert square.locator("b > i:visible").count() == 1
-        assert "atlas-map-dashed" not in square.get_attribute("class")  # nobody contradicts that it is induction
+        assert "atlas-map-dashed" not in (
+            square.get_attribute("class") or ""
+        )  # nobody contradicts that it is induction
         tab.get_by_label("Who says so").select_option("")
         tab.get_by_label("Head type").select_option("suppressor")
         assert "atlas-map-dashed" in square.get_attribute("class")

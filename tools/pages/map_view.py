@@ -58,8 +58,8 @@ def _square(atlas: Atlas, map: ModelMap, head: Head) -> dict[str, Any] | None:
         "papers": _stages(atlas, named.papers),
         "measured": _stages(atlas, named.measured),
         "names": [
-            {"text": text, "ours": bool(named.names) and named.names[place].papers is None, "hidden": place >= _NAMES}
-            for place, text in enumerate(written)
+            {"text": text, "ours": bool(named.names) and named.names[place].papers is None}
+            for place, text in enumerate(written[:_NAMES])
         ],
         "more": max(0, len(written) - _NAMES),
         "against": any(name.contradicted for name in named.names),

@@ -3,7 +3,7 @@
 There are thousands of them, each with one subject: the site builder and its search would take minutes for them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -47,8 +47,8 @@ def head_pages(atlas: Atlas, maps: Mapping[str, ModelMap], censuses: Iterable[Ce
             yield HeadPage(map, named, sheet)
 
 
-def html(atlas: Atlas, each: HeadPage) -> str:
-    """The page of one head."""
+def html(atlas: Atlas, each: HeadPage, tried: Collection[str] = ()) -> str:
+    """The page of one head; `tried` are the models whose attention patterns the site shows."""
     model, sheet = each.map.model, each.sheet
     before, after = each.map.beside(each.named.head)
     neuronpedia = _NEURONPEDIA.get(model.id)
@@ -59,6 +59,7 @@ def html(atlas: Atlas, each: HeadPage) -> str:
         model=model,
         sheet=sheet,
         json=each.json,
+        tried=model.id in tried,
         before=before,
         after=after,
         lead=[_named_by(atlas, name) for name in sheet.names],

@@ -46,8 +46,13 @@ def inline_code(source: str) -> Markup:
 
 
 def head_of(head: object, model: str | None = None, root: str = "../../") -> Markup:
-    """A head: with a link to its page, if a model is given in which it has a name."""
-    return Markup('<a href="{}models/{}/{}/">{}</a>').format(root, model, head, head) if model else text(head)
+    """A head: with a link to its page, if a model is given in which it has a name.
+
+    An empty `root` means the page of that model itself.
+    """
+    if not model:
+        return text(head)
+    return Markup('<a href="{}{}/">{}</a>').format(f"{root}models/{model}/" if root else "", head, head)
 
 
 def heads_of(heads: Iterable[object], model: str | None = None, root: str = "../../") -> Markup:
