@@ -7,7 +7,7 @@ OUT ?= build/records
 JOBS ?= 2
 BENCH := build/bench-venv
 
-.PHONY: setup reproduce test test-all quick lint readme site serve record census collaborate train retrain bench clean
+.PHONY: setup reproduce test test-all check quick lint readme site serve record census collaborate train retrain bench clean
 
 # Set up a virtual environment with the tested versions. torch is installed first, at its pinned version, so that no
 # other package pulls a build for other hardware.
@@ -39,6 +39,16 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/headatlas validate
+
+# What an entry and its script need, in less than a minute: linter, files, tests of the catalog and of scripts.
+CHECK := $(addprefix catalog/test_,catalog.py findings.py formulas.py published_lists.py wordings.py) \
+	protocol/test_script_check.py reproductions/test_script_scores.py
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/headatlas validate
+	$(BIN)/python tools/readme_counts.py --check
+	$(PYTEST) -m "not slow and not wide" $(addprefix tests/,$(CHECK))
 
 # Some tests of every room, in less than a minute: for work in progress.
 QUICK := test_notation.py catalog/test_reading.py census/test_uneven_census.py cli/test_progress.py \

@@ -19,7 +19,7 @@ METHODS = sorted((TOP / "reproductions" / "methods").glob("*.py"))
 LAB = ("hooks", "anatomy", "loading", "running", "activations", "safety", "attention", "ablation", "attribution")
 LAB += ("weights", "paths", "graphs", "fits")  # a room imports only itself and rooms before it
 GROUND = {"arrays", "errors", "quiet", "progress", "notation", "locations"}
-CATALOG_AND_LAB = {"protocol", "census", "collaboration", "methods", "cli", "pages", "api"}
+CATALOG_AND_LAB = {"protocol", "census", "collaboration", "methods", "cli", "pages", "api", "session"}
 FLOORS = {  # room of headatlas: the rooms it may import, besides itself
     "arrays": set(),
     "errors": set(),
@@ -40,6 +40,7 @@ FLOORS = {  # room of headatlas: the rooms it may import, besides itself
     "census": GROUND | {"specimens", "stimuli", "catalog", "evidence", "fetching", "lab", "protocol", "pages"},
 }
 FLOORS["api"] = set(FLOORS) - {"methods"}
+FLOORS["session"] = set(FLOORS) - {"methods", "collaboration"}
 FLOORS["cli"] = set(FLOORS)
 FLOORS["__main__"] = {"cli"}
 
@@ -112,7 +113,7 @@ def test_torch_is_imported_only_by_the_lab_and_the_rooms_above_it() -> None:
         for module, path in MODULES.items()
         if heavy & {name.split(".")[0] for name in imported(path, deferred=False)}
     }
-    assert importing <= {"lab", "protocol", "census", "quiet"}
+    assert importing <= {"lab", "protocol", "census", "session", "quiet"}
 
 
 @pytest.mark.parametrize("deferred", [False, True], ids=["modules", "rooms"])

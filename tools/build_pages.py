@@ -33,6 +33,7 @@ from pages.maps import ModelMap, model_maps
 from pages.news import News, cite_page, gather_news, news_page
 from pages.outside import outside_page
 from pages.patterns import RecordedPatterns, recorded_patterns
+from pages.reference import addresses, reference_pages, rooms
 from pages.render import page
 from pages.search_index import search_index
 from pages.specimen import specimen_page
@@ -41,7 +42,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
 _WITH_TERMS = ("heads", "methods", "benchmarks", "circuits")  # folders whose pages link terms to the glossary
 # Folders that hold nothing but what is written here.
-GENERATED: tuple[str, ...] = ("heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census", "try")
+GENERATED: tuple[str, ...] = (
+    "heads", "methods", "benchmarks", "circuits", "models", "papers", "api", "census", "try", "reference",
+)  # fmt: skip
 
 
 def main(site: Path = SITE) -> int:
@@ -84,6 +87,7 @@ def all_pages(
     patterns: Sequence[RecordedPatterns] = (),
 ) -> dict[str, str]:
     """All pages but those of single heads: file name -> page."""
+    public = rooms()
     made = {
         "index.md": overviews.home_page(atlas, news),
         "heads/index.md": overviews.table_page(atlas),
@@ -110,11 +114,12 @@ def all_pages(
         "papers/index.md": entities.papers_page(atlas),
         **plain.plain_pages(atlas),
         **census_pages(atlas, censuses),
+        **reference_pages(public),
     }
     for head in atlas.catalog.heads.values():
         made[f"heads/{head.id}.md"] = head_page(atlas, head, shown.get(head.id))
     for kind, pages in (
-        ("methods", entities.pages_of(atlas, "methods", "method")),
+        ("methods", entities.pages_of(atlas, "methods", "method", documented=addresses(public))),
         ("benchmarks", entities.pages_of(atlas, "benchmarks", "benchmark")),
         ("circuits", entities.circuit_pages(atlas)),
         ("models", entities.model_pages(atlas, {census.model.id for census in censuses}, maps)),

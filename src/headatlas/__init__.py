@@ -11,6 +11,7 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.loading import load
 from headatlas.errors import HeadatlasError
 from headatlas.notation import Head
+from headatlas.session import open
 from headatlas.specimens import specimen
 
-__all__ = ["Catalog", "Head", "HeadatlasError", "Rerun", "load", "rerun", "specimen"]
+__all__ = ["Catalog", "Head", "HeadatlasError", "Rerun", "load", "open", "rerun", "specimen"]

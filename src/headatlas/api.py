@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from headatlas.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rerun:
     """What a rerun of one finding gave.
 
@@ -91,15 +92,16 @@ class Rerun:
         record_files.require_writable(Path(folder))
         return record_files.write(self.record, Path(folder))
 
+    def __repr__(self) -> str:
+        return repr(self.record).replace("record", "rerun", 1)
+
     def __str__(self) -> str:
         reasons = "".join(f"\n  {reason}" for reason in self.verdict.reasons)
         return f"{self.record.entry.id} in {self.record.model.name}: {self.verdict.label}{reasons}"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.verdict.reasons)
-        title = f"{self.record.entry.id} in {self.record.model.name}: <b>{self.verdict.label}</b>"
-        return f"<p>{title}</p><ul>{reasons}</ul>{''.join(self.figures.values())}"
+        """What a notebook shows: the verdict with its reasons, and the pictures."""
+        return self.record._repr_html_() + "".join(self.figures.values())
 
 
 def rerun(
@@ -108,6 +110,7 @@ def rerun(
     seeds: Sequence[int] = (0,),
     *,
     catalog: Catalog | None = None,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> Rerun:
     """Rerun the finding behind a head type on a model, as `headatlas run` does.
@@ -117,6 +120,7 @@ def rerun(
         model: one that is open, or whatever `headatlas.lab.open_model` opens.
         seeds: of the stimuli, at least one. The first gives the record; of the others it keeps the verdict.
         catalog: the shipped one if not given.
+        progress: told what is being done, and how far it is.
         options: of `headatlas.lab.open_model`, for a model that is not open yet, such as dtype="bfloat16".
 
     Raises:
@@ -144,4 +148,4 @@ def rerun(
             opened = model
         else:
             opened = stack.enter_context(open_model(model, **options))
-        return Rerun(run(known, entry, opened, seeds))
+        return Rerun(run(known, entry, opened, seeds, progress))

@@ -1,9 +1,12 @@
 """Head notation: reads the forms that papers and tools use, and always writes `L5H10`.
 
+Every public function that takes heads reads them with `heads_of`, or one with `Head.parse`.
+
 Layers and heads count from 0.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pydantic import GetCoreSchemaHandler
@@ -77,3 +80,21 @@ class Head(NamedTuple):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         return {"type": "string", "pattern": r"^L\d+H\d+$", "examples": ["L5H10"]}
+
+
+HeadLike = Head | str  # text in any form that Head.parse reads
+HeadsLike = HeadLike | Iterable[HeadLike]
+
+
+def heads_of(given: HeadsLike) -> list[Head]:
+    """Read one head or several, in the order given: each a Head, or text such as 'L5H10'.
+
+    Raises:
+        HeadatlasError: for anything that `Head.parse` does not read.
+    """
+    return [Head.parse(each) for each in one_or_several(given)]
+
+
+def one_or_several(given: Any) -> list[Any]:
+    """The parts of a sequence; a head or text is one part, although both are sequences, as is any other object."""
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, Head | str) else [given]

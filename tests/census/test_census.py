@@ -288,7 +288,8 @@ class TestComparison:
         rows = json.loads(capsys.readouterr().out)
         assert rows == json.loads(json.dumps([asdict(each) for each in comparing.compare(named, other)]))
         assert main(["compare", *names]) == 0
-        assert "2 [5%-45%] at 0.75" in capsys.readouterr().out
+        row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("retrieval"))
+        assert row.split()[1:] == ["●", "2", "17%", "0.75", "◐", "3", "15%", "1.00", "+0.25", "[+0.00,", "+0.50]"]
 
     def test_transfer_over_several(self, named: Census, other: Census) -> None:
         found = {each.type: each for each in comparing.transfer([named, other])}

@@ -24,7 +24,7 @@ from headatlas.catalog import bibliography
 from headatlas.catalog.schema import CHECKED, HeadType
 from headatlas.cli.commands import catalog as catalog_commands
 from headatlas.cli.program import main, parser
-from headatlas.cli.terminal import catalog_view
+from headatlas.cli.terminal import head_view
 from headatlas.evidence import record_files
 from places import ROOT
 
@@ -71,35 +71,36 @@ class TestList:
 
 class TestShow:
     def test_an_entry_with_a_reproduction(self, capsys: Capture) -> None:
-        text = out(capsys, "show", "Successor heads")
+        text = out(capsys, "show", "Successor heads", "--all")
         assert "Expected before the run" in text and "What papers report" in text
         assert json.loads(out(capsys, "show", "successor", "--json"))["id"] == "successor"
 
     def test_an_entry_without_one(self, capsys: Capture) -> None:
-        text = " ".join(out(capsys, "show", "rebinding").split())
+        text = " ".join(out(capsys, "show", "rebinding", "--all").split())
         assert "no reproduction yet" in text and "A rerun needs" in text and "not in the survey" in text
 
     def test_a_value_has_its_bound_and_total_and_a_source_its_badge(self, capsys: Capture) -> None:
         head = CATALOG.heads["previous-token"]
         more = {"metric": "m", "value": 4.0, "unit": "heads", "of": 10, "bound": "at least", "checked": "abstract"}
-        catalog_view.print_head(
-            CATALOG, head.model_copy(update={"findings": (head.findings[0].model_copy(update=more),)})
+        head_view.print_full(
+            CATALOG, head.model_copy(update={"findings": (head.findings[0].model_copy(update=more),)}), []
         )
         text = " ".join(capsys.readouterr().out.split())
         assert "at least" in text and "4 of 10" in text and f"abstract: {CHECKED['abstract']}" in text
 
     @pytest.mark.parametrize("head", CATALOG.heads.values(), ids=list(CATALOG.heads))
     def test_every_entry_can_be_shown(self, capsys: Capture, head: HeadType) -> None:
-        catalog_view.print_head(CATALOG, head)
-        text = " ".join(capsys.readouterr().out.split())
-        assert head.name in text and " ".join(head.definition.split()) in text
+        for show in (head_view.print_short, head_view.print_full):
+            show(CATALOG, head, [])
+            text = " ".join(capsys.readouterr().out.split())
+            assert head.name in text and " ".join(head.definition.split()) in text
 
 
 def test_search(capsys: Capture) -> None:
     text = out(capsys, "search", "needle", "in", "a", "haystack")
-    assert text.splitlines()[1].startswith("retrieval")
+    assert text.startswith("retrieval\t")
     found = rows(capsys, "search", "indcution")
-    assert found[0]["id"] == "induction" and set(found[0]) == {"id", "score", "where", "text"}
+    assert found[0]["id"] == "induction" and set(found[0]) == {"id", "score", "where", "text", "matches"}
     assert "nothing matches" in out(capsys, "search", "qqqqqqq")
 
 
@@ -107,10 +108,11 @@ def test_who(capsys: Capture) -> None:
     text = out(capsys, "who", "gpt2", "10.7")
     assert "Negative name mover" in text and "Copy suppression" in text
     assert "Wang et al. 2023" in text and "McDougall et al. 2024" in text
-    named = {row["type"]: row for row in rows(capsys, "who", "openai-community/gpt2", "L10H7")}
+    said = json.loads(out(capsys, "who", "openai-community/gpt2", "L10H7", "--json"))
+    named = {each["type"]: each for each in said["reported"]}
     assert "wang2023interpretability" in named["negative-name-mover"]["sources"]
     assert "mcdougall2024copy" in named["copy-suppression"]["sources"]
-    assert "no finding in the catalog names L0H11" in out(capsys, "who", "gpt2", "L0H11")
+    assert "no finding in the catalog names it" in out(capsys, "who", "gpt2", "L0H11")
 
 
 def test_cite(capsys: Capture) -> None:
@@ -152,7 +154,7 @@ class TestNew:
         return small_catalog.write(tmp_path / "catalog")
 
     def test_says_what_is_left_to_write_and_then_is_valid(self, folder: Path, capsys: Capture) -> None:
-        assert "headatlas validate" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
+        assert "headatlas check quotation-mark" in out(capsys, "new", "quotation-mark", "--catalog", str(folder))
         path, script = folder / "heads" / "quotation-mark.yaml", folder.parent / "reproductions" / "quotation-mark.py"
         script.unlink()
         assert main(["validate", "--catalog", str(folder)]) == 2

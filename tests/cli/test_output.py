@@ -170,6 +170,7 @@ def _shell(line: str) -> "subprocess.CompletedProcess[str]":
         ("$H show nothing 2>&-", 2, ""),
         ("$H show nothing 2>/dev/full", 2, ""),
         ("$H export | head -c 10 >/dev/null; exit ${PIPESTATUS[0]}", 0, ""),
+        ("$H list | head -n 1 >/dev/null; exit ${PIPESTATUS[0]}", 0, ""),
         ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $H show induction >/dev/null", 0, ""),
         ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $H show …→é", 2, "no head type is called"),
         ("PYTHONIOENCODING=cp1252 $H specimen >/dev/null", 0, ""),

@@ -1,6 +1,7 @@
 """A quick run asks less, says so, and counts for less than a full one."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,15 @@ class TestMarks:
         assert "seed 0, quick budget)" in said
         assert f"{quick.verdict.label}~ " in said and "~ quick: " in said
 
-    def test_in_the_results(self, quick: records.Record, folder: Path, capsys: Capture) -> None:
+    def test_in_the_results(
+        self, quick: records.Record, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         found, _ = results.collect(CATALOG, folder)
         results_view.print_results(CATALOG, found, folder)
-        said = " ".join(capsys.readouterr().out.split())
+        assert "\tquick\t" in capsys.readouterr().out
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        results_view.print_results(CATALOG, found, folder)
+        said = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).split())
         assert f"{quick.verdict.label}~ " in said and "~ quick: " in said
         assert found[0].as_dict()["budget"] == "quick"
 

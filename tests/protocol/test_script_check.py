@@ -206,9 +206,9 @@ def test_adding_a_type_takes_three_files_and_three_commands(checkout: Path, caps
     assert main(["new", "my-head"]) == 0
     entry, script = checkout / "catalog/heads/my-head.yaml", checkout / "reproductions/my-head.py"
     assert capsys.readouterr().out.splitlines()[-3:] == [
-        "  headatlas validate",
+        "  headatlas check my-head",
         "  headatlas run my-head",
-        "  make readme test",
+        "  make readme check",
     ]
     assert main(["validate"]) == 2
     left = capsys.readouterr().err

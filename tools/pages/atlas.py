@@ -16,13 +16,12 @@ from headatlas.census.summary import depth
 from headatlas.collaboration.schema import Collaboration
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.records import Record
+from headatlas.evidence.signs import VERDICTS
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
 from pages import claims
 
-# Verdicts, best first; each has a symbol, so that colour is never the only sign.
-VERDICTS: dict[VerdictLabel, str] = {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
 Measured = TypeVar("Measured", Record, Census, Collaboration)
 STATUSES: tuple[str, ...] = get_args(Status)
 

@@ -15,8 +15,8 @@ from pages.render import page, text
 from pages.specimen import card_of
 
 
-def pages_of(atlas: Atlas, kind: str, template: str) -> dict[str, str]:
-    """The pages of methods or benchmarks: id -> page."""
+def pages_of(atlas: Atlas, kind: str, template: str, **more: Any) -> dict[str, str]:
+    """The pages of methods or benchmarks: id -> page; `more` is for their template."""
     families = {id: each for each in getattr(atlas.catalog.taxonomy, kind) for id in each.members}
     return {
         id: page(
@@ -26,6 +26,7 @@ def pages_of(atlas: Atlas, kind: str, template: str) -> dict[str, str]:
             family=families[id],
             heads=[head for head in atlas.catalog.heads.values() if id in getattr(head, kind)],
             sources=atlas.catalog.sources(entity),
+            **more,
         )
         for id, entity in getattr(atlas.catalog, kind).items()
     }

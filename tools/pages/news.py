@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 import yaml
 
 from headatlas.census.schema import Census
-from pages.atlas import VERDICTS, Atlas
+from headatlas.evidence.signs import VERDICTS
+from pages.atlas import Atlas
 from pages.render import page
 
 _ATOM = "http://www.w3.org/2005/Atom"

@@ -7,8 +7,9 @@ from typing import Any
 from markupsafe import Markup
 
 from headatlas.catalog.schema import HeadType
+from headatlas.evidence.signs import VERDICTS
 from headatlas.pages.figures.depths import DepthPlace, depths_picture, mean_depth
-from pages.atlas import STATUSES, VERDICTS, Atlas
+from pages.atlas import STATUSES, Atlas
 from pages.news import News
 from pages.render import page
 

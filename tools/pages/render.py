@@ -38,6 +38,14 @@ def page(template: str, **values: Any) -> str:
     return _environment.get_template(template).render(**values)
 
 
+def inline_code(source: str) -> Markup:
+    """A line of a docstring: what stands between backticks becomes code."""
+    parts = enumerate(source.split("`"))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(text(each)) if odd % 2 else text(each) for odd, each in parts
+    )
+
+
 def head_of(head: object, model: str | None = None, root: str = "../../") -> Markup:
     """A head: with a link to its page, if a model is given in which it has a name.
 
@@ -115,6 +123,7 @@ def _made() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "inline_code": inline_code,
         "head_of": head_of, "heads_of": heads_of, "verbatim": verbatim, "formula": formula, "code": code,
         "quoted": quoted, "data": data, "number": number,
         "lies_in": lies_in, "checked": CHECKED.__getitem__,

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from headatlas.catalog import names, strays
-from headatlas.catalog.collections import Findings, HeadTypes, Known, Naming, table
+from headatlas.catalog.collections import Findings, HeadTypes, Known, Naming, Namings, table
 from headatlas.catalog.problems import CatalogError
 from headatlas.catalog.schema import (
     FILES,
@@ -97,7 +97,7 @@ class Catalog:
         return names.by_name(self.heads.values())
 
     def model(self, name: str) -> Model:
-        """The model with this id, name or hub id; ignores case.
+        """The model with this id, name or hub id; ignores case and signs: 'GPT-2' is gpt2.
 
         Raises:
             HeadatlasError: if there is no such model; the message suggests similar ids.
@@ -109,6 +109,9 @@ class Catalog:
         }
         if name.lower() in known:
             return self.models[known[name.lower()]]
+        bare = {id for each, id in known.items() if _bare(each) == _bare(name)}
+        if len(bare) == 1:
+            return self.models[bare.pop()]
         near = dict.fromkeys(known[each] for each in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5))
         hint = f"did you mean {' or '.join(near)}?" if near else f"known models: {', '.join(self.models)}"
         raise HeadatlasError(f"no finding names a model {name!r}; {hint}")
@@ -257,7 +260,7 @@ class Catalog:
             )
         return place
 
-    def who(self, model: str, head: Head | str) -> tuple[Naming, ...]:
+    def who(self, model: str, head: Head | str) -> Namings:
         """The names that papers give one head of one model, best supported first; empty if no paper names the head.
 
         Raises:
@@ -278,7 +281,7 @@ class Catalog:
             disputing = tuple(each for each in findings if each.stance != "supports")
             if findings or roles:
                 named.append(Naming(type, supporting, disputing, roles))
-        return tuple(sorted(named, key=lambda each: (-len(each.findings), -len(each.roles), each.head_type.id)))
+        return Namings(sorted(named, key=lambda each: (-len(each.findings), -len(each.roles), each.head_type.id)))
 
     # --- sources ----------------------------------------------------------------------------------------------
 
@@ -357,6 +360,10 @@ class Catalog:
         return f"<p>{len(self.heads)} head types, {len(self.findings())} findings</p>" + table(
             ("stage", "what its heads do", "head types"), rows
         )
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def _known(what: str, value: str | None, values: Iterable[str]) -> None:

@@ -167,3 +167,41 @@ class Naming(NamedTuple):
     def sources(self) -> list[str]:
         """The BibTeX keys of the evidence, sorted."""
         return sorted({each.source for each in (*self.findings, *self.disputing, *(role for _, role in self.roles))})
+
+    def __repr__(self) -> str:
+        disputed = f", {len(self.disputing)} disputing" if self.disputing else ""
+        circuits = f", {len(self.roles)} circuit roles" if self.roles else ""
+        return f"<{self.head_type.id}: {len(self.findings)} findings{disputed}{circuits}; {', '.join(self.sources)}>"
+
+    def _repr_html_(self) -> str:
+        return Namings([self])._repr_html_()
+
+
+class Namings(tuple[Naming, ...]):
+    """The names that papers give one head, best supported first."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each name: type, name, findings, disputing, circuits, sources."""
+        return [
+            {
+                "type": each.head_type.id,
+                "name": each.head_type.name,
+                "findings": len(each.findings),
+                "disputing": len(each.disputing),
+                "circuits": "; ".join(circuit.id for circuit, _ in each.roles),
+                "sources": "; ".join(each.sources),
+            }
+            for each in self
+        ]
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """One row per name."""
+        import pandas
+
+        return pandas.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>no finding names this head</p>"
+        rows = self.rows()
+        return table(rows[0], [row.values() for row in rows])

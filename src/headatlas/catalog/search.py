@@ -3,8 +3,8 @@
 import math
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,12 @@ from headatlas.catalog.schema import HeadType
 _SIMILAR = 0.79  # of 0 to 1: one error in five letters, two in ten
 _COVERED = 0.6  # share of the query's weight that a type must match
 _NAMED = 86.0  # rapidfuzz ratio, 0 to 100, from which the whole query counts as a name
+_MATCHES = 3  # texts of a type that a hit shows
+# Words that tell no head type from another; they count only where a query has no other words.
+_COMMON = frozenset(
+    "a an and are as at be by can do does for from has have how in into is it its not of on or that the their them "
+    "they this to was what when where which who why with head heads".split()
+)
 
 
 class Named(Protocol):
@@ -26,13 +32,30 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
+class Match(NamedTuple):
+    """A text of a head type that matches: its field, the text around the match, and the words that match."""
+
+    where: str
+    excerpt: str
+    words: tuple[str, ...]
+
+
 class Hit(NamedTuple):
-    """A head type that matches: score (higher is better, no unit), field, and the text around the match."""
+    """A head type that matches: score (higher is better, no unit), and its best texts, best first."""
 
     head_type: HeadType
     score: float
-    where: str
-    excerpt: str
+    matches: tuple[Match, ...]
+
+    @property
+    def where(self) -> str:
+        """The field of the best match."""
+        return self.matches[0].where
+
+    @property
+    def excerpt(self) -> str:
+        """The text around the best match."""
+        return self.matches[0].excerpt
 
 
 class _Field(NamedTuple):
@@ -68,7 +91,8 @@ class Index:
 
     def search(self, query: str) -> list[Hit]:
         """The head types that match, best first."""
-        wanted = list(dict.fromkeys(words_of(query)))
+        words = list(dict.fromkeys(words_of(query)))
+        wanted = [word for word in words if word not in _COMMON] or words
         if not wanted:
             return []
         alike = {word: self._alike(word) for word in wanted}
@@ -96,30 +120,44 @@ class Index:
     ) -> Hit | None:
         fields = self._fields[head.id]
         score, matched = 0.0, 0.0
-        best: tuple[float, _Field, str] = (0.0, fields[0], "")
+        gained: defaultdict[int, float] = defaultdict(float)  # by the number of the field
+        found: dict[int, list[str]] = {}
         for word, candidates in alike.items():
-            gains = [
-                (rarity[word] * field.weight * fit * (1 - 0.5 ** field.words[each]), field, each)
-                for field in fields
-                for each, fit in candidates.items()
-                if each in field.words
-            ]
-            if gains:
-                gains.sort(key=lambda gain: -gain[0])
-                score += sum(gain for gain, _, _ in gains[:3])
-                matched += rarity[word]
-                best = max(best, gains[0], key=lambda each: each[0])
+            gains = sorted(
+                (
+                    (rarity[word] * field.weight * fit * (1 - 0.5 ** field.words[each]), -number, each)
+                    for number, field in enumerate(fields)
+                    for each, fit in candidates.items()
+                    if each in field.words
+                ),
+                reverse=True,
+            )
+            score += sum(gain for gain, _, _ in gains[:3])
+            matched += rarity[word] if gains else 0.0
+            for gain, number, each in gains:
+                gained[-number] += gain
+                found.setdefault(-number, []).append(each)
         named = max(fuzz.ratio(plain(query), plain(field.text)) for field in fields if field.where == "name")
         if named < _NAMED and (not matched or matched < _COVERED * sum(rarity.values())):
             return None
         if named >= _NAMED:
             score += named
-        phrase = words_of(query)
-        for field in fields:
+        phrase = [word for word in words_of(query) if word not in ("head", "heads")]
+        for number, field in enumerate(fields):
             if len(phrase) > 1 and f" {' '.join(phrase)} " in f" {' '.join(words_of(field.text))} ":
-                score, best = score + 4 * field.weight, (score, field, phrase[0])
+                score += 4 * field.weight
+                gained[number] += score
+                found[number] = phrase
                 break
-        return Hit(head, score, best[1].where, _around(best[1].text, best[2]))
+        best: dict[str, int] = {}  # one text of each field
+        for number in sorted(gained, key=lambda number: (-gained[number], number)) or [0]:
+            best.setdefault(fields[number].where, number)
+        matches = [_match(fields[number], found.get(number, [""])) for number in list(best.values())[:_MATCHES]]
+        return Hit(head, score, tuple(matches))
+
+
+def _match(field: _Field, words: Sequence[str]) -> Match:
+    return Match(field.where, _around(field.text, words[0]), tuple(dict.fromkeys(words)))
 
 
 def _fields(head: HeadType, linked: Mapping[str, Mapping[str, Named]]) -> Iterator[_Field]:

@@ -11,8 +11,8 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.census.schema import CensusSettings, Tested, Work
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import files, homes
-from headatlas.evidence.record_parts import ModelRecord, RecordPart
-from headatlas.evidence.records import Behaviour, Entry, Environment, require_fit
+from headatlas.evidence.record_parts import ModelRecord, RecordPart, require_fit
+from headatlas.evidence.records import Behaviour, Entry, Environment
 from headatlas.protocol import freshness
 
 SCHEMA_VERSION: Literal[1] = 1

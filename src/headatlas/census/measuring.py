@@ -41,6 +41,7 @@ from headatlas.protocol.measure import (
     why_unscored,
 )
 from headatlas.protocol.script import Split
+from headatlas.protocol.script_faults import failed
 from headatlas.stimuli.prompts import UntestableError
 
 _ALONE = {"quick": 1, "full": 3}  # how many of the strongest candidates are intervened on alone
@@ -96,7 +97,7 @@ def _step(job: Job, model: OpenModel, step: Callable[[Job, OpenModel], None]) ->
     except HeadatlasError as error:
         job.ending = Ending("untestable", str(error))
     except Exception as error:  # a fault of one script must not cost the others their measurement
-        job.ending = Ending("failed", f"the script failed ({type(error).__name__}: {error}); please report it")
+        job.ending = Ending("failed", failed(error, job.script.path))
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """What a census says, as JSON with a versioned schema: types, heads, key/value groups, and how it came about."""
 
+from html import escape
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from headatlas.evidence.record_parts import Grid, ModelRecord, Number, RecordPart
-from headatlas.evidence.records import Behaviour, Cause, Entry, Environment, require_fit
+from headatlas.catalog.collections import table
+from headatlas.evidence.record_parts import Grid, ModelRecord, Number, RecordPart, require_fit
+from headatlas.evidence.records import Behaviour, Cause, Entry, Environment
 
 SCHEMA_VERSION: Literal[1] = 1
 Causal = Literal["supported", "not supported", "not tested"]
@@ -183,3 +185,21 @@ class Census(RecordPart):
         if [head.head for head in self.heads] != [str(head) for head in self.model.every_head]:
             raise ValueError("its heads are not those of its model")
         return self
+
+    def __repr__(self) -> str:
+        counted = self.summary
+        return (
+            f"<census of {self.model.name}: {counted.labelled} of {counted.heads} heads have a name, "
+            f"{counted.types_found} of {counted.types_measured} types found>"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """A row for each type found: its heads, the strongest first, and whether they matter."""
+        rows = [
+            (each.id, len(each.heads), ", ".join(each.heads[:6]) + (" …" if len(each.heads) > 6 else ""), each.causal)
+            for each in self.types
+            if each.heads
+        ]
+        return f"<p>{escape(repr(self)[1:-1])}</p>" + table(("type", "heads", "best first", "causal effect"), rows)

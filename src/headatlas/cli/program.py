@@ -5,10 +5,39 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from headatlas.cli.commands import catalog, census, compare, fetching, identify, mistakes, model, run, streams
+from headatlas.cli.commands import (
+    catalog,
+    census,
+    compare,
+    contribute,
+    fetching,
+    identify,
+    mistakes,
+    model,
+    results,
+    run,
+    streams,
+    view,
+    who,
+)
+
+# What a person comes for, and the commands for it, in the order of use.
+GROUPS: Mapping[str, Sequence[str]] = {
+    "look up": ("list", "search", "show", "who", "cite", "results", "report", "identify", "method", "export"),
+    "measure": (
+        "run", "census", "merge", "compare", "heads", "collaborate", "view", "doctor", "specimen", "models", "fetch"
+    ),
+    "contribute": ("new", "stimuli", "check", "validate"),
+}  # fmt: skip
+EXAMPLES = (
+    "headatlas show induction",
+    "headatlas who gpt2 L10H7",
+    "headatlas run induction --model specimen",
+    "headatlas census gpt2 --dry-run",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,9 +96,30 @@ def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands and their options."""
     top = argparse.ArgumentParser(
         prog="headatlas",
-        description="Look up the attention heads that papers describe, and test each finding on your model.",
+        usage="headatlas [-h] COMMAND ...",
+        description="Look up the attention heads that papers describe, and test each finding on your\nmodel.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in (catalog, run, census, compare, identify, model, fetching):
+    commands = top.add_subparsers(prog="headatlas", metavar="COMMAND", help=argparse.SUPPRESS)
+    for part in (catalog, who, results, run, census, compare, identify, model, view, fetching, contribute):
         part.add_to(commands)
+    top.epilog = _listed(commands.choices)
+    top.set_defaults(command=lambda _: print(top.format_help(), end="") or 0)
     return top
+
+
+def _listed(commands: Mapping[str, argparse.ArgumentParser]) -> str:
+    """All commands by group, each with its line, then examples."""
+    width = max(map(len, commands)) + 2
+    groups = [
+        "\n".join([f"{title}:", *(f"  {name:{width}}{_line(commands[name])}" for name in names)])
+        for title, names in GROUPS.items()
+    ]
+    examples = ["examples:", *(f"  {example}" for example in EXAMPLES)]
+    more = "headatlas COMMAND --help explains one command, with an example."
+    return "\n\n".join([*groups, "\n".join(examples), more])
+
+
+def _line(command: argparse.ArgumentParser) -> str:
+    said = (command.description or "").rstrip(".")
+    return said[:1].lower() + said[1:]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from headatlas.catalog.schema import VerdictLabel
 from headatlas.evidence.records import Record
 
 
@@ -16,7 +17,7 @@ class Agreement:
     """
 
     models: tuple[str, ...]
-    labels: dict[str, tuple[str | None, ...]]
+    labels: dict[str, tuple[VerdictLabel | None, ...]]
 
     def same(self, model: str) -> tuple[int, int]:
         """(same, both): entries with the verdict of the reference, and entries run on this model and the reference."""
@@ -32,7 +33,7 @@ def agreement(records: Iterable[Record], models: Sequence[str]) -> Agreement:
         records: records of any models.
         models: ids; the first is the reference.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, VerdictLabel]] = {}
     for record in records:
         found.setdefault(record.entry.id, {})[record.model.id] = record.verdict.label
     rows = {entry: tuple(labels.get(model) for model in models) for entry, labels in sorted(found.items())}

@@ -1,7 +1,7 @@
 """Parts that records and censuses share: numbers, grids [layer][head] of scores, and the model that was run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -153,3 +153,18 @@ class ModelRecord(RecordPart):
         if not found and (self.by_layer, self.kv_by_layer) != (other.by_layer, other.kv_by_layer):
             found = ["shape"]
         return found if found or known else ["identity"]
+
+
+def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterable[str] = ()) -> None:
+    """Check that grids have one row per layer and one number per head, and that the model has the named heads.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    for each in grids:
+        if each is not None and [len(row) for row in each] != model.by_layer:
+            raise ValueError(f"scores do not match {model.size}")
+    known = set(map(str, model.every_head))
+    for name in heads:
+        if name not in known:
+            raise ValueError(f"{name} is not a head of a model with {model.size}")

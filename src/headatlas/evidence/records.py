@@ -1,12 +1,12 @@
 """Run records: what a run measured, as JSON with a versioned schema."""
 
-from collections.abc import Iterable
+from html import escape
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from headatlas.catalog.schema import VerdictLabel
-from headatlas.evidence.record_parts import Grid, ModelRecord, Number, RecordPart, is_none
+from headatlas.evidence.record_parts import Grid, ModelRecord, Number, RecordPart, is_none, require_fit
 from headatlas.evidence.sequential import ENOUGH_SETS
 from headatlas.notation import Head
 
@@ -202,21 +202,6 @@ class Verdict(RecordPart):
     reasons: list[str]
 
 
-def require_fit(model: ModelRecord, grids: Iterable[Grid | None], heads: Iterable[str] = ()) -> None:
-    """Check that grids have one row per layer and one number per head, and that the model has the named heads.
-
-    Raises:
-        ValueError: if they do not fit.
-    """
-    for each in grids:
-        if each is not None and [len(row) for row in each] != model.by_layer:
-            raise ValueError(f"scores do not match {model.size}")
-    known = set(map(str, model.every_head))
-    for name in heads:
-        if name not in known:
-            raise ValueError(f"{name} is not a head of a model with {model.size}")
-
-
 class Record(RecordPart):
     """One run of one reproduction on one model. `cause` is None if there was no causal test."""
 
@@ -248,3 +233,14 @@ class Record(RecordPart):
     def selected(self) -> list[Head]:
         """The heads found: selected on some prompts, and passed on other prompts."""
         return [Head.parse(head) for head in self.detection.selected] if self.detection else []
+
+    def __repr__(self) -> str:
+        found = f", {len(self.selected)} heads" if self.detection else ""
+        return f"<record of {self.entry.id} in {self.model.name}: {self.verdict.label}{found}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.verdict.reasons)
+        named = f"{escape(self.entry.id)} in {escape(self.model.name)}"
+        return f"<p>{named}: <b>{self.verdict.label}</b></p><ul>{reasons}</ul>"

@@ -1,7 +1,7 @@
 """Intervals, selection under multiple testing, and matched random sets.
 
 Arrays [layer head] hold NaN where a layer has fewer heads. Results are NaN there too; these places do not count as
-tests, are never selected, and change no other number.
+tests, are never selected, and change no other number. scipy is imported where it is used: records are read without it.
 """
 
 import itertools
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from headatlas.arrays import Array
 from headatlas.evidence.sequential import ENOUGH_SETS
@@ -33,6 +32,8 @@ def interval(values: Array, seed: int = 0) -> tuple[Array, Array]:
     Returns:
         The lower and the upper end, each [...]; NaN if values are NaN.
     """
+    from scipy import stats
+
     if len(values) < 2:
         raise ValueError("an interval needs at least two units")
     known = ~np.isnan(values).any(0)  # [...]
@@ -66,6 +67,8 @@ def p_above_null(score: Array, null: Array) -> Array:
     Returns:
         p [layer head]. If all differences are equal: 0 if they are positive, else 1. NaN if they are NaN.
     """
+    from scipy import stats
+
     difference = score - null
     constant = np.ptp(difference, axis=0) < 1e-9  # smaller spreads are rounding errors
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
@@ -76,6 +79,8 @@ def p_above_null(score: Array, null: Array) -> Array:
 
 def q_values(p: Array) -> Array:
     """Benjamini-Hochberg adjusted p over all heads of the model: [layer head], NaN if p is NaN."""
+    from scipy import stats
+
     known = ~np.isnan(p)
     q = np.full(p.shape, np.nan)
     if known.any():
@@ -171,4 +176,6 @@ def exceeds(effect: float, others: Sequence[float]) -> tuple[float, float]:
 
 def overlap_p(found: int, reported: int, both: int, heads: int) -> float:
     """Hypergeometric p that `found` random heads include at least `both` of the `reported` heads."""
+    from scipy import stats
+
     return float(stats.hypergeom.sf(both - 1, heads, reported, found))

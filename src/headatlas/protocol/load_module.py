@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 from headatlas.errors import HeadatlasError
+from headatlas.protocol.script_faults import failed
 
 
 def load(path: Path, missing: str) -> ModuleType:
@@ -25,5 +26,5 @@ def load(path: Path, missing: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise HeadatlasError(f"{path} does not import ({type(error).__name__}: {error}); correct the script") from error
+        raise HeadatlasError(f"{path.stem} does not import: {failed(error, path)}") from error
     return module

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from headatlas import specimens
 from headatlas.catalog.catalog import Catalog
+from headatlas.catalog.schema import VerdictLabel
 from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_files
+from headatlas.evidence.homes import TOY
 from headatlas.evidence.records import Record
 from headatlas.protocol.freshness import CurrentVersions
 
@@ -23,7 +26,7 @@ class Result:
     """
 
     record: Record
-    expected: str | None
+    expected: VerdictLabel | None
     changed: tuple[str, ...]
 
     @property
@@ -71,6 +74,43 @@ class Result:
         }
 
 
+class ModelsRun(NamedTuple):
+    """The models of some results: pretrained ones and a user's own, then small ones that serve as tests."""
+
+    real: list[str]
+    small: list[str]
+
+
+def models_run(catalog: Catalog, results: Sequence[Result]) -> ModelsRun:
+    """The ids of the models of some results; small ones are those of the catalog that lie on no hub and in no package.
+
+    Those that ship come first among the small ones, and toys that scripts train last.
+    """
+    real: list[str] = []
+    small: list[str] = []
+    for model in {result.record.model.id: result.record.model for result in results}.values():
+        known = catalog.models.get(model.catalog_id or "")
+        (small if known and not (known.hub or known.packages) else real).append(model.id)
+    order = [*specimens.names(), *(id for id in small if id != TOY)]
+    return ModelsRun(real, sorted(small, key=lambda id: order.index(id) if id in order else len(order)))
+
+
+def folders_of(catalog: Catalog, folder: Path, model: str) -> list[str]:
+    """The folders of records that a model is meant by: its own name, or its id, name or hub id in the catalog."""
+    folders = sorted({path.parent.name for path in record_files.paths_in(folder)})
+    if model in folders:
+        return [model]
+    try:
+        id = catalog.model(model).id
+    except HeadatlasError:
+        return []
+    return [
+        each
+        for each in folders
+        if (first := next(record_files.models_in(folder / each), None)) is not None and first.catalog_id == id
+    ]
+
+
 def told_apart(results: Sequence[Result]) -> list[str]:
     """One line for each model that has the name of another, with what differs; and one about older records."""
     models = {result.record.model.id: result.record.model for result in results}
@@ -88,17 +128,20 @@ def told_apart(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def collect(catalog: Catalog, folder: Path, models: Sequence[str] | None = None) -> tuple[list[Result], list[str]]:
+def collect(
+    catalog: Catalog, folder: Path, models: Sequence[str] | None = None, types: Sequence[str] | None = None
+) -> tuple[list[Result], list[str]]:
     """Every readable record below a folder, and one line for each that is damaged.
 
     Args:
         catalog: for expectations and for what has changed.
         folder: with <model>/<entry>.json.
-        models: ids, where not all are wanted.
+        models: folders, where not all are wanted.
+        types: ids of head types, where not all are wanted.
     """
     found, damaged, present = [], [], CurrentVersions(catalog)
     for path in record_files.paths_in(folder):
-        if models and path.parent.name not in models:
+        if (models and path.parent.name not in models) or (types and path.stem not in types):
             continue
         try:
             record = record_files.read(path)

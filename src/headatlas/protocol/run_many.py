@@ -7,6 +7,7 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headatlas import locations
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.errors import HeadatlasError
@@ -18,6 +19,7 @@ from headatlas.progress import Notify, RunProgress, Task, no_notice
 from headatlas.protocol.model_options import ModelOptions
 from headatlas.protocol.recorded import RunRequest as RunRequest
 from headatlas.protocol.recorded import recorded
+from headatlas.protocol.script_faults import failed
 from headatlas.protocol.shared_model import ModelRequest, SharedModel, open_first, opened
 from headatlas.protocol.workers import give_memory_back, pool, use_all_threads, worker_progress
 
@@ -105,7 +107,7 @@ def _one(
     except HeadatlasError as error:
         return Outcome(entry.id, error=str(error))
     except Exception as error:  # a fault of one script must not cost the others their run
-        return Outcome(entry.id, error=f"the script failed ({type(error).__name__}: {error}); please report it")
+        return Outcome(entry.id, error=failed(error, locations.reproductions() / f"{entry.id}.py"))
     finally:
         report.end(entry.id)
     return Outcome(entry.id, record_files.write(record, job.out), record)

@@ -1,16 +1,18 @@
-"""The commands that read and write the catalog."""
+"""The commands that read the catalog."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headatlas.cli.commands import EXIT_MISTAKE
 from headatlas.cli.commands.adding import add
 from headatlas.cli.commands.output import print_json, write_data, write_json
-from headatlas.errors import HeadatlasError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from headatlas.catalog.catalog import Catalog
     from headatlas.cli.commands.adding import Commands
+    from headatlas.protocol.results import Result
 
 
 def add_to(commands: "Commands") -> None:
@@ -27,17 +29,12 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument("--reproduction", action="store_true", default=None, help="types that `run` can rerun")
     parser.add_argument("--text", help="types that match these words, best first")
 
-    parser = add(commands, "show", show, "show one head type in full", "headatlas show induction")
+    parser = add(commands, "show", show, "show one head type", "headatlas show induction")
     parser.add_argument("id", metavar="ID", help="id, name or alias of a head type")
+    parser.add_argument("--all", action="store_true", help="every finding, and how a rerun is judged")
 
     parser = add(commands, "search", search, "search names and full text", 'headatlas search "needle in a haystack"')
     parser.add_argument("words", nargs="+", metavar="WORD", help="words to search for; typing errors are tolerated")
-
-    parser = add(
-        commands, "who", who, "list the names that papers give one head of a model", "headatlas who gpt2 L10H7"
-    )
-    parser.add_argument("model", metavar="MODEL", help="id or hub id of a model")
-    parser.add_argument("head", metavar="HEAD", help="such as L10H7 or 10.7; layers and heads count from 0")
 
     parser = add(
         commands, "cite", cite, "cite the sources of entries", "headatlas cite induction wang2023interpretability"
@@ -57,20 +54,6 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument("--of", choices=("findings", "heads"), default="findings", help="rows of csv and jsonl")
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write, instead of the terminal")
 
-    parser = add(
-        commands,
-        "validate",
-        validate,
-        "check every file of the catalog",
-        "headatlas validate",
-        json="print the problems as JSON",
-    )
-    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use use another catalog folder")
-
-    parser = add(commands, "new", new, "start a new head type: an entry and a script", "headatlas new quotation-mark")
-    parser.add_argument("id", metavar="ID", help="lower case, words joined by hyphens")
-    parser.add_argument("--catalog", type=Path, metavar="FOLDER", help="use use another catalog folder")
-
 
 def list_heads(options: argparse.Namespace) -> int:
     """Print the head types that meet all conditions."""
@@ -84,12 +67,20 @@ def list_heads(options: argparse.Namespace) -> int:
     else:
         from headatlas.cli.terminal import catalog_view
 
-        catalog_view.print_list(catalog, heads)
+        catalog_view.print_list(catalog, heads, _shipped(catalog, heads) if options.reproduction else None)
     return 0
 
 
+def _shipped(catalog: "Catalog", ids: "Iterable[str]") -> "list[Result]":
+    """The runs that ship of some head types."""
+    from headatlas import locations
+    from headatlas.protocol import results
+
+    return results.collect(catalog, locations.records(), types=list(ids))[0]
+
+
 def show(options: argparse.Namespace) -> int:
-    """Print one head type in full."""
+    """Print one head type, in short or in full."""
     from headatlas import load
 
     catalog = load()
@@ -97,9 +88,10 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         print_json(head.model_dump(mode="json"))
     else:
-        from headatlas.cli.terminal import catalog_view
+        from headatlas.cli.terminal import head_view
 
-        catalog_view.print_head(catalog, head)
+        found = _shipped(catalog, [head.id])
+        (head_view.print_full if options.all else head_view.print_short)(catalog, head, found)
     return 0
 
 
@@ -110,40 +102,17 @@ def search(options: argparse.Namespace) -> int:
     query = " ".join(options.words)
     hits = load().search(query)
     if options.json:
-        rows = [{"id": h.head_type.id, "score": round(h.score, 3), "where": h.where, "text": h.excerpt} for h in hits]
-        print_json(rows)
-    else:
-        from headatlas.cli.terminal import catalog_view
-
-        catalog_view.print_hits(hits, query)
-    return 0
-
-
-def who(options: argparse.Namespace) -> int:
-    """Print the names of one head of a model."""
-    from headatlas import Head, load
-
-    catalog = load()
-    model, head = catalog.model(options.model), Head.parse(options.head)
-    namings = catalog.who(model.id, head)
-    if options.json:
         print_json(
             [
-                {
-                    "type": naming.head_type.id,
-                    "name": naming.head_type.name,
-                    "sources": naming.sources,
-                    "findings": [each.model_dump(mode="json") for each in naming.findings],
-                    "disputing": [each.model_dump(mode="json") for each in naming.disputing],
-                    "circuits": [circuit.id for circuit, _ in naming.roles],
-                }
-                for naming in namings
+                {"id": hit.head_type.id, "score": round(hit.score, 3), "where": hit.where, "text": hit.excerpt}
+                | {"matches": [{"where": each.where, "text": each.excerpt} for each in hit.matches]}
+                for hit in hits
             ]
         )
     else:
         from headatlas.cli.terminal import catalog_view
 
-        catalog_view.print_who(catalog, model, head, namings)
+        catalog_view.print_hits(hits, query)
     return 0
 
 
@@ -176,46 +145,4 @@ def export(options: argparse.Namespace) -> int:
     from headatlas.evidence import files
 
     files.write(options.out, text, folders=False)
-    return 0
-
-
-def validate(options: argparse.Namespace) -> int:
-    """Check the catalog and every reproduction script, and print every problem of every file."""
-    from headatlas import locations
-    from headatlas.catalog.loading import check, reproductions_of
-    from headatlas.protocol import script_check
-
-    catalog, problems = check(options.catalog)
-    if catalog is not None:
-        problems += script_check.scripts(catalog, reproductions_of(options.catalog or locations.catalog()))
-    if options.json:
-        print_json([problem._asdict() for problem in problems])
-        return EXIT_MISTAKE if problems else 0
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the catalog"
-        raise HeadatlasError("\n".join([count, *map(str, problems)]))
-    assert catalog is not None
-    findings = catalog.findings()
-    named = sum(bool(finding.heads) for _, finding in findings)
-    print(
-        f"catalog is valid: {len(catalog.heads)} head types, {len(findings)} findings ({named} name heads), "
-        f"{len(catalog.methods)} methods, {len(catalog.benchmarks)} benchmarks, {len(catalog.circuits)} circuits, "
-        f"{len(catalog.models)} models, {len(catalog.references)} sources"
-    )
-    return 0
-
-
-def new(options: argparse.Namespace) -> int:
-    """Start a new head type from a template."""
-    from headatlas.catalog import scaffold
-
-    started = scaffold.new(options.id, options.catalog)
-    if options.json:
-        print_json({"file": str(started.entry), "script": str(started.script)})
-    else:
-        print(
-            f"wrote {started.entry}\nwrote {started.script}\n"
-            "fill in both, add the sources to references.bib, then:\n"
-            f"  headatlas validate\n  headatlas run {options.id}\n  make readme test"
-        )
     return 0

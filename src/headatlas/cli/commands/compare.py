@@ -65,9 +65,9 @@ def compare(options: argparse.Namespace) -> int:
     if options.json:
         print_json([asdict(each) for each in found])
     else:
-        from headatlas.cli.terminal import census_view
+        from headatlas.cli.terminal import comparison_view
 
-        census_view.print_comparison(first, second, found)
+        comparison_view.print_comparison(first, second, found)
     return 0
 
 

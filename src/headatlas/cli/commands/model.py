@@ -1,6 +1,7 @@
 """The commands on methods, shipped models and the safety of a model."""
 
 import argparse
+import difflib
 from typing import TYPE_CHECKING
 
 from headatlas.cli.commands import EXIT_MISTAKE
@@ -20,6 +21,7 @@ def add_to(commands: "Commands") -> None:
         commands, "method", method, "run a method's worked example, or list the methods", "headatlas method logit-lens"
     )
     parser.add_argument("id", nargs="?", metavar="ID", help="id of a method; without an id, list all methods")
+    parser.add_argument("--functions", action="store_true", help="in the list, the functions of headatlas too")
     parser.add_argument(
         "--model", default="specimen", help="'specimen' (default), a model folder, a GGUF file, or a hub id"
     )
@@ -52,10 +54,12 @@ def method(options: argparse.Namespace) -> int:
         else:
             from headatlas.cli.terminal import method_view
 
-            method_view.print_methods(entries.values())
+            method_view.print_methods(entries.values(), options.functions)
         return 0
     if options.id not in entries:
-        raise HeadatlasError(f"there is no method {options.id!r}; `headatlas method` lists them")
+        near = difflib.get_close_matches(options.id, entries, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`headatlas method` lists them"
+        raise HeadatlasError(f"there is no method {options.id!r}; {hint}")
     from headatlas import methods
     from headatlas.cli.terminal import method_view
     from headatlas.cli.terminal.progress import ProgressBar

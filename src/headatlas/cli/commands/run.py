@@ -1,4 +1,4 @@
-"""The commands that rerun findings, measure edges between heads, and show records."""
+"""The commands that rerun findings, and measure edges between heads."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Commands) -> None:
-    """The commands of findings and records, with their options."""
+    """The commands, with their options."""
     _add_run(commands)
-    _add_results(commands)
     _add_collaborate(commands)
 
 
@@ -59,19 +58,6 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--again", action="store_true", help="with --all, also rerun findings whose record is current")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the records (default {DEFAULT_OUT})")
     add_model_options(parser)
-
-
-def _add_results(commands: Commands) -> None:
-    parser = add(commands, "results", results, "show the recorded verdicts: head types x models", "headatlas results")
-    parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
-
-    parser = add(
-        commands, "report", report, "write the recorded verdicts to one HTML file", "headatlas report results.html"
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="file to write")
-    parser.add_argument("--model", action="append", metavar="ID", help="only this model; may be repeated")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of records (default the records that ship)")
 
 
 def _add_collaborate(commands: Commands) -> None:
@@ -193,38 +179,3 @@ def collaborate(options: argparse.Namespace) -> int:
 
         collaboration_view.print_collaboration(catalog, found, path)
     return 0
-
-
-def results(options: argparse.Namespace) -> int:
-    """Print the recorded verdicts."""
-    from headatlas import load, locations
-    from headatlas.cli.terminal import results_view
-    from headatlas.protocol import results
-
-    catalog = load()
-    found, damaged = results.collect(catalog, options.out or locations.records(), options.model)
-    for line in damaged:
-        print(f"headatlas: {line}", file=sys.stderr)
-    if options.json:
-        print_json([result.as_dict() for result in found])
-    else:
-        results_view.print_results(catalog, found, options.out or locations.records())
-    return EXIT_MISTAKE if damaged else 0
-
-
-def report(options: argparse.Namespace) -> int:
-    """Write the recorded verdicts to one HTML file."""
-    from headatlas import load, locations
-    from headatlas.evidence import files
-    from headatlas.pages.report import report
-    from headatlas.protocol import results
-
-    catalog, folder = load(), options.out or locations.records()
-    found, damaged = results.collect(catalog, folder, options.model)
-    for line in damaged:
-        print(f"headatlas: {line}", file=sys.stderr)
-    if not found:
-        raise HeadatlasError(f"no records in {folder}; `headatlas run --all --out {folder}` writes them")
-    files.write(options.file, report(catalog, found), folders=False)
-    print(f"wrote {options.file} with {len(found)} records")
-    return EXIT_MISTAKE if damaged else 0

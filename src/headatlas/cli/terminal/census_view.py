@@ -1,15 +1,13 @@
-"""Prints a census, a comparison and a plan."""
+"""Prints a census and a plan."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
-from headatlas.census import comparing
-from headatlas.census.comparing import Difference, Side
 from headatlas.census.schema import Census, TypeResult
 from headatlas.census.summary import common_types
 from headatlas.cli.terminal import console as _console
@@ -81,38 +79,6 @@ def _stages(census: Census) -> Table:
         interval = "" if stage.low is None or stage.high is None else f" [{stage.low:.2f}, {stage.high:.2f}]"
         table.add_row(f"{stage.short} {stage.name}", str(stage.types), str(stage.heads), depth + interval)
     return table
-
-
-def print_comparison(first: Census, second: Census, found: Iterable[Difference]) -> None:
-    """Print a row per type that either model has, then the types that cannot be compared."""
-    console, apart = _console(), []
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    names = comparing.names(first, second)
-    for column in ("head type", *names, "deeper by", "missing"):
-        justify: Literal["left", "right"] = "left" if column in ("head type", "missing") else "right"
-        table.add_column(Text(column), justify=justify, no_wrap=column != "missing")
-    for each in found:
-        if each.where == "not comparable":
-            apart.append(f"{each.type} ({each.note})")
-        elif each.where != "neither":
-            table.add_row(each.type, _side(each.first), _side(each.second), _deeper(each), Text(each.note))
-    console.print(table)
-    console.print(Text("number of heads, 95% interval of their share of all heads, mean depth", style="dim"))
-    if apart:
-        console.print(Text(f"not comparable: {'; '.join(apart)}", style="dim"))
-
-
-def _side(side: Side) -> Text:
-    where = "" if side.depth is None else f" at {side.depth:.2f}"
-    return Text(f"{side.heads} [{side.share_low:.0%}-{side.share_high:.0%}]{where}")
-
-
-def _deeper(found: Difference) -> Text:
-    if found.deeper is None:
-        return Text("")
-    known = found.deeper_low is not None and found.deeper_high is not None
-    interval = f" [{found.deeper_low:+.2f}, {found.deeper_high:+.2f}]" if known else ""
-    return Text(f"{found.deeper:+.2f}{interval}")
 
 
 def print_plan(costs: "Costs") -> None:

@@ -1,24 +1,24 @@
 """Prints the list of methods, or one method with its functions and the figures of its worked example."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.schema import Method
 from headatlas.cli.terminal import console as _console
+from headatlas.cli.terminal import print_indented
 from headatlas.methods import Figures
 
 
-def print_methods(methods: Iterable[Method]) -> None:
-    """Print one row per method."""
+def print_methods(methods: Collection[Method], functions: bool = False) -> None:
+    """Print a line per method, and below it its functions if they are asked for."""
     console = _console(one_line=True)
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for column in ("method", "name", "functions"):
-        table.add_column(column, no_wrap=True)
+    left = max(len(method.id) for method in methods) + 2
     for method in methods:
-        table.add_row(Text(method.id, style="bold"), Text(method.name), Text(_functions(method)))
-    console.print(table)
+        console.print(Text.assemble((method.id.ljust(left), "bold"), method.name))
+        if functions:
+            print_indented(console, Text(_functions(method), style="dim"))
 
 
 def print_method(method: Method, shows: str, figures: Figures, model: str) -> None:

@@ -5,21 +5,24 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import HeadType
 from headatlas.cli.terminal import console as _console
+from headatlas.cli.terminal import print_indented
+from headatlas.cli.terminal.signs import COLOURS, QUICK, QUICK_LEGEND
 from headatlas.evidence.outcome import Outcome
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Cause, Detection, Record
+from headatlas.evidence.signs import VERDICTS, against
 from headatlas.notation import Head
 
 _SHOWN, _ROW = 12, 3  # heads in a table, and in a row; the record has all
 _COLUMNS = (
-    "null: score without the feature; off the sink: score / (1 - attention to token 0); alone: effect of one head"
+    "null: score without the feature; off the sink: score / (1 - attention to token 0); alone: effect of intervening "
+    "on this head only"
 )
 _DONE = {
     "zero": "zero-ablating",
@@ -28,8 +31,6 @@ _DONE = {
     "steer": "steering",
     "patch": "patching",
 }
-QUICK, QUICK_LEGEND = "~", "~ quick: fewer prompts and random sets than the rules say; --budget full draws all"
-COLOURS = {"reproduced": "green", "partly": "yellow", "not-reproduced": "red", "inconclusive": "blue"}
 
 
 def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) -> None:
@@ -38,41 +39,41 @@ def print_record(catalog: Catalog, entry: HeadType, record: Record, path: Path) 
     label = record.verdict.label
     console.print(
         f"\n[bold]{escape(entry.name)}[/bold] on [bold]{escape(record.model.name)}[/bold] "
-        f"({record.model.size}): [bold {COLOURS[label]}]{label}[/]"
+        f"({record.model.size}): [bold {COLOURS[label]}]{VERDICTS[label]} {label}[/]"
     )
     reasons = Table.grid(padding=(0, 1))
     for reason in record.verdict.reasons:
         reasons.add_row("  -", Text(reason))
     console.print(reasons)
     if record.detection:
+        found = "" if record.detection.selected else " (none found; the three best)"
+        title = f"{record.detection.metric}, on held-out stimuli{found}"
+        print_indented(console, Text(title, style="italic"))
         console.print(_heads_table(record.detection, record.cause))
-        _print_indented(console, Text(_COLUMNS, style="dim"))
+        print_indented(console, Text(_COLUMNS, style="dim"))
         if lost := record.detection.did_not_hold:
             more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
             console.print(
                 Text(f"  selected, but failed on held-out stimuli: {' '.join(lost[:_SHOWN])}{more}", style="dim")
             )
     if record.cause:
-        _print_indented(console, _cause_line(record.cause))
+        print_indented(console, _cause_line(record.cause))
     _print_literature(console, catalog, record)
     _print_expectation(console, entry, record)
     if len(record.stability.families) > 1:
         families = ", ".join(f"{name}: {verdict}" for name, verdict in record.stability.families.items())
-        _print_indented(console, Text(f"by prompt family  {families}"))
+        print_indented(console, Text(f"by prompt family  {families}"))
     if len(record.stability.seeds) > 1:
         seeds = ", ".join(f"{seed}: {verdict}" for seed, verdict in record.stability.seeds.items())
-        _print_indented(console, Text(f"by seed           {seeds}"))
+        print_indented(console, Text(f"by seed           {seeds}"))
     if record.stimuli and record.stimuli.chat:
-        _print_indented(console, Text(f"turns of a chat in {record.stimuli.chat}"))
+        print_indented(console, Text(f"turns of a chat in {record.stimuli.chat}"))
     _print_opened(console, record.model)
     seconds = record.environment.seconds
     quick = ", quick budget" if record.budget == "quick" else ""
-    console.print(Text(f"  record {path} ({seconds:.1f} s, seed {record.environment.seed}{quick})", style="dim"))
-
-
-def _print_indented(console: Console, text: Text) -> None:
-    """Print a line whose continuation lines are indented too."""
-    console.print(Padding(text, (0, 0, 0, 2), expand=False))
+    print_indented(
+        console, Text(f"record {path} ({seconds:.1f} s, seed {record.environment.seed}{quick})", style="dim")
+    )
 
 
 def _print_opened(console: Console, model: ModelRecord) -> None:
@@ -94,8 +95,7 @@ def _heads_table(detection: Detection, cause: Cause | None) -> Table:
     """The heads found, best first; if there are none, the three best heads."""
     found = [Head.parse(head) for head in detection.selected]
     shown = found[:_SHOWN] or _best(detection, 3)
-    title = f"{detection.metric}, on held-out stimuli" + ("" if found else " (none found; the three best)")
-    table = Table(title=f"  {escape(title)}", title_justify="left", box=None, header_style="dim", padding=(0, 2))
+    table = Table(box=None, header_style="dim", padding=(0, 2))
     for column in ("head", "score", "95% CI", "null", "off the sink", "alone"):
         table.add_column(column, justify="left" if column == "head" else "right")
     alone = {each.head: each.effect for each in cause.alone} if cause else {}
@@ -108,7 +108,7 @@ def _heads_table(detection: Detection, cause: Cause | None) -> Table:
             f"{_at(detection.low, at):.2f} to {_at(detection.high, at):.2f}",
             f"{_at(detection.control, at):.2f}",
             f"{_at(detection.sink_normalised, at):.2f}" if detection.sink_normalised else "",
-            "" if effect is None else f"{effect:+.3g}",
+            "" if effect is None else figure(effect, sign="+"),
         )
     if len(found) > _SHOWN:
         table.caption = f"and {len(found) - _SHOWN} more in the record"
@@ -128,9 +128,17 @@ def _cause_line(cause: Cause) -> Text:
     effects = sorted(cause.random_effects)
     middle, high = effects[len(effects) // 2], effects[min(len(effects) - 1, int(0.95 * len(effects)))]
     return Text(
-        f"{_DONE[cause.intervention]} all heads found: {cause.direction} by {cause.effect:.3g} "
-        f"[{cause.low:.3g}, {cause.high:.3g}]; {len(effects)} random sets: median {middle:.3g}, 95% below {high:.3g}"
+        f"{_DONE[cause.intervention]} all heads found: {cause.direction} by {figure(cause.effect)} "
+        f"[{figure(cause.low)}, {figure(cause.high)}]; {len(effects)} random sets: median {figure(middle)}, "
+        f"95% below {figure(high)}"
     )
+
+
+def figure(value: float, sign: str = "") -> str:
+    """An effect with two decimals; '<0.01' or '>-0.01' for one that is not zero and would look like it."""
+    if value and abs(value) < 0.005:
+        return "<0.01" if value > 0 else ">-0.01"
+    return f"{value + 0:{sign}.2f}"
 
 
 def _print_literature(console: Console, catalog: Catalog, record: Record) -> None:
@@ -151,11 +159,8 @@ def _print_literature(console: Console, catalog: Catalog, record: Record) -> Non
 def _print_expectation(console: Console, entry: HeadType, record: Record) -> None:
     for expected in entry.reproduction.expected:
         if expected.model == record.model.catalog_id:
-            undecided = record.verdict.label == "inconclusive"
-            word = "undecided" if undecided else "not as expected"
-            if record.verdict.label == expected.verdict:
-                word = "as expected"
-            console.print(Text(f"  expected before the run: {expected.verdict} ({word})"))
+            compared = against(record.verdict.label, expected.verdict)
+            console.print(Text(f"  expected before the run: {expected.verdict} ({compared})"))
             if expected.layers and (heads := record.selected):
                 there = f"{expected.in_layers(heads)} of {len(heads)} are"
                 console.print(Text(f"  expected in {expected.layers_text}: {there}"))
@@ -175,7 +180,7 @@ def print_verdicts(catalog: Catalog, outcomes: Sequence[Outcome]) -> None:
         more = f" +{len(heads) - _ROW}" if len(heads) > _ROW else ""
         table.add_row(
             outcome.entry,
-            Text(label + QUICK * (outcome.record.budget == "quick"), style=COLOURS[label]),
+            Text(f"{VERDICTS[label]} {label}" + QUICK * (outcome.record.budget == "quick"), style=COLOURS[label]),
             " ".join(heads[:_ROW]) + more,
             Text(_decided(outcome.record), style="dim"),
         )

@@ -1,79 +1,166 @@
-"""Prints recorded verdicts: head types x models, or all details of one model."""
+"""Prints recorded verdicts: signs of head types x models, all details of one model, or plain rows for a pipe."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from headatlas.catalog.catalog import Catalog
+from headatlas.catalog.schema import VerdictLabel
 from headatlas.cli.terminal import console as _console
-from headatlas.cli.terminal.record_view import COLOURS, QUICK, QUICK_LEGEND
-from headatlas.protocol.results import Result, told_apart
+from headatlas.cli.terminal.signs import (
+    COLOURS,
+    HEADING,
+    QUICK_LEGEND,
+    Grid,
+    held,
+    marks,
+    print_key,
+    sign,
+    word,
+)
+from headatlas.evidence.signs import AS_EXPECTED, NOT_DECIDED, OTHERWISE, VERDICTS, against, as_expected
+from headatlas.protocol.results import Result, models_run, told_apart
 
-_SHOWN = 4  # heads of a row
+Order = Literal["stage", "holds", "name"]
+_COLUMNS = ("type", "model", "verdict", "expected", "as_expected", "heads", "same_verdict_in", "of", "day", "budget")
+_COMPARED = {AS_EXPECTED: "=", OTHERWISE: "≠", NOT_DECIDED: "?", "": ""}
+_HEADS = 40  # columns of heads, before the day
+_WIDE = 100  # columns from which the day and what changed are shown
 
 
-def print_results(catalog: Catalog, results: Sequence[Result], folder: Path) -> None:
-    """Print a matrix for several models, or for one model a row per type with heads, stability and day."""
+def print_results(catalog: Catalog, results: Sequence[Result], folder: Path, by: Order = "stage") -> None:
+    """Print signs for several models, or for one model a row per type with its heads; plain rows into a pipe."""
     console = _console()
     if not results:
-        console.print(Text(f"no records in {folder}; `headatlas run --all` writes them"))
-        return
-    models = list(dict.fromkeys(result.record.model.id for result in results))
-    if len(models) == 1:
-        console.print(_one_model(catalog, results))
+        print(f"no records in {folder}; `headatlas run --all` writes them")
+    elif not console.is_terminal:
+        print_rows(catalog, results)
     else:
-        console.print(_matrix(catalog, results, models))
-    _print_legend(console, results)
+        models = [id for part in models_run(catalog, results) for id in part]
+        stale = not all(result.stale for result in results)
+        if len(models) == 1:
+            _print_one_model(console, catalog, results, by, stale)
+        else:
+            _print_grid(console, catalog, results, by, stale)
+        _print_legend(console, results)
 
 
-def _ordered(catalog: Catalog, results: Sequence[Result]) -> list[str]:
-    """Ids of entries in the order of the catalog, then ids that the catalog no longer has."""
+def print_rows(catalog: Catalog, results: Sequence[Result]) -> None:
+    """Print a row per type and model, in whole words between tabs; the first row has the names of the columns."""
+    print("\t".join((*_COLUMNS, "changed_since")))
+    order = [id for part in models_run(catalog, results) for id in part]
+    place = {id: number for number, id in enumerate(catalog.heads)}
+    for result in sorted(
+        results, key=lambda each: (place.get(each.record.entry.id, len(place)), order.index(each.record.model.id))
+    ):
+        record, (same, of) = result.record, result.stable
+        label = record.verdict.label
+        row = (record.entry.id, record.model.id, label, result.expected or "", against(label, result.expected))
+        more = (" ".join(map(str, record.selected)), str(same), str(of), result.day, record.budget)
+        print("\t".join((*row, *more, ", ".join(result.changed))))
+
+
+def _grouped(catalog: Catalog, results: Sequence[Result], by: Order) -> list[tuple[str, list[str]]]:
+    """Ids of entries below headings; ids that the catalog no longer has come last."""
     here = {result.record.entry.id for result in results}
-    return [id for id in catalog.heads if id in here] + sorted(here - set(catalog.heads))
+    gone = sorted(here - set(catalog.heads))
+    if by == "name":
+        return [("", sorted(here))]
+    if by == "holds":
+        labels = {id: [each.record.verdict.label for each in results if each.record.entry.id == id] for id in here}
+        order = list(VERDICTS)
+        return [("", sorted(here, key=lambda id: (*(-labels[id].count(label) for label in order), id)))]
+    groups = [
+        (stage.name, [id for id, head in catalog.heads.items() if head.stage == stage.id and id in here])
+        for stage in catalog.taxonomy.stages
+    ]
+    groups += [("No longer in the catalog", gone)]
+    return [(heading, ids) for heading, ids in groups if ids]
 
 
-def _matrix(catalog: Catalog, results: Sequence[Result], models: Sequence[str]) -> Table:
-    cells = {(result.record.entry.id, result.record.model.id): result for result in results}
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("head type", no_wrap=True)
-    for model in models:
-        table.add_column(model)
-    for id in _ordered(catalog, results):
-        table.add_row(id, *(_verdict(cells.get((id, model))) for model in models))
-    return table
-
-
-def _one_model(catalog: Catalog, results: Sequence[Result]) -> Table:
-    by_entry = {result.record.entry.id: result for result in results}
-    table = Table(box=None, padding=(0, 1), header_style="bold", title=results[0].record.model.id, title_justify="left")
-    for column in ("head type", "verdict", "expected", "heads", "same verdict in", "day", "changed since"):
-        table.add_column(column, no_wrap=column in ("head type", "verdict", "day"))
-    for id in _ordered(catalog, results):
-        result = by_entry[id]
-        heads = [str(head) for head in result.record.selected]
-        more = f" +{len(heads) - _SHOWN}" if len(heads) > _SHOWN else ""
-        same, of = result.stable
-        table.add_row(
-            id,
-            _verdict(result),
-            result.expected or "",
-            " ".join(heads[:_SHOWN]) + more,
-            f"{same} of {of}" if of else "",
-            result.day,
-            ", ".join(result.stale),
+def _print_grid(console: Console, catalog: Catalog, results: Sequence[Result], by: Order, stale: bool) -> None:
+    ran = models_run(catalog, results)
+    cells = {
+        (each.record.entry.id, each.record.model.id): sign(each.record.verdict.label) + Text(marks(each, stale))
+        for each in results
+    }
+    by_type: dict[str, list[Result]] = {}
+    for each in results:
+        by_type.setdefault(each.record.entry.id, []).append(each)
+    after = {
+        title: {id: held(_labels(found, models)) for id, found in by_type.items()}
+        for title, models in (("real", ran.real), ("small", ran.small))
+        if models
+    }
+    after["exp"] = {id: _expected(found) for id, found in by_type.items()}
+    Grid(_grouped(catalog, results, by), [*ran.real, *ran.small], cells, after).print(console)
+    console.print()
+    print_key(console, [each.record.verdict.label for each in results])
+    titles = " and ".join(title for title in ("real", "small") if title in after)
+    console.print(
+        Text(
+            f"{titles}: reproduced in, of the models that decide it (– does not), "
+            f"{'pretrained models and small test models' if ran.real and ran.small else 'of these models'}; "
+            "exp: as expected, of those decided",
+            style="dim",
         )
-    return table
+    )
 
 
-def _verdict(result: Result | None) -> Text:
-    if result is None:
-        return Text("")
+def _labels(results: Sequence[Result], models: Sequence[str]) -> list[VerdictLabel]:
+    return [each.record.verdict.label for each in results if each.record.model.id in models]
+
+
+def _expected(results: Sequence[Result]) -> Text:
+    share = as_expected([(each.record.verdict.label, each.expected) for each in results])
+    return Text(str(share) if share.whole else "")
+
+
+def _print_one_model(console: Console, catalog: Catalog, results: Sequence[Result], by: Order, stale: bool) -> None:
+    by_type = {result.record.entry.id: result for result in results}
+    left = max(map(len, by_type))
+    console.print(Text(results[0].record.model.id, style="bold"))
+    console.print(Text(f"{'':{left}} {'verdict':16}   exp same heads", style="bold"))
+    for heading, ids in _grouped(catalog, results, by):
+        if heading:
+            console.print(Text(heading, style=HEADING))
+        for id in ids:
+            console.print(_row(by_type[id], left, console.width, stale))
+    console.print(
+        Text(
+            "exp: = as expected before the run, ≠ not as expected, ? not decided; "
+            "same: prompt families and further seeds with the same verdict",
+            style="dim",
+        )
+    )
+
+
+def _row(result: Result, left: int, width: int, stale: bool) -> Text:
     label = result.record.verdict.label
-    return Text(label + QUICK * result.quick + "*" * bool(result.stale), style=COLOURS[label])
+    same, of = result.stable
+    line = Text(result.record.entry.id.ljust(left + 1)) + word(label) + Text(marks(result, stale))
+    line += Text(" " * (left + 1 + 18 - len(line)))
+    line += Text(f" {_COMPARED[against(label, result.expected)]:3} {f'{same}/{of}' if of else '':4} ")
+    behind = f"  {result.day}  {', '.join(result.stale)}".rstrip() if width >= _WIDE else ""
+    room = min(width - len(line) - len(behind), _HEADS if behind else width)
+    heads = _that_fit([str(head) for head in result.record.selected], room)
+    line += Text(heads.ljust(room) + behind if behind else heads)
+    line.rstrip()
+    return line
+
+
+def _that_fit(heads: Sequence[str], room: int) -> str:
+    """The first heads that fit, and the number of the others: 'L0H6 L5H3 +12'."""
+    shown = " ".join(heads)
+    count = len(heads)
+    while len(shown) > room and count:
+        count -= 1
+        shown = " ".join([*heads[:count], f"+{len(heads) - count}"])
+    return shown
 
 
 def _print_legend(console: Console, results: Sequence[Result]) -> None:
@@ -81,11 +168,12 @@ def _print_legend(console: Console, results: Sequence[Result]) -> None:
     days = sorted(result.day for result in results)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     total = ", ".join(f"{count[label]} {label}" for label in COLOURS if count[label])
-    console.print(Text(f"\n{len(results)} records, {when}: {total}", style="dim"))
-    if any(result.stale for result in results):
-        console.print(
-            Text("* stale: rule, script, stimuli, measuring code or model have changed since the run", style="dim")
-        )
+    console.print(Text(f"{len(results)} records, {when}: {total}", style="dim"))
+    why = "rule, script, stimuli, measuring code or model have changed since the run"
+    if all(result.stale for result in results):
+        console.print(Text(f"all records are stale: {why}", style="dim"))
+    elif any(result.stale for result in results):
+        console.print(Text(f"* stale: {why}", style="dim"))
     if any(result.quick for result in results):
         console.print(Text(QUICK_LEGEND, style="dim"))
     for line in told_apart(results):

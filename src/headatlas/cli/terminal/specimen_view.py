@@ -1,4 +1,4 @@
-"""Prints a specimen's card: its recipe, what it can do, which heads matter, and what it cannot do."""
+"""Prints a specimen's card: what it can do, its verdicts beside those of its siblings, its limits, its provenance."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +8,16 @@ from rich.table import Table
 from rich.text import Text
 
 from headatlas.cli.terminal import console as _console
-from headatlas.cli.terminal.record_view import COLOURS
+from headatlas.cli.terminal import print_items
+from headatlas.cli.terminal.signs import Grid, print_key, sign
 from headatlas.evidence.agreement import Agreement
 from headatlas.specimens import retrained
 
 _SHOWN = 3  # heads of a family
-_WORD = max(len(label) for label in COLOURS)
 
 
 def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None:
-    """Print the recipe, a row per family, the textbook heads, verdicts beside those of siblings, the limits."""
+    """Print a row per family, the textbook heads, verdicts beside those of siblings, the limits, the recipe."""
     console = _console()
     recipe = card["recipe"]
     console.print(Text(name, style="bold"))
@@ -25,13 +25,8 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     console.print(
         f"{recipe['arch']}, {recipe['layers']} layers x {recipe['heads']} heads ({grouped} key/value heads), "
         f"{card['parameters'] / 1e6:.1f} M parameters, {card['vocabulary']} tokens, "
-        f"context {recipe['schedule']['length']}"
+        f"context {recipe['schedule']['length']}\n"
     )
-    console.print(f"trained on {card['tokens'] / 1e6:.0f} M tokens in {recipe['steps']} steps, seed {recipe['seed']}")
-    console.print(f"sha256 {card['sha256']}")
-    for found in card.get("retrained", ()):
-        console.print(retrained(found))
-    console.print()
     console.print(_families(card["families"]))
     console.print(
         "accuracy: on held-out documents; without: the family's heads mean-ablated;\nrandom: layer-matched sets of "
@@ -48,37 +43,38 @@ def print_card(name: str, card: Mapping[str, Any], agreement: Agreement) -> None
     if agreement.labels:
         console.print(Text("\nverdicts", style="bold"))
         _print_verdicts(console, agreement)
-    for title, lines in (("limits", card["limits"]), ("what was tried", card["tried"])):
+    for title, lines in (("limits", card["limits"]), ("what was tried", card["tried"]), ("recipe", _recipe(card))):
         if lines:
             console.print(Text(f"\n{title}", style="bold"))
-        for line in lines:
-            console.print(f"  - {line}", soft_wrap=True)
+            print_items(console, [Text(line) for line in lines])
+
+
+def _recipe(card: Mapping[str, Any]) -> list[str]:
+    recipe = card["recipe"]
+    trained = f"trained on {card['tokens'] / 1e6:.0f} M tokens in {recipe['steps']} steps, seed {recipe['seed']}"
+    return [trained, f"sha256 {card['sha256']}", *(retrained(found) for found in card.get("retrained", ()))]
 
 
 def _print_verdicts(console: Console, agreement: Agreement) -> None:
-    """Print a row per head type and a column per model: whole words if they fit, else initials with a legend."""
-    found = agreement.labels.values()
-    wide = max(len(entry) for entry in agreement.labels) + 2 + (_WORD + 2) * len(agreement.models) <= console.width
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    table.add_column("", no_wrap=True)
-    for model in agreement.models:
-        table.add_column(model if wide else model.removeprefix("specimen-"), no_wrap=True)
-    for entry, labels in agreement.labels.items():
-        table.add_row(entry, *(_verdict(label, wide) for label in labels))
-    counts = [agreement.same(model) for model in agreement.models[1:]]
+    """Print the signs of all models, and in how many of its siblings a verdict is the same."""
+    cells = {
+        (entry, model): sign(label)
+        for entry, labels in agreement.labels.items()
+        for model, label in zip(agreement.models, labels, strict=True)
+        if label is not None
+    }
+    others = {
+        entry: Text(f"{sum(label == labels[0] for label in labels[1:])}/{sum(map(bool, labels[1:]))}")
+        for entry, labels in agreement.labels.items()
+        if labels[0] is not None and any(labels[1:])
+    }
+    after = {"same in": others} if others else {}
+    Grid([("", list(agreement.labels))], agreement.models, cells, after).print(console)
+    counts = {model: agreement.same(model) for model in agreement.models[1:]}
     if counts:
-        said = " of " if wide else "/"
-        table.add_row("same verdict", "", *(f"{same}{said}{both}" for same, both in counts), style="bold")
-    console.print(table)
-    if not wide:
-        used = [label for label in COLOURS if any(label in labels for labels in found)]
-        console.print(", ".join(f"{label[0]} {label}" for label in used), style="dim")
-
-
-def _verdict(label: str | None, whole: bool) -> Text:
-    if label is None:
-        return Text("not run" if whole else "-", style="dim")
-    return Text(label if whole else label[0], style=COLOURS[label])
+        said = ", ".join(f"{model} {same} of {both}" for model, (same, both) in counts.items())
+        console.print(Text(f"same verdict as {agreement.models[0]}: {said}", style="dim"))
+    print_key(console, [label for labels in agreement.labels.values() for label in labels if label])
 
 
 def _families(families: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from headatlas.arrays import Array
 from headatlas.lab.ablation.first_order import attribution_patching
@@ -136,6 +135,8 @@ def _judged(
 
 
 def _rank_correlation(one: Iterable[float], other: Iterable[float]) -> float:
+    from scipy import stats  # takes a third of a second, which `import headatlas.lab` should not
+
     ranks = [stats.rankdata(list(each)) for each in (one, other)]
     if len(ranks[0]) < 3 or any(np.ptp(each) == 0 for each in ranks):
         return float("nan")
@@ -149,6 +150,8 @@ def _share_interval(hits: int, drawn: int, total: int) -> tuple[float, float]:
     """
     if total == 0:
         return 0.0, 0.0
+    from scipy import stats
+
     possible = np.arange(hits, total - (drawn - hits) + 1)
     at_least, at_most = (stats.hypergeom(total, possible, drawn) for _ in range(2))
     kept = possible[(at_least.sf(hits - 1) > 0.025) & (at_most.cdf(hits) > 0.025)]

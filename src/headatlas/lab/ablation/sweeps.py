@@ -4,7 +4,7 @@ There are three ways, which agree up to rounding. "naive" runs the whole model o
 the head's layer on, all heads of a layer at once. "tokens" also skips the positions before the first edited one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from headatlas.lab.ablation.z_values import ZValues
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone
 from headatlas.lab.running.metrics import Metric
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadsLike
 from headatlas.stimuli.prompts import Prompt
 
 
@@ -78,7 +78,7 @@ def sweep(
     ablation: AblationKind | ZValues | Patch = "mean",
     positions: EditPositions = "all",
     *,
-    heads: Iterable[Head] | None = None,
+    heads: HeadsLike | None = None,
     minus_corrupted: bool = False,
     source: Sequence[tuple[int, ...]] | None = None,
     memory: int | None = None,
@@ -120,7 +120,7 @@ def patch_sweeps(
     sources: Sequence[Sequence[tuple[int, ...]] | None],
     positions: EditPositions = "all",
     *,
-    heads: Iterable[Head] | None = None,
+    heads: HeadsLike | None = None,
     memory: int | None = None,
     progress: OnDone | None = None,
 ) -> list[Sweep]:
@@ -148,7 +148,7 @@ def ablate_sets(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    sets: Sequence[Sequence[Head]],
+    sets: Sequence[HeadsLike],
     ablation: AblationKind | ZValues | Patch = "mean",
     positions: EditPositions = "all",
     minus_corrupted: bool = False,
@@ -167,8 +167,7 @@ def ablate_sets(
     Raises:
         HeadatlasError, ValueError: as in `sweep`.
     """
-    unique = [tuple(sorted(set(heads))) for heads in sets]
-    model.anatomy.require(head for heads in unique for head in heads)
+    unique = [tuple(sorted(set(model.anatomy.require(heads)))) for heads in sets]
     order = sorted((number for number, heads in enumerate(unique) if heads), key=lambda number: unique[number][0])
     if not order:
         raise ValueError("no heads to ablate; give at least one set that is not empty")
@@ -199,10 +198,9 @@ def _by_head(task: SweepTask, found: SweepResult) -> list[Sweep]:
     ]
 
 
-def _chosen(model: OpenModel, heads: Iterable[Head] | None) -> list[Head]:
+def _chosen(model: OpenModel, heads: HeadsLike | None) -> list[Head]:
     """The heads to sweep, ascending; all heads of the model by default."""
-    chosen = list(model.anatomy.all_heads) if heads is None else sorted(set(heads))
+    chosen = sorted(set(model.anatomy.require(model.anatomy.all_heads if heads is None else heads)))
     if not chosen:
         raise ValueError("no heads to sweep; give at least one")
-    model.anatomy.require(chosen)
     return chosen

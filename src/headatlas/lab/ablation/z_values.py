@@ -1,6 +1,6 @@
 """Replacement values for the z of ablated heads (zero, mean, another run), and the hooks that insert them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import BATCH, stack_tokens
 from headatlas.lab.running.forward import FIRST, forward
-from headatlas.notation import Head
+from headatlas.notation import HeadsLike
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ZValues:
         return cls({layer: vectors[:, layer, None, : s.heads, : s.d_head] for layer, s in anatomy.shapes.items()})
 
 
-def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: ZValues) -> dict[nn.Module, AttentionHook]:
+def ablate(anatomy: Anatomy, heads: HeadsLike, reference: ZValues) -> dict[nn.Module, AttentionHook]:
     """Attention hooks that replace, or add to, z of the given heads at every position.
 
     Args:
@@ -59,9 +59,7 @@ def ablate(anatomy: Anatomy, heads: Iterable[Head], reference: ZValues) -> dict[
         ValueError: for no heads, or a head the model lacks.
     """
     by_layer: dict[int, list[int]] = {}
-    chosen = [Head(*head) for head in heads]
-    anatomy.require(chosen)
-    for head in chosen:
+    for head in anatomy.require(heads):
         by_layer.setdefault(head.layer, []).append(head.head)
     if not by_layer:
         raise ValueError("no heads to ablate; give at least one")

@@ -15,14 +15,12 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
+from headatlas.lab.activations.directions import DirectionLike, direction_at, directions_of
 from headatlas.lab.activations.sites import SITES, STREAM_SITES, Positions, Recording, Site, Where, by_position, union
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadLike, HeadsLike, heads_of, one_or_several
 
 ActivationChange = Callable[[Tensor, Where], Tensor]  # [batch position head feature] -> the same shape
-Targets = Iterable[Head] | Iterable[int]  # heads; layers for resid and attn_out
-DirectionLike = (
-    Tensor | Mapping[Head, Tensor] | Mapping[int, Tensor]
-)  # [feature]: one for all targets, or one per target
+Targets = HeadsLike | Iterable[int]  # heads, such as "L5H10"; layers for resid and attn_out
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,8 @@ def scale(site: Site, at: Targets, factor: float, positions: Positions = None) -
 
 def add(site: Site, at: Targets, direction: DirectionLike, factor: float = 1.0, positions: Positions = None) -> Edit:
     """Add `factor` times a direction (not normalised) to activations."""
-    given = _directions(direction)
-    return _edit("add", site, at, positions, lambda x, where: x.float() + factor * _of(given, x, where))
+    given = directions_of(direction)
+    return _edit("add", site, at, positions, lambda x, where: x.float() + factor * direction_at(given, x, where))
 
 
 def project_out(
@@ -141,19 +139,19 @@ def project_out(
         mean: a mean activation; if given, the removed component is replaced by the mean's.
         positions: where to apply the edit.
     """
-    given, kept = _directions(direction), None if mean is None else _directions(mean)
+    given, kept = directions_of(direction), None if mean is None else directions_of(mean)
     if any(not each.any() for each in ([given] if isinstance(given, Tensor) else given.values())):
         raise ValueError("the direction to project out is zero; give a nonzero one")
 
     def change(x: Tensor, where: Where) -> Tensor:
-        along = torch.nn.functional.normalize(_of(given, x, where), dim=-1)
-        away = x.float() if kept is None else x.float() - _of(kept, x, where)
+        along = torch.nn.functional.normalize(direction_at(given, x, where), dim=-1)
+        away = x.float() if kept is None else x.float() - direction_at(kept, x, where)
         return x.float() - (away * along).sum(-1, keepdim=True) * along
 
     return _edit("project out", site, at, positions, change)
 
 
-def knockout(at: Iterable[Head], edges: Sequence[tuple[int, int]] | Tensor) -> Edit:
+def knockout(at: HeadsLike, edges: Sequence[tuple[int, int]] | Tensor) -> Edit:
     """Attention knockout: mask (query, key) edges before the softmax, so that their weight goes to the other keys.
 
     A query whose edges are all masked attends to nothing; its z is zero.
@@ -206,12 +204,7 @@ def _edit(
     if site not in (*SITES, "scores"):
         raise ValueError(f"{site!r} is not a site; choose one of {', '.join(SITES)}")
     heads: dict[int, set[int]] = {}
-    for target in at:
-        if isinstance(target, Head) == (site in STREAM_SITES):
-            raise ValueError(
-                f"{name} {site} acts on {'layers' if site in STREAM_SITES else 'heads'}, not on {target!r}"
-            )
-        layer, head = target if isinstance(target, Head) else (target, 0)
+    for layer, head in _places(name, site, at):
         heads.setdefault(layer, set()).add(head)
     if not heads:
         raise ValueError(f"no heads to {name}; give at least one")
@@ -219,26 +212,14 @@ def _edit(
     return Edit(name, site, chosen, positions, change, aligned or positions is not None or site == "pattern")
 
 
-def _directions(direction: DirectionLike) -> Tensor | dict[tuple[int, int], Tensor]:
-    """One vector, or one per (layer, head); head is 0 for sites without heads."""
-    vectors = [direction] if isinstance(direction, Tensor) else list(direction.values())
-    for vector in vectors:
-        if vector.ndim != 1 or not vector.is_floating_point() or not torch.isfinite(vector).all():
-            raise ValueError("a direction is one vector of finite floating-point numbers")
-    if isinstance(direction, Tensor):
-        return direction
-    return {(at if isinstance(at, Head) else Head(at, 0)): vector for at, vector in direction.items()}
-
-
-def _of(directions: Tensor | dict[tuple[int, int], Tensor], x: Tensor, where: Where) -> Tensor:
-    """Directions of the heads in `where`: [head feature], or [feature] for a single direction."""
-    if isinstance(directions, Tensor):
-        chosen = directions
-    else:
-        wanted = [(where.layer, head) for head in where.heads.tolist()]
-        if missing := [at for at in wanted if at not in directions]:
-            raise ValueError(f"no direction is given for {Head(*missing[0])}")
-        chosen = torch.stack([directions[at] for at in wanted])
-    if chosen.shape[-1] != x.shape[-1]:
-        raise ValueError(f"the direction has {chosen.shape[-1]} numbers, and {where.site} has {x.shape[-1]}")
-    return chosen.to(x.device).float()
+def _places(name: str, site: str, at: Targets) -> list[Head]:
+    """The heads that an edit acts on; head 0 of its layers for a site without heads."""
+    targets: list[HeadLike | int] = one_or_several(at)
+    layers = [target for target in targets if isinstance(target, int)]
+    if site in STREAM_SITES:
+        if heads := [target for target in targets if not isinstance(target, int)]:
+            raise ValueError(f"{name} {site} acts on layers, not on {heads[0]!r}")
+        return [Head(layer, 0) for layer in layers]
+    if layers:
+        raise ValueError(f"{name} {site} acts on heads, not on {layers[0]!r}; write a head as 'L5H10'")
+    return heads_of(target for target in targets if not isinstance(target, int))

@@ -10,6 +10,7 @@ In order of computation within a layer:
     attn_out   output of the output projection: the sum of the results plus its bias
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from headatlas.errors import HeadatlasError
+from headatlas.notation import Head, HeadLike
 
 Site = Literal["resid", "q", "k", "v", "pattern", "z", "result", "attn_out"]
 STREAM_SITES = ("resid", "attn_out")  # sites of a layer, without heads
@@ -46,7 +48,7 @@ class Where:
         return self.heads * stored // self.total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording:
     """Activations of one batch of prompts, by site and layer: `recording["z", 3]`.
 
@@ -61,7 +63,33 @@ class Recording:
     activations: Mapping[tuple[Site, int], Tensor]
     positions: Tensor | None = None
 
-    def __getitem__(self, at: tuple[Site, int]) -> Tensor:
+    def __repr__(self) -> str:
+        counts = Counter(site for site, _ in self.activations)
+        return f"<recording: {', '.join(f'{site} of {count} layers' for site, count in counts.items())}>"
+
+    def __getitem__(self, at: tuple[Site, int | HeadLike]) -> Tensor:
+        """The activations of a site in a layer, or of one head: `recording["pattern", "L4H5"]`, [batch query key].
+
+        Raises:
+            HeadatlasError: for what was not recorded, or a head that the recording does not have.
+        """
+        site, place = at
+        return self._layer(site, place) if isinstance(place, int) else self._head(site, Head.parse(place))
+
+    def _head(self, site: Site, head: Head) -> Tensor:
+        """What was recorded of one head: pattern [batch query key], otherwise [batch position feature]."""
+        if site in (*STREAM_SITES, "k", "v"):
+            raise HeadatlasError(
+                f"{site} is recorded per {'layer' if site in STREAM_SITES else 'key/value head'}, not per head; take "
+                f"recording[{site!r}, {head.layer}]"
+            )
+        stored = by_position(site, self._layer(site, head.layer))  # [batch position head feature]
+        if head.head >= stored.shape[2]:
+            raise HeadatlasError(f"{head} is not in layer {head.layer}, of which {stored.shape[2]} heads were recorded")
+        return stored[:, :, head.head]
+
+    def _layer(self, site: Site, layer: int) -> Tensor:
+        at = site, layer
         if at not in self.activations:
             held = sorted({site for site, _ in self.activations})
             raise HeadatlasError(f"{at[0]} of layer {at[1]} was not recorded (only {', '.join(held)}); record it too")

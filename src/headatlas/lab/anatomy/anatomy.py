@@ -3,7 +3,7 @@
 This module is long because it is one class: the one place that says where a weight is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.anatomy.low_rank import LowRank
 from headatlas.lab.anatomy.qkv_layout import QKVLayout, columns
 from headatlas.lab.anatomy.unembed import Unembed
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadLike, HeadsLike, heads_of
 
 
 class UnsafeModelError(HeadatlasError):
@@ -126,15 +126,21 @@ class Anatomy:
         """Every head, layer by layer."""
         return tuple(Head(layer, head) for layer, shape in self.shapes.items() for head in range(shape.heads))
 
-    def require(self, heads: Iterable[Head]) -> None:
-        """Check that the model has these heads; heads and layers count from 0.
+    def require(self, heads: HeadsLike) -> list[Head]:
+        """Read heads, such as "L5H10", and check that the model has them; heads and layers count from 0.
+
+        Returns:
+            The heads, in the order given.
 
         Raises:
+            HeadatlasError: for what is not a head.
             ValueError: names the first head that the model lacks.
         """
-        for layer, head in sorted(heads):
+        chosen = heads_of(heads)
+        for layer, head in sorted(chosen):
             if not 0 <= head < (self.heads_in(layer) if 0 <= layer < self.layers else 0):
                 raise ValueError(f"L{layer}H{head} is not in {self.described(layer)}")
+        return chosen
 
     def require_attention(self, layer: int) -> None:
         """Check that a layer has attention.
@@ -184,10 +190,11 @@ class Anatomy:
         place = np.nanargmax(plain) if largest else np.nanargmin(plain)
         return Head(*divmod(int(place), plain.shape[1]))
 
-    def kv_head(self, head: Head) -> int:
+    def kv_head(self, head: HeadLike) -> int:
         """Index, within its layer, of the key/value head that a query head reads."""
-        shape = self.shapes[head.layer]
-        return head.head * shape.kv_heads // shape.heads
+        [(layer, index)] = self.require(head)
+        shape = self.shapes[layer]
+        return index * shape.kv_heads // shape.heads
 
     def w_o(self, layer: int) -> Tensor:
         """The output matrix of each head of a layer: [head d_head d_model]."""

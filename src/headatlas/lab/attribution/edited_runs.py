@@ -30,12 +30,12 @@ from headatlas.lab.hooks.module_hooks import states_of
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import batches, stack_tokens
 from headatlas.lab.running.forward import FIRST, forward
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadsLike
 from headatlas.stimuli.prompts import Prompt, Readout
 
 
 @torch.no_grad()
-def direct_effects_without(model: OpenModel, prompts: Sequence[Prompt], sets: Sequence[Sequence[Head]]) -> Array:
+def direct_effects_without(model: OpenModel, prompts: Sequence[Prompt], sets: Sequence[HeadsLike]) -> Array:
     """`direct_effects` of each head while sets of heads are mean-ablated at the last position.
 
     Args:
@@ -51,17 +51,17 @@ def direct_effects_without(model: OpenModel, prompts: Sequence[Prompt], sets: Se
         HeadatlasError: as in `direct_logit_attribution`.
         ValueError: for heads the model lacks.
     """
-    model.anatomy.require(head for heads in sets for head in heads)
-    found = np.stack([model.anatomy.empty(len(prompts)) for _ in sets])
+    chosen = [model.anatomy.require(heads) for heads in sets]
+    found = np.stack([model.anatomy.empty(len(prompts)) for _ in chosen])
     means = mean_z(model, [prompt.corrupted for prompt in prompts], position=-1)
     for index, batch in batches(model, prompts, lambda prompt: len(prompt.readouts[-1].rivals)):
         last = [prompt.readouts[-1] for prompt in batch]
         tokens = stack_tokens([prompt.tokens for prompt in batch])
         at_end = all(readout.position == tokens.shape[1] - 1 for readout in last)
         if at_end and (clean := clean_to_the_end(model, tokens)) is not None:
-            effects = _at_end(model, clean, last, sets, means)
+            effects = _at_end(model, clean, last, chosen, means)
         else:
-            effects = torch.stack([_in_full(model, tokens, last, heads, means) for heads in sets])
+            effects = torch.stack([_in_full(model, tokens, last, heads, means) for heads in chosen])
         found[:, index] = effects.double().cpu().numpy()
     return found
 

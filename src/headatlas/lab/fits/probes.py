@@ -17,7 +17,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.recording import record
 from headatlas.lab.fits.logistic import fit_logistic, held_out_right, standardisation
 from headatlas.lab.loading.opened_model import OpenModel
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadsLike, heads_of
 
 _BATCH = 16  # prompts recorded at once
 _RESAMPLES = 1000
@@ -74,9 +74,9 @@ class HeadDirections:
     vectors: Tensor
     spread: Tensor
 
-    def steps(self, heads: Sequence[Head], strength: float = 1.0) -> dict[Head, Tensor]:
+    def steps(self, heads: HeadsLike, strength: float = 1.0) -> dict[Head, Tensor]:
         """Steering vectors: `strength` standard deviations along each head's direction (li2023inferencetime)."""
-        return {head: strength * self.spread[head] * self.vectors[head] for head in heads}
+        return {head: strength * self.spread[head] * self.vectors[head] for head in heads_of(heads)}
 
 
 def collect_z(model: OpenModel, prompts: Sequence[Sequence[int]], position: int = -1) -> Tensor:

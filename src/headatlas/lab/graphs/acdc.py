@@ -8,9 +8,10 @@ Receivers are visited from the output backwards: the logits, then heads from the
 receiver, senders are visited in the same order, the embedding last. The result depends on this order.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.interventions import on_projection, on_stream
 from headatlas.lab.anatomy import gates
 from headatlas.lab.graphs.edge_scores import require_pairs, stream_contributions
-from headatlas.lab.graphs.flow import EMBEDDING, LOGITS, Graph
+from headatlas.lab.graphs.graph import EMBEDDING, LOGITS, new_graph
 from headatlas.lab.hooks.attention_interface import (
     AttentionCall,
     AttentionHook,
@@ -31,8 +32,11 @@ from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone, batches, readout_tensors, stack_tokens
 from headatlas.lab.running.forward import forward
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadsLike
 from headatlas.stimuli.prompts import Prompt
+
+if TYPE_CHECKING:
+    from headatlas.lab.graphs.graph import Graph
 
 # Pruned senders by receiver. None means the embedding as a sender, and the logits as a receiver.
 Removed = dict[Head | None, set[Head | None]]
@@ -43,10 +47,10 @@ def prune_edges(
     model: OpenModel,
     prompts: Sequence[Prompt],
     tau: float,
-    heads: Iterable[Head] | None = None,
+    heads: HeadsLike | None = None,
     most: int = 2000,
     progress: OnDone | None = None,
-) -> Graph:
+) -> "Graph":
     """Prune edges one by one if that raises the KL divergence from the clean output by less than `tau`.
 
     Args:
@@ -83,7 +87,7 @@ def prune_edges(
     def divergence(removed: Removed) -> float:
         return sum(count * circuit.divergence(removed) for count, circuit in parts) / len(prompts)
 
-    graph, removed, current = Graph(tau=tau, tried=tried), Removed(), 0.0
+    graph, removed, current = new_graph(tau=tau, tried=tried), Removed(), 0.0
     for receiver, senders in order:
         for sender in senders:
             trial = {**removed, receiver: removed.get(receiver, set()) | {sender}}
@@ -99,11 +103,10 @@ def prune_edges(
     return graph
 
 
-def _order(model: OpenModel, heads: Iterable[Head] | None) -> list[tuple[Head | None, list[Head | None]]]:
+def _order(model: OpenModel, heads: HeadsLike | None) -> list[tuple[Head | None, list[Head | None]]]:
     """Receivers with their senders, in the order they are visited."""
-    chosen = set(model.anatomy.all_heads) if heads is None else set(heads)
-    model.anatomy.require(chosen)
-    backwards = sorted(chosen, reverse=True)
+    chosen = model.anatomy.require(model.anatomy.all_heads if heads is None else heads)
+    backwards = sorted(set(chosen), reverse=True)
     order: list[tuple[Head | None, list[Head | None]]] = [(None, [*backwards, None])]
     for receiver in backwards:
         order.append((receiver, [*(sender for sender in backwards if sender.layer < receiver.layer), None]))

@@ -8,6 +8,7 @@ d (receiver's input) (syed2023attribution). Use it to rank edges, and measure th
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.interventions import on_stream
 from headatlas.lab.activations.recording import record
 from headatlas.lab.anatomy import gates
-from headatlas.lab.graphs.flow import EMBEDDING, LOGITS, Graph
+from headatlas.lab.graphs.graph import EMBEDDING, LOGITS, new_graph
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionPreHook, attention_pre_hooks
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import batches, readout_tensors, stack_tokens
@@ -25,6 +26,9 @@ from headatlas.lab.running.metrics import Metric
 from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
+
+if TYPE_CHECKING:
+    from headatlas.lab.graphs.graph import Graph
 
 KINDS = ("q", "k", "v")
 
@@ -62,7 +66,7 @@ def require_pairs(prompts: Sequence[Prompt]) -> None:
         )
 
 
-def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], metric: Metric, most: int = 50) -> Graph:
+def edge_attribution(model: OpenModel, prompts: Sequence[Prompt], metric: Metric, most: int = 50) -> "Graph":
     """Rank edges between heads by how much corrupting them would change a behaviour, to first order.
 
     Source: syed2023attribution.
@@ -183,10 +187,10 @@ class _Weights:
         found = found.double().cpu()
         self.sums[sender, receiver] = self.sums.get((sender, receiver), torch.zeros_like(found)) + found
 
-    def graph(self, most: int, prompts: int) -> Graph:
+    def graph(self, most: int, prompts: int) -> "Graph":
         """The graph of the strongest edges."""
         ranked = sorted(self.sums.items(), key=lambda item: -abs(item[1].sum().item()))
-        graph = Graph()
+        graph = new_graph()
         for (sender, receiver), parts in ranked[:most]:
             weight = parts.sum().item() / prompts
             if weight:

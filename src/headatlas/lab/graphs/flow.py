@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from headatlas.errors import HeadatlasError
 from headatlas.lab.activations.attention_edits import rows_of_heads
 from headatlas.lab.activations.recording import record
 from headatlas.lab.anatomy.gates import gate
+from headatlas.lab.graphs.graph import EMBEDDING, LOGITS, new_graph, require_readable
 from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook, attention_hooks
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import batches, stack_tokens
@@ -26,20 +26,11 @@ from headatlas.lab.weights.norm_folding import FoldedNorms, fold_norms
 from headatlas.notation import Head
 from headatlas.stimuli.prompts import Prompt
 
-EMBEDDING, LOGITS = "embedding", "logits"
 _EPSILON = 1e-5  # minimum proximity of a part (ferrando2024information)
 _BLOCK = 2**23  # numbers held at once
 
-if TYPE_CHECKING:  # only networkx's stubs have type parameters
-    Graph = nx.DiGraph[str]
-else:
-    Graph = nx.DiGraph
-
-
-def require_readable(edges: int, most: int, advice: str) -> None:
-    """Raise a HeadatlasError if a graph has more edges than the user wants."""
-    if edges > most:
-        raise HeadatlasError(f"the graph has {edges} edges, more than the maximum of {most}; {advice}")
+if TYPE_CHECKING:
+    from headatlas.lab.graphs.graph import Graph
 
 
 def proximity(parts: Tensor, whole: Tensor) -> Tensor:
@@ -58,7 +49,7 @@ def proximity(parts: Tensor, whole: Tensor) -> Tensor:
 @torch.no_grad()
 def information_flow(
     model: OpenModel, tokens: Sequence[int], threshold: float = 0.01, position: int = -1, most: int = 100
-) -> Graph:
+) -> "Graph":
     """Trace the routes by which a model made one prediction, over heads (ferrando2024information).
 
     Each state of the stream is a sum: the state before it plus one vector per head and source token, then that plus the
@@ -94,7 +85,7 @@ def information_flow(
     # flow [position receiver]: probability that the walk is at a position, having last visited that head (last: logits)
     flow = torch.zeros(len(tokens), anatomy.layers * anatomy.heads + 1, dtype=torch.float64)
     flow[position, -1] = 1.0
-    graph = Graph(threshold=threshold)
+    graph = new_graph(threshold=threshold)
     for layer in reversed(range(anatomy.layers)):
         step = run.step(layer)
         flow = flow * step.through_mlp(threshold)[:, None]
@@ -154,7 +145,7 @@ def _at_pairs(model: OpenModel, run: "_Run", number: int, pairs: Sequence[tuple[
     return flow
 
 
-def _connect(graph: Graph, heads: int, sender: str, weights: Tensor) -> None:
+def _connect(graph: "Graph", heads: int, sender: str, weights: Tensor) -> None:
     """Add edges from a sender to its receivers, weights [receiver]."""
     for receiver in weights.nonzero()[:, 0].tolist():
         name = LOGITS if receiver == len(weights) - 1 else str(Head(*divmod(receiver, heads)))

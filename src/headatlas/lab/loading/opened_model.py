@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,7 @@ from headatlas.lab.loading.provenance import Opened
 from headatlas.stimuli.prompts import Vocabulary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OpenModel:
     """A model ready to be measured, and a record of exactly what was opened.
 
@@ -41,6 +42,13 @@ class OpenModel:
     anatomy: Anatomy
     opened: Opened
     _restore: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        size = f"{self.anatomy.layers} layers x {self.anatomy.heads} heads"
+        return f"<{self.title}: {size}, {self.architecture}, {str(self.dtype).removeprefix('torch.')} on {self.device}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>"
 
     def close(self) -> None:
         """Restore the model's own attention implementation and training mode; repeated calls do nothing."""

@@ -21,21 +21,21 @@ from headatlas.lab.activations.recording import record
 from headatlas.lab.activations.sites import Positions
 from headatlas.lab.hooks.module_hooks import copied
 from headatlas.lab.paths.clean_and_corrupted import PathRuns
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadLike, HeadsLike
 
 PathMetric = Callable[[Tensor], Tensor]  # logits [batch kept vocabulary] -> one value per prompt, [batch]
 
 
 class Receiver(NamedTuple):
-    """The end of a path: the query, key or value input of a head."""
+    """The end of a path: the query, key or value input of a head, such as "L5H10"."""
 
-    head: Head
+    head: HeadLike
     input: Literal["q", "k", "v"]
 
 
 def path_patch(
     runs: PathRuns,
-    senders: Iterable[Head],
+    senders: HeadsLike,
     receivers: Iterable[Receiver] | Literal["logits"],
     metric: PathMetric,
     *,
@@ -66,7 +66,7 @@ def path_patch(
 
 def patched_logits(
     runs: PathRuns,
-    senders: Iterable[Head],
+    senders: HeadsLike,
     receivers: Iterable[Receiver] | Literal["logits"],
     sender_positions: Positions = None,
     receiver_positions: Positions = None,
@@ -94,7 +94,7 @@ def by_input(receivers: Iterable[Receiver]) -> dict[Literal["q", "k", "v"], list
     """
     ends: dict[Literal["q", "k", "v"], list[Head]] = {}
     for head, site in receivers:
-        ends.setdefault(site, []).append(head)
+        ends.setdefault(site, []).append(Head.parse(head))
     if not ends:
         raise ValueError('no receivers; give at least one, or "logits"')
     return ends

@@ -18,15 +18,15 @@ from headatlas.lab.hooks.attention_interface import AttentionCall, AttentionHook
 from headatlas.lab.loading.opened_model import OpenModel
 from headatlas.lab.running.batches import OnDone, batches, pair_tensors, stack_tokens
 from headatlas.lab.running.forward import run_layers
-from headatlas.notation import Head
+from headatlas.notation import Head, HeadsLike
 from headatlas.stimuli.prompts import Prompt
 
 
 def attention_paths(
     model: OpenModel,
     prompts: Sequence[Prompt],
-    senders: Sequence[Sequence[Head]],
-    receivers: Sequence[Head],
+    senders: Sequence[HeadsLike],
+    receivers: HeadsLike,
     into: Literal["q", "k"],
     progress: OnDone | None = None,
 ) -> Array:
@@ -47,19 +47,19 @@ def attention_paths(
     Returns:
         [set prompt receiver], the weight summed over each query's keys and averaged over queries.
     """
-    if not receivers:
+    ends, sets = model.anatomy.require(receivers), [model.anatomy.require(heads) for heads in senders]
+    if not ends:
         raise ValueError("no receivers; give at least one")
-    model.anatomy.require(receivers)
-    values = np.empty((len(senders), len(prompts), len(receivers)))
-    last = max(head.layer for head in receivers)
+    values = np.empty((len(sets), len(prompts), len(ends)))
+    last = max(head.layer for head in ends)
     for index, batch in batches(model, prompts, lambda prompt: len({query for query, _ in prompt.pairs})):
         tokens, other = (stack_tokens([getattr(each, side) for each in batch]) for side in ("tokens", "corrupted"))
         clean = record(model, tokens, ["z", "q", "k"])
         corrupted = record(model, other, ["z"])
-        ends = _Ends(model, clean, receivers, into, pair_tensors([prompt.pairs for prompt in batch]))
-        for number, heads in enumerate(senders):
+        watch = _Ends(model, clean, ends, into, pair_tensors([prompt.pairs for prompt in batch]))
+        for number, heads in enumerate(sets):
             with intervene(model, _edits(model, heads, last, clean, corrupted)):
-                values[number, index] = ends.attention(tokens)
+                values[number, index] = watch.attention(tokens)
             if progress:
                 progress(1)
     return values

@@ -22,7 +22,7 @@ from headatlas.lab.paths.prompt_batches import PathBatch, Source, run_batches
 from headatlas.lab.running.batches import OnDone
 from headatlas.lab.running.few_logits import only_logits_of
 from headatlas.lab.running.metrics import Metric
-from headatlas.notation import Head
+from headatlas.notation import HeadsLike
 from headatlas.stimuli.prompts import Prompt
 
 _ROWS, _TOKENS = 256, 1024  # followed together, and tokens of prompts whose keys and values are kept meanwhile
@@ -169,7 +169,7 @@ def set_path_effects(
     model: OpenModel,
     prompts: Sequence[Prompt],
     metric: Metric,
-    senders: Sequence[Sequence[Head]],
+    senders: Sequence[HeadsLike],
     receivers: Sequence[Receiver],
     *,
     progress: OnDone | None = None,

@@ -9,7 +9,6 @@ The gamma distribution with these three moments (Pearson's type III) gives p.
 
 import numpy as np
 import torch
-from scipy import stats
 
 from headatlas.arrays import Array
 from headatlas.lab.anatomy.low_rank import LowRank
@@ -60,6 +59,7 @@ def spectrum(heads: LowRank) -> Array:
 
 def chance_of(squares: Array, writing: Array, reading: Array, width: int) -> Array:
     """One-sided p of squared scores [sender receiver], from the spectra of senders and receivers."""
+    from scipy import stats
 
     def moment(order: int) -> Array:
         return np.outer(*(_central(each, order, width) for each in (writing, reading)))  # [sender receiver]

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from html import escape
 
 FONT = 'font-family="system-ui, sans-serif"'
+# Colours where there is no style sheet, as in a notebook: readable on white and on black.
+PLAIN = 'fill="currentColor" font-size="11" font-family="system-ui, sans-serif"'
+WEIGHT, FOUND, CELL = "#3b82f6", "#ea580c", "rgba(128, 128, 128, 0.14)"
 PAPER = 'fill="var(--md-default-bg-color, Canvas)"'
 # A stage has one colour everywhere; each is readable on white where there is no style sheet.
 STAGES = {

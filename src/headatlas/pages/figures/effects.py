@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+from headatlas.pages.figures.drawing import CELL, FOUND, PLAIN
+
 _WIDTH, _HEIGHT, _SIDE, _MIDDLE, _RADIUS = 420, 74, 12, 30, 2.5
 
 
@@ -15,7 +17,7 @@ def effects_picture(effect: float, low: float, high: float, others: Sequence[flo
         title: what the picture shows, for screen readers.
 
     Returns:
-        One <svg> element, coloured by the style sheet's custom properties.
+        One <svg> element, coloured by the style sheet's custom properties; without it, as in a notebook, by its own.
     """
     ends = (*others, low, high, 0.0)
     left, span = min(ends), (max(ends) - min(ends)) or 1.0
@@ -25,13 +27,16 @@ def effects_picture(effect: float, low: float, high: float, others: Sequence[flo
 
     parts = [
         f'<svg class="atlas-effects" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}"><line x1="{_SIDE}" x2="{_WIDTH - _SIDE}" y1="{_MIDDLE}" y2="{_MIDDLE}" '
-        'class="atlas-grid"/>'
+        f'aria-label="{escape(title)}" {PLAIN}><g stroke="{CELL}"><line x1="{_SIDE}" x2="{_WIDTH - _SIDE}" '
+        f'y1="{_MIDDLE}" y2="{_MIDDLE}" class="atlas-grid"/></g>'
     ]
     parts += [
+        '<g stroke="currentColor" stroke-opacity=".6" stroke-width="4" stroke-linecap="round">',
         f'<path class="atlas-random" d="{_dots([x(other) for other in sorted(others)])}"/>',
+        f'</g><g stroke="{FOUND}" stroke-width="2.5">',
         f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{_MIDDLE}" y2="{_MIDDLE}" class="atlas-interval"/>',
         f'<line x1="{x(effect):.1f}" x2="{x(effect):.1f}" y1="8" y2="{2 * _MIDDLE - 8}" class="atlas-effect"/>',
+        "</g>",
         *(
             f'<text x="{x(value):.1f}" y="{_HEIGHT - 2}" text-anchor="{anchor}" class="atlas-axis">{label}</text>'
             for value, anchor, label in _labels(effect, left, left + span)

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from html import escape
 
+from headatlas.pages.figures.drawing import CELL, FOUND, PLAIN, WEIGHT
+
 _CELL, _GAP, _LEFT, _TOP = 26, 3, 46, 26
 _NOTE = 3  # cells that "no attention" takes
 
@@ -24,7 +26,8 @@ def heatmap(
         top: the score of the darkest square.
 
     Returns:
-        One <svg> element, coloured by the style sheet's custom properties, so that it follows light and dark.
+        One <svg> element, coloured by the style sheet's custom properties, so that it follows light and dark. Without
+        that style sheet, in a notebook, its own colours are readable on white and on black.
     """
     layers, most = len(scores), max(map(len, scores))
     heads = most if all(scores) else max(most, _NOTE)
@@ -33,24 +36,26 @@ def heatmap(
     height = _TOP + layers * (_CELL + _GAP) + 4
     parts = [
         f'<svg class="atlas-heatmap" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(title)}">'
+        f'aria-label="{escape(title)}" {PLAIN}>'
     ]
     cells = "".join(_box(*_corner(*place)) for place in places)
-    parts.append(f'<path class="atlas-cell" d="{cells}"/>')
+    parts.append(f'<path class="atlas-cell" fill="{CELL}" d="{cells}"/>')
     for head in range(most):
         parts.append(_label(_LEFT + head * (_CELL + _GAP) + _CELL / 2, 16, f"H{head}", "middle"))
     for layer in range(layers):
         parts.append(_label(_LEFT - 10, _corner(layer, 0)[1] + _CELL / 2 + 4, f"L{layer}", "end"))
         if not scores[layer]:
             parts.append(_label(_LEFT, _corner(layer, 0)[1] + _CELL / 2 + 4, "no attention", "start"))
-    parts.append('<g class="atlas-score">')
+    parts.append(f'<g class="atlas-score" fill="{WEIGHT}">')
     parts += [_square(at, scores[at[0]][at[1]], top, at in found, at in reported) for at in places]
     parts.append("</g>")
+    parts.append(f'<g fill="none" stroke="{FOUND}" stroke-width="2.5">')
     parts += [f'<path class="atlas-found" d="{_box(*_corner(*place))}"/>' for place in found]
+    parts.append('</g><g fill="#fff" stroke="#111">')
     for place in reported:
         x, y = _corner(*place)
         parts.append(f'<circle cx="{x + _CELL / 2:g}" cy="{y + _CELL / 2:g}" r="3.5" class="atlas-reported"/>')
-    return "".join([*parts, "</svg>"])
+    return "".join([*parts, "</g></svg>"])
 
 
 def _corner(layer: int, head: int) -> tuple[int, int]:
