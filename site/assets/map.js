@@ -3,6 +3,13 @@
 
 function map(section) {
   const data = JSON.parse(section.querySelector("script").textContent);
+  for (const [head, names] of Object.entries(data.heads)) { // as _data in tools/pages/map_view.py writes them
+    data.heads[head] = names.map((name) => {
+      const [type, findings, sources, measured] = typeof name === "number" ? [name, [], 0, 1] : name;
+      const [id, title, stage] = data.types[type];
+      return { id, title, stage, findings, sources, measured: measured === 1 };
+    });
+  }
   const form = section.querySelector("form"), box = section.querySelector(".atlas-map-box");
   const said = section.querySelector(".atlas-map-said"), output = form.querySelector("output");
   const body = box.querySelector("tbody"), squares = [...body.querySelectorAll("a")];
@@ -10,16 +17,15 @@ function map(section) {
 
   /* --- choosing ------------------------------------------------------------------------------------------------ */
 
-  function fits([type, findings, sources, measured], chosen) {
-    const stage = data.types[type][1], papers = sources > 0;
-    if ((chosen.type && chosen.type !== type) || (chosen.stage && chosen.stage !== stage)) return false;
+  function fits({ id, stage, findings, sources, measured }, chosen) {
+    const papers = sources > 0;
+    if ((chosen.type && chosen.type !== id) || (chosen.stage && chosen.stage !== stage)) return false;
     if (chosen.kind || chosen.stance) {
       const found = findings.map((each) => each.split(" "));
-      const fit = ([kind, stance]) => (!chosen.kind || kind === chosen.kind) && (!chosen.stance || stance === chosen.stance);
+      const fit = ([kind, stance]) => [kind, ""].includes(chosen.kind) && [stance, ""].includes(chosen.stance);
       if (!found.some(fit)) return false;
     }
-    const ours = measured === 1;
-    return { both: papers && ours, papers: papers && !ours, ours: ours && !papers }[chosen.who] ?? true;
+    return { both: papers && measured, papers: papers && !measured, ours: measured && !papers }[chosen.who] ?? true;
   }
 
   function stripe(holder, stages) {
@@ -31,19 +37,20 @@ function map(section) {
   function write(square, names) {
     square.querySelectorAll("span, em").forEach((old) => old.remove());
     const add = (tag, text) => square.appendChild(Object.assign(document.createElement(tag), { textContent: text }));
-    for (const [type, , sources] of names.slice(0, 2)) add("span", type).classList.toggle("atlas-map-ours", !sources);
+    for (const { id, sources } of names.slice(0, 2)) add("span", id).className = sources ? "" : "ours";
     if (names.length > 2) add("em", `+${names.length - 2}`);
   }
 
   function draw(square, chosen, any) {
     const names = data.heads[square.id], shown = names.map((name) => !any || fits(name, chosen));
     const papersOnly = Boolean(chosen.kind || chosen.stance);
-    const stages = (whose) => new Set(names.filter((name, n) => shown[n] && whose(name)).map(([type]) => data.types[type][1]));
-    stripe(square.querySelector(".atlas-map-papers"), stages(([, , sources]) => sources > 0));
-    stripe(square.querySelector("b"), stages(([, , , measured]) => measured && !papersOnly));
+    const stages = (whose) => new Set(names.filter((name, n) => shown[n] && whose(name)).map((name) => name.stage));
+    stripe(square.querySelector(".atlas-map-papers"), stages((name) => name.sources > 0));
+    stripe(square.querySelector("b"), stages((name) => name.measured && !papersOnly));
     const fit = any ? shown.includes(true) : true;
     square.classList.toggle("atlas-map-off", !fit);
-    square.classList.toggle("atlas-map-dashed", names.some(([, findings], n) => shown[n] && findings.some((each) => each.endsWith("contradicts"))));
+    const against = names.some(({ findings }, n) => shown[n] && findings.some((each) => each.endsWith("contradicts")));
+    square.classList.toggle("atlas-map-dashed", against);
     if (section.classList.contains("atlas-map-names") && names.length) write(square, names.filter((_, n) => shown[n]));
     return fit;
   }
@@ -87,9 +94,9 @@ function map(section) {
     line.append(strong);
     if (!names) line.append(": nobody has named this head");
     else {
-      const list = names.map(([type, , sources, measured]) => {
+      const list = names.map(({ title, sources, measured }) => {
         const who = [sources ? `${sources} source${sources > 1 ? "s" : ""}` : "", measured ? "measured here" : ""];
-        return `${data.types[type][0]} (${who.filter(Boolean).join(", ")})`;
+        return `${title} (${who.filter(Boolean).join(", ")})`;
       });
       line.append(`: ${[...list, ...(data.parts[head] ?? []).map((part) => `part of a circuit: ${part}`)].join(" · ")}`);
     }
@@ -124,7 +131,8 @@ function map(section) {
     history.replaceState(history.state, "", address);
   });
   body.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] }[event.key];
+    const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    const move = { ...moves, Home: [0, -Infinity], End: [0, Infinity] }[event.key];
     const cell = event.target.closest("td");
     if (!move || !cell || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
@@ -140,7 +148,9 @@ function map(section) {
 
   function arrive() {
     const square = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (square && squares.includes(square)) { square.focus(); square.scrollIntoView({ block: "center", inline: "center" }); }
+    if (!squares.includes(square)) return;
+    square.focus();
+    square.scrollIntoView({ block: "center", inline: "center" });
   }
   addEventListener("hashchange", arrive);
 

@@ -151,12 +151,14 @@ class TestTheMap:
     def test_its_script_has_the_same_names(self, drawn: str) -> None:
         (text,) = re.findall(r'<script type="application/json">(.*?)</script>', drawn)
         data = json.loads(text)
+        ids = [id for id, _, _ in data["types"]]
+        induction, suppressor = ids.index("induction"), ids.index("suppressor")
         assert data["heads"]["L1H0"] == [
-            ["induction", ["causal supports"], 1, 1],
-            ["suppressor", ["causal contradicts"], 1, 0],
+            [induction, ["causal supports"], 1, 1],
+            [suppressor, ["causal contradicts"], 1, 0],
         ]
-        assert data["heads"]["L0H3"] == [["induction", [], 0, 1]]
-        assert data["types"]["induction"] == ["Induction head", "lr"]
+        assert data["heads"]["L0H3"] == [induction]
+        assert data["types"][induction] == ["induction", "Induction head", "lr"]
 
 
 class TestSheets:

@@ -113,22 +113,20 @@ def _beside(map: ModelMap) -> str:
 def _data(atlas: Atlas, map: ModelMap) -> dict[str, Any]:
     """What the script of the map needs: of each name its type, the kinds and stances of its findings, and whose it is.
 
-    A name is [type, finding kinds and stances, number of sources, measured].
+    Types are [id, name, stage]. A name is [number of its type, kinds and stances of findings, number of sources, 1 if
+    measured], or only the number of its type if it is measured and no paper gives it.
     """
+    number = {type.id: at for at, type in enumerate(map.types)}
+
+    def name_of(name: Name) -> int | list[Any]:
+        if name.papers is None:
+            return number[name.type.id]
+        findings = sorted({f"{finding.kind} {finding.stance}" for finding in name.findings})
+        return [number[name.type.id], findings, len(name.papers.sources), int(name.measured)]
+
     return {
-        "types": {type.id: [type.name, atlas.short(type.id).lower()] for type in map.types},
-        "heads": {
-            str(head): [
-                [
-                    name.type.id,
-                    sorted({f"{finding.kind} {finding.stance}" for finding in name.findings}),
-                    len(name.papers.sources) if name.papers else 0,
-                    int(name.measured),
-                ]
-                for name in each.names
-            ]
-            for head, each in map.named.items()
-        },
+        "types": [[type.id, type.name, atlas.short(type.id).lower()] for type in map.types],
+        "heads": {str(head): [name_of(name) for name in each.names] for head, each in map.named.items()},
         "parts": {
             str(head): [f"{role.name} in {circuit.name}" for circuit, role in each.parts]
             for head, each in map.named.items()
