@@ -58,12 +58,14 @@ def address(tmp_path_factory: pytest.TempPathFactory, shipped: list[RecordedPatt
     pages = folder / "pages"
     shutil.copytree(ROOT / "site" / "assets", pages / "assets")
     (pages / "index.md").write_text("# Home\n", encoding="utf-8")
+    (pages / "assets" / "version.js").write_text('window.headatlas = {version: "2026.1.1"};\n', encoding="utf-8")
     censuses = [by_page(ATLAS.catalog, each) for each in reading.recorded()]
     try_it.write_try(ATLAS, censuses, shipped, pages / "try")
     (pages / "try" / "index.md").write_text(try_it.try_page(ATLAS, shipped), encoding="utf-8")
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     settings = {name: value for name, value in settings.items() if name not in ("nav", "validation")}
     settings |= {"docs_dir": str(pages), "site_dir": str(folder / "built"), "plugins": []}
+    settings["theme"]["custom_dir"] = str(ROOT / settings["theme"]["custom_dir"])
     (folder / "mkdocs.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "-f", str(folder / "mkdocs.yml")]
     subprocess.run(command, check=True, capture_output=True, env={"NO_MKDOCS_2_WARNING": "1"})
@@ -335,7 +337,7 @@ def test_the_address_keeps_text_head_and_heads_off(browser: Any, address: str) -
         tab.locator("#try-how").select_option("zero")
         tab.locator("#try-edited").wait_for()
         tab.get_by_role("button", name="Copy link").click()
-        tab.get_by_text("Copied the address").wait_for()
+        tab.locator(".atlas-bar").get_by_text("copied").wait_for()
         link = tab.evaluate("navigator.clipboard.readText()")
         seen = tab.locator("#try-changed").inner_text()
         assert "head=L3H5" in link and "off=L3H5" in link and "how=zero" in link

@@ -172,8 +172,6 @@ function listen() {
     state.how = target.value;
     setOff(state.off);
   });
-  element("try-link").addEventListener("click", () => navigator.clipboard.writeText(location.href)
-    .then(() => say("Copied the address of this text, head and heads off.")));
   element("try-model").addEventListener("change", ({ target }) => {
     Object.assign(state, { model: target.value === LIVE ? null : target.value, head: null, sample: null });
     keep();
