@@ -32,11 +32,16 @@
     return { ...made, dialog };
   }
 
+  let early = null; // what is typed after the key, before the box is there
+
   async function open() {
-    const { input, dialog } = await ready();
+    early = "";
+    const { input, search, dialog } = await ready();
     if (dialog && !dialog.open) dialog.showModal();
     input.focus();
     input.select();
+    if (early) { input.value = early; search(); }
+    early = null;
   }
 
   const button = document.createElement("button");
@@ -46,9 +51,11 @@
   button.setAttribute("aria-keyshortcuts", "/");
   button.innerHTML = '<span aria-hidden="true">Search</span><kbd aria-hidden="true">/</kbd>';
   button.addEventListener("click", open);
-  document.querySelector(".md-header__inner")?.append(button);
+  document.querySelector(".md-header__inner, .plain-header nav")?.append(button);
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (early !== null && event.key.length === 1) { event.preventDefault(); early += event.key; return; }
+    if (event.key !== "/") return;
     if (event.target.closest?.("input, textarea, select, dialog, [contenteditable]")) return;
     event.preventDefault();
     open();

@@ -181,7 +181,7 @@ def read_by_detect(id: str) -> set[str]:
 @pytest.mark.parametrize("id", IDS)
 def test_a_score_that_is_a_share_of_a_behaviour_says_so(id: str) -> None:
     read = read_by_detect(id)
-    shares = lab.metric_per_prompt.__name__ in read or "clean" in read  # `Sweep.clean` is the metric, too
+    shares = bool({lab.metric_per_prompt.__name__, "clean", lab.ablation.Sweep.normalized_effect.__name__} & read)
     assert load_script(id).needs_behaviour == shares
 
 

@@ -76,7 +76,7 @@ def _size(model: Model) -> float:
 
 
 def told(seconds: float) -> str:
-    """A time in words, to one digit or two."""
+    """A time with its unit, to one digit or two."""
     for unit, length in (("d", _DAY), ("h", _HOUR), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.2g} {unit}" if seconds < 100 * length else f"{seconds / length:.0f} {unit}"

@@ -40,7 +40,7 @@ class Event:
         day: on which it came in.
         kind: a key of `KINDS`.
         about: id of the head type or model, or what tells it from others of its kind and day.
-        title, summary: in words.
+        title, summary: what the page says.
         page: address relative to the site.
     """
 

@@ -40,10 +40,9 @@ def page(template: str, **values: Any) -> str:
 
 def inline_code(source: str) -> Markup:
     """A line of a docstring: what stands between backticks becomes code."""
-    parts = enumerate(source.split("`"))
-    return Markup("").join(
-        Markup("<code>{}</code>").format(text(each)) if odd % 2 else text(each) for odd, each in parts
-    )
+    parts = [text(each) for each in source.split("`")]
+    parts[1::2] = [Markup("<code>{}</code>").format(each) for each in parts[1::2]]
+    return Markup("").join(parts)
 
 
 def head_of(head: object, model: str | None = None, root: str = "../../") -> Markup:
