@@ -9,8 +9,10 @@ import pytest
 from headatlas.catalog.schema import CHECKED
 from headatlas.notation import Head
 from pages import render
+from pages.coverage import coverage_page
 from pages.examples import Example
 from pages.heads import head_page
+from pages.news import gather_news, news_page
 from pages.overviews import depths_page, home_page, matrix_page, table_page
 from site_pages import ATLAS, CATALOG, HOSTILE, hostile_atlas
 
@@ -87,11 +89,14 @@ def test_expected_and_measured_stand_in_columns_of_their_own() -> None:
 
 def test_an_entry_cannot_put_markup_on_a_page() -> None:
     atlas = hostile_atlas()
+    news = gather_news(atlas, [])
     pages = [
         head_page(atlas, atlas.catalog.heads["induction"]),
         table_page(atlas),
         matrix_page(atlas),
-        home_page(atlas),
+        home_page(atlas, news),
+        news_page(news),
+        coverage_page(atlas),
     ]
     for page in pages:
         _, front, body = page.split("---\n", 2)
@@ -121,9 +126,15 @@ def test_the_viewer_starts_at_the_pair_that_is_due() -> None:
 
 def test_the_matrix_shows_every_run_once() -> None:
     page = matrix_page(ATLAS)
-    counts = Counter(result.record.verdict.label for result in ATLAS.results)
-    assert {label: page.count(f'aria-label="{label}"') for label in counts} == dict(counts)
-    assert "we have not run these models yet" in page
+    leading, small = (
+        Counter(each.record.verdict.label for each in ATLAS.results if (each.record.model.id in ATLAS.leading) == first)
+        for first in (True, False)
+    )
+    assert {label: page.count(f'aria-label="{label}"') for label in leading} == dict(leading)
+    told: Counter[str] = Counter()
+    for count, label in re.findall(r"(\d+) ([a-z-]+)", " ".join(re.findall(r'<abbr title="(\d+ [^"]+)"', page))):
+        told[label] += int(count)
+    assert told == small
 
 
 def test_the_page_says_whether_the_order_is_that_of_the_survey() -> None:

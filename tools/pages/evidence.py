@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
 from headatlas.catalog.schema import Checked, Finding, HeadType, Stance
+from headatlas.catalog.strength import strength
 
 STRONGEST, DISSENTING, PER_SOURCE = 5, 5, 2  # cards; the second is for those that only qualify
-# Strongest first.
-KINDS: tuple[str, ...] = ("causal", "mechanistic", "correlational", "behavioural")
 STANCES: tuple[str, ...] = get_args(Stance)
 CHECKED_AS: tuple[str, ...] = get_args(Checked)
 
@@ -19,12 +18,6 @@ class Evidence(NamedTuple):
     strongest: list[Finding]
     dissenting: list[Finding]
     more: list[Finding]
-
-
-def strength(finding: Finding) -> tuple[int, ...]:
-    """A key that sorts the strongest finding first: its kind, how it was checked, and what it gives."""
-    has = (finding.figure or finding.scores, finding.heads, finding.n, finding.formula)
-    return (KINDS.index(finding.kind), CHECKED_AS.index(finding.checked), *(not each for each in has))
 
 
 def shown(head: HeadType) -> Evidence:

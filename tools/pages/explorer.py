@@ -3,8 +3,9 @@
 from typing import Any
 
 from headatlas.catalog.formulas import plain
+from headatlas.catalog.strength import KINDS
 from pages.atlas import Atlas
-from pages.evidence import CHECKED_AS, KINDS, STANCES
+from pages.evidence import CHECKED_AS, STANCES
 from pages.render import line, page
 
 # The facets of the explorer with their names, in their order on the page.

@@ -7,6 +7,7 @@ from functools import cached_property
 from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.collections import Naming
 from headatlas.catalog.schema import Circuit, Finding, HeadType, Model, Role
+from headatlas.catalog.strength import name_strength
 from headatlas.census.schema import Census
 from headatlas.notation import Head
 from headatlas.protocol.results import Result
@@ -39,12 +40,9 @@ class Name:
         return any(each.stance == "contradicts" for each in self.findings)
 
     @property
-    def order(self) -> tuple[bool, bool, bool, int, int]:
-        """Sorts names: those of papers first; of these causal or mechanistic support first, about the fewest heads."""
-        support = self.papers.findings if self.papers else ()
-        causes = [each for each in support if each.kind in ("causal", "mechanistic")]
-        about = min((len(each.heads) for each in causes or support), default=0)
-        return self.papers is None, not support, not causes, about, -len(support)
+    def order(self) -> tuple[int, ...]:
+        """Sorts names: those of papers first, by their evidence."""
+        return (False, *name_strength(self.papers)) if self.papers else (True,)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from headatlas.catalog.collections import Naming
 from headatlas.catalog.schema import Checked, Finding, Kind
 from headatlas.notation import Head
 
-_KINDS: tuple[Kind, ...] = ("causal", "mechanistic", "correlational", "behavioural")  # strongest first
+KINDS: tuple[Kind, ...] = ("causal", "mechanistic", "correlational", "behavioural")  # strongest first
 _CHECKED: tuple[Checked, ...] = get_args(Checked)
 
 
 def strength(finding: Finding) -> tuple[int, ...]:
     """A key that sorts the strongest finding first: its kind, how it was checked, and what it gives."""
     has = (finding.figure or finding.scores, finding.heads, finding.n, finding.formula)
-    return _KINDS.index(finding.kind), _CHECKED.index(finding.checked), *(not each for each in has)
+    return KINDS.index(finding.kind), _CHECKED.index(finding.checked), *(not each for each in has)
 
 
 def strongest(findings: Iterable[Finding], count: int) -> list[Finding]:
@@ -33,17 +33,19 @@ def disputing(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(found, key=lambda each: (each.stance != "contradicts", strength(each)))
 
 
-def by_evidence(namings: Iterable[Naming]) -> list[Naming]:
-    """The names of one head: causal or mechanistic support first, then any; names from long lists, and then names that
-    findings only dispute, come last.
+def name_strength(naming: Naming) -> tuple[bool, bool, int, int]:
+    """A key that sorts the names of one head: causal or mechanistic support first, then any, then dispute alone.
+
+    Among equals the name that a finding gives to the fewest heads says most; then that of the most findings.
     """
+    causes = [each for each in naming.findings if each.kind in ("causal", "mechanistic")]
+    about = min((len(each.heads) for each in causes or naming.findings), default=0)
+    return not naming.findings, not causes, about, -len(naming.findings)
 
-    def key(naming: Naming) -> tuple[bool, bool, bool, int, str]:
-        own = [each for each in naming.findings if not each.published_list]
-        cause = any(each.kind in ("causal", "mechanistic") for each in own)
-        return not naming.findings, not cause, not own, -len(naming.findings), naming.head_type.id
 
-    return sorted(namings, key=key)
+def by_evidence(namings: Iterable[Naming]) -> list[Naming]:
+    """The names of one head, the best supported first."""
+    return sorted(namings, key=lambda naming: (name_strength(naming), naming.head_type.id))
 
 
 def names_of(catalog: Catalog, model: str) -> Mapping[Head, list[Naming]]:

@@ -13,6 +13,7 @@ from headatlas.census import reading
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.records import Record
+from headatlas.evidence.signs import VERDICTS
 from headatlas.notation import Head
 from headatlas.protocol import results
 
@@ -125,15 +126,16 @@ def _of_census(census: Census) -> dict[Head, list[MeasuredName]]:
 
 
 def _of_runs(records: Sequence[Record]) -> dict[Head, list[MeasuredName]]:
-    """Of runs that reproduce a finding at least partly; others say nothing about the heads of this model."""
-    held = sorted(
-        (each for each in records if each.verdict.label in ("reproduced", "partly")),
-        key=lambda each: (len(each.selected), each.entry.id),
+    """Of the heads that runs found, as in a census; each with the verdict, the best verdicts and fewest heads first."""
+    verdicts = list(VERDICTS)
+    ran = sorted(
+        (each for each in records if each.detection),
+        key=lambda each: (verdicts.index(each.verdict.label), len(each.selected), each.entry.id),
     )
     found: dict[Head, list[MeasuredName]] = {}
-    for record in held:
+    for record in ran:
         detection = record.detection
-        assert detection  # such a verdict needs heads
+        assert detection
         for head in record.selected:
             score, low, high, null = (
                 grid[head.layer][head.head]
