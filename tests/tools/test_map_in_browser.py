@@ -22,7 +22,7 @@ from site_pages import ATLAS, CATALOG
 
 MAPS = model_maps(CATALOG, ATLAS.results, [])
 SCREENSHOTS = ROOT / "build" / "screenshots"
-DESKTOP, PHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1400, "height": 1000}, {"width": 375, "height": 812}
 SHELL = """<!doctype html>
 <html lang="en" data-md-color-scheme="default"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
