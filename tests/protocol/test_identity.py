@@ -358,7 +358,7 @@ def test_what_does_not_say_what_it_is_of_is_measured_again_in_its_place(
         del data["model"]["identity"]
         path.write_text(json.dumps(data))
     assert main(["results", "--out", str(tmp_path / "records")]) == 0
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())  # rows, and notes beside them
     assert said.count("not say all") == 1 and "partly*" not in said and "reproduced*" not in said
     assert measured.anew(folder, ModelOptions()) == (True, True, True)
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["model"]
@@ -389,7 +389,7 @@ class TestOneName:
         assert len(list(tmp_path.glob("census/*/census.json"))) == 2
         capsys.readouterr()
         assert main(["results", "--out", str(tmp_path / "records")]) == 0
-        assert "two models called model" in (said := capsys.readouterr().out) and "model-" in said
+        assert "two models called model" in (said := capsys.readouterr().err) and "model-" in said
         assert main(["report", str(tmp_path / "r.html"), "--out", str(tmp_path / "records")]) == 0
         page = (tmp_path / "r.html").read_text()
         assert all(f"<h3>{id}</h3>" in page for id in ids) and "two models called model" in page

@@ -120,7 +120,8 @@ def test_gpt2_and_smollm2_have_their_names(shipped: dict[str, ModelMap]) -> None
     assert gpt2.total == 144 and len([each for each in gpt2.published if each.papers]) >= 79
     assert sum(len(each.papers) for each in gpt2.published) >= 158
     assert (smollm2.total, smollm2.source) == (270, "runs")
-    found = {head for result in ATLAS.runs_on("smollm2-135m-instruct") for head in result.record.selected}
+    records = [result.record for result in ATLAS.runs_on("smollm2-135m-instruct")]
+    found = {head for record in records if record.verdict.label in ("reproduced", "partly") for head in record.selected}
     assert {each.head for each in smollm2.found} == found and not smollm2.published
 
 

@@ -16,7 +16,7 @@ from headatlas.census.summary import depth
 from headatlas.collaboration.schema import Collaboration
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.records import Record
-from headatlas.evidence.signs import VERDICTS
+from headatlas.evidence.signs import FOUND, VERDICTS
 from headatlas.notation import Head
 from headatlas.pages.figures.depths import DepthPlace
 from headatlas.protocol.results import Result, collect
@@ -116,7 +116,7 @@ class Atlas:
         return [
             DepthPlace(result.record.entry.id, self.short(result.record.entry.id), depths, result.record.model.id)
             for result in self.results
-            if result.record.verdict.label in ("reproduced", "partly")
+            if result.record.verdict.label in FOUND
             and (depths := _depths(result.record.selected, result.record.model.layers))
         ]
 

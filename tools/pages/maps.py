@@ -9,6 +9,7 @@ from headatlas.catalog.collections import Naming
 from headatlas.catalog.schema import Circuit, Finding, HeadType, Model, Role
 from headatlas.catalog.strength import name_strength
 from headatlas.census.schema import Census
+from headatlas.evidence.signs import FOUND
 from headatlas.notation import Head
 from headatlas.protocol.results import Result
 
@@ -237,4 +238,6 @@ def _of_census(census: Census) -> dict[str, frozenset[Head]]:
 
 
 def _of_runs(runs: Sequence[Result]) -> dict[str, frozenset[Head]]:
-    return {each.record.entry.id: frozenset(each.record.selected) for each in runs if each.record.detection}
+    """The heads of runs that reproduce a finding at least partly; others say nothing about the heads of this model."""
+    records = [each.record for each in runs]
+    return {record.entry.id: frozenset(record.selected) for record in records if record.verdict.label in FOUND}

@@ -13,7 +13,7 @@ from headatlas.census import reading
 from headatlas.census.schema import Census
 from headatlas.errors import HeadatlasError
 from headatlas.evidence.records import Record
-from headatlas.evidence.signs import VERDICTS
+from headatlas.evidence.signs import FOUND
 from headatlas.notation import Head
 from headatlas.protocol import results
 
@@ -126,16 +126,15 @@ def _of_census(census: Census) -> dict[Head, list[MeasuredName]]:
 
 
 def _of_runs(records: Sequence[Record]) -> dict[Head, list[MeasuredName]]:
-    """Of the heads that runs found, as in a census; each with the verdict, the best verdicts and fewest heads first."""
-    verdicts = list(VERDICTS)
-    ran = sorted(
-        (each for each in records if each.detection),
-        key=lambda each: (verdicts.index(each.verdict.label), len(each.selected), each.entry.id),
+    """Of runs that reproduce a finding at least partly; others say nothing about the heads of this model."""
+    held = sorted(
+        (each for each in records if each.verdict.label in FOUND),
+        key=lambda each: (len(each.selected), each.entry.id),
     )
     found: dict[Head, list[MeasuredName]] = {}
-    for record in ran:
+    for record in held:
         detection = record.detection
-        assert detection
+        assert detection  # such a verdict needs heads
         for head in record.selected:
             score, low, high, null = (
                 grid[head.layer][head.head]

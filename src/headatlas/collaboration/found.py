@@ -10,9 +10,8 @@ from headatlas.errors import HeadatlasError
 from headatlas.evidence import record_files
 from headatlas.evidence.record_parts import ModelRecord
 from headatlas.evidence.records import Record
+from headatlas.evidence.signs import FOUND
 from headatlas.notation import Head
-
-FOUND = ("reproduced", "partly")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from headatlas.catalog.schema import VerdictLabel
 VERDICTS: Mapping[VerdictLabel, str] = MappingProxyType(
     {"reproduced": "●", "partly": "◐", "not-reproduced": "○", "inconclusive": "–"}
 )
+FOUND: tuple[VerdictLabel, ...] = ("reproduced", "partly")  # with them, a run names the heads that it selected
 AS_EXPECTED, OTHERWISE, NOT_DECIDED = "as expected", "not as expected", "not decided"
 _SHORTEST = 2  # letters of a model's short name
 
