@@ -212,8 +212,9 @@ class TestForms:
 
 
 @pytest.mark.parametrize("page", ["python.md", "lab.md"])
-def test_the_examples_of_the_docs_run(page: str) -> None:
+def test_the_examples_of_the_docs_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of code, and in a table with a column `here` whatever that holds."""
+    monkeypatch.chdir(tmp_path)
     docs = (ROOT / "site" / page).read_text()
     blocks = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
     rows = re.findall(r"^\|.*\| `(.*)` \|$", docs.partition("| here |")[2], re.MULTILINE)

@@ -48,5 +48,5 @@ class TestDepths:
 
 def test_the_picture_of_a_cause_has_a_dot_for_every_random_set() -> None:
     root = ElementTree.fromstring(effects_picture(2.0, 1.0, 3.0, [0.0, 0.0, 0.5, -1.0], "t"))
-    path = root.find("path")
+    path = root.find(".//path")
     assert path is not None and path.attrib["d"].count("M") == 4

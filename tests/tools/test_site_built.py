@@ -236,19 +236,19 @@ def test_pages_fit_their_window(browser: Any, address: str, view: str, scheme: s
 # is more, which is a picture in its background; parts of a long path or address may be broken.
 CUT = """() => {
   const found = [];
-  for (const box of document.querySelectorAll("article *, .md-tabs *")) {
+  for (const box of document.querySelectorAll("article *, .plain-main *, .md-tabs *")) {
     const style = getComputedStyle(box), place = box.getBoundingClientRect();
     if (place.width < 3 || place.height < 3 || box.closest(".atlas-hidden, svg")) continue;
     if (style.display === "inline" || style.textOverflow === "ellipsis") continue;
     if (box.scrollWidth <= box.clientWidth + 2 || !box.clientWidth || style.overflowX === "visible") continue;
-    const sign = style.overflowX !== "hidden" && style.backgroundImage.includes("gradient");
-    if (!sign) found.push(`${box.tagName}.${box.className}`);
+    const sign = style.backgroundImage.includes("gradient") || box.classList.contains("atlas-map-cut");
+    if (style.overflowX === "hidden" || !sign) found.push(`${box.tagName}.${box.className}`);
   }
   return found;
 }"""
 BROKEN = """() => {
   const found = [], range = document.createRange();
-  const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+  const texts = document.createTreeWalker(document.querySelector("article, .plain-main"), NodeFilter.SHOW_TEXT);
   for (let text; (text = texts.nextNode());) {
     if (text.parentElement.closest("pre, script, style, code, svg, math, .atlas-hidden")) continue;
     for (const word of text.data.matchAll(/(?<![^\\s(])[A-Za-z]{2,}(?![^\\s.,;:)])/g)) {

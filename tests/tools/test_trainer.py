@@ -323,16 +323,16 @@ class TestCommand:
         assert card["sha256"] in shown and all(line.split(":")[0] in shown for line in card["limits"])
         assert all(family in shown for family in card["families"])
 
-    def test_verdicts_are_whole_in_words_or_in_initials(
+    def test_verdicts_are_signs_that_fit(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for width, said in ((80, "r"), (160, "reproduced")):
+        for width in (80, 160):
             monkeypatch.setenv("COLUMNS", str(width))
             main(["specimen"])
             shown = capsys.readouterr().out
-            assert "…" not in shown
-            assert [line.split()[1] for line in shown.splitlines() if line.startswith(" induction ")] == [said]
-        assert "specimen-llama-2" in shown
+            assert "…" not in shown and "specimen-llama-2" in shown
+            rows = [line.split() for line in shown.splitlines() if line.startswith("induction ")]
+            assert ["●"] * 6 in [row[1:7] for row in rows]
 
     def test_as_json(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["specimen", "--json"]) == 0

@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from headatlas import specimens
 from headatlas.catalog.schema import Family, Reference
+from headatlas.evidence.signs import FOUND
 from pages import map_view
 from pages.atlas import Atlas
 from pages.maps import ModelMap
@@ -55,6 +56,7 @@ def model_pages(atlas: Atlas, censuses: set[str], maps: Mapping[str, ModelMap]) 
             entity=entity,
             map=map_view.view(atlas, maps[id]) if id in maps else None,
             runs=atlas.runs_on(id),
+            found=FOUND,
             census=id in censuses,
             each=card_of(id) if id in specimens.names()[1:] else None,
             sources=atlas.catalog.sources(entity),

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from headatlas.catalog.schema import Expectation, HeadType
 from headatlas.evidence.records import Cause, Record
+from headatlas.evidence.signs import FOUND
 from headatlas.protocol.results import Result
 from pages.atlas import Atlas
 from pages.claims import claim, with_links
@@ -84,7 +85,7 @@ def rows(atlas: Atlas, head: HeadType) -> list[dict[str, Any]]:
             row |= {
                 "why": why(result.record),
                 "found": _found(result.record),
-                "paged": atlas.has_head_pages(model),
+                "paged": atlas.has_head_pages(model) and result.record.verdict.label in FOUND,
                 "more": max(0, len(result.record.selected) - _SHOWN),
                 "effect": effect(result.record.cause),
                 "seeds": seeds(result.record),
