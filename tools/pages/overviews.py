@@ -13,6 +13,7 @@ from pages.atlas import STATUSES, Atlas
 from pages.news import News
 from pages.render import page
 
+_MAPS = 3  # models with most reported types, whose maps the home page links
 _NAMED_AT_LEAST = 4  # types with reported heads, for a model that nobody ran to have a column
 
 
@@ -27,6 +28,7 @@ def placed(atlas: Atlas) -> Mapping[tuple[str, str], list[HeadType]]:
 def home_page(atlas: Atlas, news: News) -> str:
     """The home page."""
     counts = {model: Counter(result.record.verdict.label for result in atlas.runs_on(model)) for model in atlas.leading}
+    named = Counter(model for _, model in atlas.reported)
     return page(
         "home.md",
         atlas=atlas,
@@ -36,6 +38,7 @@ def home_page(atlas: Atlas, news: News) -> str:
         verdicts=VERDICTS,
         counts=counts,
         news=news.digest(5),
+        mapped=[*(model for model, _ in named.most_common(_MAPS) if model not in atlas.leading), *atlas.leading],
     )
 
 
