@@ -16,7 +16,7 @@ ENDING = ".yaml"
 # Other files in catalog/.
 _BESIDE = frozenset({"LICENSE", "README.md", "references.bib", "schema", "taxonomy.yaml"})
 # Folders of reproductions/ with machine-written records, and the depth of their files.
-_RECORDS = {"results": 2, "census": 1, "collaboration": 1, "outside": 1, "patterns": 1}
+_RECORDS = {"results": 2, "census": 1, "collaboration": 1, "outside": 1, "patterns": 1, "chance": 1}
 
 
 def entries(folder: Path) -> list[Path]:
