@@ -1,17 +1,14 @@
 """The map of a model and the pages of its heads in chromium: keys, choices, addresses, small windows, no scripts."""
 
 import shutil
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_site_built import tab_on
 
 import small_site
+from browsing import served, tab_on
 from headatlas.notation import Head
 from pages import map_view, named_heads
 from pages.atlas import Atlas
@@ -44,16 +41,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _write(site, ATLAS, {id: MAPS[id] for id in ("gpt2", "llama-2-70b", "smollm2-135m-instruct")}, [])
     _write(site, small, model_maps(small.catalog, [], [census]), [census])
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with served(site) as address:
+        yield address
 
 
 def _write(site: Path, atlas: Atlas, maps: dict[str, ModelMap], censuses: list[Any]) -> None:

@@ -7,12 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -23,6 +19,7 @@ import pytest
 import yaml
 
 import build_pages
+from browsing import served, tab_on
 from headatlas.catalog.exporting import export
 from pages.heads import head_page
 from places import ROOT
@@ -192,31 +189,8 @@ def test_every_page_tells_browsers_of_the_feed(built: Path, parsed: dict[Path, P
 def address(built: Path) -> Iterator[str]:
     """The site on this machine's own address."""
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(built))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
-
-
-@contextmanager
-def tab_on(browser: Any, address: str, **settings: Any) -> Iterator[Any]:
-    """A tab that refuses requests to other places; at its end, nothing may have gone wrong in it."""
-    context = browser.new_context(**settings)
-    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address.rstrip("/"))
-    tab, troubles = context.new_page(), []
-    tab.on("request", lambda each: troubles.append(each.url) if not each.url.startswith((address, "data:")) else None)
-    tab.on("console", lambda each: troubles.append(each.text) if each.type in ("error", "warning") else None)
-    tab.on("pageerror", lambda error: troubles.append(str(error)))
-    tab.on("dialog", lambda dialog: (troubles.append("a dialog"), dialog.dismiss()))
-    yield tab
-    assert troubles == []
-    context.close()
+    with served(built) as address:
+        yield address
 
 
 @pytest.mark.parametrize(("view", "scheme"), ALL_VIEWS)

@@ -7,10 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,9 @@ import torch
 import transformers
 import yaml
 from pydantic import ValidationError
-from test_site_built import tab_on
 
 import record_patterns
+from browsing import served, tab_on
 from headatlas import specimens
 from headatlas.census import reading
 from headatlas.lab import OpenModel, edits, intervene, record
@@ -70,14 +67,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, shipped: list[RecordedPatt
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "-f", str(folder / "mkdocs.yml")]
     subprocess.run(command, check=True, capture_output=True, env={"NO_MKDOCS_2_WARNING": "1"})
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder / "built"))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with served(folder / "built") as address:
+        yield address
 
 
 # --- the modules, without the page ----------------------------------------------------------------------------
@@ -317,8 +308,10 @@ def test_an_induction_head_lights_up_on_the_users_own_repetition(browser: Any, a
     with tab_on(browser, address) as tab:
         load(tab, address)
         tab.get_by_role("button", name=str(FOUND[0]), exact=False).first.click()
-        tab.locator("#try-text").fill(" lamp gave seven old lamp gave seven old lamp")
-        tab.wait_for_function("document.querySelectorAll('#try-tokens button').length > 8")
+        typed = " lamp gave seven old lamp gave seven old lamp"
+        tab.locator("#try-text").fill(typed)
+        shown = "[...document.querySelectorAll('#try-tokens button')].map(token => token.innerText).join('')"
+        tab.wait_for_function(f"typed => {shown}.endsWith(typed)", arg=typed.replace(" ", "␣"))
         assert tab.locator("#try-name").inner_text() == str(FOUND[0])
         tokens = tab.locator("#try-tokens button").all_inner_texts()
         place = len(tokens) - 1 - tokens[:-1][::-1].index("␣seven") - 1

@@ -1,11 +1,9 @@
 """Which findings of a head type its page shows first: the strongest, and those that qualify or contradict it."""
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
 from headatlas.catalog.schema import Checked, Finding, HeadType, Stance
-from headatlas.catalog.strength import strength
+from headatlas.catalog.strength import strength, strongest
 
 STRONGEST, DISSENTING, PER_SOURCE = 5, 5, 2  # cards; the second is for those that only qualify
 STANCES: tuple[str, ...] = get_args(Stance)
@@ -33,17 +31,6 @@ def shown(head: HeadType) -> Evidence:
     always = [each for each in qualifying if each.id in disputed]
     others = [each for each in qualifying if each.id not in disputed]
     dissenting = [*against, *always, *others[: max(0, DISSENTING - len(against) - len(always))]]
-    strongest = _spread([each for each in own if each.stance == "supports"])
-    cards = {each.id for each in (*strongest, *dissenting)}
-    return Evidence(strongest, dissenting, [each for each in head.findings if each in own and each.id not in cards])
-
-
-def _spread(findings: Sequence[Finding]) -> list[Finding]:
-    """The strongest findings, at most two of each source; more of a source only where places are left."""
-    taken: Counter[str] = Counter()
-    first: list[Finding] = []
-    later: list[Finding] = []
-    for finding in findings:
-        (first if taken[finding.source] < PER_SOURCE else later).append(finding)
-        taken[finding.source] += 1
-    return [*first, *later][:STRONGEST]
+    strong = strongest(own, STRONGEST, PER_SOURCE)
+    cards = {each.id for each in (*strong, *dissenting)}
+    return Evidence(strong, dissenting, [each for each in head.findings if each in own and each.id not in cards])

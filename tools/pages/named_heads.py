@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from headatlas.catalog.wordings import uncapitalised
 from headatlas.census.schema import Census
 from pages.atlas import Atlas
 from pages.maps import ModelMap, NamedHead
@@ -87,11 +88,9 @@ def _measured(scores: Iterable[Score]) -> list[list[Score]]:
 def _named_by(atlas: Atlas, name: PublishedName) -> dict[str, Any]:
     """A name as it reads inside a sentence, and who gives it."""
     keys = list(dict.fromkeys(finding.source for finding in name.findings)) or name.sources
-    text = name.name
-    inside = text[0].lower() + text[1:] if text[1:2].islower() else text
     return {
         "type": name.type,
-        "text": inside,
+        "text": uncapitalised(name.name),
         "by": atlas.catalog.references[keys[0]].short,
         "more": len(keys) - 1,
         "supported": bool(name.findings),

@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 
 import yaml
 
+from headatlas.catalog.schema import VerdictLabel
 from headatlas.census.schema import Census
-from headatlas.evidence.signs import VERDICTS
+from headatlas.evidence.signs import counted
 from pages.atlas import Atlas
 from pages.render import page
 
@@ -171,14 +172,13 @@ def _rules(atlas: Atlas) -> Iterator[Event]:
 
 
 def _runs(atlas: Atlas) -> Iterator[Event]:
-    made: dict[tuple[date, str], Counter[str]] = defaultdict(Counter)
+    made: dict[tuple[date, str], Counter[VerdictLabel]] = defaultdict(Counter)
     for result in atlas.results:
         record = result.record
         made[_day(record.environment.started), record.model.id][record.verdict.label] += 1
     for (day, model), labels in made.items():
-        said = ", ".join(f"{labels[label]} {label}" for label in VERDICTS if labels[label])
         title = f"{labels.total()} {'runs' if labels.total() > 1 else 'run'} on {atlas.model_name(model)}"
-        yield Event(day, "runs", model, title, f"Verdicts: {said}.", _model_page(atlas, model))
+        yield Event(day, "runs", model, title, f"Verdicts: {counted(labels)}.", _model_page(atlas, model))
 
 
 def _day(started: str) -> date:

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from headatlas.catalog.schema import HeadType
-from headatlas.evidence.signs import VERDICTS
+from headatlas.evidence.signs import VERDICTS, counted, holds_in
 from headatlas.pages.figures.depths import DepthPlace, depths_picture, mean_depth
 from pages.atlas import STATUSES, Atlas
 from pages.news import News
@@ -120,11 +120,8 @@ def _cell(atlas: Atlas, head: str, model: str) -> dict[str, Any]:
 
 def _together(atlas: Atlas, head: str, models: Sequence[str]) -> dict[str, Any]:
     """The verdicts of one type on several models, counted."""
-    labels = Counter(
-        atlas.by_place[head, model].record.verdict.label for model in models if (head, model) in atlas.by_place
-    )
-    said = ", ".join(f"{labels[label]} {label}" for label in VERDICTS if labels[label])
-    return {"reproduced": labels["reproduced"], "of": labels.total() - labels["inconclusive"], "said": said}
+    labels = [atlas.by_place[head, model].record.verdict.label for model in models if (head, model) in atlas.by_place]
+    return {"share": holds_in(labels), "said": counted(Counter(labels))}
 
 
 def _named(atlas: Atlas, head: str, model: str) -> int:

@@ -1,5 +1,6 @@
 """Orders evidence: the strongest findings of a head type, those that dispute it, and the names of a head."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
@@ -18,13 +19,15 @@ def strength(finding: Finding) -> tuple[int, ...]:
     return KINDS.index(finding.kind), _CHECKED.index(finding.checked), *(not each for each in has)
 
 
-def strongest(findings: Iterable[Finding], count: int) -> list[Finding]:
-    """The strongest supporting findings; one of each source before a second of any."""
-    supporting = sorted((each for each in findings if each.stance == "supports"), key=strength)
-    first: dict[str, Finding] = {}
-    for each in supporting:
-        first.setdefault(each.source, each)
-    return [*first.values(), *(each for each in supporting if each is not first[each.source])][:count]
+def strongest(findings: Iterable[Finding], count: int, per_source: int = 1) -> list[Finding]:
+    """The strongest supporting findings; more than `per_source` of a source only where places are left."""
+    taken: Counter[str] = Counter()
+    first: list[Finding] = []
+    later: list[Finding] = []
+    for finding in sorted((each for each in findings if each.stance == "supports"), key=strength):
+        (first if taken[finding.source] < per_source else later).append(finding)
+        taken[finding.source] += 1
+    return [*first, *later][:count]
 
 
 def disputing(findings: Iterable[Finding]) -> list[Finding]:

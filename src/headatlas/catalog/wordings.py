@@ -63,7 +63,7 @@ class Wordings:
 def forms_of(term: Term) -> list[str]:
     """The wordings of a term: its name without what stands in brackets, and its forms."""
     name = re.sub(r"\s*\([^)]*\)", "", term.name)
-    return list(dict.fromkeys((_uncapitalised(name), *term.forms)))
+    return list(dict.fromkeys((uncapitalised(name), *term.forms)))
 
 
 def prose(entity: Strict) -> Iterator[str]:
@@ -104,13 +104,13 @@ def check(catalog: "Catalog") -> Iterator[Problem]:
 
 def _names_of(head: HeadType) -> Iterator[str]:
     for name in (head.name, *(alias.name for alias in head.aliases)):
-        plain = _uncapitalised(name)
+        plain = uncapitalised(name)
         for form in (plain, plain.removesuffix(" head")):
             if " " in form:
                 yield form
 
 
-def _uncapitalised(name: str) -> str:
+def uncapitalised(name: str) -> str:
     """As the name stands inside a sentence; abbreviations such as 'OV matrix' keep their capitals."""
     return name[0].lower() + name[1:] if name[1:2].islower() else name
 

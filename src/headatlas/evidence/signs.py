@@ -41,6 +41,11 @@ def holds_in(labels: Iterable[VerdictLabel]) -> Share:
     return Share(decided.count("reproduced"), len(decided))
 
 
+def counted(labels: Mapping[VerdictLabel, int]) -> str:
+    """The counts of verdicts as text, best first, without those that there are none of."""
+    return ", ".join(f"{labels[label]} {label}" for label in VERDICTS if labels.get(label))
+
+
 def as_expected(pairs: Iterable[tuple[VerdictLabel, VerdictLabel | None]]) -> Share:
     """How many of some (verdict, expected verdict) are as expected, of those that decide it."""
     said = [against(label, expected) for label, expected in pairs]

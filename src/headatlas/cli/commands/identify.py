@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.opening import add_census_option
 from headatlas.cli.commands.output import print_json
 from headatlas.errors import HeadatlasError
-from headatlas.locations import DEFAULT_CENSUS
 
 if TYPE_CHECKING:
     from headatlas.catalog.catalog import Catalog
@@ -34,13 +34,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--top", type=int, metavar="N", help="of a file with a score for every head, the N highest (no default)"
     )
-    parser.add_argument(
-        "--census",
-        type=Path,
-        default=DEFAULT_CENSUS,
-        metavar="FOLDER",
-        help=f"folder of censuses, beside those that ship (default {DEFAULT_CENSUS})",
-    )
+    add_census_option(parser)
 
 
 def identify(options: argparse.Namespace) -> int:

@@ -1,7 +1,9 @@
-"""The options that say how to open a model, the same for every command that opens one."""
+"""The options that several commands share: how to open a model, and where its census lies."""
 
 import argparse
+from pathlib import Path
 
+from headatlas.locations import DEFAULT_CENSUS
 from headatlas.protocol.model_options import ModelOptions
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -22,6 +24,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--ignore-unused", action="store_true", help="open the model even if its files hold unused weights"
+    )
+
+
+def add_census_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where censuses lie that were taken here."""
+    parser.add_argument(
+        "--census",
+        type=Path,
+        default=DEFAULT_CENSUS,
+        metavar="FOLDER",
+        help=f"folder of censuses, beside those that ship (default {DEFAULT_CENSUS})",
     )
 
 

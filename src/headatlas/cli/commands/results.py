@@ -49,9 +49,6 @@ def results(options: argparse.Namespace) -> int:
         print_json([result.as_dict() for result in found])
     else:
         results_view.print_results(catalog, found, folder, options.by)
-        if not sys.stdout.isatty():  # where the rows are read by a program, the notes go to people
-            for line in results.told_apart(found):
-                print(f"headatlas: {line}", file=sys.stderr)
     return EXIT_MISTAKE if damaged else 0
 
 

@@ -2,12 +2,11 @@
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.cli.commands.adding import add
+from headatlas.cli.commands.opening import add_census_option
 from headatlas.cli.commands.output import print_json
-from headatlas.locations import DEFAULT_CENSUS
 
 if TYPE_CHECKING:
     from headatlas import Head
@@ -25,13 +24,7 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument(
         "head", nargs="?", metavar="HEAD", help="such as L10H7 or 10.7, from 0; without one, the map of the model"
     )
-    parser.add_argument(
-        "--census",
-        type=Path,
-        default=DEFAULT_CENSUS,
-        metavar="FOLDER",
-        help=f"folder of censuses, beside those that ship (default {DEFAULT_CENSUS})",
-    )
+    add_census_option(parser)
 
 
 def who(options: argparse.Namespace) -> int:

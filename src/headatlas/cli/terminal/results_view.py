@@ -1,5 +1,6 @@
 """Prints recorded verdicts: signs of head types x models, all details of one model, or plain rows for a pipe."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from headatlas.catalog.catalog import Catalog
 from headatlas.catalog.schema import VerdictLabel
 from headatlas.cli.terminal import console as _console
 from headatlas.cli.terminal.signs import (
-    COLOURS,
     HEADING,
     QUICK_LEGEND,
     Grid,
@@ -22,7 +22,7 @@ from headatlas.cli.terminal.signs import (
     sign,
     word,
 )
-from headatlas.evidence.signs import AS_EXPECTED, NOT_DECIDED, OTHERWISE, VERDICTS, against, as_expected
+from headatlas.evidence.signs import AS_EXPECTED, NOT_DECIDED, OTHERWISE, VERDICTS, against, as_expected, counted
 from headatlas.protocol.results import Result, models_run, told_apart
 
 Order = Literal["stage", "holds", "name"]
@@ -39,6 +39,8 @@ def print_results(catalog: Catalog, results: Sequence[Result], folder: Path, by:
         print(f"no records in {folder}; `headatlas run --all` writes them")
     elif not console.is_terminal:
         print_rows(catalog, results)
+        for line in told_apart(results):  # where the rows are read by a program, the notes go to people
+            print(f"headatlas: {line}", file=sys.stderr)
     else:
         models = [id for part in models_run(catalog, results) for id in part]
         stale = not all(result.stale for result in results)
@@ -164,11 +166,10 @@ def _that_fit(heads: Sequence[str], room: int) -> str:
 
 
 def _print_legend(console: Console, results: Sequence[Result]) -> None:
-    count: Counter[str] = Counter(result.record.verdict.label for result in results)
+    count = Counter(result.record.verdict.label for result in results)
     days = sorted(result.day for result in results)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    total = ", ".join(f"{count[label]} {label}" for label in COLOURS if count[label])
-    console.print(Text(f"{len(results)} records, {when}: {total}", style="dim"))
+    console.print(Text(f"{len(results)} records, {when}: {counted(count)}", style="dim"))
     why = "rule, script, stimuli, measuring code or model have changed since the run"
     if all(result.stale for result in results):
         console.print(Text(f"all records are stale: {why}", style="dim"))
